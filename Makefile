@@ -1,0 +1,40 @@
+# `make demo` and `make test` each make the environment themselves; nothing else needs to be installed by hand.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PYTHONDONTWRITEBYTECODE ?=
+
+.PHONY: help demo test test-long check bench env lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/ready ## install, then run the whole stream in one process: learn, report, mail
+	$(BIN)/headrace demo --out demo-out
+
+test: $(VENV)/ready check ## install, then run every check and test
+	$(BIN)/python -m pytest
+
+test-long: $(VENV)/ready ## the long forms of the fault and fuzz tests too
+	$(BIN)/python -m pytest -m "long or not long"
+
+check: $(VENV)/ready ## lint, types, import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/ready ## the figures: ratios in one run, CPU time beside wall
+	$(BIN)/python tests/bench/run.py
+
+env: $(VENV)/ready ## make or refresh the environment only
+
+$(VENV)/ready: requirements.txt pyproject.toml infra/local/environment.sh
+	@PYTHON=$(PYTHON) bash infra/local/environment.sh $(VENV)
+	@touch $@
+
+lock: $(VENV)/ready ## pin the newest versions that pyproject.toml allows
+	$(VENV)-uv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements.txt
+
+clean: ## remove what was made here
+	rm -rf $(VENV) $(VENV)-uv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""Pure learning: no I/O, no clock, no global random state."""

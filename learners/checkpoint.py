@@ -1,0 +1,78 @@
+"""Arrays and their metadata as bytes (safetensors, never pickle), and a hash of the arrays alone."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+_META = "headrace"
+_KINDS = "biuf"
+
+
+class CheckpointError(RuntimeError):
+    """Bytes that are no checkpoint, or arrays that cannot be one."""
+
+
+def pack(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any] | None = None) -> bytes:
+    """Serialise to safetensors; equal content gives equal bytes.
+
+    Args:
+        arrays: named arrays of bools, integers or floats, any shape.
+        meta: anything JSON can hold.
+
+    Raises:
+        CheckpointError: an array of another kind.
+    """
+    # safetensors orders the entries of its metadata by a hash map: one entry keeps bytes stable.
+    text = json.dumps(meta or {}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    ordered = {name: _canonical(name, arrays[name]) for name in sorted(arrays)}
+    return safetensors.numpy.save(ordered, metadata={_META: text})
+
+
+def unpack(payload: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The inverse of `pack`; the arrays are writable copies.
+
+    A safetensors file from elsewhere loads with empty metadata.
+
+    Raises:
+        CheckpointError: the bytes are not a safetensors file.
+    """
+    try:
+        arrays = safetensors.numpy.load(payload)
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{len(payload)} bytes are not a safetensors file: {error}") from error
+    header_size = int.from_bytes(payload[:8], "little")
+    header = json.loads(payload[8 : 8 + header_size])
+    meta = json.loads(header.get("__metadata__", {}).get(_META, "{}"))
+    return {name: np.array(arrays[name]) for name in sorted(arrays)}, meta
+
+
+def weights_hash(weights: bytes | Mapping[str, np.ndarray]) -> str:
+    """SHA-256 in hex over names (sorted), dtypes, shapes and little-endian bytes; not the metadata.
+
+    Args:
+        weights: named arrays, or what `pack` made of them: both give the same hash.
+
+    Raises:
+        CheckpointError: as in `unpack` and `pack`.
+    """
+    arrays = unpack(weights)[0] if isinstance(weights, bytes) else weights
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = _canonical(name, arrays[name])
+        # A JSON line names the array unambiguously; its shape and dtype fix how many bytes follow.
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode() + b"\n")
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _canonical(name: str, array: np.ndarray) -> np.ndarray:
+    """The array in C order and little-endian."""
+    array = np.asarray(array, order="C")
+    if array.dtype.kind not in _KINDS:
+        raise CheckpointError(f"array {name}: dtype {array.dtype} cannot be stored; use bool, int or float")
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)

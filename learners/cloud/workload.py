@@ -1,0 +1,224 @@
+"""The workload: how many requests a second the users send, step by step.
+
+Rate = base * level * day curve * regime * (1 + flash crowds) * noise. Everything here is exogenous: no
+action changes it, so two policies can be compared on the same draw. The constants are frozen (DESIGN,
+section 5). `draw_traces` is the only place of the environment where random numbers are drawn.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.learners.cloud import network
+
+FloatArray = NDArray[np.float64]
+
+EPISODE_STEPS: Final = 100
+STEP_S: Final = 30.0
+STEP_MS: Final = 30_000
+LEAD_STEPS: Final = 2
+"""Steps drawn before the episode: what the first two, lagged, readings are about."""
+
+BASE_RATE_RPS: Final = 290.0
+LEVEL_SIGMA: Final = 0.3
+LEVEL_CLIP: Final = 0.6
+DAY_STEPS: Final = 240
+DAY_AMPLITUDE: Final = 0.45
+RATE_SIGMA: Final = 0.06
+REGIME_FACTORS: Final = (0.75, 1.0, 1.6)
+REGIME_TRANSITIONS: Final = ((0.96, 0.04, 0.0), (0.02, 0.95, 0.03), (0.0, 0.08, 0.92))
+REGIME_START: Final = (4 / 15, 8 / 15, 3 / 15)
+"""The chain's stationary distribution: an episode starts anywhere in the service's life."""
+REGIME_KEEP: Final = 0.6
+FLASH_PROBABILITY: Final = 1 / 200
+FLASH_AMPLITUDE: Final = (0.6, 1.6)
+FLASH_RAMP_STEPS: Final = 3
+FLASH_DECAY_STEPS: Final = 10.0
+FLASH_LIMIT: Final = 2.0
+
+BLOCK: Final = 16
+"""Traces drawn from one generator: trace i depends on (seed, i // BLOCK), never on how many are asked."""
+NOISES: Final = 4
+"""Noisy readings: utilisation, rate, queue, p95."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """Everything random about N episodes of T steps, drawn at reset.
+
+    Columns are steps: column LEAD_STEPS + t is the episode's step t, and the LEAD_STEPS columns before it
+    are the recent past. C = T + LEAD_STEPS.
+
+    Attributes:
+        rate_rps: float64[N, C], the expected rate lambda, requests a second.
+        requests: int64[N, C], Poisson counts of a step of 30 s.
+        network_rho: float64[N, C], share of the link in use, .05-.97.
+        rtt_s: float64[N, C], round-trip time, seconds.
+        loss: float64[N, C], share of requests sent again.
+        arrivals_rps: float64[N, C], what reaches the service: (requests / 30 s) * (1 + loss).
+        phase: float64[N], time of day at step 0, in days, 0-1.
+        noise: float64[N, C, NOISES], standard normal draws behind the noisy readings.
+    """
+
+    rate_rps: FloatArray
+    requests: NDArray[np.int64]
+    network_rho: FloatArray
+    rtt_s: FloatArray
+    loss: FloatArray
+    arrivals_rps: FloatArray
+    phase: FloatArray
+    noise: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.phase)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the episode, T."""
+        return int(self.rate_rps.shape[1]) - LEAD_STEPS
+
+    def take(self, rows: slice | NDArray[np.intp] | NDArray[np.bool_]) -> Self:
+        """The traces of some rows."""
+        return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+
+def time_of_day(phase: FloatArray, columns: int) -> FloatArray:
+    """Time of day of each column, in days (not wrapped). phase: float64[N] -> float64[N, columns]."""
+    steps = np.arange(columns) - LEAD_STEPS
+    days: FloatArray = phase[:, None] + steps / DAY_STEPS
+    return days
+
+
+def level(normals: FloatArray) -> FloatArray:
+    """An episode's level: lognormal, clipped in the logarithm, mean-corrected as if it were not."""
+    clipped = np.clip(LEVEL_SIGMA * normals, -LEVEL_CLIP, LEVEL_CLIP)
+    return np.exp(clipped - 0.5 * LEVEL_SIGMA**2)
+
+
+def regime_factors(uniforms: FloatArray) -> FloatArray:
+    """The hidden regime's factor, smoothed: a chain of three states driven by uniforms float64[N, C]."""
+    start = np.cumsum(REGIME_START)[:-1]
+    bounds = np.cumsum(REGIME_TRANSITIONS, axis=1)[:, :-1]
+    values = np.array(REGIME_FACTORS)
+    factors = np.empty_like(uniforms)
+    regime = (uniforms[:, 0, None] >= start).sum(axis=1)
+    factors[:, 0] = values[regime]
+    for step in range(1, uniforms.shape[1]):
+        regime = (uniforms[:, step, None] >= bounds[regime]).sum(axis=1)
+        factors[:, step] = REGIME_KEEP * factors[:, step - 1] + (1 - REGIME_KEEP) * values[regime]
+    return factors
+
+
+def flash_profile(columns: int) -> FloatArray:
+    """One flash crowd of amplitude 1 from its first step on: 1/3, 2/3, 1, e^-.1, e^-.2, ..."""
+    steps = np.arange(columns)
+    ramp = (steps + 1) / FLASH_RAMP_STEPS
+    decay = np.exp(-(steps - (FLASH_RAMP_STEPS - 1)) / FLASH_DECAY_STEPS)
+    return np.where(steps < FLASH_RAMP_STEPS, ramp, decay)
+
+
+def flash_crowds(starts: FloatArray, amplitudes: FloatArray) -> FloatArray:
+    """The sum of all flash crowds. starts: uniforms float64[N, C], below 1/200 where one begins."""
+    crowds = np.zeros_like(starts)
+    profile = flash_profile(starts.shape[1])
+    for row, column in np.argwhere(starts < FLASH_PROBABILITY):
+        crowds[row, column:] += amplitudes[row, column] * profile[: starts.shape[1] - column]
+    return crowds
+
+
+def rate_rps(
+    levels: FloatArray, days: FloatArray, regime: FloatArray, crowds: FloatArray, noise: FloatArray
+) -> FloatArray:
+    """The expected rate lambda, requests a second: float64[N, C]; levels is float64[N]."""
+    day_curve = 1 + DAY_AMPLITUDE * np.sin(2 * np.pi * days)
+    crowd_factor = 1 + np.minimum(crowds, FLASH_LIMIT)
+    rate: FloatArray = (
+        BASE_RATE_RPS * levels[:, None] * day_curve * regime * crowd_factor * np.exp(RATE_SIGMA * noise)
+    )
+    return rate
+
+
+@dataclass(frozen=True, slots=True)
+class _Draws:
+    """Raw draws of some traces. once: normals [N, 2]; the others [N, C, ...]."""
+
+    once: FloatArray
+    phase: FloatArray
+    normals: FloatArray
+    uniforms: FloatArray
+
+    def first(self, count: int) -> "_Draws":
+        return _Draws(self.once[:count], self.phase[:count], self.normals[:count], self.uniforms[:count])
+
+
+def _draw_block(generator: np.random.Generator, columns: int) -> _Draws:
+    return _Draws(
+        once=generator.standard_normal((BLOCK, 2)),
+        phase=generator.random(BLOCK),
+        normals=generator.standard_normal((BLOCK, columns, 2 + NOISES)),
+        uniforms=generator.random((BLOCK, columns, 3)),
+    )
+
+
+def _concatenate(blocks: list[_Draws]) -> _Draws:
+    return _Draws(
+        *(np.concatenate([getattr(block, field.name) for block in blocks]) for field in fields(_Draws))
+    )
+
+
+def _rates(draws: _Draws) -> FloatArray:
+    low, high = FLASH_AMPLITUDE
+    return rate_rps(
+        level(draws.once[:, 0]),
+        time_of_day(draws.phase, draws.normals.shape[1]),
+        regime_factors(draws.uniforms[:, :, 0]),
+        flash_crowds(draws.uniforms[:, :, 1], low + (high - low) * draws.uniforms[:, :, 2]),
+        draws.normals[:, :, 0],
+    )
+
+
+def draw_traces(seed: int, count: int, steps: int = EPISODE_STEPS) -> Traces:
+    """Draw `count` episodes; trace i depends on seed, steps and i only, not on count.
+
+    The same bytes on the same machine and NumPy; elsewhere the last bit of an exp or sin can differ.
+
+    Args:
+        seed: any integer >= 0.
+        count: episodes, >= 1.
+        steps: length of an episode.
+
+    Raises:
+        ValueError: count or steps is below 1.
+    """
+    if count < 1 or steps < 1:
+        raise ValueError(f"draw_traces: count={count} and steps={steps} must both be at least 1")
+    blocks = -(-count // BLOCK)
+    generators = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(blocks)]
+    draws = _concatenate([_draw_block(generator, steps + LEAD_STEPS) for generator in generators])
+    rates = _rates(draws)
+    # Last from each generator, because how many numbers a Poisson draw takes depends on its mean.
+    requests = np.concatenate(
+        [
+            generator.poisson(rates[block * BLOCK : (block + 1) * BLOCK] * STEP_S)
+            for block, generator in enumerate(generators)
+        ]
+    )
+    return _assemble(draws.first(count), rates[:count], requests[:count])
+
+
+def _assemble(draws: _Draws, rates: FloatArray, requests: NDArray[np.int64]) -> Traces:
+    traffic = network.cross_traffic(draws.once[:, 1], draws.normals[:, :, 1])
+    rho = network.link_utilisation(traffic, rates)
+    loss = network.loss_share(rho)
+    return Traces(
+        rate_rps=rates,
+        requests=requests,
+        network_rho=rho,
+        rtt_s=network.round_trip_s(rho),
+        loss=loss,
+        arrivals_rps=requests / STEP_S * (1 + loss),
+        phase=draws.phase,
+        noise=np.ascontiguousarray(draws.normals[:, :, 2:]),
+    )

@@ -1,0 +1,182 @@
+"""The facts of a promoted version.
+
+Ids are stable and readable: `return.vs-serving`, `term.latency.vs-hpa`, `action.rising.plus-2`,
+`margin.falling`, `differs.rate_rule`. A label is "name, detail" (see schemas/grounding.py).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.learners.explain.evidence import (
+    Decisions,
+    Outcomes,
+    Situation,
+    VersionEvidence,
+    situations,
+    slug,
+)
+from headrace.learners.statistics import MeanInterval, mean_interval, paired_difference
+from headrace.schemas.grounding import direction_of
+from headrace.schemas.records import Fact, Facts, PolicyVersion, TaskSpec
+
+CONTROLLERS: Mapping[str, str] = {
+    "serving": "the version before",
+    "static": "a constant size",
+    "hpa": "the Kubernetes HPA rule",
+    "rate_rule": "the rate rule",
+    "clairvoyant": "the clairvoyant planner",
+}
+"""How controllers are called in text."""
+MAX_ACTIONS = 6
+"""Actions, the most frequent first, that a situation's facts tell of."""
+
+
+def controller_name(key: str) -> str:
+    """Return a controller's name for text; what is unknown is called by its own name."""
+    return CONTROLLERS.get(key, key.replace(",", " "))
+
+
+def version_facts(spec: TaskSpec, version: PolicyVersion, evidence: VersionEvidence) -> Facts:
+    """Compute everything that a version's report may speak of."""
+    found = list(_identity_facts(version, evidence))
+    if evidence.policy is not None:
+        found += _return_facts(evidence)
+        found += _term_facts(spec, evidence)
+    else:
+        found += _evaluation_facts(version)
+    if evidence.decisions is not None and len(evidence.decisions.obs):
+        split = situations(spec.observations, evidence.decisions.obs, spec.bounds)
+        found += _action_facts(spec, evidence.decisions, split)
+        found += _margin_facts(evidence.decisions, split)
+        found += _difference_facts(evidence.decisions, split)
+    return Facts(spec.task, f"v{version.version}", tuple(unique(found)))
+
+
+def change(fact_id: str, label: str, interval: MeanInterval, unit: str = "return") -> Fact:
+    """Make the fact of a change with its interval."""
+    mean, low, high, _ = interval
+    return Fact(fact_id, label, mean, unit, low, high, direction_of(mean, low, high))
+
+
+def unique(facts: Sequence[Fact]) -> Iterator[Fact]:
+    """Drop facts whose id came before: two long names can be cut to the same slug."""
+    seen = set[str]()
+    for fact in facts:
+        if fact.fact_id not in seen:
+            seen.add(fact.fact_id)
+            yield fact
+
+
+def _identity_facts(version: PolicyVersion, evidence: VersionEvidence) -> Iterator[Fact]:
+    yield Fact("version.policy", "this version", version.version, "version")
+    if evidence.previous_version is not None:
+        yield Fact("version.previous", "the version before", evidence.previous_version, "version")
+    yield Fact("training.steps", "experience so far, all versions", version.environment_steps, "steps")
+    yield Fact("training.updates", "updates so far, all versions", version.updates, "updates")
+    rows = sum(reference.rows for reference in version.lineage)
+    if rows:
+        yield Fact("training.rows", "learned from, since the version it was trained from", rows, "rows")
+
+
+def _return_facts(evidence: VersionEvidence) -> Iterator[Fact]:
+    """Levels and paired differences on the fixed traces."""
+    assert evidence.policy is not None
+    own = evidence.policy.returns
+    yield Fact("traces.count", "fixed traces, that neither training nor the gate saw", len(own), "traces")
+    yield _level("return.policy", "return, mean of the traces", own)
+    for key, other in _others(evidence):
+        name = controller_name(key)
+        yield change(f"return.vs-{slug(key)}", f"{name}, difference in return", paired_difference(own, other.returns))
+        yield _level(f"return.{slug(key)}", f"{name}, its own return", other.returns)
+
+
+def _level(fact_id: str, label: str, values: NDArray[np.float64]) -> Fact:
+    mean, low, high, _ = mean_interval(values)
+    return Fact(fact_id, label, mean, "return", low, high)
+
+
+def _others(evidence: VersionEvidence) -> Iterator[tuple[str, Outcomes]]:
+    if evidence.previous is not None:
+        yield "serving", evidence.previous
+    yield from evidence.baselines.items()
+
+
+def _term_facts(spec: TaskSpec, evidence: VersionEvidence) -> Iterator[Fact]:
+    """Where the return comes from: each reward term against the version before and the baselines."""
+    assert evidence.policy is not None
+    for column, term in enumerate(spec.reward_terms[: evidence.policy.terms.shape[1]]):
+        for key, other in _others(evidence):
+            interval = paired_difference(evidence.policy.terms[:, column], other.terms[:, column])
+            label = f"{term}, part of the difference in return to {controller_name(key)}"
+            yield change(f"term.{slug(term)}.vs-{slug(key)}", label, interval)
+
+
+def _evaluation_facts(version: PolicyVersion) -> Iterator[Fact]:
+    """What the gate measured, for tasks that nothing here can simulate."""
+    if version.difference is not None:
+        mean, low, high = version.difference.mean, version.difference.low, version.difference.high
+        label = f"{controller_name('serving')}, difference in return as the gate measured it"
+        yield Fact("return.vs-serving", label, mean, "return", low, high, direction_of(mean, low, high))
+    for key, value in sorted(version.evaluation.items()):
+        name = "return" if key == "policy" else controller_name(key)
+        yield Fact(f"return.{slug(key)}", f"{name}, as the gate measured it", value, "return")
+
+
+def _action_facts(spec: TaskSpec, decisions: Decisions, split: list[Situation]) -> Iterator[Fact]:
+    """How often each action is taken, by situation, in % of the situation's decisions."""
+    names = spec.actions if isinstance(spec.actions, tuple) else ()
+    if len(names) != decisions.values.shape[1]:
+        return
+    yield Fact("decisions.count", "decisions looked at", len(decisions.obs), "decisions")
+    actions = decisions.actions
+    frequent = np.argsort(-np.bincount(actions, minlength=len(names)), kind="stable")[:MAX_ACTIONS]
+    for situation in split:
+        label = f"{situation.name}, share of all decisions"
+        yield Fact(f"situation.{situation.key}", label, percent(situation.mask), "%")
+        for action in sorted(frequent):
+            label = f"{names[action]}, share of decisions with {situation.name}"
+            fact_id = f"action.{situation.key}.{slug(names[action])}"
+            yield Fact(fact_id, label, percent(actions[situation.mask] == action), "%")
+
+
+def percent(mask: NDArray[np.bool_]) -> float:
+    """Return the share of true entries in %; of none, 0."""
+    return 100.0 * float(mask.mean()) if len(mask) else 0.0
+
+
+def margins(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the best action's value minus the second best's: float64[M] of float64[M, A]."""
+    assert values.ndim == 2, values.shape
+    if values.shape[1] < 2:
+        return np.zeros(len(values))
+    top = np.partition(values, -2, axis=1)[:, -2:]
+    return np.asarray(top[:, 1] - top[:, 0], np.float64)
+
+
+def _margin_facts(decisions: Decisions, split: list[Situation]) -> Iterator[Fact]:
+    margin = margins(decisions.values)
+    for situation in split:
+        label = f"{situation.name}, value of the best action minus the second best's"
+        yield Fact(f"margin.{situation.key}", label, float(margin[situation.mask].mean()))
+
+
+def _difference_facts(decisions: Decisions, split: list[Situation]) -> Iterator[Fact]:
+    """Where the policy decides otherwise than the rules that it could be replaced by."""
+    actions = decisions.actions
+    for key, shadow in decisions.shadows.items():
+        name, part = controller_name(key), slug(key)
+        yield Fact(f"differs.{part}", f"{name}, decisions in which it would differ", percent(actions != shadow), "%")
+        for situation in split:
+            label = f"{situation.name}, decisions in which {name} would differ"
+            value = percent((actions != shadow)[situation.mask])
+            yield Fact(f"differs.{part}.{situation.key}", label, value, "%")
+        if decisions.order:
+            size = np.array(decisions.order)
+            for word, mask in (
+                ("larger", size[actions] > size[shadow]),
+                ("smaller", size[actions] < size[shadow]),
+            ):
+                label = f"a {word} step than {name}'s, share of all decisions"
+                yield Fact(f"differs.{part}.{word}", label, percent(mask), "%")

@@ -1,0 +1,1 @@
+"""The streaming jobs, and the command line that runs them."""

@@ -1,0 +1,1 @@
+"""Pure steps shared by the stream and the backfill."""

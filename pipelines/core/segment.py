@@ -1,0 +1,120 @@
+"""Rows of one segment -> chunks: a group-by, so a chunk depends on the log alone.
+
+The stream calls it at each fold with all rows of the open segment so far, the backfill once with all of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.schemas.chunk import (
+    PART_ROWS,
+    ChunkRow,
+    ChunkStats,
+    encode_chunk,
+    encode_stats,
+    sort_positions,
+    stats_by,
+)
+from headrace.schemas.partition import group_of
+from headrace.schemas.records import ChunkKey, TaskSpec
+from headrace.schemas.transition import TransitionBatch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """A chunk's part: its row, and its stats before they are encoded."""
+
+    row: ChunkRow
+    stats: ChunkStats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grouped:
+    """Rows in the order of their parts, duplicates dropped.
+
+    keys, received: of each part. starts: int64[parts + 1], where each part's rows begin in `rows`.
+    """
+
+    rows: TransitionBatch
+    keys: list[ChunkKey]
+    received: list[int]
+    starts: NDArray[np.int64]
+
+
+def group_rows(rows: TransitionBatch, spec: TaskSpec, partition: int, segment: int) -> Grouped:
+    """Sort one segment's rows of one task, given in log order, into parts of chunks."""
+    group = np.fromiter((group_of(name, spec.groups) for name in rows.agents), np.int64, len(rows.agents))
+    window = rows.ts // spec.window_ms
+    first_window = int(window.min())
+    cell = group[rows.agent] * (int(window.max()) - first_window + 1) + (window - first_window)
+    order = sort_positions(cell)
+    cell = cell[order]
+    chunk_starts = np.flatnonzero(np.diff(cell, prepend=-1))
+    chunk = np.repeat(np.arange(len(chunk_starts)), np.diff(chunk_starts, append=len(cell)))
+    kept = _first_of_each(rows, chunk, order)
+    # A dropped row is counted to the part of the last row kept before it.
+    ordinal: NDArray[np.int64] = np.cumsum(kept)
+    ordinal = ordinal - ordinal[chunk_starts][chunk]
+    part_number = ordinal // PART_ROWS
+    new_part = np.flatnonzero(np.diff(part_number, prepend=-1) | np.diff(chunk, prepend=-1))
+    kept_before = np.concatenate([[0], np.cumsum(kept)])
+    starts = kept_before[np.append(new_part, len(cell))]
+    sorted_group, sorted_window = group[rows.agent][order][new_part], window[order][new_part]
+    keys = [
+        ChunkKey(spec.task, g, w * spec.window_ms, partition, segment, p)
+        for g, w, p in zip(sorted_group.tolist(), sorted_window.tolist(), part_number[new_part].tolist(), strict=True)
+    ]
+    received = np.diff(new_part, append=len(cell)).tolist()
+    return Grouped(rows.take(order[kept]), keys, received, starts)
+
+
+def _first_of_each(rows: TransitionBatch, chunk: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return a mask, in `order`, of the rows that are the first of their (chunk, agent, episode, step)."""
+    who = rows.agent.astype(np.int64) * len(rows.episodes) + rows.episode
+    if _steps_rise(who, rows.step):
+        return np.ones(len(order), np.bool_)
+    who, step = who[order], rows.step[order]
+    by_identity = np.lexsort((step, who, chunk))  # stable: equal ones stay in log order
+    same = np.zeros(len(order), np.bool_)
+    before, after = by_identity[:-1], by_identity[1:]
+    same[after] = (chunk[before] == chunk[after]) & (who[before] == who[after]) & (step[before] == step[after])
+    return ~same
+
+
+def _steps_rise(who: NDArray[np.int64], step: NDArray[np.int64]) -> bool:
+    """Whether each (agent, episode) has rising steps, as in nearly every segment: then none is there twice."""
+    order = sort_positions(who)
+    same = np.diff(who[order]) == 0
+    return not bool((same & (np.diff(step[order]) <= 0)).any())
+
+
+def encode_parts(grouped: Grouped, spec: TaskSpec, received_before: Mapping[ChunkKey, int]) -> list[Part]:
+    """Encode the parts that received rows since `received_before`."""
+    rows, starts = grouped.rows, grouped.starts.tolist()
+    part = np.repeat(np.arange(len(grouped.keys)), np.diff(grouped.starts))
+    by_name = sorted(range(len(rows.agents)), key=rows.agents.__getitem__)
+    names = [rows.agents[i] for i in by_name]
+    rank = np.empty(len(names), np.int64)
+    rank[by_name] = np.arange(len(names))
+    pair = part * len(names) + rank[rows.agent]
+    order = sort_positions(pair)
+    new = np.diff(pair[order], prepend=-1) != 0
+    code = np.empty(len(pair), np.int64)
+    code[order] = np.cumsum(new) - 1
+    pairs = pair[order][new]
+    stats = stats_by(rows, code, len(pairs), spec.action_count if spec.discrete else 0)
+    bounds = np.searchsorted(pairs, np.arange(len(grouped.keys) + 1) * len(names)).tolist()
+    out = []
+    for i, (key, received) in enumerate(zip(grouped.keys, grouped.received, strict=True)):
+        if received == received_before.get(key):
+            continue
+        low, high = bounds[i], bounds[i + 1]
+        agents = tuple(names[k] for k in (pairs[low:high] % len(names)).tolist())
+        part_stats = stats.slice(low, high, agents)
+        payload, checksum = encode_chunk(rows.slice(starts[i], starts[i + 1]))
+        row = ChunkRow(key, starts[i + 1] - starts[i], received, checksum, payload, encode_stats(part_stats))
+        out.append(Part(row, part_stats))
+    return out

@@ -1,0 +1,249 @@
+"""A partition's open segment and open windows: what `ingest` holds between two commits, and nothing else does.
+
+All of it is rebuilt from the log's commit: the open segment by reading its rows again, the open windows from the
+index's stats of earlier segments. Folding at other times writes and tells the same in the end.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.pipelines.core.segment import Part, encode_parts, group_rows
+from headrace.schemas.chunk import ChunkRow, ChunkStats, agent_stats, decode_stats, fold_stats, total_stats
+from headrace.schemas.errors import LogGapError
+from headrace.schemas.ports import Commit
+from headrace.schemas.records import (
+    ChunkKey,
+    ChunkSummary,
+    Layout,
+    TaskSpec,
+    WindowKey,
+    WindowRow,
+    WindowSummary,
+)
+from headrace.schemas.transition import TransitionBatch, concat
+
+MAX_AGENTS_TOLD = 1_000
+"""Above it a window's summary has totals only."""
+
+Earlier = Callable[[int, str, int, int, int | None], Iterable[ChunkRow]]
+"""(partition, task, start_ms, end_ms, group) -> chunk rows of the index without payload, in key order."""
+
+_ever_ms = 1 << 62
+
+
+class Place(msgspec.Struct, frozen=True):
+    """The commit's metadata: B, the first offset of the open segment, and T, the stream time at the commit."""
+
+    segment: int
+    stream_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class WindowFold:
+    """A window's chunks so far, in (segment, part) order, and the fold of their stats."""
+
+    received: int = 0
+    stats: ChunkStats | None = None
+    chunks: tuple[ChunkSummary, ...] = ()
+
+    def grow(self, rows: Sequence[ChunkRow], stats: Sequence[ChunkStats]) -> "WindowFold":
+        """Return the fold with more parts."""
+        if not rows:
+            return self
+        return WindowFold(
+            self.received + sum(row.received for row in rows),
+            fold_stats([self.stats, *stats] if self.stats else stats),
+            (*self.chunks, *(row.summary for row in rows)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What a fold wants written (chunks, windows), told (the windows) and committed."""
+
+    chunks: list[ChunkRow]
+    windows: list[WindowRow]
+    commit: Commit
+
+
+@dataclass(slots=True)
+class PartitionFold:
+    """Segments, chunks and windows of one partition, from its commit on.
+
+    A caller adds checked rows in log order, never beyond `limit`, and folds when it likes, but always at
+    `segment_end`.
+    """
+
+    partition: int
+    layout: Layout
+    specs: Mapping[str, TaskSpec]
+    earlier: Earlier
+    segment: int
+    next_offset: int
+    committed: int
+    stream_ms: int
+    # A window that is not in _before and closes after the horizon has no chunks in earlier segments.
+    _horizon_ms: int = -1
+    _rows: dict[str, list[TransitionBatch]] = field(default_factory=dict)
+    _parts: dict[ChunkKey, Part] = field(default_factory=dict)
+    _before: dict[WindowKey, WindowFold] = field(default_factory=dict)
+    _untold: set[WindowKey] = field(default_factory=set)
+    _folded_offset: int = -1
+
+    @property
+    def segment_end(self) -> int:
+        """The offset at which the open segment ends; segments are aligned."""
+        return (self.segment // self.layout.segment + 1) * self.layout.segment
+
+    @property
+    def limit(self) -> int:
+        """The offset up to which rows may be added now."""
+        return self.committed if self.next_offset < self.committed else self.segment_end
+
+    @property
+    def changed(self) -> bool:
+        """Whether the log was read further than the last fold or commit."""
+        return self.next_offset > max(self.committed, self._folded_offset)
+
+    def add(self, batches: Iterable[TransitionBatch], stream_ms: int, next_offset: int) -> None:
+        """Take in the checked rows of messages up to `next_offset`; stream_ms: their greatest stream time."""
+        assert self.next_offset <= next_offset <= self.limit
+        for batch in batches:
+            self._rows.setdefault(batch.task, []).append(batch)
+        rebuilt = self.next_offset < self.committed == next_offset
+        self.next_offset = next_offset
+        self.stream_ms = max(self.stream_ms, stream_ms)
+        if rebuilt:
+            self._finish_rebuilding()
+
+    def load(self) -> None:
+        """Load the windows that are open at the commit; call once before rows are added."""
+        self._horizon_ms = self.stream_ms
+        for task, spec in self.specs.items():
+            first_ms = max(0, self.stream_ms - self.layout.grace_ms - spec.window_ms + 1)
+            for row in self.earlier(self.partition, task, first_ms, _ever_ms, None):
+                if row.key.segment < self.segment and not self._closed(row.key.window):
+                    fold = self._before.get(row.key.window, WindowFold())
+                    self._before[row.key.window] = fold.grow([row], [decode_stats(row.stats)])
+        self._untold.update(self._before)
+
+    def fold(self) -> Folded:
+        """Encode the chunks that have grown, tell the closed windows that have untold rows, and say where we are."""
+        grown = self._encode()
+        self._untold.update(part.row.key.window for part in grown)
+        told = sorted(key for key in self._untold if self._closed(key))
+        self._untold.difference_update(told)
+        windows = [self._tell(key) for key in told]
+        if self.next_offset == self.segment_end:
+            self._close_segment()
+        self._folded_offset = self.next_offset
+        place = msgspec.json.encode(Place(self.segment, self.stream_ms)).decode()
+        return Folded([part.row for part in grown], windows, Commit(self.next_offset, place))
+
+    def _finish_rebuilding(self) -> None:
+        """What lies before the commit is written, and told where its window had closed."""
+        for part in self._encode():
+            if not self._closed(part.row.key.window):
+                self._untold.add(part.row.key.window)
+
+    def _encode(self) -> list[Part]:
+        grown: list[Part] = []
+        received = {key: part.row.received for key, part in self._parts.items()}
+        for task, pieces in self._rows.items():
+            rows = _in_log_order(concat(pieces))
+            self._rows[task] = [rows]
+            spec = self.specs[task]
+            grown.extend(encode_parts(group_rows(rows, spec, self.partition, self.segment), spec, received))
+        self._parts.update((part.row.key, part) for part in grown)
+        return grown
+
+    def _closed(self, key: WindowKey) -> bool:
+        return key.start_ms + self.specs[key.task].window_ms + self.layout.grace_ms <= self.stream_ms
+
+    def _window(self, key: WindowKey) -> WindowFold:
+        """Fold a window's chunks: of earlier segments from memory or the index, then the open segment's own."""
+        fold = self._before.get(key)
+        if fold is None:
+            fold = WindowFold()
+            if key.start_ms + self.specs[key.task].window_ms + self.layout.grace_ms <= self._horizon_ms:
+                rows = self.earlier(self.partition, key.task, key.start_ms, key.start_ms + 1, key.group)
+                before = [row for row in rows if row.key.segment < self.segment]
+                fold = fold.grow(before, [decode_stats(row.stats) for row in before])
+        own = [self._parts[k] for k in self._own(key)]
+        return fold.grow([part.row for part in own], [part.stats for part in own])
+
+    def _own(self, key: WindowKey) -> list[ChunkKey]:
+        """Return the window's parts in the open segment, in order."""
+        out: list[ChunkKey] = []
+        place = (key.task, key.group, key.start_ms, key.partition, self.segment)
+        while (chunk := ChunkKey(*place, len(out))) in self._parts:
+            out.append(chunk)
+        return out
+
+    def _tell(self, key: WindowKey) -> WindowRow:
+        fold = self._window(key)
+        assert fold.stats is not None
+        totals = total_stats(fold.stats)
+        summary = WindowSummary(
+            task=key.task,
+            group=key.group,
+            partition=key.partition,
+            start_ms=key.start_ms,
+            end_ms=key.start_ms + self.specs[key.task].window_ms,
+            rows=totals.rows,
+            duplicates=fold.received - totals.rows,
+            totals=totals,
+            agents=agent_stats(fold.stats) if len(fold.stats.agents) <= MAX_AGENTS_TOLD else [],
+            chunks=list(fold.chunks),
+        )
+        return WindowRow(key, key.start_ms * 1000 + fold.received, msgspec.json.encode(summary))
+
+    def _close_segment(self) -> None:
+        self._before = {key: self._window(key) for key in self._untold}
+        self._rows.clear()
+        self._parts.clear()
+        self.segment = self.next_offset
+        self._horizon_ms = self.stream_ms
+
+
+def open_partition(
+    partition: int,
+    layout: Layout,
+    specs: Mapping[str, TaskSpec],
+    earlier: Earlier,
+    *,
+    commit: Commit | None,
+    begin: int,
+    accept_gap: bool = False,
+) -> PartitionFold:
+    """Return the state of a partition at its commit; the caller reads on from its `next_offset`.
+
+    begin: the first offset that the log still holds. Raises LogGapError if rows are gone that were never indexed,
+    unless accept_gap.
+    """
+    committed = commit.offset if commit else begin
+    place = msgspec.json.decode(commit.metadata, type=Place) if commit else Place(begin, -1)
+    if begin > committed and not accept_gap:
+        raise LogGapError(
+            f"partition {partition}: offsets {committed} to {begin - 1} were never indexed and are gone from the log "
+            "(retention). Give --accept-gap to go on without them."
+        )
+    # Where retention took rows of the open segment, a segment of its own starts at what is left.
+    segment = place.segment if begin <= place.segment else max(committed, begin)
+    committed = max(committed, segment)
+    fold = PartitionFold(partition, layout, specs, earlier, segment, segment, committed, place.stream_ms)
+    if commit:
+        fold.load()
+    return fold
+
+
+def _in_log_order(rows: TransitionBatch) -> TransitionBatch:
+    """Sort by offset: a batch of mixed content types comes in one piece per type."""
+    offsets: NDArray[np.int64] = rows.offset
+    if (offsets[1:] >= offsets[:-1]).all():
+        return rows
+    return rows.take(np.argsort(offsets, kind="stable"))

@@ -1,0 +1,302 @@
+"""ingest: transitions in; chunks, windows, rejected messages and the commit out. One dataflow, top to bottom.
+
+    log ─► split ─► check ─► fold ─► index ─► commit
+
+An item is one partition's micro-batch. The commit is the only recovery point; see `core.window` for what it holds.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+import bytewax.operators as op
+import numpy as np
+from bytewax.dataflow import Dataflow
+
+from headrace.pipelines.core.tasks import TaskTable
+from headrace.pipelines.core.window import Folded, PartitionFold, open_partition
+from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying
+from headrace.schemas.chunk import ChunkRow
+from headrace.schemas.codec import Checked, Rejection, check
+from headrace.schemas.partition import partition_of
+from headrace.schemas.ports import (
+    Assigned,
+    Cache,
+    Commit,
+    EndOfLog,
+    Event,
+    Headers,
+    Index,
+    Log,
+    MessageBatch,
+    Record,
+    Revoked,
+)
+from headrace.schemas.records import Layout
+
+logger = logging.getLogger(__name__)
+
+TRANSITIONS = "transitions"
+REJECTED = "transitions.rejected"
+WINDOWS = "windows"
+GROUP = "ingest"
+FOLD_INTERVAL_S = 1.0
+KEPT_BYTES = 65_536
+"""What of a rejected message's value is kept; the rest is read at its source offset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Messages of one partition that lie in one segment, and what they hold."""
+
+    messages: MessageBatch
+    checked: Checked
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A partition's fold on its way to the index and the log."""
+
+    partition: int
+    folded: Folded
+    rejected: list[Record]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What this process has done since it started."""
+
+    messages: int = 0
+    transitions: int = 0
+    late: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    chunks: int = 0
+    windows: int = 0
+
+
+class Ingest:
+    """The steps of the dataflow, and the state of the partitions that this process has."""
+
+    def __init__(
+        self,
+        log: Log,
+        index: Index,
+        cache: Cache,
+        layout: Layout,
+        *,
+        poll_messages: int = 4_096,
+        until_caught_up: bool = False,
+        accept_gap: bool = False,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.log = log
+        self.index = index
+        self.cache = cache
+        self.layout = layout
+        self.tasks = TaskTable(log, layout)
+        self.tasks.refresh()
+        self.counts = Counts()
+        self.stop = Stop()
+        self._poll_messages = poll_messages
+        self._until_caught_up = until_caught_up
+        self._accept_gap = accept_gap
+        self._timer = timer
+        self._subscription = log.subscribe(GROUP, TRANSITIONS)
+        self._partitions: dict[int, PartitionFold] = {}
+        self._targets: dict[int, int] = {}
+        self._folded_s: dict[int, float] = {}
+        self._rejected: dict[int, list[Record]] = {}
+        self._windows_partitions = log.topic(WINDOWS).partitions
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._subscription.close()
+
+    def poll(self) -> list[Event | None]:
+        """Return the log's next events, and a tick (None); raises StopIteration when there is no more to do."""
+        if self.stop.finished:
+            raise StopIteration
+        if self.stop.requested or (self._until_caught_up and self._targets and not self._behind()):
+            self.stop.finished = True
+            return [None]
+        events = retrying(lambda: self._subscription.poll(self._poll_messages, 0.1), self.stop)
+        for event in events:
+            if isinstance(event, Assigned):
+                self._open(event)
+            elif isinstance(event, Revoked):
+                self._partitions.pop(event.partition, None)
+                self._rejected.pop(event.partition, None)
+        return [*(e for e in events if isinstance(e, MessageBatch | EndOfLog)), None]
+
+    def catch_up(self) -> None:
+        """Aim for the log's present end once more (the embedded run does so at each step)."""
+        self.stop = Stop()
+        for partition in self._partitions:
+            self._targets[partition] = self.log.bounds(TRANSITIONS, partition)[1]
+
+    def _behind(self) -> bool:
+        return any(self._partitions[p].next_offset < target for p, target in self._targets.items())
+
+    def _open(self, event: Assigned) -> None:
+        state = retrying(
+            lambda: open_partition(
+                event.partition,
+                self.layout,
+                self.tasks.specs,
+                self._earlier,
+                commit=event.commit,
+                begin=event.begin,
+                accept_gap=self._accept_gap,
+            ),
+            self.stop,
+        )
+        self._partitions[event.partition] = state
+        self._targets[event.partition] = event.end
+        self._folded_s[event.partition] = self._timer()
+        self._rejected[event.partition] = []
+        self._subscription.seek(event.partition, state.next_offset)
+
+    def _earlier(self, partition: int, task: str, start_ms: int, end_ms: int, group: int | None) -> Iterable[ChunkRow]:
+        return self.index.scan(task, start_ms, end_ms, partition, group, payload=False)
+
+    def split(self, event: Event | None) -> list[MessageBatch | EndOfLog | None]:
+        """Cut messages at the ends of segments, and at the commit while the open segment is rebuilt."""
+        if not isinstance(event, MessageBatch):
+            return [event] if event is None or isinstance(event, EndOfLog) else []
+        state = self._partitions[event.partition]
+        size = self.layout.segment
+        first, last = int(event.offsets[0]), int(event.offsets[-1])
+        cuts = [*range((first // size + 1) * size, last + 1, size), state.committed]
+        places = np.unique(np.searchsorted(event.offsets, cuts)).tolist()
+        return [*_cut(event, [place for place in places if 0 < place < len(event)])]
+
+    def check(self, event: MessageBatch | EndOfLog | None) -> list[Piece | EndOfLog | None]:
+        """Decode and validate; a task that is not known is looked for once before it is called so."""
+        if not isinstance(event, MessageBatch):
+            return [event]
+        checked = check(event, self.tasks, self.layout)
+        if checked.unknown and self.tasks.refresh():
+            checked = check(event, self.tasks, self.layout)
+        return [Piece(event, checked)]
+
+    def fold(self, item: Piece | EndOfLog | None) -> list[Fold]:
+        """Take rows in; fold at a segment's end, each second at the log's end, and at the end of the run."""
+        if isinstance(item, Piece):
+            state = self._partitions.get(item.messages.partition)
+            if state is None:
+                return []
+            self._take(state, item)
+            return [self._fold(state)] if state.next_offset == state.segment_end else []
+        if item is None:
+            return [self._fold(state) for state in self._partitions.values() if state.changed and self._due(state)]
+        return []
+
+    def _take(self, state: PartitionFold, piece: Piece) -> None:
+        messages, checked = piece.messages, piece.checked
+        fresh = int(messages.offsets[0]) >= state.committed
+        if fresh:
+            self._count(state, piece)
+            self._rejected[state.partition].extend(
+                _rejected_record(messages, rejection) for rejection in checked.rejected
+            )
+        stream_ms = int(checked.stream_ts.max(initial=-1))
+        state.add(checked.batches, stream_ms, int(messages.offsets[-1]) + 1)
+
+    def _count(self, state: PartitionFold, piece: Piece) -> None:
+        self.counts.messages += len(piece.messages)
+        self.counts.rejected.update(rejection.rule for rejection in piece.checked.rejected)
+        for batch in piece.checked.batches:
+            window_ms = self.tasks.specs[batch.task].window_ms
+            ends_ms = batch.ts // window_ms * window_ms + window_ms
+            self.counts.transitions += len(batch)
+            self.counts.late += int((ends_ms + self.layout.grace_ms <= state.stream_ms).sum())
+
+    def _due(self, state: PartitionFold) -> bool:
+        if self.stop.finished:
+            return True
+        if self._timer() - self._folded_s[state.partition] < FOLD_INTERVAL_S:
+            return False
+        self._folded_s[state.partition] = self._timer()
+        return self.log.bounds(TRANSITIONS, state.partition)[1] <= state.segment_end
+
+    def _fold(self, state: PartitionFold) -> Fold:
+        rejected, self._rejected[state.partition] = self._rejected[state.partition], []
+        return Fold(state.partition, state.fold(), rejected)
+
+    def write(self, fold: Fold) -> list[Fold]:
+        """Begin to write chunks and windows."""
+        retrying(lambda: self.index.put(fold.folded.chunks, fold.folded.windows), self.stop)
+        return [fold]
+
+    def commit(self, folds: list[Fold]) -> list[Fold]:
+        """Wait for the index, then send what is told and rejected and move the commits, all or nothing."""
+        folds = [fold for fold in folds if fold.partition in self._partitions]
+        if not folds:
+            return []
+        retrying(self.index.flush, self.stop)
+        self.cache.put([(row.reference, row.payload) for fold in folds for row in fold.folded.chunks])
+        outputs = [record for fold in folds for record in (*fold.rejected, *self._told(fold.folded))]
+        commits: dict[int, Commit] = {fold.partition: fold.folded.commit for fold in folds}
+        retrying(lambda: self._subscription.commit(commits, outputs), self.stop)
+        for partition, commit in commits.items():
+            self._partitions[partition].committed = commit.offset
+        self.counts.chunks += sum(len(fold.folded.chunks) for fold in folds)
+        self.counts.windows += sum(len(fold.folded.windows) for fold in folds)
+        logger.debug("committed %s", {p: c.offset for p, c in commits.items()})
+        return folds
+
+    def _told(self, folded: Folded) -> list[Record]:
+        """Return the windows' records: keyed by the whole window key, on their task's partition."""
+        records = []
+        for row in folded.windows:
+            k = row.key
+            key = f"{k.task}/{k.partition}/{k.group}/{k.start_ms}".encode()
+            partition = partition_of(k.task.encode(), self._windows_partitions)
+            records.append(Record(WINDOWS, key, row.summary, partition=partition))
+        return records
+
+
+def _cut(batch: MessageBatch, places: list[int]) -> list[MessageBatch]:
+    edges = [0, *places, len(batch)]
+    return [
+        replace(
+            batch,
+            offsets=batch.offsets[a:b],
+            append_ts=batch.append_ts[a:b],
+            keys=batch.keys[a:b],
+            values=batch.values[a:b],
+            headers=batch.headers[a:b],
+        )
+        for a, b in pairwise(edges)
+    ]
+
+
+def _rejected_record(messages: MessageBatch, rejection: Rejection) -> Record:
+    """Return the quarantine's record: the original bytes, and why and whence in the headers."""
+    i = rejection.position
+    value = messages.values[i]
+    headers: Headers = (
+        ("rule", rejection.rule.encode()),
+        ("reason", rejection.reason.encode("utf-8", "backslashreplace")),
+        ("topic", messages.topic.encode()),
+        ("partition", str(messages.partition).encode()),
+        ("offset", str(int(messages.offsets[i])).encode()),
+        *((name, content) for name, content in messages.headers[i] if name in {"content-type", "replayed"}),
+    )
+    return Record(REJECTED, messages.keys[i], value[:KEPT_BYTES] if value else value, headers)
+
+
+def dataflow(ingest: Ingest) -> Dataflow:
+    """Wire the steps; the item's shape stands after each."""
+    flow = Dataflow("ingest")
+    step = ingest.stop.guarded
+    events = op.input("log", flow, PollSource(ingest.poll, ingest.stop))  # MessageBatch | EndOfLog | None (a tick)
+    pieces = op.flat_map("split", events, step(ingest.split))  # ... each within one segment
+    checked = op.flat_map("check", pieces, step(ingest.check))  # Piece | EndOfLog | None
+    folds = op.flat_map("fold", checked, step(ingest.fold))  # Fold
+    written = op.flat_map("index", folds, step(ingest.write))  # Fold
+    op.output("commit", written, CallSink(step(ingest.commit)))
+    return flow

@@ -1,0 +1,248 @@
+"""A report's plots, as PNG. The same series give the same bytes: no dates inside, no global state.
+
+Colours are Okabe and Ito's, which people with any colour vision can tell apart.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headrace.schemas.records import Series
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#AA4499"
+INK, GREY, FAINT = "#222222", "#767676", "#D9D9D9"
+COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, INK, GREY)
+DIVERGING = {1: "#BDBDBD", 3: "#B35806 #BDBDBD #2171B5", 5: "#B35806 #F1A340 #D0D0D0 #92C5DE #2171B5"}
+"""For actions with an order, from down to up: orange, grey, blue."""
+WIDTH_IN = 6.4
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """How a plot is drawn: height in inches, and its title and caption for the text around it."""
+
+    title: str
+    caption: str
+    height_in: float
+    draw: Callable[["Figure", Sequence[Series]], None]
+
+
+def png(name: str, series: Sequence[Series], *, dpi: int = 160) -> bytes:
+    """Draw a plot, in a palette of 64 colours; name: a key of PLOTS."""
+    # Imported here, because matplotlib takes half a second.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+    from PIL import Image  # noqa: PLC0415
+
+    plot = PLOTS[name]
+    figure = Figure(figsize=(WIDTH_IN, plot.height_in), dpi=dpi, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    plot.draw(figure, series)
+    canvas.draw()
+    image = Image.fromarray(_pixels(canvas)).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True, dpi=(dpi, dpi))
+    return buffer.getvalue()
+
+
+def _pixels(canvas: Any) -> Any:  # noqa: ANN401: an array of bytes, which neither library types
+    import numpy as np  # noqa: PLC0415
+
+    return np.asarray(canvas.buffer_rgba())
+
+
+def alternative(name: str, series: Sequence[Series]) -> str:
+    """Say in words what a plot shows, for those who do not see it."""
+    plot = PLOTS[name]
+    ends = [f"{one.name} ends at {one.y[-1]:.3g}" for one in series if one.y and not one.labels]
+    places = [
+        f"{one.name}: " + ", ".join(f"{label} {y:.3g}" for label, y in zip(one.labels, one.y, strict=False))
+        for one in series
+        if one.labels
+    ]
+    return f"{plot.title}. " + "; ".join(ends + places) + "."
+
+
+def _axes(figure: "Figure", rows: int = 1) -> list["Axes"]:
+    """Axes without frames, with a faint horizontal grid."""
+    found = []
+    for place in range(rows):
+        axes = figure.add_subplot(rows, 1, place + 1, sharex=found[0] if found else None)
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+        axes.spines["bottom"].set_color(GREY)
+        axes.tick_params(colors=INK, labelsize=9, length=3, color=GREY)
+        axes.grid(visible=True, axis="y", color=FAINT, linewidth=0.7)
+        axes.set_axisbelow(True)
+        found.append(axes)
+    return found
+
+
+def _spread(values: Sequence[float], gap: float) -> list[float]:
+    """Move labels' heights apart, in order, so that neighbours are at least `gap` apart."""
+    order = sorted(range(len(values)), key=lambda place: values[place])
+    placed = list(values)
+    for before, after in zip(order, order[1:], strict=False):
+        placed[after] = max(placed[after], placed[before] + gap)
+    return placed
+
+
+def _label_ends(axes: "Axes", lines: Sequence[tuple[str, float, str]]) -> None:
+    """Write each line's name beside its end; lines: name, y, colour."""
+    low, high = axes.get_ylim()
+    heights = _spread([y for _, y, _ in lines], (high - low) * 0.075)
+    for (name, y, colour), height in zip(lines, heights, strict=True):
+        axes.annotate(
+            name,
+            (1.0, y),
+            xycoords=("axes fraction", "data"),
+            xytext=(1.015, height),
+            textcoords=("axes fraction", "data"),
+            color=colour,
+            fontsize=9,
+            va="center",
+            annotation_clip=False,
+        )
+
+
+def _learning_curve(figure: "Figure", series: Sequence[Series]) -> None:
+    """Lines of baselines are thin and dashed; the policy's is thick, its promoted versions are dots."""
+    (axes,) = _axes(figure)
+    curve, promoted, levels = series[0], series[1], series[2:]
+    lines = []
+    for level, colour in zip(levels, (GREY, GREY, GREY, GREEN), strict=False):
+        axes.axhline(level.y[0], color=colour, linewidth=1, linestyle=(0, (4, 3)))
+        lines.append((level.name, level.y[0], colour))
+    x = [value / 1000 for value in curve.x]
+    axes.plot(x, curve.y, color=BLUE, linewidth=2)
+    axes.plot([value / 1000 for value in promoted.x], promoted.y, "o", color=BLUE, markersize=6)
+    lines.append(("policy (dots: promoted)", curve.y[-1], BLUE))
+    axes.set_xlabel("experience (thousand environment steps)", fontsize=9)
+    axes.set_ylabel("mean return on the gate's traces", fontsize=9)
+    axes.margins(x=0.02)
+    _label_ends(axes, lines)
+
+
+def _terms(figure: "Figure", series: Sequence[Series]) -> None:
+    """Dots with their 95 % intervals, a row a term, a colour an opponent."""
+    (axes,) = _axes(figure)
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x", color=FAINT, linewidth=0.7)
+    axes.axvline(0.0, color=INK, linewidth=1)
+    labels = series[0].labels
+    step = 0.6 / max(len(series), 1)
+    for place, (one, colour) in enumerate(zip(series, COLOURS, strict=False)):
+        rows = [row + (place - (len(series) - 1) / 2) * step for row in range(len(one.y))]
+        if one.low and one.high:
+            axes.hlines(rows, one.low, one.high, color=colour, linewidth=2)
+        axes.plot(one.y, rows, "osD^v"[place % 5], color=colour, markersize=6, label=f"against {one.name}")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlabel("difference in return (right of 0: this version is better)", fontsize=9)
+    _legend(axes, min(len(series), 3))
+
+
+def _legend(axes: "Axes", columns: int) -> None:
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=columns,
+        frameon=False,
+        fontsize=9,
+        handlelength=1.2,
+        columnspacing=1.2,
+        borderaxespad=0.2,
+    )
+
+
+def _action_mix(figure: "Figure", series: Sequence[Series]) -> None:
+    """Stacked bars, one a situation; shares of at least 7 % are written in."""
+    (axes,) = _axes(figure)
+    axes.grid(visible=False)
+    labels, left = series[0].labels, [0.0] * len(series[0].labels)
+    for one, colour in zip(series, _action_colours([one.name for one in series]), strict=True):
+        axes.barh(range(len(labels)), one.y, 0.62, left=left, color=colour, edgecolor="white", label=one.name)
+        for row, share in enumerate(one.y):
+            if share >= 7.0:
+                dark = sum(int(colour[at : at + 2], 16) for at in (1, 3, 5)) < 380
+                axes.text(
+                    left[row] + share / 2,
+                    row,
+                    f"{share:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=9,
+                    color="white" if dark else INK,
+                )
+        left = [start + share for start, share in zip(left, one.y, strict=True)]
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("share of decisions (%)", fontsize=9)
+    _legend(axes, len(series) if sum(len(one.name) + 4 for one in series) < 70 else 3)
+
+
+def _action_colours(names: Sequence[str]) -> list[str]:
+    """Return a diverging scale where the actions are numbers around 0, else colours apart."""
+    if len(names) in DIVERGING and all(name.lstrip("+-").isdigit() for name in names):
+        return DIVERGING[len(names)].split()
+    return [COLOURS[place % len(COLOURS)] for place in range(len(names))]
+
+
+def _episode(figure: "Figure", series: Sequence[Series]) -> None:
+    """Above the load, below what was running."""
+    top, bottom = _axes(figure, 2)
+    load, courses = series[0], series[1:]
+    top.fill_between(load.x, load.y, color=FAINT)
+    top.plot(load.x, load.y, color=INK, linewidth=1.2)
+    top.set_ylabel("load (requests/s)", fontsize=9)
+    top.set_ylim(bottom=0)
+    top.tick_params(labelbottom=False)
+    styles = (("-", 2.0), ((0, (3, 1.5)), 1.4))
+    for one, colour, (style, width) in zip(courses, (BLUE, VERMILION), styles, strict=False):
+        bottom.step(one.x, one.y, where="post", color=colour, linewidth=width, linestyle=style, label=one.name)
+    bottom.set_ylabel("replicas", fontsize=9)
+    bottom.set_ylim(bottom=0)
+    bottom.set_xlabel("time (minutes)", fontsize=9)
+    bottom.margins(x=0.01)
+    _legend(bottom, 2)
+
+
+def _reward(figure: "Figure", series: Sequence[Series]) -> None:
+    (axes,) = _axes(figure)
+    for one, colour, width in zip(series, (BLUE, GREY), (2.0, 1.2), strict=False):
+        axes.plot(one.x, one.y, color=colour, linewidth=width, label=one.name)
+    axes.set_xlabel("time since the interval began (hours)", fontsize=9)
+    axes.set_ylabel("mean reward per step", fontsize=9)
+    axes.margins(x=0.01)
+    _legend(axes, 2)
+
+
+PLOTS: dict[str, Plot] = {
+    "terms": Plot(
+        "Where the difference comes from",
+        "Each part of the return, against the other controllers on the same fixed traces. Bars: 95 % intervals.",
+        2.7,
+        _terms,
+    ),
+    "reward": Plot("Reward through the interval", "Mean reward per step, window by window, all agents.", 2.5, _reward),
+    "learning_curve": Plot(
+        "Learning so far",
+        "Every version that the gate has judged. Dashed: what other controllers reach on the same traces.",
+        2.8,
+        _learning_curve,
+    ),
+    "action_mix": Plot("What it does, and when", "How often each action is taken, in %.", 2.2, _action_mix),
+    "episode": Plot(
+        "One episode",
+        "Of the fixed traces, the one whose load varies most.",
+        3.6,
+        _episode,
+    ),
+}
+"""The plots by name, the most important first: a digest that is too large drops them from the end."""

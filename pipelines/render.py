@@ -1,0 +1,160 @@
+"""A report as JSON, Markdown and HTML. Pure: the same report gives the same bytes.
+
+HTML is one self-contained page, readable on a phone and on paper; everything in it is escaped.
+"""
+
+import base64
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+import jinja2
+import msgspec
+
+from headrace.learners.explain.interval import span
+from headrace.pipelines import plots
+from headrace.schemas.grounding import fill, format_fact
+from headrace.schemas.records import Fact, Report
+
+TEMPLATES = Path(__file__).parent / "templates"
+PAGE_DPI = 200
+
+GROUPS: dict[str, str] = {
+    "return": "Return",
+    "term": "Parts of the reward",
+    "reward": "Reward",
+    "situation": "Situations",
+    "action": "Actions",
+    "differs": "Against the rules",
+    "margin": "How clear its choices are",
+    "version": "Versions",
+    "training": "Learning",
+    "rows": "Data",
+    "agents": "Data",
+    "episodes": "Data",
+    "rejected": "Rejected messages",
+}
+"""Headings of the table of facts, by the first part of a fact's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A plot with the words around it. width, height: in CSS pixels."""
+
+    name: str
+    title: str
+    caption: str
+    alternative: str
+    data: bytes
+
+    @property
+    def uri(self) -> str:
+        """The image as a data URI."""
+        return "data:image/png;base64," + base64.b64encode(self.data).decode()
+
+
+def to_json(report: Report) -> bytes:
+    """Write the report as data."""
+    return msgspec.json.encode(report)
+
+
+def to_markdown(report: Report) -> str:
+    """Write verdict, sentences and facts as Markdown; plots stay with the page."""
+    lines = [f"# {_escaped(title(report))}", "", _escaped(context(report)), ""]
+    lines += [f"- {_escaped(sentence)}" for sentence in sentences(report)]
+    for heading, facts in grouped(report):
+        lines += ["", f"## {_escaped(heading)}", "", "| Fact | Value |", "|---|---:|"]
+        lines += [f"| {_escaped(label)} | {_escaped(value)} |" for label, value in facts]
+    lines += ["", f"*{_escaped(footer(report))}*", ""]
+    return "\n".join(lines)
+
+
+def to_html(report: Report) -> str:
+    """Write the report as one page, plots inside."""
+    return template("report.html.j2").render(
+        report=report,
+        title=title(report),
+        context=context(report),
+        sentences=sentences(report),
+        images=images(report, dpi=PAGE_DPI),
+        groups=list(grouped(report)),
+        footer=footer(report),
+        style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
+    )
+
+
+def title(report: Report) -> str:
+    """Return the verdict."""
+    return fill(report.narrative.headline, report.facts, typographic=True)
+
+
+def sentences(report: Report) -> list[str]:
+    """Return the narrative with its numbers."""
+    return [fill(sentence, report.facts, typographic=True) for sentence in report.narrative.sentences]
+
+
+def context(report: Report) -> str:
+    """Say in one line what the report is about."""
+    if report.kind == "version":
+        moment = datetime.fromtimestamp(report.end_ms / 1000, UTC)
+        return f"{report.task}: {report.facts.subject}, serving since {moment.day} {moment:%b %Y, %H:%M} UTC"
+    return f"{report.task}: {span(report.start_ms, report.end_ms)}"
+
+
+def footer(report: Report) -> str:
+    """Say where the words and the numbers come from."""
+    return (
+        f"Report {report.report_id}. Numbers are computed; the words ({report.narrative.narrator}) were checked "
+        "against them before publication. Intervals are 95 % confidence intervals."
+    )
+
+
+def grouped(report: Report) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Return the facts as (label, value) by heading, in the order in which headings first occur."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for fact in report.facts.facts:
+        found.setdefault(_heading(fact), []).append((_capital(fact.label), format_fact(fact, typographic=True)))
+    yield from found.items()
+
+
+def _heading(fact: Fact) -> str:
+    return GROUPS.get(fact.fact_id.split(".", 1)[0], "Basis")
+
+
+def _capital(text: str) -> str:
+    # Only words are capitalised: "v7" and "p95" are names.
+    return text[:1].upper() + text[1:] if re.match(r"[a-z]+\b", text) else text
+
+
+def images(report: Report, *, dpi: int, names: tuple[str, ...] = tuple(plots.PLOTS)) -> list[Image]:
+    """Draw the report's plots, the most important first; series of unknown plots are passed over."""
+    return [_image(name, report, dpi) for name in names if report.series.get(name)]
+
+
+def _image(name: str, report: Report, dpi: int) -> Image:
+    plot, series = plots.PLOTS[name], report.series[name]
+    return Image(name, plot.title, plot.caption, plots.alternative(name, series), plots.png(name, series, dpi=dpi))
+
+
+def template(name: str) -> jinja2.Template:
+    """Return a template of this package; it escapes everything and fails on what is undefined."""
+    return _environment().get_template(name)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _escaped(text: str) -> str:
+    """Keep Markdown from reading names as markup."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text)

@@ -1,0 +1,1 @@
+"""What flows through headrace, and the rules for it."""

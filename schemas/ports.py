@@ -1,0 +1,239 @@
+"""The ports: what headrace asks of a log, an index, a cache, a policy store, a narrator and a mailer.
+
+Batches go in and out. Adapters live in `headrace.sinks`; each passes its port's contract suite in
+`tests/contract`. Every method may raise `UnavailableError` (retry) or `StorageError` (stop).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from email.message import EmailMessage
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.schemas.chunk import ChunkRow
+from headrace.schemas.records import (
+    ChunkReference,
+    Facts,
+    Layout,
+    Narrative,
+    PolicyVersion,
+    WindowKey,
+    WindowRow,
+)
+
+Clock = Callable[[], int]
+"""Gives the time in milliseconds since 1970, UTC. Injected, so that simulated fleets can run on their own."""
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One message to append. Its partition is its key's murmur2, unless it is given."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+    partition: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MessageBatch:
+    """Consecutive messages of one partition, as columns of equal length N, in offset order.
+
+    offsets and append_ts are int64[N]; append_ts is the log's own append time in ms.
+    """
+
+    topic: str
+    partition: int
+    offsets: NDArray[np.int64]
+    append_ts: NDArray[np.int64]
+    keys: list[bytes | None]
+    values: list[bytes | None]
+    headers: list[Headers]
+
+    def __len__(self) -> int:
+        """Return the number of messages."""
+        return len(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A group's place in a partition: everything before `offset` is done; `metadata` is the job's own."""
+
+    offset: int
+    metadata: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """A topic's identity (another id is another log, even under the same name) and its partitions."""
+
+    identity: str
+    partitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """A partition is now this member's. Reading starts at `commit.offset` (else `begin`) unless it seeks."""
+
+    partition: int
+    commit: Commit | None
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """A partition is no longer this member's; what it has not committed must be forgotten."""
+
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfLog:
+    """The member has read everything up to `offset`, which was the partition's end just now."""
+
+    partition: int
+    offset: int
+
+
+Event = Assigned | Revoked | MessageBatch | EndOfLog
+
+
+class Subscription(Protocol):
+    """A member of a consumer group on one topic. Not shared between threads."""
+
+    def poll(self, limit: int, timeout_s: float) -> list[Event]:
+        """Return what happened: at most `limit` messages a batch; an empty list when time is up."""
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Read the partition from `offset` on."""
+
+    def commit(self, commits: Mapping[int, Commit], outputs: Sequence[Record] = ()) -> None:
+        """Move the group's commits and append `outputs`, all or nothing.
+
+        Raises CommitConflictError when another member has moved one of them meanwhile.
+        """
+
+    def close(self) -> None:
+        """Leave the group."""
+
+
+class Log(Protocol):
+    """An append-only log of topics and partitions."""
+
+    def create(self, topic: str, partitions: int) -> None:
+        """Create the topic; a no-op when it is there."""
+
+    def topic(self, topic: str) -> TopicInfo:
+        """Return the topic's identity and partitions; raises UnknownTopicError."""
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """Return the first offset held and the next one to be written."""
+
+    def send(self, records: Sequence[Record]) -> None:
+        """Append the records, in order; they are durable when this returns."""
+
+    def read(self, topic: str, partition: int, offset: int, limit: int) -> MessageBatch:
+        """Return at most `limit` messages from `offset` on, outside any group."""
+
+    def committed(self, group: str, topic: str) -> dict[int, Commit]:
+        """Return the group's commits by partition."""
+
+    def subscribe(self, group: str, topic: str) -> Subscription:
+        """Join the group."""
+
+    def close(self) -> None:
+        """Release the connection."""
+
+
+class Index(Protocol):
+    """Chunks and windows by key and by range. The row with the greater write time wins."""
+
+    def layout(self, wanted: Layout | None = None) -> Layout | None:
+        """Store `wanted` if there is no layout yet; return the one that is stored."""
+
+    def put(self, chunks: Sequence[ChunkRow], windows: Sequence[WindowRow]) -> None:
+        """Begin to write the rows; they are durable after `flush`."""
+
+    def flush(self) -> None:
+        """Wait until everything put is durable; raises what failed."""
+
+    def chunks(self, references: Sequence[ChunkReference]) -> list[ChunkRow | None]:
+        """Return the row of each reference's key (it may have grown since), None where there is none."""
+
+    def scan(
+        self,
+        task: str | None = None,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        partition: int | None = None,
+        group: int | None = None,
+        *,
+        payload: bool = True,
+    ) -> Iterator[ChunkRow]:
+        """Stream rows with start_ms <= window < end_ms, in key order; payload b"" when not asked for."""
+
+    def windows(
+        self, task: str | None = None, start_ms: int | None = None, end_ms: int | None = None
+    ) -> Iterator[WindowRow]:
+        """Stream window rows with start_ms <= window < end_ms, in key order."""
+
+    def window(self, key: WindowKey) -> WindowRow | None:
+        """Return one window row."""
+
+    def close(self) -> None:
+        """Release the connection."""
+
+
+class Cache(Protocol):
+    """Immutable entries by chunk reference; never invalidated, may forget anything at any time."""
+
+    def get(self, references: Sequence[ChunkReference]) -> list[bytes | None]:
+        """Return each reference's payload, None on a miss."""
+
+    def put(self, entries: Sequence[tuple[ChunkReference, bytes]]) -> None:
+        """Store payloads."""
+
+    def close(self) -> None:
+        """Release the connection."""
+
+
+class PolicyStore(Protocol):
+    """Weights and manifests by task and version, and each learner's checkpoint."""
+
+    def put(self, version: PolicyVersion, weights: bytes) -> None:
+        """Store a version, atomically; storing the same again is a no-op."""
+
+    def weights(self, task: str, version: int) -> bytes:
+        """Return a version's weights, checked against its hash; raises UnknownPolicyError, CorruptDataError."""
+
+    def versions(self, task: str) -> list[PolicyVersion]:
+        """Return the task's versions in order."""
+
+    def save(self, task: str, checkpoint: bytes) -> None:
+        """Replace the task's learner checkpoint, atomically."""
+
+    def load(self, task: str) -> bytes | None:
+        """Return the task's learner checkpoint; raises CorruptDataError."""
+
+    def close(self) -> None:
+        """Release the connection."""
+
+
+class Narrator(Protocol):
+    """Turns facts into sentences that refer to them by id; never writes a number itself."""
+
+    def tell(self, facts: Facts) -> Narrative:
+        """Return the sentences."""
+
+
+class Mailer(Protocol):
+    """Hands a message to the outside."""
+
+    def send(self, message: EmailMessage, digest_id: str) -> None:
+        """Deliver the message; `digest_id` is stable across retries, so that an adapter can refuse a second."""

@@ -1,0 +1,148 @@
+"""The data rules, written once, as data: the hot path's masks are made from them here.
+
+Rules of a message as a whole (its size, syntax, task) are named here too and checked where it is decoded.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.schemas.records import ID_PATTERN, Bounds, Layout, TaskSpec
+from headrace.schemas.transition import TransitionBatch
+
+MAX_STEP = 2**40 - 1
+MAX_TS_MS = 253_402_300_799_999
+"""The end of the year 9999."""
+
+Kind = Literal["between", "finite", "finite_or_absent", "pattern", "not_ahead"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A condition that every value of a column must meet.
+
+    between: low <= value <= high, per dimension. finite_or_absent: NaN stands for absent.
+    not_ahead: at most `high` ms after the log's own append time.
+    """
+
+    name: str
+    column: str
+    kind: Kind
+    low: float | tuple[float, ...] | None = None
+    high: float | tuple[float, ...] | None = None
+    pattern: str | None = None
+
+
+MESSAGE_RULES = {
+    "empty": "a message has a value",
+    "size": "a message has at most max_message_bytes bytes and max_message_rows rows",
+    "content_type": "the content-type header is application/json or application/vnd.apache.arrow.stream",
+    "syntax": "the value decodes as its content type says",
+    "type": "each field is there and has its type",
+    "schema_version": "schema_version is 1",
+    "unknown_task": "the task was added before the message was appended",
+    "one_agent": "all rows of a message are of one task and one agent",
+    "width": "obs and next_obs have one value per observation; a vector action one per dimension",
+}
+"""Rules of a message as a whole, by name."""
+
+
+def rules_for(spec: TaskSpec, layout: Layout) -> tuple[Rule, ...]:
+    """Return the rules that a task's rows must meet."""
+    rules = [
+        Rule("agent_id", "agent_id", "pattern", pattern=ID_PATTERN),
+        Rule("episode_id", "episode_id", "pattern", pattern=ID_PATTERN),
+        Rule("step", "step", "between", 0, MAX_STEP),
+        Rule("ts", "ts", "between", 0, MAX_TS_MS),
+        Rule("clock", "ts", "not_ahead", high=layout.max_clock_skew_ms),
+        Rule("obs_finite", "obs", "finite"),
+        Rule("next_obs_finite", "next_obs", "finite"),
+        Rule("reward_finite", "reward", "finite"),
+        Rule("reward_terms_finite", "reward_terms", "finite_or_absent"),
+        Rule("log_prob_finite", "log_prob", "finite_or_absent"),
+    ]
+    if isinstance(spec.actions, Bounds):
+        rules.append(Rule("action", "action", "between", spec.actions.low, spec.actions.high))
+    else:
+        rules.append(Rule("action", "action", "between", 0, len(spec.actions) - 1))
+    if spec.bounds:
+        rules.append(Rule("obs_bounds", "obs", "between", spec.bounds.low, spec.bounds.high))
+        rules.append(Rule("next_obs_bounds", "next_obs", "between", spec.bounds.low, spec.bounds.high))
+    return tuple(rules)
+
+
+def broken(rule: Rule, batch: TransitionBatch, append_ts: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+    """Return a mask bool[N] of the rows that break the rule, None if none does.
+
+    append_ts: int64[N], the log's append time of each row's message.
+    """
+    if rule.kind == "pattern":
+        return _pattern_broken(rule, batch)
+    column: NDArray[Any] = getattr(batch, rule.column)
+    if not column.size:
+        return None
+    if rule.kind == "not_ahead":
+        bad = column - append_ts > np.int64(rule.high)  # type: ignore[arg-type]
+    elif rule.kind == "between":
+        bad = ~((column >= np.asarray(rule.low)) & (column <= np.asarray(rule.high)))
+    elif rule.kind == "finite":
+        bad = ~np.isfinite(column)
+    else:
+        bad = np.isinf(column)
+    if not bad.any():
+        return None
+    return np.asarray(bad.reshape(len(batch), -1).any(axis=1), np.bool_)
+
+
+def _pattern_broken(rule: Rule, batch: TransitionBatch) -> NDArray[np.bool_] | None:
+    """Match each distinct name once."""
+    names, codes = (batch.agents, batch.agent) if rule.column == "agent_id" else (batch.episodes, batch.episode)
+    match = re.compile(rule.pattern or "").fullmatch
+    bad = [match(name) is None for name in names]
+    if not any(bad):
+        return None
+    mask = np.asarray(bad)[codes]
+    return mask if mask.any() else None
+
+
+def explain(rule: Rule, batch: TransitionBatch, row: int, append_ts: int) -> str:
+    """Say in one sentence what the row's value is and what the rule allows."""
+    if rule.kind == "pattern":
+        name = batch.agents[batch.agent[row]] if rule.column == "agent_id" else batch.episodes[batch.episode[row]]
+        return f"{rule.column} {name[:80]!r} does not match {rule.pattern}"
+    value: Any = getattr(batch, rule.column)[row]
+    if rule.kind == "not_ahead":
+        return f"ts {value} is {value - append_ts} ms ahead of the log's append time; {rule.high} are allowed"
+    if rule.kind == "between":
+        return _explain_between(rule, np.atleast_1d(value))
+    shown = np.atleast_1d(value)
+    place = int(np.flatnonzero(~np.isfinite(shown))[0])
+    return f"{rule.column}[{place}] is {shown[place]}: not a finite float32"
+
+
+def _explain_between(rule: Rule, value: NDArray[Any]) -> str:
+    low, high = (np.broadcast_to(np.asarray(bound), value.shape) for bound in (rule.low, rule.high))
+    place = int(np.flatnonzero(~((value >= low) & (value <= high)))[0])
+    name = rule.column if value.size == 1 else f"{rule.column}[{place}]"
+    return f"{name} is {value[place]}; {low[place]} to {high[place]} are allowed"
+
+
+def first_broken(
+    rules: Sequence[Rule], batch: TransitionBatch, append_ts: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]] | None:
+    """Return a mask bool[N] of bad rows and, int64[N], the first rule each breaks; None if all are good."""
+    found: tuple[NDArray[np.bool_], NDArray[np.int64]] | None = None
+    for number, rule in enumerate(rules):
+        mask = broken(rule, batch, append_ts)
+        if mask is None:
+            continue
+        if found is None:
+            found = np.zeros(len(batch), np.bool_), np.zeros(len(batch), np.int64)
+        bad, which = found
+        which[mask & ~bad] = number
+        bad |= mask
+    return found

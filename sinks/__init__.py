@@ -1,0 +1,1 @@
+"""Adapters to the outside: logs, indexes, caches, stores and mail."""

@@ -1,0 +1,81 @@
+"""Chunks by reference, read through a cache: the index is asked only for what the cache has forgotten."""
+
+from collections.abc import Sequence
+
+from headrace.schemas.chunk import ChunkRow, decode_chunk, decode_reference, encode_chunk
+from headrace.schemas.errors import CorruptDataError, UnavailableError
+from headrace.schemas.ports import Cache, Index
+from headrace.schemas.records import ChunkReference
+from headrace.schemas.transition import TransitionBatch
+
+
+class CachedChunks:
+    """Reads and remembers chunks. hits, misses: references found in the cache, and not, since the start.
+
+    An entry is the payload of exactly the reference's rows, so its checksum is the reference's own. A cache
+    that is down, or an entry that is damaged, is a miss.
+    """
+
+    def __init__(self, index: Index, cache: Cache) -> None:
+        self._index = index
+        self._cache = cache
+        self.hits = 0
+        self.misses = 0
+
+    def transitions(self, references: Sequence[ChunkReference]) -> list[TransitionBatch]:
+        """Return each reference's rows.
+
+        Raises CorruptDataError, which names the reference, when the index holds no such rows.
+        """
+        found = [
+            _intact(payload, reference) for payload, reference in zip(self._get(references), references, strict=True)
+        ]
+        missing = [reference for reference, batch in zip(references, found, strict=True) if batch is None]
+        self.hits += len(references) - len(missing)
+        self.misses += len(missing)
+        read = iter(self._read(missing))
+        return [next(read) if batch is None else batch for batch in found]
+
+    def _get(self, references: Sequence[ChunkReference]) -> list[bytes | None]:
+        try:
+            return self._cache.get(references)
+        except UnavailableError:
+            return [None] * len(references)
+
+    def _read(self, references: Sequence[ChunkReference]) -> list[TransitionBatch]:
+        """Read from the index, and fill the cache."""
+        if not references:
+            return []
+        batches, entries = [], []
+        for reference, row in zip(references, self._index.chunks(references), strict=True):
+            if row is None:
+                raise CorruptDataError(
+                    f"chunk {reference}: missing from the index; it was never written, or its time to live "
+                    "is over: backfill it from the archive"
+                )
+            batch = decode_reference(row.payload, row.reference, reference)
+            batches.append(batch)
+            # A row that has grown is encoded again without the rows that the reference doesn't know.
+            grown = row.reference != reference
+            entries.append((reference, encode_chunk(batch)[0] if grown else row.payload))
+        self._put(entries)
+        return batches
+
+    def remember(self, rows: Sequence[ChunkRow]) -> None:
+        """Store rows that the index has acknowledged: they are about to be read."""
+        self._put([(row.reference, row.payload) for row in rows])
+
+    def _put(self, entries: Sequence[tuple[ChunkReference, bytes]]) -> None:
+        try:
+            self._cache.put(entries)
+        except UnavailableError:
+            return
+
+
+def _intact(payload: bytes | None, reference: ChunkReference) -> TransitionBatch | None:
+    if payload is None:
+        return None
+    try:
+        return decode_chunk(payload, reference.checksum, reference)
+    except CorruptDataError:
+        return None

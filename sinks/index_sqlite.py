@@ -1,0 +1,218 @@
+"""The index on SQLite: chunks, window rows and the layout in one file, no server."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from headrace.schemas.chunk import ChunkRow
+from headrace.schemas.errors import StorageError
+from headrace.schemas.records import ChunkKey, ChunkReference, Layout, WindowKey, WindowRow
+from headrace.sinks.sqlite import Database
+
+_BUFFER_BYTES: Final = 64 << 20
+_PAGE_ROWS: Final = 64
+_PAGE_ROWS_BARE: Final = 1024
+_EARLIEST: Final = -(1 << 63)
+_LATEST: Final = (1 << 63) - 1
+
+# payload comes last, so that a scan without it never touches its overflow pages.
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS chunks(
+    task TEXT NOT NULL, "group" INTEGER NOT NULL, start_ms INTEGER NOT NULL, partition INTEGER NOT NULL,
+    segment INTEGER NOT NULL, part INTEGER NOT NULL, rows INTEGER NOT NULL, received INTEGER NOT NULL,
+    write_time INTEGER NOT NULL, checksum INTEGER NOT NULL, stats BLOB NOT NULL, payload BLOB NOT NULL,
+    PRIMARY KEY (task, "group", start_ms, partition, segment, part)
+);
+CREATE TABLE IF NOT EXISTS windows(
+    task TEXT NOT NULL, "group" INTEGER NOT NULL, start_ms INTEGER NOT NULL, partition INTEGER NOT NULL,
+    write_time INTEGER NOT NULL, summary BLOB NOT NULL,
+    PRIMARY KEY (task, "group", start_ms, partition)
+);
+CREATE TABLE IF NOT EXISTS layout(one INTEGER PRIMARY KEY, layout BLOB NOT NULL)
+"""
+_PUT_CHUNK: Final = """
+INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET rows = excluded.rows, received = excluded.received, checksum = excluded.checksum,
+    write_time = excluded.write_time, stats = excluded.stats, payload = excluded.payload
+WHERE excluded.write_time > write_time
+"""
+_PUT_WINDOW: Final = """
+INSERT INTO windows VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET summary = excluded.summary, write_time = excluded.write_time
+WHERE excluded.write_time > write_time
+"""
+_KEY: Final = 'task, "group", start_ms, partition, segment, part'
+_COLUMNS: Final = f"{_KEY}, rows, received, checksum, stats"
+_GET_CHUNK: Final = (
+    f"SELECT {_COLUMNS}, payload FROM chunks "  # noqa: S608  # constants alone
+    f'WHERE task = ? AND "group" = ? AND start_ms = ? AND partition = ? AND segment = ? AND part = ?'
+)
+# A page starts after the key of the last one's end. No statement stays open between pages: it would hold a
+# snapshot, in which this connection's other reads would not see what was flushed meanwhile.
+_SCAN: Final = """
+FROM chunks WHERE task = ?1 AND "group" = ?2 AND (start_ms, partition, segment, part) > (?3, ?4, ?5, ?6)
+AND start_ms < ?7 AND (?8 IS NULL OR partition = ?8)
+ORDER BY start_ms, partition, segment, part LIMIT ?9
+"""
+_SCAN_ALL: Final = f"SELECT {_COLUMNS}, payload {_SCAN}"
+_SCAN_BARE: Final = f"SELECT {_COLUMNS}, x'' {_SCAN}"
+_NEXT_TASK: Final = {
+    table: f"SELECT task FROM {table} WHERE task > ? ORDER BY task LIMIT 1"  # noqa: S608
+    for table in ("chunks", "windows")
+}
+_NEXT_GROUP: Final = {
+    table: f'SELECT "group" FROM {table} WHERE task = ? AND "group" > ? ORDER BY "group" LIMIT 1'  # noqa: S608
+    for table in ("chunks", "windows")
+}
+_WINDOW_COLUMNS: Final = 'SELECT task, "group", start_ms, partition, write_time, summary FROM windows '
+_GET_WINDOW: Final = f'{_WINDOW_COLUMNS} WHERE task = ? AND "group" = ? AND start_ms = ? AND partition = ?'
+_SCAN_WINDOWS: Final = (
+    f'{_WINDOW_COLUMNS} WHERE task = ? AND "group" = ? AND (start_ms, partition) > (?, ?) AND start_ms < ? '
+    "ORDER BY start_ms, partition LIMIT ?"
+)
+
+
+class SqliteIndex:
+    """The port `Index`: one connection writes, another reads, each from any thread.
+
+    Reads see what was flushed, by this process or another.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._writer = Database(path, _SCHEMA)
+        self._reader = Database(path, _SCHEMA)
+        self._lock = threading.Lock()
+        self._chunks: list[tuple[Any, ...]] = []
+        self._windows: list[tuple[Any, ...]] = []
+        self._buffered_bytes = 0
+
+    def layout(self, wanted: Layout | None = None) -> Layout | None:
+        """Store `wanted` if there is no layout yet; return the one that is stored."""
+        if wanted is not None and self._layout() is None:
+            with self._writer.transaction("write layout") as connection:
+                connection.execute("INSERT OR IGNORE INTO layout VALUES (1, ?)", (msgspec.json.encode(wanted),))
+        return self._layout()
+
+    def _layout(self) -> Layout | None:
+        rows = self._reader.rows("SELECT layout FROM layout", doing="read layout")
+        try:
+            return msgspec.json.decode(rows[0][0], type=Layout) if rows else None
+        except msgspec.MsgspecError as error:
+            raise StorageError(
+                f"{self._reader.path}: its layout can't be read ({error}): use the headrace that wrote it"
+            ) from error
+
+    def put(self, chunks: Sequence[ChunkRow], windows: Sequence[WindowRow]) -> None:
+        """Take the rows; they are durable after `flush`, or before, when 64 MiB have gathered."""
+        with self._lock:
+            self._chunks += map(_chunk_values, chunks)
+            self._windows += ((*_window_key(row.key), row.write_time, row.summary) for row in windows)
+            self._buffered_bytes += sum(len(row.payload) + len(row.stats) for row in chunks)
+            self._buffered_bytes += sum(len(row.summary) for row in windows)
+        if self._buffered_bytes >= _BUFFER_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was put in one transaction; after an error it is kept, and flush may be tried again."""
+        with self._lock:
+            if not self._chunks and not self._windows:
+                return
+            with self._writer.transaction("flush") as connection:
+                connection.executemany(_PUT_CHUNK, self._chunks)
+                connection.executemany(_PUT_WINDOW, self._windows)
+            self._chunks.clear()
+            self._windows.clear()
+            self._buffered_bytes = 0
+
+    def chunks(self, references: Sequence[ChunkReference]) -> list[ChunkRow | None]:
+        """Return the row of each reference's key (it may have grown since), None where there is none."""
+        found = (self._reader.rows(_GET_CHUNK, _chunk_key(r.key), "read chunks") for r in references)
+        return [_chunk(rows[0]) if rows else None for rows in found]
+
+    def scan(
+        self,
+        task: str | None = None,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        partition: int | None = None,
+        group: int | None = None,
+        *,
+        payload: bool = True,
+    ) -> Iterator[ChunkRow]:
+        """Stream rows with start_ms <= window < end_ms, in key order; payload b"" when not asked for."""
+        sql, limit = (_SCAN_ALL, _PAGE_ROWS) if payload else (_SCAN_BARE, _PAGE_ROWS_BARE)
+        end = _LATEST if end_ms is None else end_ms
+        for found_task, found_group in self._groups("chunks", task, group):
+            after = (_EARLIEST if start_ms is None else start_ms, -1, -1, -1)
+            while True:
+                rows = self._reader.rows(sql, (found_task, found_group, *after, end, partition, limit), "scan chunks")
+                yield from map(_chunk, rows)
+                if len(rows) < limit:
+                    break
+                after = rows[-1][2:6]
+
+    def windows(
+        self, task: str | None = None, start_ms: int | None = None, end_ms: int | None = None
+    ) -> Iterator[WindowRow]:
+        """Stream window rows with start_ms <= window < end_ms, in key order."""
+        end = _LATEST if end_ms is None else end_ms
+        for found in self._groups("windows", task, None):
+            after = (_EARLIEST if start_ms is None else start_ms, -1)
+            while True:
+                rows = self._reader.rows(_SCAN_WINDOWS, (*found, *after, end, _PAGE_ROWS_BARE), "scan windows")
+                yield from map(_window, rows)
+                if len(rows) < _PAGE_ROWS_BARE:
+                    break
+                after = rows[-1][2:4]
+
+    def _groups(self, table: str, task: str | None, group: int | None) -> Iterator[tuple[str, int]]:
+        """Walk the (task, group) pairs in key order, each found by one seek in the primary key.
+
+        So a range of windows is read from the primary key, and no further index has to be written.
+        """
+        for found_task in self._after(_NEXT_TASK[table], (), "") if task is None else (task,):
+            groups = self._after(_NEXT_GROUP[table], (found_task,), -1) if group is None else (group,)
+            for found_group in groups:
+                yield found_task, found_group
+
+    def _after(self, sql: str, within: tuple[Any, ...], value: Any) -> Iterator[Any]:  # noqa: ANN401
+        """Walk a column's values in order, from one to the next greater."""
+        while rows := self._reader.rows(sql, (*within, value), "scan"):
+            value = rows[0][0]
+            yield value
+
+    def window(self, key: WindowKey) -> WindowRow | None:
+        """Return one window row."""
+        rows = self._reader.rows(_GET_WINDOW, _window_key(key), "read window")
+        return _window(rows[0]) if rows else None
+
+    def close(self) -> None:
+        """Release the connections; what was put and not flushed is dropped."""
+        self._writer.close()
+        self._reader.close()
+
+
+def _chunk_key(key: ChunkKey) -> tuple[Any, ...]:
+    return key.task, key.group, key.start_ms, key.partition, key.segment, key.part
+
+
+def _chunk_values(row: ChunkRow) -> tuple[Any, ...]:
+    counts = (row.rows, row.received, row.write_time, row.checksum)
+    return (*_chunk_key(row.key), *counts, row.stats, row.payload)
+
+
+def _chunk(values: tuple[Any, ...]) -> ChunkRow:
+    *key, rows, received, checksum, stats, payload = values
+    return ChunkRow(ChunkKey(*key), rows, received, checksum, payload, stats)
+
+
+def _window_key(key: WindowKey) -> tuple[Any, ...]:
+    return key.task, key.group, key.start_ms, key.partition
+
+
+def _window(values: tuple[Any, ...]) -> WindowRow:
+    *key, write_time, summary = values
+    return WindowRow(WindowKey(*key), write_time, summary)

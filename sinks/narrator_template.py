@@ -1,0 +1,249 @@
+"""The narrator that needs no model: sentences chosen by the facts' directions, verdict first."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from headrace.schemas.records import Direction, Fact, Facts, Narrative, Sentence
+
+MAX_NAMED = 4
+"""Things that one sentence lists."""
+
+
+class TemplateNarrator:
+    """The port `Narrator`. Pure: the same facts give the same sentences, and they are always grounded."""
+
+    def tell(self, facts: Facts) -> Narrative:
+        """Return the sentences that the facts allow; what is not known is left out."""
+        by_id = {fact.fact_id: fact for fact in facts.facts}
+        parts = VERSION_PARTS if "version.policy" in by_id else INTERVAL_PARTS
+        sentences = tuple(sentence for part in parts for sentence in part(by_id))
+        return Narrative("template", _headline(by_id), sentences)
+
+
+Known = dict[str, Fact]
+Part = Callable[[Known], Iterator[Sentence]]
+
+
+def _headline(facts: Known) -> Sentence:
+    """The verdict, as short as a mail's subject."""
+    if "version.policy" in facts:
+        return _version_headline(facts)
+    if _is_change(facts, "reward.change"):
+        words: dict[Direction, str] = {
+            "up": "Mean reward rose by {reward.change}",
+            "down": "Mean reward fell by {reward.change@size}",
+            "flat": "Mean reward is not shown to have changed: {reward.change}",
+        }
+        return _by_direction(facts, "reward.change", words)
+    if "reward.mean" in facts:
+        return Sentence("Mean reward was {reward.mean}")
+    return Sentence("Report on {@subject}")
+
+
+def _version_headline(facts: Known) -> Sentence:
+    against = next((key for key in RIVALS if _is_change(facts, f"return.vs-{key}")), None)
+    if against is None:
+        return Sentence("{version.policy} serves now")
+    fact_id = f"return.vs-{against}"
+    known = against == "serving" and "version.previous" in facts
+    rival = "{version.previous}" if known else f"{{{fact_id}@name}}"
+    words: dict[Direction, str] = {
+        "up": f"{{version.policy}} is better than {rival} by {{{fact_id}}}",
+        "down": f"{{version.policy}} is worse than {rival}: {{{fact_id}}}",
+        "flat": f"{{version.policy}} is not shown to differ from {rival}: {{{fact_id}}}",
+    }
+    return _by_direction(facts, fact_id, words)
+
+
+def _by_direction(facts: Known, fact_id: str, words: dict[Direction, str]) -> Sentence:
+    direction = facts[fact_id].direction
+    assert direction is not None
+    return Sentence(words[direction], {fact_id: direction})
+
+
+def _is_change(facts: Known, fact_id: str) -> bool:
+    return fact_id in facts and facts[fact_id].direction is not None and facts[fact_id].unit in GOOD
+
+
+RIVALS = ("serving", "rate_rule", "hpa", "static")
+"""Whom a headline compares with: the first that there is."""
+GOOD = ("return", "per step")
+
+
+def _changes(facts: Known, prefix: str, suffix: str, direction: Direction) -> list[Fact]:
+    """Return the changes whose id has the prefix and suffix and that go one way, the greatest first."""
+    found = [
+        fact
+        for fact in facts.values()
+        if fact.fact_id.startswith(prefix)
+        and fact.fact_id.endswith(suffix)
+        and fact.direction == direction
+        and fact.unit in GOOD
+    ]
+    return sorted(found, key=lambda fact: -abs(fact.value))[:MAX_NAMED]
+
+
+def _listed(items: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def _list_sentence(before: str, changes: list[Fact], item: str, after: str = "") -> Iterator[Sentence]:
+    """Say the same of several changes; item: a template with `FACT` for the id."""
+    if changes:
+        items = [item.replace("FACT", fact.fact_id) for fact in changes]
+        claims = {fact.fact_id: fact.direction for fact in changes if fact.direction}
+        yield Sentence(f"{before} {_listed(items)}{after}.", claims)
+
+
+def _baselines(facts: Known) -> Iterator[Sentence]:
+    """How the version stands against the rules that it could be replaced by."""
+    rules = {key: fact for key, fact in facts.items() if key not in {"return.vs-serving", UPPER_BOUND}}
+    prefix, measured = "return.vs-", " on {traces.count}" if "traces.count" in facts else ""
+    beaten = _changes(rules, prefix, "", "up")
+    yield from _list_sentence("It beats", beaten, "{FACT@name} by {FACT@size}", measured)
+    worse = _changes(rules, prefix, "", "down")
+    yield from _list_sentence("It is worse than", worse, "{FACT@name} by {FACT@size}", measured)
+    even = _changes(rules, prefix, "", "flat")
+    yield from _list_sentence("It is not shown to differ from", even, "{FACT@name} ({FACT})", measured)
+    if UPPER_BOUND in facts and facts[UPPER_BOUND].direction == "down":
+        text = f"{{{UPPER_BOUND}@name}}, which knows the future, is out of reach by {{{UPPER_BOUND}@size}}."
+        yield Sentence(f"What is left to win: {text}")
+
+
+UPPER_BOUND = "return.vs-clairvoyant"
+
+
+def _terms(facts: Known) -> Iterator[Sentence]:
+    """Which parts of the reward made the difference to the version before, else to a rule."""
+    rival = next((key for key in RIVALS if _any_term(facts, key)), None)
+    if rival is None:
+        return
+    suffix = f".vs-{rival}"
+    before = "Against the version before," if rival == "serving" else "Against the rule,"
+    item = "{FACT@name} by {FACT@size}"
+    better = _changes(facts, "term.", suffix, "up")
+    yield from _list_sentence(f"{before} it is better in", better, item)
+    worse = _changes(facts, "term.", suffix, "down")
+    yield from _list_sentence(f"{before} it is worse in", worse, item)
+    even = _changes(facts, "term.", suffix, "flat")
+    yield from _list_sentence(f"{before} it is not shown to differ in", even, "{FACT@name}")
+
+
+def _any_term(facts: Known, rival: str) -> bool:
+    return any(key.startswith("term.") and key.endswith(f".vs-{rival}") for key in facts)
+
+
+def _behaviour(facts: Known) -> Iterator[Sentence]:
+    """What it does most, situation by situation."""
+    for key in list(facts):
+        if not key.startswith("situation.") or "." in key[len("situation.") :]:
+            continue
+        prefix = f"action.{key[len('situation.') :]}."
+        actions = [fact for fact in facts.values() if fact.fact_id.startswith(prefix)]
+        if actions:
+            most = max(actions, key=lambda fact: fact.value).fact_id
+            yield Sentence(
+                f"With {{{key}@name}} ({{{key}}} of its decisions), its commonest action is "
+                f"{{{most}@name}}, in {{{most}@value}} of them."
+            )
+
+
+def _certainty(facts: Known) -> Iterator[Sentence]:
+    margins = sorted(
+        (fact for fact in facts.values() if fact.fact_id.startswith("margin.")), key=lambda fact: fact.value
+    )
+    if len(margins) > 1:
+        least, most = margins[0].fact_id, margins[-1].fact_id
+        yield Sentence(
+            f"Its choices are clearest with {{{most}@name}} (the best action leads the next by {{{most}}} in "
+            f"value), closest with {{{least}@name}} ({{{least}}})."
+        )
+
+
+def _disagreements(facts: Known) -> Iterator[Sentence]:
+    """Where it decides otherwise than the rules."""
+    for key in list(facts):
+        if not key.startswith("differs.") or key.count(".") != 1:
+            continue
+        text = f"In {{{key}}} of its decisions {{{key}@name}} would do otherwise"
+        larger, smaller = f"{key}.larger", f"{key}.smaller"
+        if larger in facts and smaller in facts:
+            text += f": it takes {{{larger}@name}} in {{{larger}}}, and {{{smaller}@name}} in {{{smaller}}}"
+        yield Sentence(text + ".")
+
+
+def _training(facts: Known) -> Iterator[Sentence]:
+    if "training.rows" in facts:
+        yield Sentence("It learned from {training.rows}, each of which is named in its lineage.")
+
+
+def _volume(facts: Known) -> Iterator[Sentence]:
+    """What came in."""
+    if "rows.total" not in facts:
+        return
+    text = "{rows.total} came in"
+    if "agents.total" in facts:
+        text += " from {agents.total}"
+    if "rows.change" in facts:
+        text += ", {rows.change} against the interval before"
+    if "episodes.ended" in facts:
+        text += "; {episodes.ended} ended"
+    yield Sentence(text + ".")
+
+
+def _reward(facts: Known) -> Iterator[Sentence]:
+    """The level behind the headline, and the terms that moved."""
+    if "reward.mean" in facts and _is_change(facts, "reward.change"):
+        yield Sentence("The mean was {reward.mean}.")
+    for direction, word in (("up", "rose"), ("down", "fell")):
+        moved = _changes(facts, "term.", ".change", "up" if direction == "up" else "down")
+        yield from _list_sentence(
+            "Of its parts,",
+            moved,
+            "{FACT@name} " + word + " by {FACT@size}",
+        )
+    even = _changes(facts, "term.", ".change", "flat")
+    yield from _list_sentence("No change is shown in", even, "{FACT@name}")
+
+
+def _served(facts: Known) -> Iterator[Sentence]:
+    """Which versions were at work."""
+    shares = [
+        fact.fact_id
+        for fact in facts.values()
+        if fact.fact_id.startswith("version.") and fact.fact_id.endswith(".share")
+    ]
+    if shares:
+        items = [f"{{{share}@name}} ({{{share}}})" for share in shares[:MAX_NAMED]]
+        yield Sentence(f"The transitions were made by {_listed(items)}.")
+
+
+def _quality(facts: Known) -> Iterator[Sentence]:
+    """What was wrong with the data, and that nothing was, which is worth saying too."""
+    total = facts.get("rejected.total")
+    if total is not None and total.value == 0:
+        yield Sentence("No message was rejected.")
+    elif total is not None:
+        rules = sorted(
+            (fact for fact in facts.values() if fact.fact_id.startswith("rejected.") and fact is not total),
+            key=lambda fact: -fact.value,
+        )
+        items = [f"{{{fact.fact_id}@name}} ({{{fact.fact_id}@value}})" for fact in rules[:MAX_NAMED]]
+        ending = f", by {_listed(items)}" if items else ""
+        plural = "was" if total.value == 1 else "were"
+        yield Sentence(f"{{rejected.total}} {plural} rejected{ending}.")
+    noted = [
+        f"{{{key}}} {text}"
+        for key, text in (
+            ("rows.duplicates", "came again"),
+            ("rows.late", "came late"),
+            ("rows.unreported", "came too late for the report of their interval"),
+        )
+        if key in facts and facts[key].value != 0
+    ]
+    if noted:
+        yield Sentence(f"{_listed(noted)}.")
+
+
+VERSION_PARTS: tuple[Part, ...] = (_baselines, _terms, _behaviour, _disagreements, _certainty, _training)
+INTERVAL_PARTS: tuple[Part, ...] = (_reward, _volume, _served, _quality)

@@ -1,0 +1,146 @@
+"""Opening SQLite well, once for log and index: durable, shared between processes, honest about errors."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from headrace.schemas.errors import StorageError, UnavailableError
+
+BUSY_TIMEOUT_MS: Final = 5_000
+FORMAT_VERSION: Final = 1
+
+_CLOSED = "Cannot operate on a closed database"
+_REMEDIES: Final = {
+    sqlite3.SQLITE_FULL: "the disk is full: free space, then start again (nothing half-written was kept)",
+    sqlite3.SQLITE_READONLY: "it is read-only: check the permissions of the file and of its folder",
+    sqlite3.SQLITE_PERM: "access is refused: check the permissions of the file and of its folder",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened: check that its folder exists and is writable",
+    sqlite3.SQLITE_NOTADB: "it is not an SQLite database: name another path, or move the file away",
+    sqlite3.SQLITE_CORRUPT: "it is damaged: restore it, or move it away and build it again from its source",
+    sqlite3.SQLITE_IOERR: "the disk failed to read or write: check the disk, its free space and its quotas",
+    sqlite3.SQLITE_TOOBIG: "a value is above SQLite's limit of 1 GB: send smaller messages",
+    sqlite3.SQLITE_ERROR: "it holds other tables than headrace's: name another path",
+}
+
+
+class Database:
+    """One connection to a database file, usable from any thread; its lock serialises them.
+
+    durable: whether a commit is forced to disk (WAL, synchronous=FULL), so that it survives kill -9 and a
+    power cut. Several processes may read while one writes; a second writer waits its turn.
+    """
+
+    def __init__(self, path: str | Path, schema: str) -> None:
+        self.path = Path(path)
+        self._lock = threading.RLock()
+        _create_parent(self.path)
+        with mapped(self.path, "open"):
+            self._connection = sqlite3.connect(
+                self.path,
+                timeout=BUSY_TIMEOUT_MS / 1000,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=256,
+            )
+        try:
+            with mapped(self.path, "open"):
+                self._prepare(schema)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self, schema: str) -> None:
+        self._connection.execute("PRAGMA page_size = 16384")
+        self._connection.execute("PRAGMA foreign_keys = OFF")
+        self._use_wal()
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute("PRAGMA journal_size_limit = 67108864")
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version not in {0, FORMAT_VERSION}:
+            raise StorageError(
+                f"{self.path}: it has format {version}, this headrace reads {FORMAT_VERSION}: "
+                "use the headrace that wrote it, or another path"
+            )
+        if not self._complete(schema):
+            self._connection.executescript(
+                f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
+            )
+
+    def _use_wal(self) -> None:
+        """Switch to WAL; SQLite doesn't wait for other openers here, so this does."""
+        deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            except sqlite3.OperationalError as error:
+                if _primary(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)
+            else:
+                return
+
+    def _complete(self, schema: str) -> bool:
+        """Tell whether the schema's tables are there, so that a reader never takes the write lock."""
+        names = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_schema")}
+        wanted = (part.split("(")[0].split()[-1] for part in schema.split(";") if "CREATE" in part)
+        return names.issuperset(wanted)
+
+    @contextmanager
+    def transaction(self, doing: str) -> Iterator[sqlite3.Connection]:
+        """Give the connection in a write transaction: all of the block is kept, durably, or none of it."""
+        with self._lock, mapped(self.path, doing):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # a full disk rolls back by itself
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def rows(self, sql: str, parameters: Sequence[Any] = (), doing: str = "read") -> list[Any]:
+        """Return a query's rows, all of them: no cursor stays open, so no snapshot is held."""
+        with self._lock, mapped(self.path, doing):
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def close(self) -> None:
+        """Close the connection; a second time does nothing."""
+        with self._lock:
+            self._connection.close()
+
+
+def _create_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path}: its folder cannot be created ({error.strerror}): name another path") from error
+
+
+@contextmanager
+def mapped(path: Path, doing: str) -> Iterator[None]:
+    """Turn SQLite's errors into headrace's: UnavailableError when locked, StorageError when it can't work.
+
+    What is neither (a programming error) passes as it is.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = _primary(error)
+        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            raise UnavailableError(
+                f"{path}: {doing} failed: another process held the database for more than "
+                f"{BUSY_TIMEOUT_MS} ms ({error}): it is tried again"
+            ) from error
+        if code in _REMEDIES:
+            raise StorageError(f"{path}: {doing} failed ({error}): {_REMEDIES[code]}") from error
+        raise
+
+
+def _primary(error: sqlite3.Error) -> int | None:
+    """Return the primary result code (extended codes have it in their low byte)."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF

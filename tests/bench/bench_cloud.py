@@ -1,0 +1,78 @@
+"""Steps a second of the environment: python -m tests.bench.bench_cloud [episodes].
+
+One JSON line a case, with wall and CPU seconds. Run with OMP_NUM_THREADS=1.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from headrace.learners.cloud import CloudEnv, CloudVectorEnv, Simulation, draw_traces
+from headrace.learners.cloud.baselines import Clairvoyant
+
+ENVIRONMENTS = 256
+STEPS = 100
+
+
+def simulate(episodes: int) -> int:
+    simulation = Simulation(draw_traces(0, ENVIRONMENTS, STEPS))
+    actions = np.random.default_rng(0).integers(5, size=(STEPS, ENVIRONMENTS))
+    for _ in range(episodes):
+        simulation.reset()
+        for step in range(STEPS):
+            simulation.step(actions[step])
+    return episodes * STEPS * ENVIRONMENTS
+
+
+def vector(episodes: int) -> int:
+    """Drawing of the traces included: each episode is a new one."""
+    env = CloudVectorEnv(ENVIRONMENTS)
+    env.reset(seed=0)
+    actions = np.full(ENVIRONMENTS, 2)
+    for _ in range(episodes * (STEPS + 1)):
+        env.step(actions)
+    return episodes * STEPS * ENVIRONMENTS
+
+
+def single(episodes: int) -> int:
+    env = CloudEnv()
+    for episode in range(episodes):
+        env.reset(seed=episode)
+        for _ in range(STEPS):
+            env.step(np.int64(2))
+    return episodes * STEPS
+
+
+def draw(episodes: int) -> int:
+    draw_traces(0, episodes * ENVIRONMENTS, STEPS)
+    return episodes * ENVIRONMENTS
+
+
+def plan(episodes: int) -> int:
+    del episodes
+    Clairvoyant(draw_traces(0, 512, STEPS))
+    return 512
+
+
+def measure(name: str, case: Callable[[int], int], episodes: int, unit: str) -> None:
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    count = case(episodes)
+    wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
+    row = {"case": name, unit: count, "wall_s": round(wall_s, 3), "cpu_s": round(cpu_s, 3)}
+    print(json.dumps(row | {f"{unit}_per_s": round(count / wall_s)}))
+
+
+def main() -> None:
+    episodes = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    measure("simulation_256", simulate, episodes, "steps")
+    measure("vector_256", vector, episodes, "steps")
+    measure("single", single, episodes, "steps")
+    measure("draw_traces", draw, 8, "traces")
+    measure("clairvoyant", plan, 1, "traces")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""One JSON line each: a decision at batch 1, replay sampling, updates. One thread, single core.
+
+Run: `python tests/bench/bench_learn.py`.
+"""
+
+import json
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from headrace.learners import dqn
+from headrace.learners.acting import Policy
+from headrace.learners.replay import Batch, ReplayBuffer
+
+WIDTH, ACTIONS, ROUNDS = 32, 5, 5
+
+
+def best_seconds(call: Callable[[], object], calls: int) -> float:
+    """Seconds a call in the fastest of five rounds: what else the machine does only adds."""
+    rounds = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        rounds.append((time.perf_counter() - start) / calls)
+    return min(rounds)
+
+
+def filled_buffer(capacity: int) -> ReplayBuffer:
+    """A full buffer of random transitions."""
+    rng = np.random.default_rng(0)
+    buffer = ReplayBuffer(capacity, WIDTH)
+    for _ in range(capacity // 6_400):
+        obs, next_obs = (rng.standard_normal((6_400, WIDTH), dtype=np.float32) for _ in range(2))
+        reward = rng.standard_normal(6_400, dtype=np.float32)
+        action = rng.integers(ACTIONS, size=6_400)
+        buffer.add(Batch(obs, action, reward, next_obs, np.zeros(6_400, np.bool_)))
+    return buffer
+
+
+def main() -> None:
+    """Print the three figures."""
+    torch.set_num_threads(1)
+    config = dqn.DQNConfig(normaliser_updates=50)
+    buffer, state = filled_buffer(config.replay_capacity), dqn.init(config, WIDTH, ACTIONS, seed=0)
+
+    def learn() -> None:
+        nonlocal state
+        state, _ = dqn.update(state, buffer.sample(state.rng, config.batch_size))
+
+    update_s = best_seconds(learn, 200)
+    policy, obs = Policy(dqn.policy_arrays(state)), buffer.sample(state.rng, 64).obs
+    decide_s = best_seconds(lambda: policy.decide(obs[0]), 20_000)
+    act_s = best_seconds(lambda: policy.act(obs, 0.02, state.rng), 2_000)
+    sample_s = best_seconds(lambda: buffer.sample(state.rng, 256), 2_000)
+    report("decision", batch=1, microseconds=decide_s * 1e6, limit_microseconds=6.0)
+    report("decision", batch=64, microseconds=act_s * 1e6)
+    report("replay_sample", batch=256, items_per_s=256 / sample_s, floor_items_per_s=5e6)
+    report("update", batch=config.batch_size, updates_per_s=1 / update_s, microseconds=update_s * 1e6)
+
+
+def report(name: str, **figures: float) -> None:
+    """One line of JSON."""
+    print(json.dumps({"bench": name, **{key: round(value, 2) for key, value in figures.items()}}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""The backends that the contract suites run over: one entry per adapter and port; the suites know no other name.
+
+Each fixture gives a function that opens one more handle on the same storage, which is empty when a test begins.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from headrace.schemas.ports import Cache, Index, Log, Mailer, PolicyStore
+from headrace.sinks.cache_memory import MemoryCache
+from headrace.sinks.index_sqlite import SqliteIndex
+from headrace.sinks.log_sqlite import SqliteLog
+from headrace.sinks.mail_files import FileMailer
+from headrace.sinks.policies_files import FilePolicyStore
+
+
+class Outbox(NamedTuple):
+    """A mailer, and what has arrived where it sends to."""
+
+    mailer: Mailer
+    arrived: Callable[[], list[bytes]]
+
+
+def clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _mail_files(folder: Path) -> Outbox:
+    return Outbox(
+        FileMailer(folder / "mail"), lambda: [p.read_bytes() for p in sorted((folder / "mail").glob("*.eml"))]
+    )
+
+
+LOGS: dict[str, Callable[[Path], Log]] = {"sqlite": lambda folder: SqliteLog(folder / "log.db", clock)}
+INDEXES: dict[str, Callable[[Path], Index]] = {"sqlite": lambda folder: SqliteIndex(folder / "index.db")}
+CACHES: dict[str, Callable[[Path], Cache]] = {"memory": lambda _: MemoryCache(1 << 20)}
+POLICY_STORES: dict[str, Callable[[Path], PolicyStore]] = {"files": lambda folder: FilePolicyStore(folder / "policies")}
+MAILERS: dict[str, Callable[[Path], Outbox]] = {"files": _mail_files}
+
+
+def _opener(open_one: Callable[[Path], Any], folder: Path) -> Iterator[Callable[[], Any]]:
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(closing(open_one(folder)))
+
+
+@pytest.fixture(params=LOGS)
+def open_log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Log]]:
+    yield from _opener(LOGS[request.param], tmp_path)
+
+
+@pytest.fixture
+def log(open_log: Callable[[], Log]) -> Log:
+    return open_log()
+
+
+@pytest.fixture(params=INDEXES)
+def open_index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Index]]:
+    yield from _opener(INDEXES[request.param], tmp_path)
+
+
+@pytest.fixture
+def index(open_index: Callable[[], Index]) -> Index:
+    return open_index()
+
+
+@pytest.fixture(params=CACHES)
+def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cache]:
+    with closing(CACHES[request.param](tmp_path)) as opened:
+        yield opened
+
+
+@pytest.fixture(params=POLICY_STORES)
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], PolicyStore]]:
+    yield from _opener(POLICY_STORES[request.param], tmp_path)
+
+
+@pytest.fixture(params=MAILERS)
+def outbox(request: pytest.FixtureRequest, tmp_path: Path) -> Outbox:
+    return MAILERS[request.param](tmp_path)
+
+
+@pytest.fixture
+def name() -> str:
+    """A name that no other test has used: for a topic, a group, a task."""
+    return f"t-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def message() -> EmailMessage:
+    mail = EmailMessage()
+    mail["Subject"] = "cloud: +4.2 % · prüfen"
+    mail["From"] = "headrace@example.org"
+    mail["To"] = "team@example.org"
+    mail.set_content("Das Ergebnis ist größer.\n")
+    mail.add_alternative("<p>größer</p>", subtype="html")
+    return mail

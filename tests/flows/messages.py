@@ -1,0 +1,99 @@
+"""Random logs: several tasks and content types, late and repeated rows, heartbeats, poison, a clock in the future."""
+
+import json
+
+import msgspec
+import numpy as np
+
+from headrace.schemas import codec, codec_arrow
+from headrace.schemas.ports import Record
+from headrace.schemas.records import Layout, TaskSpec
+
+TASKS = (
+    TaskSpec(task="valve", observations=("x0", "x1"), actions=("a", "b"), window_ms=1_000, groups=4),
+    TaskSpec(
+        task="arm",
+        observations=("p", "q", "r"),
+        actions=msgspec.convert({"low": [-1.0], "high": [1.0]}, type=__import__("headrace.schemas.records", fromlist=["Bounds"]).Bounds),
+        window_ms=700,
+        groups=2,
+        reward_terms=("speed", "cost"),
+    ),
+)
+T0 = 1_700_000_000_000
+
+
+def transition(rng, spec, agent, step, ts, episode="e0"):
+    """One good transition as a dict."""
+    action = int(rng.integers(len(spec.actions))) if spec.discrete else [round(float(rng.uniform(-1, 1)), 3)]
+    row = {
+        "schema_version": 1,
+        "task": spec.task,
+        "agent_id": agent,
+        "episode_id": episode,
+        "step": step,
+        "ts": ts,
+        "obs": rng.normal(size=spec.width).round(3).tolist(),
+        "action": action,
+        "reward": round(float(rng.normal()), 3),
+        "next_obs": rng.normal(size=spec.width).round(3).tolist(),
+        "terminated": bool(rng.random() < 0.05),
+        "truncated": bool(rng.random() < 0.05),
+    }
+    if spec.reward_terms and rng.random() < 0.5:
+        row["reward_terms"] = {"speed": 0.5, "other": 3.0}
+    if rng.random() < 0.5:
+        row["policy_version"] = int(rng.integers(3))
+    return row
+
+
+def to_arrow(rows, spec):
+    """The rows of one agent as one Arrow message."""
+    values = [json.dumps(row).encode() for row in rows]
+    count = len(values)
+    from headrace.schemas.ports import MessageBatch
+
+    batch = MessageBatch(
+        "t", 0, np.arange(count), np.full(count, T0 * 2), [None] * count, values, [()] * count
+    )
+    checked = codec.check(batch, {spec.task: codec.known_task(spec, 0, Layout(log=""))}, Layout(log=""))
+    assert not checked.rejected, checked.rejected
+    return codec_arrow.encode(checked.batches[0], spec)
+
+
+def random_records(rng, count):
+    """Yield (append time, Record) of about `count` messages; time goes on with them."""
+    now = T0
+    steps = {}
+    sent = []
+    for _ in range(count):
+        now += int(rng.integers(0, 120))
+        spec = TASKS[int(rng.integers(len(TASKS)))]
+        agent = f"{spec.task}-{int(rng.integers(5))}"
+        late = int(rng.integers(0, 4_000)) if rng.random() < 0.15 else 0
+
+        def row(spec=spec, agent=agent, late=late, now=now):
+            steps[agent] = steps.get(agent, -1) + 1
+            return transition(rng, spec, agent, steps[agent], max(0, now - late))
+
+        kind = rng.random()
+        headers = ()
+        if kind < 0.6:
+            value = json.dumps(row()).encode()
+        elif kind < 0.7:
+            value = json.dumps([row() for _ in range(int(rng.integers(1, 4)))]).encode()
+        elif kind < 0.78:
+            value = to_arrow([row() for _ in range(int(rng.integers(1, 6)))], spec)
+            headers = codec.ARROW_HEADERS
+        elif kind < 0.85 and sent:
+            value, headers = sent[int(rng.integers(len(sent)))]
+        elif kind < 0.9:
+            value = codec.heartbeat(spec.task, agent, now)
+        elif kind < 0.93:
+            value = json.dumps({**row(), "ts": now + 400_000}).encode()
+        else:
+            value = [b"", b"{", b'{"task":"valve"}', json.dumps({**row(), "obs": [1e39] * 9}).encode()][
+                int(rng.integers(4))
+            ]
+        sent.append((value, headers))
+        yield now, Record("transitions", agent.encode(), value, headers)

@@ -1,0 +1,157 @@
+"""A log and an index in memory, whose writes can be cut off between any two of them."""
+
+import random
+from collections import defaultdict
+
+import numpy as np
+
+from headrace.schemas.errors import CommitConflictError
+from headrace.schemas.partition import partition_of
+from headrace.schemas.ports import Assigned, Commit, EndOfLog, MessageBatch, TopicInfo
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+class Fate:
+    """Decides at each write whether the process dies there."""
+
+    def __init__(self, rng, chance):
+        self.rng, self.chance = rng, chance
+
+    def strike(self):
+        if self.chance and self.rng.random() < self.chance:
+            raise Crash
+
+
+class MemoryLog:
+    """The Log port; append time is given by `now_ms`."""
+
+    def __init__(self, partitions=2):
+        self.topics = {
+            "transitions": partitions, "tasks": 1, "windows": 1, "transitions.rejected": 1
+        }
+        self.rows = defaultdict(list)
+        self.commits = {}
+        self.begins = defaultdict(int)
+        self.now_ms = 0
+
+    def topic(self, topic):
+        return TopicInfo("model", self.topics[topic])
+
+    def bounds(self, topic, partition):
+        return self.begins[topic, partition], len(self.rows[topic, partition])
+
+    def send(self, records):
+        for r in records:
+            partition = r.partition
+            if partition is None:
+                partition = partition_of(r.key or r.value or b"", self.topics[r.topic])
+            self.rows[r.topic, partition].append((r.key, r.value, r.headers, self.now_ms))
+
+    def read(self, topic, partition, offset, limit):
+        rows = self.rows[topic, partition][offset : offset + limit]
+        keys, values, headers, times = (list(c) for c in zip(*rows, strict=True)) if rows else ([], [], [], [])
+        offsets = np.arange(offset, offset + len(rows))
+        return MessageBatch(topic, partition, offsets, np.array(times, np.int64), keys, values, headers)
+
+    def subscribe(self, group, topic):
+        return MemorySubscription(self, group, topic)
+
+
+class MemorySubscription:
+    def __init__(self, log, group, topic, fate=None):
+        self.log, self.group, self.topic = log, group, topic
+        self.fate = fate or Fate(random.Random(0), 0)
+        self.seen = {}
+        self.places = {}
+
+    def poll(self, limit, timeout_s):
+        log = self.log
+        if not self.seen:
+            events = []
+            for p in range(log.topics[self.topic]):
+                commit = log.commits.get((self.group, self.topic, p))
+                begin, end = log.bounds(self.topic, p)
+                self.seen[p] = commit
+                self.places[p] = commit.offset if commit else begin
+                events.append(Assigned(p, commit, begin, end))
+            return events
+        events = []
+        for p, place in self.places.items():
+            batch = log.read(self.topic, p, place, self.fate.rng.randint(1, limit))
+            if len(batch):
+                self.places[p] = int(batch.offsets[-1]) + 1
+                events.append(batch)
+            else:
+                events.append(EndOfLog(p, place))
+        return events
+
+    def seek(self, partition, offset):
+        self.places[partition] = offset
+
+    def commit(self, commits, outputs=()):
+        self.fate.strike()
+        for p in commits:
+            if self.log.commits.get((self.group, self.topic, p)) != self.seen[p]:
+                raise CommitConflictError(f"partition {p}")
+        self.log.send(outputs)
+        for p, commit in commits.items():
+            assert isinstance(commit, Commit)
+            self.log.commits[self.group, self.topic, p] = self.seen[p] = commit
+        self.fate.strike()
+
+    def close(self):
+        pass
+
+
+class MemoryIndex:
+    """The Index port; each row is a write of its own, and a process may die before any."""
+
+    def __init__(self):
+        self.rows = {}
+        self.window_rows = {}
+        self.fate = Fate(random.Random(0), 0)
+
+    def put(self, chunks, windows):
+        for row in chunks:
+            self.fate.strike()
+            self._upsert(self.rows, row.key, row)
+        for row in windows:
+            self.fate.strike()
+            self._upsert(self.window_rows, row.key, row)
+
+    @staticmethod
+    def _upsert(table, key, row):
+        old = table.get(key)
+        if old is None or row.write_time > old.write_time:
+            table[key] = row
+        elif row.write_time == old.write_time:
+            assert row == old or _content(row) == _content(old), f"two rows of one write time differ: {key}"
+
+    def flush(self):
+        self.fate.strike()
+
+    def scan(self, task=None, start_ms=None, end_ms=None, partition=None, group=None, *, payload=True):
+        for key in sorted(self.rows):
+            if (
+                (task is None or key.task == task)
+                and (start_ms is None or key.start_ms >= start_ms)
+                and (end_ms is None or key.start_ms < end_ms)
+                and (partition is None or key.partition == partition)
+                and (group is None or key.group == group)
+            ):
+                yield self.rows[key]
+
+
+def _content(row):
+    return tuple(getattr(row, name) for name in ("rows", "received", "checksum", "payload", "stats"))
+
+
+class NoCache:
+    def get(self, references):
+        return [None] * len(references)
+
+    def put(self, entries):
+        pass

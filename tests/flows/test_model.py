@@ -1,0 +1,150 @@
+"""Section 3 of the design as a model: kills between any two writes, zombies and random folds change nothing.
+
+The real `Ingest` runs on a log and an index in memory that die at random.
+"""
+
+import random
+
+import msgspec
+import numpy as np
+import pytest
+from messages import TASKS, T0, random_records
+from model import Crash, Fate, MemoryIndex, MemoryLog, NoCache
+
+from headrace.pipelines.ingest import Ingest
+from headrace.schemas.errors import CommitConflictError
+from headrace.schemas.ports import Record
+from headrace.schemas.records import Layout
+
+LAYOUT = Layout(log="model", segment=16, grace_ms=200)
+
+
+def new_log(seed, count=160):
+    log = MemoryLog()
+    log.now_ms = T0
+    log.send([Record("tasks", spec.task.encode(), msgspec.json.encode(spec)) for spec in TASKS])
+    for now, record in random_records(np.random.default_rng(seed), count):
+        log.now_ms = now
+        log.send([record])
+    return log
+
+
+def new_ingest(log, index, rng, chance=0.0):
+    """An ingest whose clock makes folds due at random, and which may die at any write."""
+    index.fate = Fate(rng, chance)
+    ingest = Ingest(
+        log, index, NoCache(), LAYOUT, poll_messages=9, until_caught_up=True, timer=lambda: rng.random() * 3
+    )
+    ingest._subscription.fate = index.fate
+    return ingest
+
+
+def turn(ingest):
+    """Run the dataflow's steps once; False when the source has ended."""
+    try:
+        events = ingest.poll()
+    except StopIteration:
+        return False
+    for event in events:
+        for piece in ingest.split(event):
+            for checked in ingest.check(piece):
+                folds = [written for fold in ingest.fold(checked) for written in ingest.write(fold)]
+                ingest.commit(folds)
+    return True
+
+
+def finish(ingest):
+    while turn(ingest):
+        pass
+
+
+def outcome(log, index):
+    """What must be equal: the index's rows, the last summary of each window, the rejected messages."""
+    windows = {}
+    for key, value, _, _ in log.rows["windows", 0]:
+        windows[key] = value
+    rejected = sorted((headers, value or b"") for _, value, headers, _ in log.rows["transitions.rejected", 0])
+    rows = {
+        key: (row.rows, row.received, row.checksum, row.payload, row.stats, row.write_time)
+        for key, row in index.rows.items()
+    }
+    return rows, dict(index.window_rows), windows, rejected
+
+
+def undisturbed(seed):
+    log, index = new_log(seed), MemoryIndex()
+    finish(new_ingest(log, index, random.Random(0)))
+    return outcome(log, index)
+
+
+def check_equal(found, expected):
+    for part, wanted in zip(found, expected, strict=True):
+        assert part == wanted
+
+
+def check_told_once(log):
+    told = [(key, value) for key, value, _, _ in log.rows["windows", 0]]
+    assert len(told) == len(set(told)), "an identical message came twice"
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_kills_between_any_two_writes(seed):
+    """Whatever write the process dies before or after, the rows, windows and rejections are the same in the end."""
+    expected = undisturbed(seed)
+    rng = random.Random(seed)
+    log, index = new_log(seed), MemoryIndex()
+    kills = 0
+    while True:
+        ingest = new_ingest(log, index, rng, chance=0.04)
+        try:
+            finish(ingest)
+            break
+        except Crash:
+            kills += 1
+    assert kills
+    check_equal(outcome(log, index), expected)
+    check_told_once(log)
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_zombies(seed):
+    """A process that was replaced and wakes up again writes what it likes, and changes nothing."""
+    expected = undisturbed(seed)
+    rng = random.Random(1_000 + seed)
+    log, index = new_log(seed), MemoryIndex()
+    crew = [new_ingest(log, index, rng) for _ in range(3)]
+    conflicts = 0
+    for _ in range(5_000):
+        place = rng.randrange(len(crew))
+        try:
+            if not turn(crew[place]):
+                break
+        except CommitConflictError:
+            conflicts += 1
+            crew[place] = new_ingest(log, index, rng)
+    finish(new_ingest(log, index, rng))
+    for zombie in crew:
+        try:
+            finish(zombie)
+        except CommitConflictError:
+            conflicts += 1
+    assert conflicts
+    check_equal(outcome(log, index), expected)
+    check_told_once(log)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_rows_that_arrive_while_it_runs(seed):
+    """Folding while the log grows, with restarts, gives what one run over the whole log gives."""
+    expected = undisturbed(seed)
+    rng = random.Random(seed)
+    whole = new_log(seed)
+    log, index = MemoryLog(), MemoryIndex()
+    log.rows["tasks", 0] = whole.rows["tasks", 0]
+    while any(len(log.rows["transitions", p]) < len(whole.rows["transitions", p]) for p in range(2)):
+        for p in range(2):
+            have = len(log.rows["transitions", p])
+            log.rows["transitions", p] += whole.rows["transitions", p][have : have + rng.randint(0, 30)]
+        finish(new_ingest(log, index, rng))
+    check_equal(outcome(log, index), expected)
+    check_told_once(log)

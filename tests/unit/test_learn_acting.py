@@ -1,0 +1,119 @@
+"""Acting in NumPy: the same values as torch, the same decision on every path, no torch in the process."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from headrace.learners import dqn
+from headrace.learners.acting import Policy, epsilon_at
+from headrace.learners.checkpoint import CheckpointError, pack
+from headrace.learners.networks import q_values, split_parameters
+
+WIDTH, ACTIONS = 32, 5
+
+
+def trained_state(hidden=(64, 64)):
+    """A state whose averaged weights and normaliser are anything but trivial."""
+    rng = np.random.default_rng(0)
+    state = dqn.init(dqn.DQNConfig(hidden=hidden), WIDTH, ACTIONS, seed=1)
+    averaged = state.averaged + 0.1 * torch.from_numpy(rng.standard_normal(state.shape.size).astype(np.float32))
+    return dataclasses.replace(
+        state,
+        averaged=averaged,
+        observation_rows=10,
+        observation_mean=rng.normal(0.0, 2.0, WIDTH),
+        observation_square=10 * rng.uniform(0.05, 4.0, WIDTH),
+    )
+
+
+def observations(rows, seed=3):
+    return np.random.default_rng(seed).normal(0.0, 2.0, (rows, WIDTH)).astype(np.float32)
+
+
+@pytest.mark.parametrize("hidden", [(64, 64), (16,), (24, 8, 12)])
+def test_values_equal_the_torch_network(hidden):
+    """Folding the normaliser and the heads changes nothing beyond 1e-5 of the values' size."""
+    state, obs = trained_state(hidden), observations(200)
+    normalised = dqn._normalised(state, obs)
+    expected = q_values(split_parameters(state.averaged, state.shape), normalised).numpy()
+    found = Policy(dqn.policy_arrays(state)).q_values(obs)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_one_decision_equals_the_batch():
+    """`decide` is `act` without exploration; its buffers carry nothing from one call to the next."""
+    policy, obs = Policy(dqn.policy_arrays(trained_state())), observations(500)
+    expected = policy.act(obs, 0.0, np.random.default_rng(0))
+    assert [policy.decide(row) for row in obs] == expected.tolist()
+    assert len(set(expected.tolist())) > 1
+    assert policy.decide(obs[0].astype(np.float64)) == expected[0]
+
+
+def test_exploration_is_uniform_and_as_frequent_as_epsilon():
+    """With epsilon .5 half of the decisions are drawn, each action a fifth of them."""
+    policy, obs = Policy(dqn.policy_arrays(trained_state())), np.repeat(observations(1), 20_000, axis=0)
+    greedy = policy.decide(obs[0])
+    counts = np.bincount(policy.act(obs, 0.5, np.random.default_rng(0)), minlength=ACTIONS) / 20_000
+    expected = np.full(ACTIONS, 0.1)
+    expected[greedy] += 0.5
+    np.testing.assert_allclose(counts, expected, atol=0.012)
+
+
+def test_each_agent_may_have_an_epsilon_of_its_own():
+    """Agents with epsilon 0 decide greedily while others explore."""
+    policy, obs = Policy(dqn.policy_arrays(trained_state())), observations(400)
+    greedy = policy.act(obs, 0.0, np.random.default_rng(0))
+    mixed = policy.act(obs, np.repeat([0.0, 1.0], 200), np.random.default_rng(0))
+    np.testing.assert_array_equal(mixed[:200], greedy[:200])
+    assert (mixed[200:] != greedy[200:]).mean() > 0.6
+
+
+def test_the_draws_taken_do_not_depend_on_epsilon():
+    """So a change of epsilon or of policy leaves the generator's later stream as it was."""
+    policy, first, second = Policy(dqn.policy_arrays(trained_state())), *map(np.random.default_rng, (7, 7))
+    policy.act(observations(10), 0.0, first)
+    policy.act(observations(10), 1.0, second)
+    assert first.random() == second.random()
+
+
+def test_a_policy_loads_from_bytes():
+    """Packed and loaded, it decides alike; without a normaliser it takes observations as they are."""
+    arrays, obs = dqn.policy_arrays(trained_state()), observations(20)
+    expected = Policy(arrays).q_values(obs)
+    np.testing.assert_array_equal(Policy.from_bytes(pack(arrays)).q_values(obs), expected)
+    plain = {name: array for name, array in arrays.items() if not name.startswith("observation.")}
+    scaled = (obs - arrays["observation.mean"]) / arrays["observation.scale"]
+    np.testing.assert_allclose(Policy(plain).q_values(scaled), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_no_policy_is_refused():
+    """Missing layers, shapes that don't chain, a scale of 0, NaN weights, garbage."""
+    arrays = dqn.policy_arrays(trained_state())
+    with pytest.raises(ValueError, match=r"needs value.weight and value.bias"):
+        Policy({name: array for name, array in arrays.items() if name != "value.bias"})
+    with pytest.raises(ValueError, match="do not fit"):
+        Policy(arrays | {"hidden_1.weight": np.zeros((9, 64)), "hidden_1.bias": np.zeros(64)})
+    with pytest.raises(ValueError, match="positive scale"):
+        Policy(arrays | {"observation.scale": np.zeros(WIDTH, np.float32)})
+    with pytest.raises(ValueError, match="not all finite"):
+        Policy(arrays | {"value.bias": np.array([np.nan], np.float32)})
+    with pytest.raises(CheckpointError):
+        Policy.from_bytes(b"garbage")
+
+
+def test_exploration_falls_linearly_and_then_stays():
+    """The table of a ramp from 1 to .02 over 100 steps."""
+    found = [epsilon_at(step, 1.0, 0.02, 100) for step in (0, 50, 99, 100, 10**9)]
+    assert found == pytest.approx([1.0, 0.51, 0.0298, 0.02, 0.02])
+    assert epsilon_at(0, 1.0, 0.02, 0) == 0.02
+
+
+def test_acting_never_imports_torch():
+    """The fleet's process must start fast and stay small."""
+    code = "import headrace.learners.acting, sys; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,232 @@
+"""The DQN learner: against a slow reference, reproducible, resumable, and able to learn."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from headrace.learners import dqn
+from headrace.learners.acting import Policy
+from headrace.learners.checkpoint import pack, unpack, weights_hash
+from headrace.learners.networks import q_values, split_parameters
+from headrace.learners.replay import Batch, ReplayBuffer
+
+WIDTH, ACTIONS = 4, 3
+SMALL = dqn.DQNConfig(hidden=(16, 16), batch_size=32, normaliser_updates=20, learning_rate_steps=100)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Bits are promised on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def filled_buffer(rows=500, seed=0):
+    rng = np.random.default_rng(seed)
+    buffer = ReplayBuffer(1000, WIDTH)
+    obs, next_obs = (rng.normal(1.0, 2.0, (rows, WIDTH)).astype(np.float32) for _ in range(2))
+    reward = rng.normal(0.5, 1.0, rows).astype(np.float32)
+    buffer.add(Batch(obs, rng.integers(ACTIONS, size=rows), reward, next_obs, rng.random(rows) < 0.1))
+    return buffer
+
+
+def trained(state, buffer, updates):
+    metrics = {}
+    for _ in range(updates):
+        state, metrics = dqn.update(state, buffer.sample(state.rng, state.config.batch_size))
+    return state, metrics
+
+
+def state_hash(state):
+    return weights_hash(dqn.state_to_arrays(state)[0])
+
+
+def test_updates_equal_a_plain_implementation():
+    """Ten updates agree with autograd and Adam written out as in its paper; clipping included."""
+    config = dataclasses.replace(SMALL, normaliser_updates=0, gradient_norm_max=0.5)
+    buffer, state = filled_buffer(), dqn.init(config, WIDTH, ACTIONS, seed=0)
+    online = state.parameters.clone().requires_grad_()
+    target, averaged, shape = online.detach().clone(), online.detach().clone(), state.shape
+    mean, square, reward_mean, clipped = 0.0, 0.0, 0.0, 0
+    for step in range(10):
+        batch = buffer.sample(np.random.default_rng(step), 32)
+        obs, next_obs = torch.from_numpy(batch.obs), torch.from_numpy(batch.next_obs)
+        reward_mean += (batch.reward.mean() - reward_mean) / (step + 1)
+        with torch.no_grad():
+            chosen = q_values(split_parameters(online, shape), next_obs).argmax(1)
+            priced = q_values(split_parameters(target, shape), next_obs)[torch.arange(32), chosen]
+            goal = torch.from_numpy(batch.reward - np.float32(reward_mean))
+            goal = goal + 0.95 * torch.from_numpy(~batch.terminated) * priced
+        taken = q_values(split_parameters(online, shape), obs)[torch.arange(32), torch.from_numpy(batch.action)]
+        loss = 0.5 * (goal - taken).square().mean()
+        (gradient,) = torch.autograd.grad(loss, online)
+        norm = gradient.norm()
+        clipped += bool(norm > 0.5)
+        gradient = gradient / max(1.0, norm / 0.5)
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        change = (mean / (1 - 0.9 ** (step + 1))) / ((square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
+        online = (online - dqn.learning_rate_at(config, step) * change).detach().requires_grad_()
+        target = 0.995 * target + 0.005 * online.detach()
+        share = 9.0 / (10.0 + step)
+        averaged = (1 - share) * averaged + share * online.detach()
+        state, metrics = dqn.update(state, batch)
+        assert metrics["loss"] == pytest.approx(loss.item(), rel=1e-4)
+        assert metrics["grad_norm"] == pytest.approx(norm.item(), rel=1e-4)
+    assert clipped
+    for found, expected in ((state.parameters, online), (state.target, target), (state.averaged, averaged)):
+        np.testing.assert_allclose(found, expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_equal_seeds_and_batches_give_equal_bits():
+    """Two runs end in one hash, another seed in another, and weights did change."""
+    first, _ = trained(dqn.init(SMALL, WIDTH, ACTIONS, seed=5), filled_buffer(), 60)
+    torch.manual_seed(99)
+    second, _ = trained(dqn.init(SMALL, WIDTH, ACTIONS, seed=5), filled_buffer(), 60)
+    other, _ = trained(dqn.init(SMALL, WIDTH, ACTIONS, seed=6), filled_buffer(), 60)
+    assert state_hash(first) == state_hash(second) != state_hash(other)
+    assert state_hash(first) != state_hash(dqn.init(SMALL, WIDTH, ACTIONS, seed=5))
+
+
+@pytest.mark.parametrize("at", [0, 7, 45])
+def test_training_resumes_to_identical_weights(at):
+    """Through bytes and back, before and after the normaliser froze: optimiser, draws and means go on."""
+    buffer = filled_buffer()
+    straight, straight_metrics = trained(dqn.init(SMALL, WIDTH, ACTIONS, seed=5), buffer, 60)
+    stopped, _ = trained(dqn.init(SMALL, WIDTH, ACTIONS, seed=5), buffer, at)
+    payload = pack(*dqn.state_to_arrays(stopped))
+    trained(stopped, buffer, 3)  # what happens to the old state afterwards must not show
+    resumed, metrics = trained(dqn.state_from_arrays(*unpack(payload)), buffer, 60 - at)
+    assert state_hash(resumed) == state_hash(straight)
+    assert dqn.state_to_arrays(resumed)[1] == dqn.state_to_arrays(straight)[1]
+    assert metrics == straight_metrics
+
+
+def test_a_checkpoint_of_something_else_is_refused():
+    """The algorithm is named; a network of another size doesn't pass for ours."""
+    arrays, meta = dqn.state_to_arrays(dqn.init(SMALL, WIDTH, ACTIONS, seed=0))
+    with pytest.raises(ValueError, match="expected a checkpoint of algorithm 'dqn', found 'ppo'"):
+        dqn.state_from_arrays(arrays, meta | {"algorithm": "ppo"})
+    with pytest.raises(ValueError, match=r"hidden_0\.weight: expected shape"):
+        dqn.state_from_arrays(arrays, meta | {"observation_width": 7})
+
+
+@pytest.mark.parametrize("column", ["obs", "reward", "next_obs"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_bad_numbers_stop_learning_and_leave_the_state_good(column, value):
+    """The error names the update; the state is as before, and training goes on from it."""
+    buffer = filled_buffer()
+    state, _ = trained(dqn.init(SMALL, WIDTH, ACTIONS, seed=5), buffer, 5)
+    before, meta = state_hash(state), dqn.state_to_arrays(state)[1]
+    batch = buffer.sample(np.random.default_rng(0), 32)
+    getattr(batch, column)[3] = value
+    with pytest.raises(dqn.LearnerDivergedError, match="update 6 diverged"):
+        dqn.update(state, batch)
+    assert (state_hash(state), dqn.state_to_arrays(state)[1]) == (before, meta)
+    assert trained(state, buffer, 1)[1]["loss"] < 10
+
+
+def test_an_exploding_loss_stops_learning():
+    """Beyond the limit is diverged, though still finite."""
+    config = dataclasses.replace(SMALL, loss_limit=50.0)
+    batch = filled_buffer().sample(np.random.default_rng(0), 32)
+    with pytest.raises(dqn.LearnerDivergedError, match="limit 50"):
+        dqn.update(dqn.init(config, WIDTH, ACTIONS, seed=0), batch._replace(reward=batch.reward * 100))
+
+
+def test_the_normaliser_is_the_mean_and_deviation_of_what_was_seen():
+    """Merged batch by batch it equals NumPy's over all rows; then it is frozen; a constant keeps scale 1."""
+    config = dataclasses.replace(SMALL, normaliser_updates=6)
+    buffer, state, seen = filled_buffer(), dqn.init(SMALL, WIDTH, ACTIONS, seed=0), []
+    state = dataclasses.replace(state, config=config)
+    np.testing.assert_array_equal(state.observation_scale, np.ones(WIDTH))
+    for step in range(9):
+        batch = buffer.sample(np.random.default_rng(step), 20 + step)
+        batch.obs[:, 2] = 7.0
+        seen.append(batch.obs)
+        state, _ = dqn.update(state, batch)
+    rows = np.concatenate(seen[:6]).astype(np.float64)
+    expected = rows.std(axis=0)
+    expected[2] = 1.0
+    np.testing.assert_allclose(state.observation_mean, rows.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(state.observation_scale, expected, rtol=1e-12)
+
+
+def test_the_config_is_json_and_its_ranges_are_checked():
+    """A config comes back from JSON equal; a discount of 1.1 is refused."""
+    config = dataclasses.replace(SMALL, discount=0.9)
+    assert dqn.DQNConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+    with pytest.raises(ValueError, match=r"discount must lie in \[0, 1\], got 1.1"):
+        dqn.DQNConfig(discount=1.1)
+    with pytest.raises(ValueError, match="batch_size must be positive"):
+        dqn.DQNConfig(batch_size=0)
+
+
+def test_schedules_follow_steps():
+    """Both ramps: first value, middle, last, and after."""
+    config = dqn.DQNConfig(learning_rate=1e-2, learning_rate_final=1e-4, learning_rate_steps=100)
+    rates = [dqn.learning_rate_at(config, updates) for updates in (0, 50, 100, 1000)]
+    assert rates == pytest.approx([1e-2, 5.05e-3, 1e-4, 1e-4])
+    explorer = dqn.DQNConfig(epsilon_start=1.0, epsilon_end=0.2, epsilon_steps=10)
+    assert [dqn.exploration_at(explorer, step) for step in (0, 5, 20)] == pytest.approx([1.0, 0.6, 0.2])
+
+
+CHAIN, GAMMA = 6, 0.9
+
+
+def chain_transitions(*, terminates):
+    """Every (state, action) of a chain: left pays .02 at the left end, right pays 1 at the right end.
+
+    At the right end it terminates, or starts again at the left.
+    """
+    state, action = (grid.ravel() for grid in np.meshgrid(np.arange(CHAIN), [0, 1], indexing="ij"))
+    after = np.clip(state + 2 * action - 1, 0, CHAIN - 1)
+    ends = (state == CHAIN - 1) & (action == 1)
+    after[ends & (not terminates)] = 0
+    reward = np.where(ends, 1.0, np.where((state == 0) & (action == 0), 0.02, 0.0)).astype(np.float32)
+    one_hot = np.eye(CHAIN, dtype=np.float32)
+    return Batch(one_hot[state], action, reward, one_hot[after], ends & terminates)
+
+
+def exact_values(batch, reward_mean=0.0):
+    """Value iteration, float64[CHAIN, 2]."""
+    values, after = np.zeros((CHAIN, 2)), batch.next_obs.argmax(axis=1)
+    for _ in range(1000):
+        targets = batch.reward - reward_mean + GAMMA * ~batch.terminated * values.max(axis=1)[after]
+        values = targets.reshape(CHAIN, 2)
+    return values
+
+
+@pytest.mark.parametrize("terminates", [True, False])
+def test_it_learns_the_values_of_a_chain(terminates):
+    """The averaged weights reach value iteration's values and its policy, far from where they began.
+
+    With centring (the endless chain) the values are those of the centred rewards.
+    """
+    config = dqn.DQNConfig(
+        hidden=(32, 32),
+        discount=GAMMA,
+        batch_size=64,
+        learning_rate_steps=2500,
+        polyak=0.02,
+        averaging=5e-3,
+        centre_rewards=not terminates,
+    )
+    batch, state = chain_transitions(terminates=terminates), dqn.init(config, CHAIN, 2, seed=0)
+    buffer = ReplayBuffer(len(batch.action), CHAIN)
+    buffer.add(batch)
+    obs = np.eye(CHAIN, dtype=np.float32)
+    expected = exact_values(batch, 0.0 if terminates else float(batch.reward.mean()))
+    before = np.abs(Policy(dqn.policy_arrays(state)).q_values(obs) - expected).max()
+    state, metrics = trained(state, buffer, 2500)
+    found = Policy(dqn.policy_arrays(state)).q_values(obs)
+    error = np.abs(found - expected)
+    assert before > 0.5
+    assert error.max() < 0.1, error
+    assert found.argmax(axis=1).tolist() == [1] * CHAIN
+    assert metrics["td_abs"] < 0.05

@@ -1,0 +1,71 @@
+"""Value-learning losses, against tables worked out by hand and a slow plain reference."""
+
+import numpy as np
+import pytest
+import torch
+
+from headrace.learners.losses import double_q_learning, squared_error
+
+
+def reference_double_q(*, q_tm1, a_tm1, r_t, discount_t, q_t_value, q_t_selector):
+    errors = []
+    for row in range(len(a_tm1)):
+        best = 0
+        for action in range(len(q_t_selector[row])):
+            if q_t_selector[row][action] > q_t_selector[row][best]:
+                best = action
+        target = r_t[row] + discount_t[row] * q_t_value[row][best]
+        errors.append(target - q_tm1[row][a_tm1[row]])
+    return errors
+
+
+def test_double_q_error_equals_the_hand_computed_table():
+    """Row 0: 1 + .5 * 4 - 2; row 1: the selector's choice is priced by the other net; row 2: terminal."""
+    error = double_q_learning(
+        q_tm1=torch.tensor([[1.0, 2.0], [3.0, 0.0], [5.0, 7.0]]),
+        a_tm1=torch.tensor([1, 0, 1]),
+        r_t=torch.tensor([1.0, -1.0, 2.0]),
+        discount_t=torch.tensor([0.5, 0.5, 0.0]),
+        q_t_value=torch.tensor([[4.0, 0.0], [8.0, -2.0], [9.0, 9.0]]),
+        q_t_selector=torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]),
+    )
+    assert error.tolist() == [1.0, -5.0, -5.0]
+
+
+def test_double_q_error_equals_the_slow_reference():
+    """On random values the loops of the reference give the same errors."""
+    rng = np.random.default_rng(0)
+    q_tm1, q_t_value, q_t_selector = (rng.standard_normal((50, 5)) for _ in range(3))
+    a_tm1, r_t = rng.integers(5, size=50), rng.standard_normal(50)
+    discount_t = 0.9 * (rng.random(50) < 0.8)
+    arguments = {"q_tm1": q_tm1, "a_tm1": a_tm1, "r_t": r_t, "discount_t": discount_t}
+    arguments |= {"q_t_value": q_t_value, "q_t_selector": q_t_selector}
+    error = double_q_learning(**{name: torch.from_numpy(values) for name, values in arguments.items()})
+    np.testing.assert_allclose(error.numpy(), reference_double_q(**arguments), rtol=1e-12)
+
+
+def test_gradient_reaches_only_the_value_of_the_action_taken():
+    """The target is a constant: neither the value nor the selector gets a gradient."""
+    q_tm1, q_t_value, q_t_selector = (torch.randn(4, 3, requires_grad=True) for _ in range(3))
+    a_tm1 = torch.tensor([0, 2, 1, 1])
+    error = double_q_learning(q_tm1, a_tm1, torch.ones(4), torch.full((4,), 0.9), q_t_value, q_t_selector)
+    squared_error(error).sum().backward()
+    expected = torch.zeros(4, 3).scatter(1, a_tm1.unsqueeze(1), -error.detach().unsqueeze(1))
+    np.testing.assert_allclose(q_tm1.grad, expected)
+    assert q_t_value.grad is None
+    assert q_t_selector.grad is None
+
+
+def test_squared_error_is_half_the_square():
+    """The table: 0, 1/2, 9/2."""
+    assert squared_error(torch.tensor([0.0, 1.0, -3.0])).tolist() == [0.0, 0.5, 4.5]
+
+
+@pytest.mark.parametrize("wrong", [1, 2, 3, 4, 5])
+def test_shapes_that_would_broadcast_are_refused(wrong):
+    """A column [B, 1] where [B] is due would silently give [B, B] errors."""
+    arguments = [torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64), torch.zeros(4), torch.zeros(4)]
+    arguments += [torch.zeros(4, 3), torch.zeros(4, 3)]
+    arguments[wrong] = arguments[wrong].unsqueeze(1)
+    with pytest.raises(AssertionError):
+        double_q_learning(*arguments)
