@@ -6,7 +6,8 @@ Colours are Okabe and Ito's, which people with any colour vision can tell apart.
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from headrace.schemas.records import Series
 
@@ -43,17 +44,13 @@ def png(name: str, series: Sequence[Series], *, dpi: int = 160) -> bytes:
     figure = Figure(figsize=(WIDTH_IN, plot.height_in), dpi=dpi, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     plot.draw(figure, series)
-    canvas.draw()
-    image = Image.fromarray(_pixels(canvas)).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    rgba = bytes(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    pixels = Image.frombytes("RGBA", canvas.get_width_height(), rgba)
+    image = pixels.convert("RGB").quantize(64, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True, dpi=(dpi, dpi))
     return buffer.getvalue()
-
-
-def _pixels(canvas: Any) -> Any:  # noqa: ANN401: an array of bytes, which neither library types
-    import numpy as np  # noqa: PLC0415
-
-    return np.asarray(canvas.buffer_rgba())
 
 
 def alternative(name: str, series: Sequence[Series]) -> str:
@@ -70,7 +67,7 @@ def alternative(name: str, series: Sequence[Series]) -> str:
 
 def _axes(figure: "Figure", rows: int = 1) -> list["Axes"]:
     """Axes without frames, with a faint horizontal grid."""
-    found = []
+    found: list[Axes] = []
     for place in range(rows):
         axes = figure.add_subplot(rows, 1, place + 1, sharex=found[0] if found else None)
         for side in ("top", "right", "left"):
@@ -87,7 +84,7 @@ def _spread(values: Sequence[float], gap: float) -> list[float]:
     """Move labels' heights apart, in order, so that neighbours are at least `gap` apart."""
     order = sorted(range(len(values)), key=lambda place: values[place])
     placed = list(values)
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in pairwise(order):
         placed[after] = max(placed[after], placed[before] + gap)
     return placed
 
@@ -144,7 +141,7 @@ def _terms(figure: "Figure", series: Sequence[Series]) -> None:
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xlabel("difference in return (right of 0: this version is better)", fontsize=9)
-    _legend(axes, min(len(series), 3))
+    _legend(axes, min(len(series), 2))
 
 
 def _legend(axes: "Axes", columns: int) -> None:

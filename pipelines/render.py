@@ -16,7 +16,7 @@ import msgspec
 
 from headrace.learners.explain.interval import span
 from headrace.pipelines import plots
-from headrace.schemas.grounding import fill, format_fact
+from headrace.schemas.grounding import fill, format_fact, format_interval
 from headrace.schemas.records import Fact, Report
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -66,8 +66,8 @@ def to_markdown(report: Report) -> str:
     lines = [f"# {_escaped(title(report))}", "", _escaped(context(report)), ""]
     lines += [f"- {_escaped(sentence)}" for sentence in sentences(report)]
     for heading, facts in grouped(report):
-        lines += ["", f"## {_escaped(heading)}", "", "| Fact | Value |", "|---|---:|"]
-        lines += [f"| {_escaped(label)} | {_escaped(value)} |" for label, value in facts]
+        lines += ["", f"## {_escaped(heading)}", "", "| Fact | Value | 95 % interval |", "|---|---:|---:|"]
+        lines += [f"| {' | '.join(map(_escaped, row))} |" for row in facts]
     lines += ["", f"*{_escaped(footer(report))}*", ""]
     return "\n".join(lines)
 
@@ -112,11 +112,16 @@ def footer(report: Report) -> str:
     )
 
 
-def grouped(report: Report) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Return the facts as (label, value) by heading, in the order in which headings first occur."""
-    found: dict[str, list[tuple[str, str]]] = {}
+Row = tuple[str, str, str]
+"""Of the table of facts: label, value, interval."""
+
+
+def grouped(report: Report) -> Iterator[tuple[str, list[Row]]]:
+    """Return the facts by heading, in the order in which headings first occur."""
+    found: dict[str, list[Row]] = {}
     for fact in report.facts.facts:
-        found.setdefault(_heading(fact), []).append((_capital(fact.label), format_fact(fact, typographic=True)))
+        label, value = (format_fact(fact, part, typographic=True) for part in ("label", "value"))
+        found.setdefault(_heading(fact), []).append((_capital(label), value, format_interval(fact)))
     yield from found.items()
 
 

@@ -126,10 +126,9 @@ def fill(sentence: Sentence, facts: Facts, *, typographic: bool = False) -> str:
 
 def format_fact(fact: Fact, part: str = "", *, typographic: bool = False) -> str:
     """Write a fact as `{fact_id}` does; part: "", "value", "size", "name" or "label"."""
-    if part == "label":
-        return fact.label
-    if part == "name":
-        return fact.label.split(",", 1)[0]
+    if part in {"label", "name"}:
+        name = fact.label if part == "label" else fact.label.split(",", 1)[0]
+        return _typeset(name) if typographic else name
     decimals = _decimals(fact)
     signed = fact.direction is not None and part != "size"
     value = abs(fact.value) if part == "size" else fact.value
@@ -137,9 +136,21 @@ def format_fact(fact: Fact, part: str = "", *, typographic: bool = False) -> str
         return "<0.1 %"
     text = _with_unit(_number(value, decimals, signed=signed), value, fact.unit)
     if not part and fact.low is not None and fact.high is not None:
-        low, high = (_number(bound, decimals, signed=signed) for bound in (fact.low, fact.high))
-        text += f" (95 % {low} to {high})"
+        text += f" (95 % {_interval(fact, decimals)})"
     return _typeset(text) if typographic else text
+
+
+def format_interval(fact: Fact) -> str:
+    """Write a fact's interval for a table; empty when it has none."""
+    return _typeset(_interval(fact, _decimals(fact)))
+
+
+def _interval(fact: Fact, decimals: int) -> str:
+    if fact.low is None or fact.high is None:
+        return ""
+    signed = fact.direction is not None
+    low, high = (_number(bound, decimals, signed=signed) for bound in (fact.low, fact.high))
+    return f"{low} to {high}"
 
 
 def _typeset(text: str) -> str:

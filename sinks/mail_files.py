@@ -4,9 +4,12 @@ import os
 from email.message import EmailMessage
 from email.policy import SMTP
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote
 
 from headrace.sinks.policies_files import storage_errors, sync_folder, write_durably
+
+_SEVEN_BIT: Final = SMTP.clone(cte_type="7bit")
 
 
 class FileMailer:
@@ -16,7 +19,7 @@ class FileMailer:
         self._folder = Path(folder)
 
     def send(self, message: EmailMessage, digest_id: str) -> None:
-        """Write the message as RFC 5322 has it (lines end in CRLF); the first of a digest_id stays.
+        """Write the message as RFC 5322 has it (ASCII alone, lines end in CRLF); the first of a digest_id stays.
 
         Raises StorageError.
         """
@@ -27,7 +30,7 @@ class FileMailer:
                 return
             self._folder.mkdir(parents=True, exist_ok=True)
             try:
-                write_durably(temporary, message.as_bytes(policy=SMTP))
+                write_durably(temporary, message.as_bytes(policy=_SEVEN_BIT))
                 os.link(temporary, path)  # unlike a rename, it never replaces what another process sent
             except FileExistsError:
                 return

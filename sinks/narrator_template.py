@@ -64,7 +64,7 @@ def _is_change(facts: Known, fact_id: str) -> bool:
     return fact_id in facts and facts[fact_id].direction is not None and facts[fact_id].unit in GOOD
 
 
-RIVALS = ("serving", "rate_rule", "hpa", "static")
+RIVALS = ("serving", "rate_rule", "hpa_kubernetes", "hpa", "static")
 """Whom a headline compares with: the first that there is."""
 GOOD = ("return", "per step")
 
@@ -87,29 +87,39 @@ def _listed(items: Sequence[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
-def _list_sentence(before: str, changes: list[Fact], item: str, after: str = "") -> Iterator[Sentence]:
-    """Say the same of several changes; item: a template with `FACT` for the id."""
-    if changes:
-        items = [item.replace("FACT", fact.fact_id) for fact in changes]
-        claims = {fact.fact_id: fact.direction for fact in changes if fact.direction}
-        yield Sentence(f"{before} {_listed(items)}{after}.", claims)
+Piece = tuple[str, list[Fact], str]
+"""Words, the changes that they hold of, and a template for each of those with `FACT` for its id."""
+
+
+def _contrast(before: str, pieces: Sequence[Piece], after: str = "", joint: str = "; it ") -> Iterator[Sentence]:
+    """Say of several changes what holds of each, in one sentence; nothing when there are none."""
+    said = [piece for piece in pieces if piece[1]]
+    texts = [
+        f"{words} {_listed([item.replace('FACT', fact.fact_id) for fact in changes])}" for words, changes, item in said
+    ]
+    claims = {fact.fact_id: fact.direction for _, changes, _ in said for fact in changes if fact.direction}
+    if texts:
+        yield Sentence(f"{before} {joint.join(text.strip() for text in texts)}{after}.", claims)
 
 
 def _baselines(facts: Known) -> Iterator[Sentence]:
     """How the version stands against the rules that it could be replaced by."""
     rules = {key: fact for key, fact in facts.items() if key not in {"return.vs-serving", UPPER_BOUND}}
-    prefix, measured = "return.vs-", " on {traces.count}" if "traces.count" in facts else ""
-    beaten = _changes(rules, prefix, "", "up")
-    yield from _list_sentence("It beats", beaten, "{FACT@name} by {FACT@size}", measured)
-    worse = _changes(rules, prefix, "", "down")
-    yield from _list_sentence("It is worse than", worse, "{FACT@name} by {FACT@size}", measured)
-    even = _changes(rules, prefix, "", "flat")
-    yield from _list_sentence("It is not shown to differ from", even, "{FACT@name} ({FACT})", measured)
+    found = {direction: _changes(rules, "return.vs-", "", direction) for direction in DIRECTIONS}
+    pieces: list[Piece] = [
+        ("beats", found["up"], "{FACT@name} by {FACT@size}"),
+        ("is worse than", found["down"], "{FACT@name} by {FACT@size}"),
+        ("is not shown to differ from", found["flat"], "{FACT@name}"),
+    ]
+    yield from _contrast("It", pieces, " (on {traces.count})" if "traces.count" in facts else "")
     if UPPER_BOUND in facts and facts[UPPER_BOUND].direction == "down":
-        text = f"{{{UPPER_BOUND}@name}}, which knows the future, is out of reach by {{{UPPER_BOUND}@size}}."
-        yield Sentence(f"What is left to win: {text}")
+        yield Sentence(
+            f"What is left to win at most is {{{UPPER_BOUND}@size}}: that is the lead of "
+            f"{{{UPPER_BOUND}@name}}, which knows the future."
+        )
 
 
+DIRECTIONS: tuple[Direction, ...] = ("up", "down", "flat")
 UPPER_BOUND = "return.vs-clairvoyant"
 
 
@@ -118,15 +128,14 @@ def _terms(facts: Known) -> Iterator[Sentence]:
     rival = next((key for key in RIVALS if _any_term(facts, key)), None)
     if rival is None:
         return
-    suffix = f".vs-{rival}"
-    before = "Against the version before," if rival == "serving" else "Against the rule,"
-    item = "{FACT@name} by {FACT@size}"
-    better = _changes(facts, "term.", suffix, "up")
-    yield from _list_sentence(f"{before} it is better in", better, item)
-    worse = _changes(facts, "term.", suffix, "down")
-    yield from _list_sentence(f"{before} it is worse in", worse, item)
-    even = _changes(facts, "term.", suffix, "flat")
-    yield from _list_sentence(f"{before} it is not shown to differ in", even, "{FACT@name}")
+    found = {direction: _changes(facts, "term.", f".vs-{rival}", direction) for direction in DIRECTIONS}
+    before = "Against the version before, it" if rival == "serving" else "Against the rule, it"
+    pieces: list[Piece] = [
+        ("is better in", found["up"], "{FACT@name} by {FACT@size}"),
+        ("is worse in", found["down"], "{FACT@name} by {FACT@size}"),
+        ("is not shown to differ in", found["flat"], "{FACT@name}"),
+    ]
+    yield from _contrast(before, pieces)
 
 
 def _any_term(facts: Known, rival: str) -> bool:
@@ -135,17 +144,15 @@ def _any_term(facts: Known, rival: str) -> bool:
 
 def _behaviour(facts: Known) -> Iterator[Sentence]:
     """What it does most, situation by situation."""
-    for key in list(facts):
-        if not key.startswith("situation.") or "." in key[len("situation.") :]:
-            continue
+    items = []
+    for key in [key for key in facts if key.startswith("situation.")]:
         prefix = f"action.{key[len('situation.') :]}."
         actions = [fact for fact in facts.values() if fact.fact_id.startswith(prefix)]
         if actions:
             most = max(actions, key=lambda fact: fact.value).fact_id
-            yield Sentence(
-                f"With {{{key}@name}} ({{{key}}} of its decisions), its commonest action is "
-                f"{{{most}@name}}, in {{{most}@value}} of them."
-            )
+            items.append(f"{{{most}@name}} with {{{key}@name}} ({{{most}@value}} of decisions)")
+    if items:
+        yield Sentence(f"Its commonest action is {_listed(items[:MAX_NAMED])}.")
 
 
 def _certainty(facts: Known) -> Iterator[Sentence]:
@@ -162,13 +169,11 @@ def _certainty(facts: Known) -> Iterator[Sentence]:
 
 def _disagreements(facts: Known) -> Iterator[Sentence]:
     """Where it decides otherwise than the rules."""
-    for key in list(facts):
-        if not key.startswith("differs.") or key.count(".") != 1:
-            continue
+    for key in [key for key in facts if key.startswith("differs.") and key.count(".") == 1]:
         text = f"In {{{key}}} of its decisions {{{key}@name}} would do otherwise"
         larger, smaller = f"{key}.larger", f"{key}.smaller"
         if larger in facts and smaller in facts:
-            text += f": it takes {{{larger}@name}} in {{{larger}}}, and {{{smaller}@name}} in {{{smaller}}}"
+            text += f" ({{{larger}@name}} in {{{larger}}}, {{{smaller}@name}} in {{{smaller}}})"
         yield Sentence(text + ".")
 
 
@@ -194,16 +199,14 @@ def _volume(facts: Known) -> Iterator[Sentence]:
 def _reward(facts: Known) -> Iterator[Sentence]:
     """The level behind the headline, and the terms that moved."""
     if "reward.mean" in facts and _is_change(facts, "reward.change"):
-        yield Sentence("The mean was {reward.mean}.")
-    for direction, word in (("up", "rose"), ("down", "fell")):
-        moved = _changes(facts, "term.", ".change", "up" if direction == "up" else "down")
-        yield from _list_sentence(
-            "Of its parts,",
-            moved,
-            "{FACT@name} " + word + " by {FACT@size}",
-        )
-    even = _changes(facts, "term.", ".change", "flat")
-    yield from _list_sentence("No change is shown in", even, "{FACT@name}")
+        yield Sentence("The mean reward was {reward.mean}.")
+    found = {direction: _changes(facts, "term.", ".change", direction) for direction in DIRECTIONS}
+    pieces: list[Piece] = [
+        ("", found["up"], "{FACT@name} rose by {FACT@size}"),
+        ("", found["down"], "{FACT@name} fell by {FACT@size}"),
+        ("no change is shown in", found["flat"], "{FACT@name}"),
+    ]
+    yield from _contrast("Of its parts,", pieces, joint="; ")
 
 
 def _served(facts: Known) -> Iterator[Sentence]:

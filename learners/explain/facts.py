@@ -24,7 +24,8 @@ from headrace.schemas.records import Fact, Facts, PolicyVersion, TaskSpec
 CONTROLLERS: Mapping[str, str] = {
     "serving": "the version before",
     "static": "a constant size",
-    "hpa": "the Kubernetes HPA rule",
+    "hpa": "the plain HPA rule",
+    "hpa_kubernetes": "the Kubernetes HPA",
     "rate_rule": "the rate rule",
     "clairvoyant": "the clairvoyant planner",
 }
@@ -178,5 +179,5 @@ def _difference_facts(decisions: Decisions, split: list[Situation]) -> Iterator[
                 ("larger", size[actions] > size[shadow]),
                 ("smaller", size[actions] < size[shadow]),
             ):
-                label = f"a {word} step than {name}'s, share of all decisions"
+                label = f"{word} step here, than {name} would take, share of all decisions"
                 yield Fact(f"differs.{part}.{word}", label, percent(mask), "%")

@@ -17,6 +17,8 @@ from headrace.schemas.records import Series
 EXPLANATION_SEED = 7_340_033
 """Of the traces that reports compare on: fixed, and drawn for neither training nor the gate."""
 TRACES = 128
+SHADOWS = ("rate_rule", "hpa_kubernetes")
+"""The rules that look over a policy's shoulder; a clairvoyant's plan is only good in its own episodes."""
 
 
 class Learned(Protocol):
@@ -42,14 +44,14 @@ class Simulator(Protocol):
         """Return one episode's course for a plot; name: what the policy is called in it."""
 
 
-def simulator(environment: str | None) -> Simulator | None:
-    """Return the environment's simulator, the same one every time; None where there is none."""
-    return _build(environment) if environment in SIMULATORS else None
+def simulator(environment: str | None, count: int = TRACES, seed: int = EXPLANATION_SEED) -> Simulator | None:
+    """Return the environment's simulator on fixed traces, the same one every time; None where there is none."""
+    return _build(environment, count, seed) if environment in SIMULATORS else None
 
 
 @lru_cache(maxsize=4)
-def _build(environment: str) -> Simulator:
-    return SIMULATORS[environment]()
+def _build(environment: str, count: int, seed: int) -> Simulator:
+    return SIMULATORS[environment](count, seed)
 
 
 def greedy(policy: Learned) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
@@ -68,6 +70,7 @@ class CloudSimulator:
         self._rules: dict[str, baselines.Baseline] = {
             "rate_rule": baselines.RateRule(),
             "hpa": baselines.HorizontalPodAutoscaler(),
+            "hpa_kubernetes": baselines.hpa_kubernetes(),
             "static": baselines.Static(),
             "clairvoyant": baselines.Clairvoyant(self._traces),
         }
@@ -89,10 +92,10 @@ class CloudSimulator:
         return self._baselines
 
     def decisions(self, policy: Learned) -> Decisions:
-        """Record the policy's episodes; the rules look over its shoulder (the clairvoyant's plan is its own)."""
+        """Record the policy's episodes, and what the rules would have done at each of their steps."""
         seen: list[NDArray[np.float32]] = []
         values: list[NDArray[np.float64]] = []
-        rules = {name: rule for name, rule in self._rules.items() if name in {"rate_rule", "hpa"}}
+        rules = {name: rule for name, rule in self._rules.items() if name in SHADOWS}
         shadows: dict[str, list[NDArray[np.int64]]] = {name: [] for name in rules}
         for rule in rules.values():
             rule.reset(len(self._traces))
@@ -121,4 +124,4 @@ class CloudSimulator:
         return [Series(label, self._minutes, tuple(map(float, values))) for label, values in courses]
 
 
-SIMULATORS: dict[str | None, Callable[[], Simulator]] = {"headrace/CloudService-v0": CloudSimulator}
+SIMULATORS: dict[str | None, Callable[[int, int], Simulator]] = {"headrace/CloudService-v0": CloudSimulator}

@@ -9,23 +9,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from contract_outbox import Outbox
 
-from headrace.schemas.ports import Cache, Index, Log, Mailer, PolicyStore
+from headrace.schemas.ports import Cache, Index, Log, PolicyStore
 from headrace.sinks.cache_memory import MemoryCache
 from headrace.sinks.index_sqlite import SqliteIndex
 from headrace.sinks.log_sqlite import SqliteLog
 from headrace.sinks.mail_files import FileMailer
 from headrace.sinks.policies_files import FilePolicyStore
-
-
-class Outbox(NamedTuple):
-    """A mailer, and what has arrived where it sends to."""
-
-    mailer: Mailer
-    arrived: Callable[[], list[bytes]]
 
 
 def clock() -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from polling import assigned, assignments, batches, ended, poll_until, values
+from contract_polling import assigned, assignments, batches, ended, poll_until, values
 
 from headrace.schemas.errors import CommitConflictError, SettingsError, UnknownTopicError
 from headrace.schemas.partition import partition_of

@@ -1,16 +1,18 @@
 """What the SQLite log promises beyond the port: compare-and-set, fairness, and disks and processes that fail."""
 
 import sqlite3
+import tempfile
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from faults import child, file_size_limit, unprivileged
-from hypothesis import given, settings
+from contract_faults import child, file_size_limit, unprivileged
+from contract_polling import assigned, batches, ended, poll_until, values
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from polling import assigned, batches, ended, poll_until, values
 
 from headrace.schemas.errors import CommitConflictError, SettingsError, StorageError, UnavailableError
 from headrace.schemas.ports import Commit, MessageBatch, Record
@@ -139,23 +141,21 @@ def test_the_append_time_survives_a_clock_that_runs_backwards(path: Path, log: S
     sends=st.lists(st.lists(st.integers(0, 40), max_size=12), max_size=8),
     reads=st.lists(st.tuples(st.integers(0, 80), st.integers(0, 30)), max_size=8),
 )
-@settings(max_examples=60, deadline=None)
-def test_blocks_never_show(
-    tmp_path_factory: pytest.TempPathFactory, sends: list[list[int]], reads: list[tuple[int, int]]
-) -> None:
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_blocks_never_show(log: SqliteLog, sends: list[list[int]], reads: list[tuple[int, int]]) -> None:
     """However records were cut into blocks, any offset and limit give what a list of them would."""
+    topic = uuid.uuid4().hex
+    log.create(topic, 1)
+    model: list[tuple[bytes | None, bytes]] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(log_sqlite, "_BLOCK_RECORDS", 5)
         patch.setattr(log_sqlite, "_BLOCK_BYTES", 60)
-        with closing(SqliteLog(tmp_path_factory.mktemp("blocks") / "log.db", lambda: NOW)) as log:
-            log.create("t", 1)
-            model: list[tuple[bytes | None, bytes]] = []
-            for number, sizes in enumerate(sends):
-                sent = [(b"%d" % number if size % 2 else None, b"x" * size) for size in sizes]
-                log.send([Record("t", key, value, (("n", key),) if key else ()) for key, value in sent])
-                model += sent
-            for offset, limit in [*reads, (0, 1000)]:
-                assert_like(log.read("t", 0, offset, limit), model, offset, limit)
+        for number, sizes in enumerate(sends):
+            sent = [(b"%d" % number if size % 2 else None, b"x" * size) for size in sizes]
+            log.send([Record(topic, key, value, (("n", key),) if key else ()) for key, value in sent])
+            model += sent
+    for offset, limit in [*reads, (0, 1000)]:
+        assert_like(log.read(topic, 0, offset, limit), model, offset, limit)
 
 
 def assert_like(batch: MessageBatch, model: list[tuple[bytes | None, bytes]], offset: int, limit: int) -> None:
@@ -216,16 +216,31 @@ def test_another_process_reads_while_one_writes(path: Path, log: SqliteLog) -> N
             assert int(reader.stdout.readline()) == count
 
 
+def fill(log: SqliteLog) -> None:
+    for _ in range(100):
+        log.send(one(bytes(100_000)))
+
+
 def test_a_full_disk_stops_the_send_and_keeps_the_log_whole(path: Path, log: SqliteLog) -> None:
     log.send(one(b"before"))
     with file_size_limit(1 << 20), pytest.raises(StorageError, match=rf"{path}: send failed .*disk"):
-        for _ in range(100):
-            log.send(one(bytes(100_000)))
+        fill(log)
     _, kept = log.bounds("t", 0)
     log.send(one(b"after"))
     batch = log.read("t", 0, 0, 1000)
     assert [batch.values[0], *batch.values[kept:]] == [b"before", b"after"]
     assert set(batch.values[1:kept]) <= {bytes(100_000)}
+
+
+def test_a_commit_whose_outputs_do_not_fit_moves_nothing(log: SqliteLog) -> None:
+    with closing(log.subscribe("group", "t")) as subscription:
+        poll_until(subscription, assigned(PARTITIONS))
+        outputs = [Record("out", b"k", bytes(2 << 20))]
+        with file_size_limit(1 << 20), pytest.raises(StorageError):
+            subscription.commit({0: Commit(0, "moved")}, outputs)
+        assert (log.committed("group", "t"), log.bounds("out", 0)) == ({}, (0, 0))
+        subscription.commit({0: Commit(0, "moved")}, outputs)
+    assert (log.committed("group", "t"), log.bounds("out", 0)) == ({0: Commit(0, "moved")}, (0, 1))
 
 
 def test_a_database_at_its_size_limit_names_the_remedy(path: Path, log: SqliteLog) -> None:
@@ -237,17 +252,17 @@ def test_a_database_at_its_size_limit_names_the_remedy(path: Path, log: SqliteLo
     assert log.bounds("t", 0) == (0, 0)
 
 
-def test_a_read_only_database_names_the_remedy(tmp_path: Path, path: Path, log: SqliteLog) -> None:
-    log.close()
-    for folder in (*tmp_path.parents[:-1], tmp_path):
-        if folder.stat().st_uid == tmp_path.stat().st_uid and str(folder).startswith("/tmp/"):
-            folder.chmod(0o755)
-    path.chmod(0o444)
-    path.parent.chmod(0o555)
-    printed = unprivileged(READ_ONLY, path)
-    path.parent.chmod(0o755)
-    assert str(path) in printed
-    assert "permissions" in printed
+def test_a_read_only_database_names_the_remedy() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "log.db"
+        with closing(SqliteLog(path, lambda: NOW)) as log:
+            log.create("t", 1)
+        path.chmod(0o444)
+        path.parent.chmod(0o555)
+        printed = unprivileged(READ_ONLY, path)
+        path.parent.chmod(0o755)
+    assert printed.startswith(f"{path}: ")
+    assert "check the permissions of the file and of its folder" in printed
 
 
 def test_a_lock_held_too_long_is_unavailable(path: Path, log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:

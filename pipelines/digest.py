@@ -1,0 +1,304 @@
+"""digest: reports in, one e-mail a slot out; never twice.
+
+    reports ─► slot due? ─► mails: due ─► sending ─► mailer ─► mails: sent, with the commit
+
+The log is the state. Group `digest` on `reports` says which reports were in a digest; `mails` is the outbox.
+A mail pins its content (`Mail.ends`) and its date, so a restart composes the same bytes. The commit moves in
+the same transaction that records `sent` (or `unknown`). What is found `sending` at a start may or may not have
+gone out: an idempotent mailer is asked again, for any other it is recorded `unknown` and left to a person.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal, TypeVar
+from zoneinfo import ZoneInfo
+
+import msgspec
+from croniter import CroniterBadDateError, croniter
+
+from headrace.pipelines.core.digest import Envelope, compose
+from headrace.pipelines.flow import Stop
+from headrace.schemas.errors import SettingsError, UnavailableError
+from headrace.schemas.ports import Assigned, Clock, Commit, Event, Log, Mailer, Record, Revoked
+from headrace.schemas.records import Mail, Report
+
+logger = logging.getLogger(__name__)
+
+REPORTS = "reports"
+MAILS = "mails"
+GROUP = "digest"
+MAX_REPORTS = 200
+"""Reports of a partition in one digest; more wait for the next one, which follows at once."""
+FIRST_WAIT_MS, LONGEST_WAIT_MS = 5_000, 600_000
+_GAP_LIMIT_MINUTES = 1_440
+
+State = Literal["due", "sending", "sent", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A cron expression in an IANA time zone.
+
+    Local times that a clock change skips are due when it is over; those that it repeats are due the first time.
+    """
+
+    cron: str
+    zone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        """Raise SettingsError for what is no cron expression or no time zone."""
+        if not croniter.is_valid(self.cron):
+            raise SettingsError(f"schedule {self.cron!r} is no cron expression; `0 8 * * 1` is Mondays at 8:00")
+        try:
+            croniter(self.cron, datetime(2026, 1, 1)).get_prev(datetime)  # noqa: DTZ001 a local time
+        except CroniterBadDateError as error:
+            raise SettingsError(f"schedule {self.cron!r} never comes; `0 8 * * 1` is Mondays at 8:00") from error
+        try:
+            ZoneInfo(self.zone)
+        except (KeyError, ValueError, OSError) as error:
+            raise SettingsError(f"time zone {self.zone!r} is unknown; write it as in Europe/Zurich") from error
+
+    def latest(self, now_ms: int) -> int:
+        """Return the last slot at or before `now_ms`, both in ms UTC."""
+        zone = ZoneInfo(self.zone)
+        now = datetime.fromtimestamp(now_ms / 1000, UTC)
+        # Slots are counted in plain local time, from beyond any overlap backwards: later local times never
+        # come before earlier ones (see `_instant`), so the first that is not in the future is the last slot.
+        local = now.astimezone(zone).replace(tzinfo=None) + timedelta(hours=3)
+        slots = croniter(self.cron, local)
+        while True:
+            instant = _instant(slots.get_prev(datetime), zone)
+            if instant <= now:
+                return int(instant.timestamp() * 1000)
+
+
+def _instant(local: datetime, zone: ZoneInfo) -> datetime:
+    """Return when a local time is: the first of two, and the end of the gap for one that does not exist."""
+    for minutes in range(_GAP_LIMIT_MINUTES + 1):
+        candidate = (local + timedelta(minutes=minutes)).replace(tzinfo=zone, fold=0)
+        instant = candidate.astimezone(UTC)
+        if instant.astimezone(zone).replace(tzinfo=None) == candidate.replace(tzinfo=None):
+            return instant
+    raise AssertionError(f"{local} has no instant in {zone}: no gap is longer than a day")
+
+
+class Digest:
+    """The job. Uses a log and a mailer, nothing else.
+
+    idempotent: whether the mailer itself refuses a second mail of the same digest_id. tasks: whose reports are
+    sent; None for all. One process: a second one would share the partitions and send a digest of its own part.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        mailer: Mailer,
+        clock: Clock,
+        envelope: Envelope,
+        *,
+        schedule: Schedule | None = None,
+        idempotent: bool = False,
+        tasks: frozenset[str] | None = None,
+    ) -> None:
+        self._log = log
+        self._mailer = mailer
+        self._clock = clock
+        self._envelope = envelope
+        self._schedule = schedule
+        self._idempotent = idempotent
+        self._tasks = tasks
+        self._subscription = log.subscribe(GROUP, REPORTS)
+        self._commits: dict[int, int] = {}
+        self._open: list[Mail] | None = None
+        self._handed_over = ""
+        self._looked_at_ms: int | None = None
+        self._retry_ms, self._wait_ms = 0, FIRST_WAIT_MS
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._subscription.close()
+
+    def run(self, stop: Stop) -> None:
+        """Send on schedule until a stop is requested; a dependency that is down is tried again."""
+        while not stop.requested:
+            try:
+                self.step(timeout_s=1.0)
+            except UnavailableError as error:
+                logger.warning("digest: %s; trying again", error)
+                time.sleep(1.0)
+
+    def step(self, timeout_s: float = 0.0) -> list[str]:
+        """Do what is due now; returns the ids of what was sent. Raises UnavailableError; the mail stays due."""
+        self._follow(timeout_s)
+        if self._schedule is None or not self._commits or self._clock() < self._retry_ms:
+            return []
+        try:
+            return list(self._due(self._schedule))
+        except UnavailableError:
+            self._retry_ms = self._clock() + self._wait_ms
+            self._wait_ms = min(2 * self._wait_ms, LONGEST_WAIT_MS)
+            raise
+
+    def send_now(self, polls: int = 30) -> list[str]:
+        """Send what is not in a digest yet, without a schedule; raises UnavailableError, the mail stays due.
+
+        polls: of a second each, to wait for partitions when none is assigned yet.
+        """
+        self._follow(0.0)
+        for _ in range(polls):
+            if self._commits:
+                break
+            self._follow(1.0)
+        else:
+            raise UnavailableError(f"digest: no partition of {REPORTS} was assigned in {polls} s; is another running?")
+        sent = list(self._recover())
+        while ends := self._ends(None):
+            sent += self._start(ends, None)
+        return sent
+
+    def _due(self, schedule: Schedule) -> Iterator[str]:
+        yield from self._recover()
+        slot_ms = schedule.latest(self._clock())
+        # Append times never run back: a slot that had nothing (left) will never have anything.
+        while slot_ms != self._looked_at_ms:
+            ends = self._ends(slot_ms)
+            if ends:
+                yield from self._start(ends, slot_ms)
+            else:
+                self._looked_at_ms = slot_ms
+        self._retry_ms, self._wait_ms = 0, FIRST_WAIT_MS
+
+    def _follow(self, timeout_s: float) -> None:
+        """Take note of assignments. Messages themselves are read when a slot is due."""
+        self._note(self._subscription.poll(1_000, timeout_s))
+
+    def _note(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if isinstance(event, Assigned):
+                self._commits[event.partition] = event.commit.offset if event.commit else event.begin
+                self._open, self._looked_at_ms = None, None
+            elif isinstance(event, Revoked):
+                self._commits.pop(event.partition, None)
+                self._open = None
+
+    def _recover(self) -> Iterator[str]:
+        """Finish what a start found in the outbox, or what could not be handed over the last time."""
+        if self._open is None:
+            self._open = [mail for mail in self._outbox() if mail.ends.keys() <= self._commits.keys()]
+        while self._open:
+            mail = self._open[0]
+            if mail.digest_id == self._handed_over:
+                self._record(mail, "sent", mail.ends)
+            elif mail.state == "sending" and not self._idempotent:
+                logger.error("digest %s: a crash while it was sent; it is not sent again", mail.digest_id)
+                self._record(mail, "unknown", mail.ends)
+            else:
+                yield from self._deliver(mail)
+            self._open.pop(0)
+
+    def _outbox(self) -> list[Mail]:
+        """Return the mails whose last state is due or sending."""
+        last: dict[str, Mail] = {}
+        for partition in range(self._log.topic(MAILS).partitions):
+            for value in self._values(MAILS, partition, 0, self._log.bounds(MAILS, partition)[1]):
+                mail = _decoded(value, Mail)
+                if mail:
+                    last[mail.digest_id] = mail
+        return [mail for mail in last.values() if mail.state in {"due", "sending"}]
+
+    def _ends(self, slot_ms: int | None) -> dict[int, int]:
+        """Return, by partition with any, where the reports end that were appended before the slot."""
+        ends = {}
+        for partition, commit in sorted(self._commits.items()):
+            batch = self._log.read(REPORTS, partition, commit, MAX_REPORTS)
+            before = len(batch) if slot_ms is None else int((batch.append_ts < slot_ms).sum())
+            if before:
+                ends[partition] = int(batch.offsets[before - 1]) + 1
+        return ends
+
+    def _start(self, ends: dict[int, int], slot_ms: int | None) -> Iterator[str]:
+        """Make a digest due, then deliver it."""
+        reports = self._reports(ends)
+        if not reports:
+            self._commit(ends)
+            return
+        digest_id = identity({report.task for report in reports}, slot_ms, ends)
+        mail = self._record(Mail(digest_id, "due", self._clock(), ends), "due")
+        self._open = [mail]
+        yield from self._recover()
+
+    def _deliver(self, mail: Mail) -> Iterator[str]:
+        reports = self._reports(mail.ends)
+        if not reports:
+            logger.error("digest %s: its reports are gone from the log; it is not sent", mail.digest_id)
+            self._record(mail, "unknown", mail.ends)
+            return
+        message = compose(reports, mail.digest_id, mail.ts, self._envelope)
+        if mail.state == "due":
+            self._remember(self._record(mail, "sending"))
+        try:
+            self._mailer.send(message, mail.digest_id)
+        except UnavailableError:
+            # An adapter says so only when nothing was handed over.
+            self._remember(msgspec.structs.replace(mail, state="due"))
+            self._record(mail, "due")
+            raise
+        # From here on a log that is down must not bring about a second mail.
+        self._handed_over = mail.digest_id
+        self._record(mail, "sent", mail.ends)
+        logger.info("digest %s sent: %s", mail.digest_id, message["Subject"])
+        yield mail.digest_id
+
+    def _remember(self, mail: Mail) -> None:
+        """Note the first open mail's state in memory, for a retry in this process."""
+        self._open = [mail, *(self._open or [])[1:]]
+
+    def _record(self, mail: Mail, state: State, ends: Mapping[int, int] | None = None) -> Mail:
+        """Append the mail's new state; with `ends`, move the commit in the same transaction."""
+        mail = msgspec.structs.replace(mail, state=state)
+        self._commit(ends or {}, [Record(MAILS, mail.digest_id.encode(), msgspec.json.encode(mail))], mail)
+        return mail
+
+    def _commit(self, ends: Mapping[int, int], outputs: Iterable[Record] = (), mail: Mail | None = None) -> None:
+        """Commit. Where nothing moves the old offset is committed again: that fences a second process."""
+        partitions = mail.ends if mail else ends
+        commits = {p: Commit(ends.get(p, self._commits[p])) for p in partitions}
+        self._subscription.commit(commits, list(outputs))
+        self._commits.update({partition: commit.offset for partition, commit in commits.items()})
+
+    def _reports(self, ends: Mapping[int, int]) -> list[Report]:
+        """Read the reports between the commit and `ends`; what is no report is passed over."""
+        values = (v for p, end in sorted(ends.items()) for v in self._values(REPORTS, p, self._commits[p], end))
+        reports = (_decoded(value, Report) for value in values)
+        return [r for r in reports if r is not None and (self._tasks is None or r.task in self._tasks)]
+
+    def _values(self, topic: str, partition: int, offset: int, end: int) -> Iterator[bytes]:
+        while offset < end:
+            batch = self._log.read(topic, partition, offset, min(1_000, end - offset))
+            if not len(batch):
+                return
+            yield from (value for value in batch.values if value)
+            offset = int(batch.offsets[-1]) + 1
+
+
+Decoded = TypeVar("Decoded", Mail, Report)
+
+
+def _decoded(value: bytes, kind: type[Decoded]) -> Decoded | None:
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except msgspec.MsgspecError as error:
+        logger.warning("digest: a message is no %s: %s", kind.__name__, error)
+        return None
+
+
+def identity(tasks: set[str], slot_ms: int | None, ends: Mapping[int, int]) -> str:
+    """Return a digest's id: it depends on its tasks, its slot and its last reports' offsets alone."""
+    content = json.dumps([sorted(tasks), slot_ms, sorted(ends.items())])
+    when = "now" if slot_ms is None else f"{datetime.fromtimestamp(slot_ms / 1000, UTC):%Y%m%dT%H%MZ}"
+    return f"digest-{when}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"

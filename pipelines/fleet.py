@@ -1,0 +1,213 @@
+"""fleet: simulated agents that act with the newest promoted policy and emit their transitions.
+
+Agents live on a virtual clock that starts in the past and never passes the log's append time, so that a run with a
+seed is reproducible. One window is one episode of every agent. NumPy alone; torch is never imported.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.learners.acting import Policy, epsilon_at
+from headrace.learners.cloud import (
+    ACTION_NAMES,
+    ENVIRONMENT_ID,
+    EPISODE_STEPS,
+    OBSERVATION_NAMES,
+    REWARD_TERMS,
+    STEP_MS,
+    Simulation,
+    draw_traces,
+)
+from headrace.schemas import codec, codec_arrow
+from headrace.schemas.ports import Log, PolicyStore, Record
+from headrace.schemas.records import Layout, ServingPolicy, TaskSpec
+from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch
+
+logger = logging.getLogger(__name__)
+
+TRANSITIONS = "transitions"
+POLICIES = "policies"
+START_MS = 1_767_225_600_000
+"""2026-01-01 UTC: where the demo's virtual clock starts."""
+
+
+def cloud_task(name: str = "cloud") -> TaskSpec:
+    """Return the task of agents that autoscale `CloudService-v0`; a window is an episode long."""
+    return TaskSpec(
+        task=name,
+        observations=OBSERVATION_NAMES,
+        actions=ACTION_NAMES,
+        window_ms=EPISODE_STEPS * STEP_MS,
+        reward_terms=REWARD_TERMS,
+        environment=ENVIRONMENT_ID,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Exploration:
+    """How often an agent acts at random: linearly less over `steps` environment steps of the whole fleet."""
+
+    start: float = 1.0
+    end: float = 0.02
+    steps: int = 38_400
+
+
+class VirtualClock:
+    """The time of a simulated fleet and of the log that it writes to, ms."""
+
+    def __init__(self, now_ms: int = START_MS) -> None:
+        self.now_ms = now_ms
+
+    def __call__(self) -> int:
+        """Return the time."""
+        return self.now_ms
+
+
+class Fleet:
+    """N agents of one task, in lock-step with each other."""
+
+    def __init__(
+        self,
+        log: Log,
+        store: PolicyStore,
+        spec: TaskSpec,
+        layout: Layout,
+        *,
+        agents: int = 64,
+        seed: int = 0,
+        start_ms: int = START_MS,
+        exploration: Exploration | None = None,
+    ) -> None:
+        self.spec = spec
+        self.steps = 0
+        self.version = NO_POLICY_VERSION
+        self.window_start_ms = start_ms // spec.window_ms * spec.window_ms
+        self._log = log
+        self._store = store
+        self._layout = layout
+        self._names = tuple(f"agent-{i:04d}" for i in range(agents))
+        self._seed = seed
+        self._windows = 0
+        self._exploration = exploration or Exploration()
+        self._policy: Policy | None = None
+        self._policies_read: dict[int, int] = {}
+        self._partitions = log.topic(TRANSITIONS).partitions
+
+    @property
+    def window_end_ms(self) -> int:
+        """The event time at which the next window's last step is over."""
+        return self.window_start_ms + self.spec.window_ms
+
+    def emit_window(self, advance: Callable[[int], None]) -> float:
+        """Act through one window and send it; return the mean return of its episodes.
+
+        advance: is told the time that must have come before what follows is appended (simulated clocks jump to
+        it, real ones wait).
+        """
+        self.refresh_policy()
+        batch, returns = self._episode()
+        advance(self.window_end_ms)
+        order = np.argsort(batch.agent, kind="stable")
+        edges = np.arange(0, len(batch) + 1, EPISODE_STEPS)
+        self._log.send(
+            [
+                Record(
+                    TRANSITIONS,
+                    name.encode(),
+                    codec_arrow.encode(batch.take(order[edges[i] : edges[i + 1]]), self.spec),
+                    codec.ARROW_HEADERS,
+                )
+                for i, name in enumerate(self._names)
+            ]
+        )
+        self._close_window(advance)
+        return returns
+
+    def _close_window(self, advance: Callable[[int], None]) -> None:
+        """Move each partition's stream time past the window's end and grace."""
+        beat_ms = self.window_end_ms + self._layout.grace_ms
+        advance(beat_ms)
+        beat = codec.heartbeat(self.spec.task, self._names[0], beat_ms)
+        self._log.send([Record(TRANSITIONS, None, beat, partition=p) for p in range(self._partitions)])
+        self.window_start_ms = self.window_end_ms
+        self._windows += 1
+
+    def refresh_policy(self) -> None:
+        """Load the policy that serves now, if another does than did."""
+        serving: ServingPolicy | None = None
+        for partition in range(self._log.topic(POLICIES).partitions):
+            begin, end = self._log.bounds(POLICIES, partition)
+            offset = max(begin, self._policies_read.get(partition, 0))
+            while offset < end:
+                batch = self._log.read(POLICIES, partition, offset, 1_000)
+                if not len(batch):
+                    break
+                for key, value in zip(batch.keys, batch.values, strict=True):
+                    if key == self.spec.task.encode() and value:
+                        serving = msgspec.json.decode(value, type=ServingPolicy)
+                offset = int(batch.offsets[-1]) + 1
+            self._policies_read[partition] = offset
+        if serving and serving.version != self.version:
+            self._policy = Policy.from_bytes(self._store.weights(self.spec.task, serving.version))
+            self.version = serving.version
+            logger.info("agents act with %s@%d", self.spec.task, self.version)
+
+    def _episode(self) -> tuple[TransitionBatch, float]:
+        """Step every agent through an episode; rows in the order of (step, agent)."""
+        count = len(self._names)
+        rng = np.random.default_rng([self._seed, self._windows])
+        simulation = Simulation(draw_traces(int(rng.integers(2**31)), count))
+        seen = [simulation.observation().copy()]
+        actions, rewards, terms = [], [], []
+        for _ in range(EPISODE_STEPS):
+            actions.append(self._act(seen[-1], rng))
+            obs, reward, reward_terms, _ = simulation.step(actions[-1])
+            seen.append(obs.copy())
+            rewards.append(reward.copy())
+            terms.append(reward_terms.copy())
+            self.steps += count
+        reward: NDArray[np.float32] = np.concatenate(rewards).astype(np.float32)
+        return self._columns(np.stack(seen), np.concatenate(actions), reward, np.concatenate(terms)), float(
+            np.sum(rewards, axis=0).mean()
+        )
+
+    def _act(self, obs: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.int64]:
+        if self._policy is None:
+            return rng.integers(len(ACTION_NAMES), size=len(obs))
+        explore = self._exploration
+        return self._policy.act(obs, epsilon_at(self.steps, explore.start, explore.end, explore.steps), rng)
+
+    def _columns(
+        self,
+        seen: NDArray[np.float32],
+        action: NDArray[np.int64],
+        reward: NDArray[np.float32],
+        terms: NDArray[np.float64],
+    ) -> TransitionBatch:
+        count, rows = len(self._names), len(action)
+        step = np.repeat(np.arange(EPISODE_STEPS), count)
+        width = seen.shape[-1]
+        return TransitionBatch(
+            task=self.spec.task,
+            agents=self._names,
+            episodes=(f"{self._seed}-{self._windows:06d}",),
+            agent=np.tile(np.arange(count, dtype=np.int32), EPISODE_STEPS),
+            episode=np.zeros(rows, np.int32),
+            step=step,
+            ts=self.window_start_ms + step * STEP_MS,
+            offset=np.zeros(rows, np.int64),
+            obs=seen[:-1].reshape(rows, width),
+            action=action.astype(np.int32),
+            reward=reward,
+            next_obs=seen[1:].reshape(rows, width),
+            terminated=np.zeros(rows, np.bool_),
+            truncated=step == EPISODE_STEPS - 1,
+            reward_terms=terms.astype(np.float32),
+            policy_version=np.full(rows, self.version),
+            log_prob=np.full(rows, np.nan, np.float32),
+        )

@@ -1,0 +1,33 @@
+"""The log's topics: their names, and reading one from its beginning to its end."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from headrace.schemas.ports import Headers, Log, MessageBatch
+
+TRANSITIONS: Final = "transitions"
+REJECTED: Final = "transitions.rejected"
+
+SINGLE: Final = ("tasks", "mails")
+"""Topics of one partition: all of each is read by everyone."""
+PARTITIONED: Final = (TRANSITIONS, REJECTED, "windows", "policies", "reports", "directives")
+"""Topics with as many partitions as `headrace init` was told."""
+
+_READ_MESSAGES = 500
+
+
+def messages(log: Log, topic: str) -> Iterator[MessageBatch]:
+    """Read a topic's partitions one after another, each to the end that it has when its turn comes."""
+    for partition in range(log.topic(topic).partitions):
+        offset, end = log.bounds(topic, partition)
+        while offset < end:
+            batch = log.read(topic, partition, offset, _READ_MESSAGES)
+            if not len(batch):
+                break
+            yield batch
+            offset = int(batch.offsets[-1]) + 1
+
+
+def header(headers: Headers, name: str) -> str | None:
+    """Return a header's text, None where it is absent."""
+    return next((value.decode("utf-8", "replace") for key, value in headers if key == name), None)

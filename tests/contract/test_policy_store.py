@@ -1,0 +1,180 @@
+"""What every policy store does: immutable versions, checked weights, one checkpoint a task."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from contract_faults import file_size_limit
+
+from headrace.schemas.errors import CorruptDataError, InvalidTaskError, StorageError, UnknownPolicyError
+from headrace.schemas.ports import PolicyStore
+from headrace.schemas.records import ChunkReference, Interval, PolicyVersion
+from headrace.sinks.policies_files import FilePolicyStore
+
+OpenStore = Callable[[], PolicyStore]
+
+
+def version(task: str, number: int, reason: str = "better") -> PolicyVersion:
+    return PolicyVersion(
+        task=task,
+        version=number,
+        parent=number - 1 or None,
+        algorithm="dqn",
+        config={"learning_rate": 0.001, "layers": [64, 64]},
+        seed=7,
+        code_version="0.1.0",
+        weights_hash="abc",
+        environment_steps=10,
+        updates=5,
+        lineage=[ChunkReference(task, 1, 0, 0, 0, 0, 3, 4_000_000_000)],
+        evaluation={"policy": 1.5, "serving": -2.25},
+        difference=Interval(3.75, 1.0, 5.0),
+        promoted=True,
+        reason=reason,
+    )
+
+
+def test_a_version_comes_back_as_it_was(open_store: OpenStore, name: str) -> None:
+    store = open_store()
+    store.put(version(name, 1), bytes(range(256)) * 100)
+    for handle in (store, open_store()):
+        assert handle.weights(name, 1) == bytes(range(256)) * 100
+        assert handle.versions(name) == [version(name, 1)]
+
+
+def test_versions_come_in_the_order_of_their_numbers(open_store: OpenStore, name: str) -> None:
+    store = open_store()
+    for number in (1_000_000, 10, 9, 1):
+        store.put(version(name, number), b"%d" % number)
+    assert [found.version for found in store.versions(name)] == [1, 9, 10, 1_000_000]
+    assert store.weights(name, 10) == b"10"
+
+
+def test_tasks_are_kept_apart(open_store: OpenStore, name: str) -> None:
+    store = open_store()
+    store.put(version(name, 1), b"a")
+    store.put(version(f"{name}.2", 1), b"b")
+    store.save(name, b"checkpoint")
+    assert (store.weights(name, 1), store.weights(f"{name}.2", 1)) == (b"a", b"b")
+    assert store.load(f"{name}.2") is None
+    assert store.versions(f"{name}-absent") == []
+
+
+def test_storing_the_same_again_is_a_no_op(open_store: OpenStore, name: str) -> None:
+    store = open_store()
+    store.put(version(name, 1), b"w")
+    store.put(version(name, 1), b"w")
+    assert len(store.versions(name)) == 1
+
+
+@pytest.mark.parametrize(("reason", "weights"), [("better", b"other"), ("other", b"w")])
+def test_a_version_never_changes(open_store: OpenStore, name: str, reason: str, weights: bytes) -> None:
+    store = open_store()
+    store.put(version(name, 1), b"w")
+    with pytest.raises(StorageError, match=rf"{name}@1.*next number"):
+        store.put(version(name, 1, reason), weights)
+    assert store.weights(name, 1) == b"w"
+    assert store.versions(name) == [version(name, 1)]
+
+
+def test_an_unknown_version_names_those_that_are_known(open_store: OpenStore, name: str) -> None:
+    store = open_store()
+    with pytest.raises(UnknownPolicyError, match=f"{name}@1 .*none"):
+        store.weights(name, 1)
+    store.put(version(name, 1), b"w")
+    with pytest.raises(UnknownPolicyError, match=rf"{name}@2 .*\[1\]"):
+        store.weights(name, 2)
+
+
+def test_the_checkpoint_is_replaced(open_store: OpenStore, name: str) -> None:
+    store = open_store()
+    assert store.load(name) is None
+    for checkpoint in (b"first", b"", b"a\nb" * 100_000):
+        store.save(name, checkpoint)
+        assert open_store().load(name) == checkpoint
+    assert store.versions(name) == []
+
+
+def test_a_number_that_is_not_finite_is_refused(open_store: OpenStore, name: str) -> None:
+    store = open_store()
+    bad = msgspec.structs.replace(version(name, 1), evaluation={"policy": float("nan")})
+    with pytest.raises(StorageError, match=rf"{name}@1.*finite"):
+        store.put(bad, b"w")
+    assert store.versions(name) == []
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> FilePolicyStore:
+    store = FilePolicyStore(tmp_path)
+    store.put(version("task", 1), b"weights")
+    store.save("task", b"checkpoint")
+    return store
+
+
+def test_files_lie_where_the_docs_say(files: FilePolicyStore, tmp_path: Path) -> None:
+    names = sorted(path.name for path in (tmp_path / "task").iterdir())
+    assert names == [".lock", "checkpoint", "v000001.json", "v000001.safetensors"]
+    assert (tmp_path / "task" / "v000001.safetensors").read_bytes() == b"weights"
+    manifest = msgspec.json.decode((tmp_path / "task" / "v000001.json").read_bytes())
+    assert set(manifest) == {"file_sha256", "version"}
+
+
+@pytest.mark.parametrize(
+    ("file", "use"),
+    [
+        ("v000001.safetensors", lambda store: store.weights("task", 1)),
+        ("v000001.json", lambda store: store.weights("task", 1)),
+        ("v000001.json", lambda store: store.versions("task")),
+        ("checkpoint", lambda store: store.load("task")),
+    ],
+)
+@pytest.mark.parametrize("damage", [b"", b"{}", b"weightz"])
+def test_damaged_files_are_named(
+    files: FilePolicyStore, tmp_path: Path, file: str, use: Callable[[PolicyStore], object], damage: bytes
+) -> None:
+    path = tmp_path / "task" / file
+    path.write_bytes(damage)
+    with pytest.raises(CorruptDataError, match=str(path)):
+        use(files)
+
+
+def test_weights_that_are_missing_are_named(files: FilePolicyStore, tmp_path: Path) -> None:
+    (tmp_path / "task" / "v000001.safetensors").unlink()
+    with pytest.raises(CorruptDataError, match="missing"):
+        files.weights("task", 1)
+
+
+def test_without_its_manifest_a_version_is_not_there_and_can_be_put(files: FilePolicyStore, tmp_path: Path) -> None:
+    """As after a crash between the weights and the manifest."""
+    (tmp_path / "task" / "v000001.json").unlink()
+    assert files.versions("task") == []
+    with pytest.raises(UnknownPolicyError):
+        files.weights("task", 1)
+    files.put(version("task", 1, "again"), b"other")
+    assert files.weights("task", 1) == b"other"
+
+
+def test_a_full_disk_leaves_what_was_there(files: FilePolicyStore, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in (tmp_path / "task").iterdir()}
+    with file_size_limit(1 << 16):
+        with pytest.raises(StorageError, match=r"v000002\.safetensors: File too large"):
+            files.put(version("task", 2), bytes(1 << 20))
+        with pytest.raises(StorageError, match="checkpoint"):
+            files.save("task", bytes(1 << 20))
+    assert {path: path.read_bytes() for path in (tmp_path / "task").iterdir()} == before
+    files.put(version("task", 2), bytes(1 << 20))
+
+
+@pytest.mark.parametrize("task", ["..", ".", "", "a/b", "/etc", "a\n"])
+def test_no_task_leads_out_of_the_folder(files: FilePolicyStore, task: str) -> None:
+    with pytest.raises(InvalidTaskError):
+        files.save(task, b"c")
+    with pytest.raises(InvalidTaskError):
+        files.weights(task, 1)
+
+
+def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="file"):
+        FilePolicyStore(tmp_path / "file" / "policies").save("task", b"c")

@@ -1,0 +1,101 @@
+"""A small embedded stream on SQLite, for the tests of learn, fleet and the whole."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.learners.dqn import DQNConfig
+from headrace.pipelines import ingest, learn
+from headrace.pipelines.core.tasks import TaskTable, add_task
+from headrace.pipelines.fleet import Fleet, VirtualClock, cloud_task
+from headrace.pipelines.flow import run
+from headrace.pipelines.learner import LearnSettings
+from headrace.schemas.records import Layout
+from headrace.sinks.cache_memory import MemoryCache
+from headrace.sinks.cached_index import CachedChunks
+from headrace.sinks.index_sqlite import SqliteIndex
+from headrace.sinks.log_sqlite import SqliteLog
+from headrace.sinks.policies_files import FilePolicyStore
+
+CONFIG = DQNConfig(hidden=(16,), batch_size=64, replay_capacity=3_000, learning_rate_steps=500, normaliser_updates=50)
+SETTINGS = LearnSettings(
+    samples_per_row=2.0,
+    min_rows=200,
+    learning_starts=800,
+    candidate_rows=1_500,
+    checkpoint_rows=900,
+    gate="none",
+    gate_traces=16,
+)
+
+
+@dataclass
+class Stream:
+    folder: Path
+    log: SqliteLog
+    index: SqliteIndex
+    chunks: CachedChunks
+    store: FilePolicyStore
+    clock: VirtualClock
+    layout: Layout
+
+    def advance(self, now_ms):
+        self.clock.now_ms = max(self.clock.now_ms, now_ms)
+
+    def fleet(self, **options):
+        return Fleet(self.log, self.store, cloud_task(), self.layout, agents=8, **options)
+
+    def ingest(self):
+        job = ingest.Ingest(
+            self.log, self.index, MemoryCache(1 << 20), self.layout, until_caught_up=True, timer=lambda: 0.0
+        )
+        try:
+            run(ingest.dataflow(job), job.stop)
+        finally:
+            job.close()
+        return job.counts
+
+    def learner(self, store=None, settings=SETTINGS):
+        tasks = TaskTable(self.log, self.layout)
+        return learn.Learn(
+            self.log,
+            self.chunks,
+            store or self.store,
+            tasks,
+            self.clock,
+            config=CONFIG,
+            settings=settings,
+            poll_windows=5,
+            until_caught_up=True,
+        )
+
+    def learn(self, **options):
+        job = self.learner(**options)
+        try:
+            run(learn.dataflow(job), job.stop)
+        finally:
+            job.close()
+        return job
+
+    def policies(self):
+        """The values on `policies`, in order."""
+        partitions = range(self.log.topic("policies").partitions)
+        return [value for p in partitions for value in self.log.read("policies", p, 0, 1_000).values]
+
+    def close(self):
+        self.log.close()
+        self.index.close()
+
+
+def open_stream(folder, segment=16):
+    """Open a stream in a folder, making it where it is new."""
+    clock = VirtualClock()
+    log = SqliteLog(folder / "log.db", clock)
+    log.create("tasks", 1)
+    for topic in ("transitions", "transitions.rejected", "windows", "policies", "reports"):
+        log.create(topic, 2)
+    layout = Layout(log=log.topic("transitions").identity, segment=segment)
+    index = SqliteIndex(folder / "index.db")
+    index.layout(layout)
+    add_task(log, TaskTable(log, layout), cloud_task())
+    chunks = CachedChunks(index, MemoryCache(64 << 20))
+    return Stream(folder, log, index, chunks, FilePolicyStore(folder / "policies"), clock, layout)

@@ -1,0 +1,142 @@
+"""learn: killed at any write and started again, it goes on to the same weights and says each thing once."""
+
+import dataclasses
+import random
+import shutil
+
+import msgspec
+import pytest
+import torch
+from stream import SETTINGS, open_stream
+
+from headrace.learners.checkpoint import weights_hash
+from headrace.schemas.records import ServingPolicy
+
+torch.set_num_threads(1)
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A stream with nine windows ingested, and nothing learned yet."""
+    folder = tmp_path_factory.mktemp("recorded")
+    stream = open_stream(folder)
+    fleet = stream.fleet(seed=3)
+    for _ in range(9):
+        fleet.emit_window(stream.advance)
+    stream.ingest()
+    stream.close()
+    return folder
+
+
+@pytest.fixture
+def stream(recorded, tmp_path):
+    shutil.copytree(recorded, tmp_path, dirs_exist_ok=True)
+    opened = open_stream(tmp_path)
+    yield opened
+    opened.close()
+
+
+def outcome(stream):
+    versions = stream.store.versions("cloud")
+    weights = [weights_hash(stream.store.weights("cloud", v.version)) for v in versions]
+    decided = [msgspec.json.decode(value, type=ServingPolicy).version for value in stream.policies()]
+    return versions, weights, decided
+
+
+def undisturbed(recorded, folder):
+    shutil.copytree(recorded, folder)
+    stream = open_stream(folder)
+    stream.learn()
+    found = outcome(stream), weights_hash(stream.store.load("cloud"))
+    stream.close()
+    return found
+
+
+class Mortal:
+    """A policy store that dies before or after a write, now and then."""
+
+    def __init__(self, store, rng, chance):
+        self.store, self.rng, self.chance = store, rng, chance
+
+    def __getattr__(self, name):
+        method = getattr(self.store, name)
+        if name not in {"put", "save"}:
+            return method
+
+        def call(*arguments):
+            self.strike()
+            method(*arguments)
+            self.strike()
+
+        return call
+
+    def strike(self):
+        if self.rng.random() < self.chance:
+            raise Killed
+
+
+def test_versions_name_their_lineage_and_promotions_are_told(stream):
+    """Each version holds parent, config, seed and the references it learned from; promotions reach `policies`."""
+    stream.learn()
+    versions, weights, decided = outcome(stream)
+    assert [v.version for v in versions] == [1, 2, 3, 4]
+    assert [v.parent for v in versions] == [None, 1, 2, 3]
+    assert decided == [1, 2, 3, 4]
+    assert weights == [v.weights_hash for v in versions]
+    assert len(set(weights)) == 4
+    rows = 0
+    for version in versions:
+        rows += sum(reference.rows for reference in version.lineage)
+        assert rows == version.environment_steps
+    batches = stream.chunks.transitions(versions[0].lineage)
+    assert sum(map(len, batches)) == versions[0].environment_steps
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_kill_and_resume(recorded, stream, tmp_path, seed):
+    """Whatever write it dies at, the same versions, weights and records come out."""
+    expected, weights = undisturbed(recorded, tmp_path / "undisturbed")
+    rng = random.Random(seed)
+    kills = 0
+    while True:
+        job = stream.learner(store=Mortal(stream.store, rng, chance=0.25 if kills < 12 else 0.0))
+        real_commit = job._subscription.commit
+
+        def commit(*arguments, real_commit=real_commit):
+            if rng.random() < 0.2 and kills < 12:
+                raise Killed
+            real_commit(*arguments)
+            if rng.random() < 0.2 and kills < 12:
+                raise Killed
+
+        job._subscription.commit = commit
+        try:
+            while True:
+                for item in job.poll():
+                    for tick in job.learn(item):
+                        job.commit([tick])
+        except StopIteration:
+            break
+        except Killed:
+            kills += 1
+        finally:
+            job.close()
+    assert kills
+    assert outcome(stream) == expected
+    assert weights_hash(stream.store.load("cloud")) == weights
+
+
+def test_without_a_simulator_nothing_is_promoted_unasked(stream, monkeypatch):
+    """Where there is no gate to pass, versions are stored and none serves."""
+    monkeypatch.setattr("headrace.pipelines.learner.simulator", lambda *_: None)
+    stream.learn(settings=dataclasses.replace(SETTINGS, gate="simulator"))
+    versions, _, decided = outcome(stream)
+    assert versions
+    assert not any(v.promoted for v in versions)
+    assert decided == []
+    assert versions[0].reason == "no simulator to judge it by"
+
