@@ -1,16 +1,110 @@
-"""The whole stream in one process, in lock-step: a window from the fleet, ingest, learn, explain, and so on.
+"""The whole stream in one process, in lock-step: a window from the fleet, then ingest, then learn, then explain.
 
 Nothing in it depends on time, so a seed gives the same rows, the same policies and the same reports.
 """
 
-import os
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
+import torch
+
+from headrace.learners.cloud import REWARD_SCALE
 from headrace.learners.dqn import DQNConfig
-from headrace.pipelines import ingest, learn
+from headrace.pipelines import explain, ingest, learn
 from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.fleet import Exploration, Fleet, VirtualClock, cloud_task
 from headrace.pipelines.flow import run
 from headrace.pipelines.learner import LearnSettings
+from headrace.pipelines.wiring import Services
+from headrace.schemas.records import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedSettings:
+    """How much is done. Every bound is a count of windows or rows, never a time."""
+
+    windows: int = 40
+    agents: int = 64
+    seed: int = 0
+    samples_per_row: float = 16.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where the run stands after a window. fleet_return: mean unscaled return of the window's episodes."""
+
+    windows: int
+    transitions: int
+    updates: int
+    serving: int | None
+    fleet_return: float
+
+
+class Embedded:
+    """The three flows and the fleet of one task, on a virtual clock."""
+
+    def __init__(self, services: Services, clock: VirtualClock, layout: Layout, settings: EmbeddedSettings) -> None:
+        torch.set_num_threads(1)  # the learner's bits must not depend on how many cores there are
+        self.settings = settings
+        self.clock = clock
+        self.spec = cloud_task()
+        tasks = TaskTable(services.log, layout)
+        add_task(services.log, tasks, self.spec)
+        rows = settings.windows * settings.agents * 100
+        config = DQNConfig(
+            learning_rate_steps=int(rows * settings.samples_per_row / DQNConfig.batch_size), epsilon_steps=rows // 10
+        )
+        # A constant timer: no fold is due by time, only at the end of each window.
+        self.ingest = ingest.Ingest(
+            services.log, services.index, services.cache, layout, until_caught_up=True, timer=lambda: 0.0
+        )
+        self.learn = learn.Learn(
+            services.log,
+            services.chunks,
+            services.policies,
+            tasks,
+            clock,
+            config=config,
+            settings=LearnSettings(samples_per_row=settings.samples_per_row, candidate_rows=rows // 12),
+            seed=settings.seed,
+            until_caught_up=True,
+        )
+        self.fleet = Fleet(
+            services.log,
+            services.policies,
+            self.spec,
+            layout,
+            agents=settings.agents,
+            seed=settings.seed,
+            start_ms=clock.now_ms,
+            exploration=Exploration(config.epsilon_start, config.epsilon_end, config.epsilon_steps),
+        )
+        self.explain = explain.Explainer(services, tasks, clock)
+
+    def run(self) -> Iterator[Progress]:
+        """Go on window by window; what a window brings is done before the next one begins."""
+        for done in range(1, self.settings.windows + 1):
+            fleet_return = self.fleet.emit_window(self._advance)
+            self.ingest.catch_up()
+            run(ingest.dataflow(self.ingest), self.ingest.stop)
+            self.learn.catch_up()
+            run(learn.dataflow(self.learn), self.learn.stop)
+            self.explain.catch_up()
+            run(explain.dataflow(self.explain), self.explain.stop)
+            learner = self.learn.learners[self.spec.task]
+            yield Progress(
+                done,
+                self.ingest.counts.transitions,
+                learner.state.updates,
+                learner.progress.serving,
+                fleet_return / REWARD_SCALE,
+            )
+
+    def close(self) -> None:
+        """Leave the groups."""
+        self.ingest.close()
+        self.learn.close()
+        self.explain.close()
+
+    def _advance(self, now_ms: int) -> None:
+        self.clock.now_ms = max(self.clock.now_ms, now_ms)

@@ -73,6 +73,7 @@ def decode_task(data: bytes) -> TaskSpec:
 def task_problem(spec: TaskSpec) -> str | None:
     """Say what is wrong with a well-typed task, None if nothing is."""
     checks = (
+        (re.fullmatch(ID_PATTERN[1:-1], spec.task) and spec.task.strip("."), f"its name must match {ID_PATTERN}"),
         (0 < spec.width <= 4096, f"observations has {spec.width} names; 1 to 4096 are allowed"),
         (0 < spec.action_count <= 4096, f"actions has {spec.action_count} entries; 1 to 4096 are allowed"),
         (0 < spec.window_ms <= 86_400_000 * 31, f"window_ms is {spec.window_ms}; 1 to 31 days are allowed"),

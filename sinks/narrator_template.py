@@ -240,7 +240,7 @@ def _quality(facts: Known) -> Iterator[Sentence]:
         for key, text in (
             ("rows.duplicates", "came again"),
             ("rows.late", "came late"),
-            ("rows.unreported", "came too late for the report of their interval"),
+            ("rows.unreported", "of earlier intervals came too late for their own report"),
         )
         if key in facts and facts[key].value != 0
     ]

@@ -2,11 +2,12 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
@@ -14,62 +15,121 @@ from headrace.learners.explain.evidence import slug
 from headrace.learners.explain.facts import change, unique
 from headrace.learners.statistics import MeanInterval
 from headrace.schemas.grounding import direction_of
-from headrace.schemas.records import AgentStats, Fact, Facts, TaskSpec, WindowSummary
+from headrace.schemas.records import AgentStats, Fact, Facts, TaskSpec, WindowKey, WindowSummary
 
 MAX_RULES = 5
 MAX_VERSIONS = 5
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Totals:
-    """What happened in an interval. Sums over its windows; a unit is an agent, or a group of unnamed ones.
+    """What happened in an interval: sums over its windows, of U units (agents, or groups of unnamed ones).
 
-    units: by unit, [rows, reward sum, sum of each reward term]. by_version: rows and reward sum of what was
-    done under one version alone. windows: by window start, rows and reward sum. late_rows: rows that came
-    after their window's first summary.
+    table: float64[U, 2 + K]: rows, reward sum, sum of each reward term. by_version: rows and reward sum of what
+    was done under one version alone. windows: by window start, rows and reward sum. late_rows: rows that came
+    after their window's first summary. named: whether all units are agents.
     """
 
     start_ms: int
     end_ms: int
-    rows: int = 0
-    duplicates: int = 0
-    late_rows: int = 0
-    episodes: int = 0
-    named: bool = True
-    units: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    actions: Counter[int] = field(default_factory=Counter)
-    versions: Counter[int] = field(default_factory=Counter)
-    by_version: dict[int, tuple[int, float]] = field(default_factory=dict)
-    windows: dict[int, tuple[int, float]] = field(default_factory=dict)
+    rows: int
+    duplicates: int
+    late_rows: int
+    episodes: int
+    named: bool
+    units: tuple[str, ...]
+    table: NDArray[np.float64]
+    actions: Counter[int]
+    versions: Counter[int]
+    by_version: dict[int, tuple[int, float]]
+    windows: dict[int, tuple[int, float]]
 
 
-def totals(start_ms: int, end_ms: int, summaries: Iterable[tuple[WindowSummary, int]], terms: int) -> Totals:
-    """Add up the last summary of each window, given with the rows of its first; terms: K of the task."""
-    total = Totals(start_ms, end_ms)
-    for summary, first_rows in summaries:
-        total.rows += summary.rows
-        total.duplicates += summary.duplicates
-        total.late_rows += max(0, summary.rows - first_rows)
-        total.episodes += summary.totals.episode_ends
-        total.actions.update(dict(enumerate(summary.totals.actions)))
-        total.versions.update(summary.totals.policy_versions)
-        rows, reward = total.windows.get(summary.start_ms, (0, 0.0))
-        total.windows[summary.start_ms] = (rows + summary.rows, reward + summary.totals.reward_sum)
-        total.named = total.named and (bool(summary.agents) or not summary.rows)
-        for stats in summary.agents or [summary.totals]:
-            _add_unit(total, stats.agent_id or f"group {summary.group}", stats, terms)
-    return total
+@dataclass(frozen=True, slots=True, eq=False)
+class _Window:
+    """A window's last summary, packed: an agent costs 8 bytes a number here, as a struct ten times that."""
+
+    summary: WindowSummary
+    first_rows: int
+    named: bool
+    codes: NDArray[np.int32]
+    table: NDArray[np.float64]
+    by_version: dict[int, tuple[int, float]]
 
 
-def _add_unit(total: Totals, unit: str, stats: AgentStats, terms: int) -> None:
-    row = total.units.setdefault(unit, np.zeros(2 + terms))
-    row[:2] += (stats.rows, stats.reward_sum)
-    parts = stats.reward_terms[:terms]
-    row[2 : 2 + len(parts)] += parts
-    if len(stats.policy_versions) == 1:
-        ((version, _),) = stats.policy_versions.items()
-        rows, reward = total.by_version.get(version, (0, 0.0))
-        total.by_version[version] = (rows + stats.rows, reward + stats.reward_sum)
+class IntervalFold:
+    """Takes the summaries of an interval's windows, the last of each window counts. terms: K of the task."""
+
+    def __init__(self, start_ms: int, end_ms: int, terms: int) -> None:
+        self.start_ms = start_ms
+        self.end_ms = end_ms
+        self._terms = terms
+        self._codes: dict[str, int] = {}
+        self._windows: dict[WindowKey, _Window] = {}
+
+    def add(self, summary: WindowSummary) -> None:
+        """Take a summary; it replaces an earlier one of the same window."""
+        before = self._windows.get(summary.key)
+        stats = summary.agents or [summary.totals]
+        names = [one.agent_id or f"group {summary.group}" for one in stats]
+        codes = [self._codes.setdefault(name, len(self._codes)) for name in names]
+        table = np.zeros((len(stats), 2 + self._terms))
+        for row, one in zip(table, stats, strict=True):
+            parts = one.reward_terms[: self._terms]
+            row[: 2 + len(parts)] = (one.rows, one.reward_sum, *parts)
+        self._windows[summary.key] = _Window(
+            replace(summary, agents=[], chunks=[]),
+            before.first_rows if before else summary.rows,
+            bool(summary.agents) or not summary.rows,
+            np.array(codes, np.int32),
+            table,
+            _by_version(stats),
+        )
+
+    def totals(self) -> Totals:
+        """Add the windows up, in the order of their keys."""
+        windows = [self._windows[key] for key in sorted(self._windows)]
+        table = np.zeros((len(self._codes), 2 + self._terms))
+        actions, versions = Counter[int](), Counter[int]()
+        by_version: dict[int, tuple[int, float]] = {}
+        course: dict[int, tuple[int, float]] = {}
+        for window in windows:
+            summary = window.summary
+            np.add.at(table, window.codes, window.table)
+            actions.update(dict(enumerate(summary.totals.actions)))
+            versions.update(summary.totals.policy_versions)
+            _accumulate(by_version, window.by_version)
+            _accumulate(course, {summary.start_ms: (summary.rows, summary.totals.reward_sum)})
+        return Totals(
+            self.start_ms,
+            self.end_ms,
+            rows=sum(window.summary.rows for window in windows),
+            duplicates=sum(window.summary.duplicates for window in windows),
+            late_rows=sum(max(0, window.summary.rows - window.first_rows) for window in windows),
+            episodes=sum(window.summary.totals.episode_ends for window in windows),
+            named=all(window.named for window in windows),
+            units=tuple(self._codes),
+            table=table,
+            actions=actions,
+            versions=versions,
+            by_version=by_version,
+            windows=course,
+        )
+
+
+def _by_version(stats: list[AgentStats]) -> dict[int, tuple[int, float]]:
+    """Sum rows and reward of the agents that one version alone served."""
+    found: dict[int, tuple[int, float]] = {}
+    for one in stats:
+        if len(one.policy_versions) == 1:
+            _accumulate(found, {next(iter(one.policy_versions)): (one.rows, one.reward_sum)})
+    return found
+
+
+def _accumulate(sums: dict[int, tuple[int, float]], more: Mapping[int, tuple[int, float]]) -> None:
+    for key, (rows, reward) in more.items():
+        before = sums.get(key, (0, 0.0))
+        sums[key] = (before[0] + rows, before[1] + reward)
 
 
 def ratio_difference(current: Totals, previous: Totals, column: int) -> MeanInterval | None:
@@ -78,7 +138,7 @@ def ratio_difference(current: Totals, previous: Totals, column: int) -> MeanInte
     A unit's rows depend on each other, so the interval is the ratio estimator's, linearised, over units; a
     unit that is in both intervals is paired with itself. Source: Cochran, Sampling Techniques, 6.3-6.4.
     """
-    names = sorted(current.units.keys() | previous.units.keys())
+    names = sorted({*current.units, *previous.units})
     if len(names) < 3 or not current.rows or not previous.rows:
         return None
     own, old = (_linearised(total, names, column) for total in (current, previous))
@@ -92,8 +152,11 @@ def ratio_difference(current: Totals, previous: Totals, column: int) -> MeanInte
 
 def _linearised(total: Totals, names: list[str], column: int) -> tuple[float, NDArray[np.float64]]:
     """Return the sum per row, and each unit's part in its error: float64[U]."""
-    empty = np.zeros(2 + column)
-    table = np.array([total.units.get(name, empty)[[0, column]] for name in names])
+    place = {name: number for number, name in enumerate(total.units)}
+    table = np.zeros((len(names), 2))
+    for row, name in zip(table, names, strict=True):
+        if name in place:
+            row[:] = total.table[place[name], [0, column]]
     rows, sums = table.sum(axis=0)
     ratio = float(sums / rows)
     return ratio, (table[:, 1] - ratio * table[:, 0]) / float(rows)
@@ -108,7 +171,7 @@ def interval_facts(
 ) -> Facts:
     """Compute what an interval's report may speak of.
 
-    rejected: messages by rule. unreported: rows that came too late for the report of their own interval.
+    rejected: messages by rule. unreported: windows told too late for their own report.
     """
     if previous is not None and not previous.rows:
         previous = None
@@ -141,15 +204,15 @@ def _volume_facts(current: Totals, previous: Totals | None, unreported: int) -> 
     yield Fact("rows.duplicates", "duplicates, dropped", current.duplicates, "rows")
     yield Fact("rows.late", "late rows, after their window's first summary", current.late_rows, "rows")
     if unreported:
-        label = "rows of earlier intervals, too late for their own report"
-        yield Fact("rows.unreported", label, unreported, "rows")
+        label = "windows of earlier intervals, told too late for their own report"
+        yield Fact("rows.unreported", label, unreported, "windows")
 
 
 def _reward_facts(spec: TaskSpec, current: Totals, previous: Totals | None) -> Iterator[Fact]:
     if not current.rows:
         return
     columns = [("reward", "reward"), *((f"term.{slug(term)}", term) for term in spec.reward_terms)]
-    table = np.array(list(current.units.values())).sum(axis=0)
+    table = current.table.sum(axis=0)
     for place, (key, name) in enumerate(columns, start=1):
         level = float(table[place] / table[0])
         yield Fact(f"{key}.mean", f"{name}, per step", level, "per step")
@@ -186,7 +249,9 @@ def _version_facts(current: Totals) -> Iterator[Fact]:
 
 def _rejected_facts(rejected: Mapping[str, int]) -> Iterator[Fact]:
     """By rule name: those are headrace's own; what a producer wrote never gets here."""
-    yield Fact("rejected.total", "messages rejected", sum(rejected.values()), "messages")
+    yield Fact(
+        "rejected.total", "messages rejected, of all tasks, by time of arrival", sum(rejected.values()), "messages"
+    )
     common = Counter(rejected).most_common()
     for rule, count in sorted(common[:MAX_RULES]):
         yield Fact(f"rejected.{slug(rule)}", f"rule {rule}, messages rejected", count, "messages")

@@ -1,0 +1,134 @@
+"""What is reachable, which version, and what to do: the checks behind `headrace doctor`."""
+
+import os
+import platform
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from headrace.pipelines.core.tasks import TaskTable
+from headrace.pipelines.topics import PARTITIONED, SINGLE, TRANSITIONS
+from headrace.pipelines.wiring import ADAPTERS, Services, layout
+from headrace.schemas.errors import HeadraceError, UnknownTopicError
+from headrace.schemas.records import Layout
+
+GROUP: Final = "ingest"
+PACKAGES: Final = ("bytewax", "numpy", "pyarrow", "msgspec", "torch", "gymnasium", "confluent-kafka", "redis")
+
+INIT: Final = "run `headrace init`"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. remedy: what to do when it is not ok."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str | None = None
+
+
+def examine(services: Services) -> list[Check]:
+    """Look at everything; a check that fails never keeps the others from being made. Writes nothing."""
+    checks = [Check("versions", ok=True, detail=_versions())]
+    checks += [_guarded(part, lambda part=part: _reach(services, part)) for part in ADAPTERS]  # type: ignore[misc]
+    opened = {check.name for check in checks if check.ok}
+    if "log" in opened:
+        checks += [_guarded("topics", lambda: _topics(services), INIT), _guarded("tasks", lambda: _tasks(services))]
+    if {"log", "index"} <= opened:
+        checks.append(_guarded("layout", lambda: _layout(services), INIT))
+    if "log" in opened:
+        checks.append(_guarded("lag", lambda: _lag(services), INIT))
+    return checks
+
+
+def _guarded(name: str, look: Callable[[], Check], remedy: str | None = None) -> Check:
+    try:
+        return look()
+    except HeadraceError as error:
+        return Check(name, ok=False, detail=str(error), remedy=remedy)
+
+
+def _versions() -> str:
+    found = [
+        f"headrace {version('headrace')}",
+        f"python {platform.python_version()}",
+        f"sqlite {sqlite3.sqlite_version}",
+    ]
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            found.append(f"{package} missing")
+    return ", ".join(found)
+
+
+def _reach(services: Services, part: str) -> Check:
+    """Open a backend; a local folder that nobody has written to yet is looked for, not made."""
+    url = getattr(services.settings, part)
+    getattr(services, "mailer" if part == "mail" else part)
+    if ADAPTERS[part][url.scheme].local:
+        folder = _existing(Path(url.path))
+        if not os.access(folder, os.W_OK):
+            remedy = f"give this user the right to write, or name another place by --{part}"
+            return Check(part, ok=False, detail=f"{url}: {folder} is not writable", remedy=remedy)
+    return Check(part, ok=True, detail=str(url))
+
+
+def _existing(path: Path) -> Path:
+    """Return the path, or the nearest of its parents that is there."""
+    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+
+
+def _topics(services: Services) -> Check:
+    found, missing = [], []
+    for name in (*SINGLE, *PARTITIONED):
+        try:
+            found.append(f"{name} ({services.log.topic(name).partitions})")
+        except UnknownTopicError:
+            missing.append(name)
+    if missing:
+        return Check("topics", ok=False, detail=f"missing: {', '.join(missing)}", remedy=INIT)
+    return Check("topics", ok=True, detail=", ".join(found))
+
+
+def _tasks(services: Services) -> Check:
+    table = TaskTable(services.log, Layout(log=""))
+    table.refresh()
+    detail = ", ".join(sorted(table.specs)) or "none yet: add one by `headrace task add FILE`"
+    return Check("tasks", ok=True, detail=detail)
+
+
+def _layout(services: Services) -> Check:
+    found = layout(services)
+    shown = f"segment {found.segment}, grace {found.grace_ms} ms, clock skew {found.max_clock_skew_ms} ms"
+    return Check("layout", ok=True, detail=f"log {found.log}, {shown}")
+
+
+def _lag(services: Services) -> Check:
+    """Compare group ingest's commits with the log's ends; rows that retention took unread are a fault."""
+    commits = services.log.committed(GROUP, TRANSITIONS)
+    behind, gone = 0, []
+    for partition in range(services.log.topic(TRANSITIONS).partitions):
+        begin, end = services.log.bounds(TRANSITIONS, partition)
+        done = commits[partition].offset if partition in commits else begin
+        behind += end - max(done, begin)
+        if done < begin:
+            gone.append(f"partition {partition}: {begin - done} messages")
+    if gone:
+        detail = f"gone from the log before they were indexed: {', '.join(gone)}"
+        return Check("lag", ok=False, detail=detail, remedy="run `headrace run ingest --accept-gap` to go on without")
+    return Check("lag", ok=True, detail=f"group {GROUP} is {behind} messages behind" + _hint(behind))
+
+
+def _hint(behind: int) -> str:
+    return ": `headrace run ingest` takes them in" if behind else ""
+
+
+def rows(checks: list[Check]) -> Iterator[tuple[str, str, str]]:
+    """Yield each check as a line of a table."""
+    for check in checks:
+        yield "ok" if check.ok else "WRONG", check.name, check.detail + (f" → {check.remedy}" if check.remedy else "")

@@ -1,0 +1,164 @@
+"""The quarantine: what was rejected and why, and sending again what may pass now, each message once.
+
+A consumer group per rule, `replay.<rule>`, says what was sent again; its commit and the messages are one transaction.
+What was rejected once more after a replay has a group of its own, `replay.<rule>.again`, and is sent only on request.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from headrace.pipelines.flow import Stop, retrying
+from headrace.pipelines.ingest import KEPT_BYTES
+from headrace.pipelines.topics import REJECTED, header, messages
+from headrace.schemas.errors import UnavailableError
+from headrace.schemas.ports import Assigned, Commit, EndOfLog, Headers, Log, MessageBatch, Record
+
+LATER_RULES: Final = ("unknown_task", "clock")
+"""Rules that time alone may heal: the task was added, the clock has caught up."""
+PREVIEW_CHARACTERS: Final = 120
+_POLL_MESSAGES: Final = 100
+_QUIET_POLLS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A message of the quarantine. topic, partition, offset: where it was rejected; kept: the bytes kept of it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    rule: str
+    reason: str
+    kept: bytes | None
+    content_type: str | None
+    replayed: str | None
+
+    @property
+    def cut(self) -> bool:
+        """Whether more of it may lie at its source."""
+        return self.kept is not None and len(self.kept) == KEPT_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """How many messages were sent again, and how many could not be, as the log no longer holds all of them."""
+
+    sent: int = 0
+    gone: int = 0
+
+
+def rejected(log: Log, rules: Sequence[str] = ()) -> Iterator[Rejected]:
+    """Stream the quarantine, partition by partition; rules: only these, or all."""
+    for batch in messages(log, REJECTED):
+        for i in range(len(batch)):
+            message = _message(batch, i)
+            if not rules or message.rule in rules:
+                yield message
+
+
+def _message(batch: MessageBatch, i: int) -> Rejected:
+    headers = batch.headers[i]
+    return Rejected(
+        topic=header(headers, "topic") or "",
+        partition=_number(header(headers, "partition")),
+        offset=_number(header(headers, "offset")),
+        key=batch.keys[i],
+        rule=header(headers, "rule") or "",
+        reason=header(headers, "reason") or "",
+        kept=batch.values[i],
+        content_type=header(headers, "content-type"),
+        replayed=header(headers, "replayed"),
+    )
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdecimal() else -1
+
+
+def original(log: Log, message: Rejected) -> tuple[bytes | None, bool]:
+    """Return the message's whole value; False where it was cut and the log holds it no longer."""
+    if not message.cut:
+        return message.kept, True
+    source = log.read(message.topic, message.partition, message.offset, 1)
+    if not len(source) or int(source.offsets[0]) != message.offset:
+        return message.kept, False
+    return source.values[0], True
+
+
+def safe_text(data: bytes | None, limit: int = PREVIEW_CHARACTERS) -> str | None:
+    """Return bytes as text that a terminal can be shown: whatever is not printable is escaped."""
+    if data is None:
+        return None
+    text = data[:limit].decode("utf-8", "backslashreplace")[:limit]
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def replay(log: Log, rules: Sequence[str], *, again: bool) -> Replayed:
+    """Send again what the rules rejected and was not sent again before.
+
+    again: also what had been replayed when it was rejected.
+    """
+    done = Replayed()
+    for rule in rules:
+        for repeated in (False, True)[: 1 + again]:
+            done = _add(done, _replay_rule(log, rule, repeated=repeated))
+    return done
+
+
+def _add(a: Replayed, b: Replayed) -> Replayed:
+    return Replayed(a.sent + b.sent, a.gone + b.gone)
+
+
+def _replay_rule(log: Log, rule: str, *, repeated: bool) -> Replayed:
+    """Read the quarantine from the group's commit to its present end."""
+    group = f"replay.{rule}.again" if repeated else f"replay.{rule}"
+    subscription = log.subscribe(group, REJECTED)
+    done = Replayed()
+    targets: dict[int, int] = {}
+    position: dict[int, int] = {}
+    quiet = 0
+    try:
+        while not targets or any(position[partition] < end for partition, end in targets.items()):
+            events = retrying(lambda: subscription.poll(_POLL_MESSAGES, 0.1), Stop())
+            quiet = 0 if events else quiet + 1
+            if quiet > _QUIET_POLLS:
+                raise UnavailableError(f"group {group}: no messages came; another replay of the rule may be running")
+            for event in events:
+                if isinstance(event, Assigned):
+                    targets[event.partition] = event.end
+                    position[event.partition] = event.commit.offset if event.commit else event.begin
+                elif isinstance(event, EndOfLog):
+                    position[event.partition] = max(position[event.partition], event.offset)
+                elif isinstance(event, MessageBatch):
+                    records, gone = _records(log, event, rule, repeated=repeated)
+                    position[event.partition] = int(event.offsets[-1]) + 1
+                    commits = {event.partition: Commit(position[event.partition])}
+                    subscription.commit(commits, records)
+                    done = _add(done, Replayed(len(records), gone))
+    finally:
+        subscription.close()
+    return done
+
+
+def _records(log: Log, batch: MessageBatch, rule: str, *, repeated: bool) -> tuple[list[Record], int]:
+    """Return the messages to send again, to the partitions they came from, and how many are gone."""
+    records: list[Record] = []
+    gone = 0
+    for i in range(len(batch)):
+        message = _message(batch, i)
+        if message.rule != rule or (message.replayed is not None) != repeated:
+            continue
+        value, whole = original(log, message)
+        if whole:
+            records.append(Record(message.topic, message.key, value, _headers(message), message.partition))
+        else:
+            gone += 1
+    return records, gone
+
+
+def _headers(message: Rejected) -> Headers:
+    place = ("replayed", f"{message.topic}/{message.partition}/{message.offset}".encode())
+    content = message.content_type
+    return (("content-type", content.encode()), place) if content is not None else (place,)
