@@ -5,6 +5,7 @@ import platform
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -34,14 +35,14 @@ class Check:
 def examine(services: Services) -> list[Check]:
     """Look at everything; a check that fails never keeps the others from being made. Writes nothing."""
     checks = [Check("versions", ok=True, detail=_versions())]
-    checks += [_guarded(part, lambda part=part: _reach(services, part)) for part in ADAPTERS]  # type: ignore[misc]
+    checks += [_guarded(part, partial(_reach, services, part)) for part in ADAPTERS]
     opened = {check.name for check in checks if check.ok}
     if "log" in opened:
-        checks += [_guarded("topics", lambda: _topics(services), INIT), _guarded("tasks", lambda: _tasks(services))]
+        checks += [_guarded("topics", partial(_topics, services), INIT), _guarded("tasks", partial(_tasks, services))]
     if {"log", "index"} <= opened:
-        checks.append(_guarded("layout", lambda: _layout(services), INIT))
+        checks.append(_guarded("layout", partial(_layout, services), INIT))
     if "log" in opened:
-        checks.append(_guarded("lag", lambda: _lag(services), INIT))
+        checks.append(_guarded("lag", partial(_lag, services), INIT))
     return checks
 
 

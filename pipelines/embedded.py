@@ -23,10 +23,11 @@ from headrace.schemas.records import Layout
 class EmbeddedSettings:
     """How much is done. Every bound is a count of windows or rows, never a time."""
 
-    windows: int = 40
+    windows: int = 60
     agents: int = 64
     seed: int = 0
-    samples_per_row: float = 16.0
+    samples_per_row: float = 12.0
+    candidates: int = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,8 @@ class Embedded:
         tasks = TaskTable(services.log, layout)
         add_task(services.log, tasks, self.spec)
         rows = settings.windows * settings.agents * 100
-        config = DQNConfig(
-            learning_rate_steps=int(rows * settings.samples_per_row / DQNConfig.batch_size), epsilon_steps=rows // 10
-        )
+        updates = int(rows * settings.samples_per_row / DQNConfig.batch_size)
+        config = DQNConfig(learning_rate_steps=updates, epsilon_steps=rows)
         # A constant timer: no fold is due by time, only at the end of each window.
         self.ingest = ingest.Ingest(
             services.log, services.index, services.cache, layout, until_caught_up=True, timer=lambda: 0.0
@@ -65,7 +65,9 @@ class Embedded:
             tasks,
             clock,
             config=config,
-            settings=LearnSettings(samples_per_row=settings.samples_per_row, candidate_rows=rows // 12),
+            settings=LearnSettings(
+                samples_per_row=settings.samples_per_row, candidate_rows=rows // settings.candidates
+            ),
             seed=settings.seed,
             until_caught_up=True,
         )
@@ -79,7 +81,9 @@ class Embedded:
             start_ms=clock.now_ms,
             exploration=Exploration(config.epsilon_start, config.epsilon_end, config.epsilon_steps),
         )
-        self.explain = explain.Explainer(services, tasks, clock)
+        self.explain = explain.Explainer(
+            services.log, services.policies, services.chunks, tasks, services.narrator, until_caught_up=True
+        )
 
     def run(self) -> Iterator[Progress]:
         """Go on window by window; what a window brings is done before the next one begins."""
@@ -89,8 +93,7 @@ class Embedded:
             run(ingest.dataflow(self.ingest), self.ingest.stop)
             self.learn.catch_up()
             run(learn.dataflow(self.learn), self.learn.stop)
-            self.explain.catch_up()
-            run(explain.dataflow(self.explain), self.explain.stop)
+            explain.run_until_caught_up(self.explain)
             learner = self.learn.learners[self.spec.task]
             yield Progress(
                 done,

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -80,7 +79,7 @@ def parse_url(value: object) -> Url:
         raise SettingsError(f"{masked(text)!r}: write a # in a path as %23")
     # sqlite:////abs/path, as SQLAlchemy writes it, means what sqlite:///abs/path means.
     path = re.sub("^/+", "/", unquote(parts.path))
-    return Url(text, parts.scheme, parts.netloc, path, MappingProxyType(dict(options)))
+    return Url(text, parts.scheme, parts.netloc, path, dict(options))
 
 
 _Location = Annotated[InstanceOf[Url], BeforeValidator(parse_url)]

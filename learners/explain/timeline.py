@@ -16,8 +16,10 @@ IDLE_INTERVALS = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClosedInterval:
-    """An interval that is over. unreported: windows told, or told again, too late for the
-    report of their own interval, since the last one closed."""
+    """An interval that is over.
+
+    unreported: windows told (again) too late for their own interval's report, since the last one closed.
+    """
 
     spec: TaskSpec
     current: Totals

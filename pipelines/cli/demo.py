@@ -1,0 +1,82 @@
+"""headrace demo."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from headrace.pipelines.cli.options import json_option, log_to_stderr
+from headrace.pipelines.cli.output import print_json
+
+NAMES = {
+    "policy": "learned policy",
+    "static": "best constant size",
+    "hpa": "HPA rule, 90 s window",
+    "hpa_kubernetes": "HPA as Kubernetes runs it",
+    "rate_rule": "tuned rate rule",
+    "clairvoyant": "clairvoyant (upper bound)",
+}
+
+
+@click.command("demo")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("headrace-demo"), show_default=True
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same hashes.")
+@click.option("--windows", type=click.IntRange(min=2), default=60, show_default=True, help="Episodes of each agent.")
+@click.option("--agents", type=click.IntRange(1, 9_999), default=64, show_default=True)
+@click.option("-v", "--verbose", is_flag=True, help="Log more, and show where a fault is.")
+@json_option
+def command(out: Path, *, seed: int, windows: int, agents: int, verbose: bool, as_json: bool) -> None:
+    """Run the whole stream in one process, with no server.
+
+    Simulated agents autoscale a service; their transitions are validated, windowed and indexed; a DQN learns from them;
+    each version that passes the gate goes back to the agents and is explained in a report. In the end the policy
+    stands beside the baselines on held-out traces. Everything is written to the folder that --out names.
+    """
+    log_to_stderr(verbose=verbose)
+    if not verbose:
+        logging.getLogger("headrace").setLevel(logging.WARNING)
+    from headrace.pipelines.demo import run_demo  # noqa: PLC0415 torch takes seconds to load
+    from headrace.pipelines.embedded import EmbeddedSettings, Progress  # noqa: PLC0415
+
+    def show(progress: Progress) -> None:
+        serving = f"v{progress.serving} serves" if progress.serving else "none serves yet"
+        line = (
+            f"window {progress.windows:3d} of {windows}  {progress.transitions:9,d} transitions  "
+            f"{progress.updates:6,d} updates  {serving:16s}  mean return {progress.fleet_return:6.1f}"
+        )
+        if sys.stderr.isatty():
+            click.echo(f"\r{line}", err=True, nl=progress.windows == windows)
+        elif progress.windows % 5 == 0 or progress.windows == windows:
+            click.echo(line, err=True)
+
+    result = run_demo(out, EmbeddedSettings(windows=windows, agents=agents, seed=seed), show)
+    if as_json:
+        print_json([result])
+    else:
+        _print(result)
+
+
+def _print(result: dict[str, Any]) -> None:
+    means, differences = result["evaluation"], result["difference"]
+    click.echo(f"\nMean return on {result['traces']} held-out traces, the same for all:")
+    for name in sorted(means, key=means.__getitem__, reverse=True):
+        note = ""
+        if name in differences:
+            found = differences[name]
+            note = f"   the policy does {found['mean']:+.2f} (95 % {found['low']:+.2f} to {found['high']:+.2f})"
+        click.echo(f"  {NAMES.get(name, name):28s}{means[name]:7.2f}{note}")
+    promoted = [policy["version"] for policy in result["policies"] if policy["promoted"]]
+    served = f"{len(promoted)} of {len(result['policies'])} candidates passed the gate"
+    click.echo(
+        f"\n{result['transitions']:,d} transitions, {result['rejected']} rejected; {result['chunks']:,d} chunks, "
+        f"{result['windows']:,d} windows; {served}; {result['seconds']} s\n"
+        f"index hash  {result['index_hash']}\n"
+        f"reports     {Path(result['reports'][-1]).parent}  ({len(result['reports'])}; open the .html)"
+        if result["reports"]
+        else "no report was written"
+    )
+    click.echo(f"digest      {result['digest']}")

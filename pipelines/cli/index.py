@@ -1,0 +1,26 @@
+"""headrace index: the index as a whole."""
+
+import click
+
+from headrace.pipelines.cli.options import Command, json_option, with_services
+from headrace.pipelines.cli.output import print_json
+from headrace.pipelines.index_hash import index_hash
+from headrace.pipelines.wiring import Services, layout
+
+
+@click.group("index")
+def command() -> None:
+    """The index as a whole."""
+
+
+@command.command("hash", cls=Command)
+@json_option
+@with_services
+def hash_index(services: Services, *, as_json: bool) -> None:
+    """Print one SHA-256 over every chunk (uncompressed) and window row: the same for equal rows, in any backend."""
+    layout(services)
+    found = index_hash(services.index)
+    if as_json:
+        print_json([{"index_hash": found}])
+    else:
+        click.echo(found)

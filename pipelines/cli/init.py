@@ -1,0 +1,49 @@
+"""headrace init: topics and layout, once."""
+
+import click
+
+from headrace.pipelines.cli.options import Command, json_option, with_settings
+from headrace.pipelines.cli.output import print_json
+from headrace.pipelines.settings import Settings
+from headrace.pipelines.wiring import DEFAULT_PARTITIONS, as_record, initialise, open_services
+from headrace.schemas.records import Layout
+
+_DEFAULT = Layout(log="")
+
+
+@click.command("init", cls=Command)
+@click.option(
+    "--partitions", type=click.IntRange(1, 8192), help=f"Partitions of the topics.  [default: {DEFAULT_PARTITIONS}]"
+)
+@click.option(
+    "--segment",
+    type=click.IntRange(1, 1 << 30),
+    help=f"Messages a chunk is made of at most: 64 suits messages of 256 rows.  [default: {_DEFAULT.segment}]",
+)
+@click.option(
+    "--grace-ms",
+    type=click.IntRange(0),
+    help=f"How long after its end a window waits for stragglers.  [default: {_DEFAULT.grace_ms}]",
+)
+@click.option(
+    "--max-clock-skew-ms",
+    type=click.IntRange(0),
+    help=f"How far ahead of the log's clock an event may be.  [default: {_DEFAULT.max_clock_skew_ms}]",
+)
+@json_option
+@with_settings
+def command(settings: Settings, *, as_json: bool, **values: int | None) -> None:
+    """Make the log's topics and the index's layout.
+
+    Running it again is harmless; other values than the first time's are an error, as they would change what the
+    index holds.
+    """
+    with open_services(settings, create=True) as services:
+        found = as_record(initialise(services, **values), services.log.topic("transitions").partitions)
+    if as_json:
+        print_json([found])
+    else:
+        click.echo(
+            f"ready: log {settings.log} with {found['partitions']} partitions, index {settings.index} "
+            f"in segments of {found['segment']}\nnext: headrace task add FILE.json"
+        )

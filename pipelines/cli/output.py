@@ -1,0 +1,45 @@
+"""Data to stdout: JSON lines for programs, tables for people."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Final
+
+import click
+import msgspec
+
+TABLE_ROWS: Final = 20
+"""Rows of a table unless --limit says otherwise."""
+_WIDE: Final = 1_000
+
+
+def print_json(records: Iterable[Any]) -> None:
+    """Write one JSON object a line, as they come."""
+    encode = msgspec.json.Encoder().encode
+    out = sys.stdout.buffer
+    for record in records:
+        out.write(encode(record) + b"\n")
+    out.flush()
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], limit: int | None = None) -> None:
+    """Write at most `limit` rows under their columns' names, and say on stderr if there are more."""
+    from rich.console import Console  # noqa: PLC0415 slow to load, and --json needs none of it
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    remaining = iter(rows)
+    for row in islice(remaining, limit):
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    # Only a terminal has a width; in a pipe nothing is to be cut or folded.
+    Console(width=None if sys.stdout.isatty() else _WIDE, markup=False, highlight=False).print(table)
+    if limit is not None and next(remaining, None) is not None:
+        click.echo(f"the first {limit} are shown: --limit N shows more, --json all", err=True)
+
+
+def iso(ms: int) -> str:
+    """Return a time as people read it, UTC."""
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"

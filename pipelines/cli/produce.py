@@ -1,0 +1,64 @@
+"""headrace produce: a user's own data onto the log."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import click
+
+from headrace.pipelines.cli.options import Command, json_option, with_services
+from headrace.pipelines.cli.output import print_json
+from headrace.pipelines.produce import Produced, Producer, produce
+from headrace.pipelines.wiring import Services, layout
+
+
+@click.command("produce", cls=Command)
+@click.argument("file", type=click.File("rb"))
+@click.option("--batch", type=click.IntRange(1), metavar="N", help="Pack N of an agent's rows to one Arrow message.")
+@click.option("--close", is_flag=True, help="End with a heartbeat to each partition, so that the windows close.")
+@json_option
+@with_services
+def command(services: Services, file: BinaryIO, *, batch: int | None, close: bool, as_json: bool) -> None:
+    """Send FILE (- is stdin): one transition a line, as JSON.
+
+    Bytes are sent as they are, so that bad lines reach the quarantine (`headrace rejected list`). The key is the
+    line's agent_id, where it can be read: an agent's rows stay in order.
+    """
+    found = layout(services) if batch or close else None
+    if batch and found and batch > found.max_message_rows:
+        raise click.BadParameter(f"at most {found.max_message_rows} rows a message are accepted", param_hint="--batch")
+    producer = Producer(services.log, services.clock, found, pack=batch or 0, watch=close)
+    with _progress(file) as advance:
+        done = produce(file, file.name, producer, close=close, advance=advance)
+    for reason in done.open_windows:
+        click.echo(reason, err=True)
+    if close and not done.heartbeats:
+        click.echo("no line was a transition of a known task, so there are no windows to close", err=True)
+    if as_json:
+        print_json([dataclasses.asdict(done)])
+    else:
+        click.echo(_told(done))
+
+
+def _told(done: Produced) -> str:
+    beats = f", {done.heartbeats} of them heartbeats" if done.heartbeats else ""
+    return f"{done.lines} lines sent as {done.messages} messages{beats}"
+
+
+@contextmanager
+def _progress(file: BinaryIO) -> Iterator[Callable[[int], None]]:
+    """Show a bar of the bytes read, if a person watches; give what moves it on."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console  # noqa: PLC0415 slow to load, and only people need it
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        size = os.fstat(file.fileno()).st_size if file.seekable() else None
+        task = bar.add_task("", total=size)
+        yield lambda read: bar.advance(task, read)

@@ -1,0 +1,86 @@
+"""headrace rejected: what was refused, and sending it again."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from headrace.pipelines.cli.options import Command, json_option, with_services
+from headrace.pipelines.cli.output import TABLE_ROWS, print_json, print_table
+from headrace.pipelines.replay import LATER_RULES, Rejected, original, rejected, replay, safe_text
+from headrace.pipelines.wiring import Services
+from headrace.schemas.ports import Log
+
+rule_option = click.option("--rule", "rules", multiple=True, metavar="NAME", help="Only this rule's; may be repeated.")
+
+
+@click.group("rejected")
+def command() -> None:
+    """What was refused, and why; sending it again."""
+
+
+@command.command("list", cls=Command)
+@rule_option
+@click.option("--limit", type=click.IntRange(0), help=f"At most so many.  [default: {TABLE_ROWS}; --json: all]")
+@json_option
+@with_services
+def list_rejected(services: Services, *, rules: tuple[str, ...], limit: int | None, as_json: bool) -> None:
+    """List what was refused: where it lies on the log, by which rule, and why."""
+    found = rejected(services.log, rules)
+    if as_json:
+        print_json(_limited((_shown(services.log, message) for message in found), limit))
+        return
+    rows = (
+        (
+            f"{m.partition}/{m.offset}",
+            safe_text(m.key),
+            m.rule,
+            safe_text(m.reason.encode(), 300),
+            safe_text(m.kept, 60),
+        )
+        for m in found
+    )
+    columns = ("partition/offset", "key", "rule", "reason", "begins with")
+    print_table(columns, rows, TABLE_ROWS if limit is None else limit)
+
+
+def _limited(records: Iterator[dict[str, Any]], limit: int | None) -> Iterator[dict[str, Any]]:
+    return (record for _, record in zip(range(limit), records, strict=False)) if limit is not None else records
+
+
+def _shown(log: Log, message: Rejected) -> dict[str, Any]:
+    value, _ = original(log, message)
+    shown: dict[str, Any] = {
+        "topic": message.topic,
+        "partition": message.partition,
+        "offset": message.offset,
+        "key": safe_text(message.key, 200),
+        "rule": message.rule,
+        "reason": message.reason,
+        "bytes": len(value or b""),
+        "preview": safe_text(message.kept),
+    }
+    return shown | {"replayed": message.replayed} if message.replayed else shown
+
+
+@command.command("replay", cls=Command)
+@rule_option
+@click.option("--all", "everything", is_flag=True, help="Whatever the rule.")
+@json_option
+@with_services
+def replay_rejected(services: Services, *, rules: tuple[str, ...], everything: bool, as_json: bool) -> None:
+    """Send again what may pass now, each message once.
+
+    Without options that is what came before its task was added, or ahead of the clock, and was not itself a
+    replay. Ingest judges each anew; what it refuses again is listed again, with where it came from.
+    """
+    if rules and everything:
+        raise click.UsageError("--rule and --all exclude each other")
+    wanted = sorted({m.rule for m in rejected(services.log)}) if everything else rules or LATER_RULES
+    done = replay(services.log, wanted, again=bool(rules) or everything)
+    if done.gone:
+        click.echo(f"{done.gone} could not be sent: the log holds the whole of them no longer", err=True)
+    if as_json:
+        print_json([{"replayed": done.sent, "gone": done.gone, "rules": list(wanted)}])
+    else:
+        click.echo(f"{done.sent} messages sent again")

@@ -1,0 +1,33 @@
+"""headrace run: the streaming jobs."""
+
+import signal
+import sys
+
+import click
+from typing_extensions import override
+
+from headrace.pipelines.cli.lazy import Lazy, LazyGroup
+
+JOBS = {
+    "ingest": Lazy("run_ingest", "Check, window and index transitions."),
+    "learn": Lazy("run_learn", "Learn from windows; promote what passes the gate."),
+    "explain": Lazy("run_explain", "Write reports on policies and intervals."),
+    "fleet": Lazy("run_fleet", "Simulated agents that act with the newest policy."),
+    "digest": Lazy("run_digest", "Mail the reports on schedule."),
+}
+
+
+class _Jobs(LazyGroup):
+    """A job's modules take their time to load; a SIGTERM meanwhile is a clean stop too."""
+
+    @override
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        return super().resolve_command(ctx, args)
+
+
+@click.group("run", cls=_Jobs, lazy=JOBS)
+def command() -> None:
+    """Run a streaming job. SIGTERM or Ctrl-C is a clean stop: what is in hand is finished and committed."""

@@ -1,0 +1,51 @@
+"""headrace run ingest."""
+
+import dataclasses
+import logging
+from contextlib import closing
+
+import click
+
+from headrace.pipelines.cli.options import Command, json_option, with_services
+from headrace.pipelines.cli.output import print_json
+from headrace.pipelines.cli.progress import reported
+from headrace.pipelines.flow import run, stopped_by_signals
+from headrace.pipelines.ingest import Counts, Ingest, dataflow
+from headrace.pipelines.wiring import Services, layout
+
+logger = logging.getLogger(__name__)
+
+
+@click.command("ingest", cls=Command)
+@click.option("--until-caught-up", is_flag=True, help="Stop at the log's present end, everything written.")
+@click.option("--accept-gap", is_flag=True, help="Go on where retention took messages before they were indexed.")
+@json_option
+@with_services
+def command(services: Services, *, until_caught_up: bool, accept_gap: bool, as_json: bool) -> None:
+    """Check, window and index transitions, from where the last run stopped. Start more of it to share partitions."""
+    job = Ingest(
+        services.log,
+        services.index,
+        services.cache,
+        layout(services),
+        until_caught_up=until_caught_up,
+        accept_gap=accept_gap,
+    )
+
+    def stop() -> None:
+        job.stop.requested = True
+
+    with closing(job), stopped_by_signals(stop), reported(lambda: _told(job.counts)):
+        logger.info("ingest is ready: log %s, index %s", services.settings.log, services.settings.index)
+        run(dataflow(job), job.stop)
+    if as_json:
+        print_json([dataclasses.asdict(job.counts)])
+
+
+def _told(counts: Counts) -> str:
+    # A Counter may grow under the other thread's hands; a copy is made in one step.
+    rejected = sum(counts.rejected.copy().values())
+    return (
+        f"{counts.messages} messages: {counts.transitions} transitions ({counts.late} late), {rejected} messages "
+        f"rejected; {counts.chunks} chunks and {counts.windows} windows written"
+    )

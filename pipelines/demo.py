@@ -1,0 +1,130 @@
+"""The demo: the whole stream in one folder, then the learned policy beside the baselines on held-out traces."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from headrace.learners.acting import Policy
+from headrace.learners.explain.simulation import simulator
+from headrace.learners.statistics import paired_difference
+from headrace.pipelines import render
+from headrace.pipelines.core.digest import Envelope
+from headrace.pipelines.digest import Digest
+from headrace.pipelines.embedded import Embedded, EmbeddedSettings, Progress
+from headrace.pipelines.fleet import VirtualClock
+from headrace.pipelines.index_hash import index_hash
+from headrace.pipelines.published import reports
+from headrace.pipelines.settings import read_settings
+from headrace.pipelines.wiring import Services, initialise, open_services
+from headrace.schemas.errors import SettingsError
+from headrace.schemas.records import PolicyVersion, TaskSpec
+from headrace.sinks.mail_files import FileMailer
+
+HELD_OUT_SEED = 32_452_843
+"""Of the traces that the final table is computed on: used for nothing else, neither training nor the gate."""
+HELD_OUT_TRACES = 512
+SEGMENT = 64
+"""Offsets in a segment; the fleet's messages hold 100 rows each."""
+_MARKER = "headrace-demo.json"
+
+
+def prepare(out: Path) -> None:
+    """Make the folder, or empty it if an earlier demo made it; raises SettingsError for a folder of somebody else's."""
+    if out.exists() and any(out.iterdir()) and not (out / _MARKER).exists():
+        raise SettingsError(f"{out} holds files that no demo made: name an empty or new folder by --out")
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    (out / _MARKER).write_text("{}")
+
+
+def run_demo(out: Path, settings: EmbeddedSettings, on_window: Callable[[Progress], None]) -> dict[str, Any]:
+    """Run everything; returns the result as one JSON object."""
+    started_s = time.monotonic()
+    prepare(out)
+    stream = (out / "stream").resolve()
+    urls = {
+        "log": f"sqlite://{stream}/log.db",
+        "index": f"sqlite://{stream}/index.db",
+        "cache": "memory:",
+        "policies": f"file://{stream}/policies",
+        "mail": f"file://{out.resolve()}",
+        "narrator": "template:",
+    }
+    clock = VirtualClock()
+    with open_services(read_settings(urls), clock, create=True) as services:
+        layout = initialise(services, segment=SEGMENT)
+        embedded = Embedded(services, clock, layout, settings)
+        try:
+            for progress in embedded.run():
+                on_window(progress)
+        finally:
+            embedded.close()
+        versions = services.policies.versions(embedded.spec.task)
+        counts = embedded.ingest.counts
+        result = {
+            "transitions": counts.transitions,
+            "rejected": sum(counts.rejected.values()),
+            "chunks": sum(1 for _ in services.index.scan(payload=False)),
+            "windows": sum(1 for _ in services.index.windows()),
+            "index_hash": index_hash(services.index),
+            "policies": [_policy(version) for version in versions],
+            **_compared(services, embedded.spec, versions),
+            "reports": [str(path) for path in _write_reports(services, out / "reports")],
+            "digest": str(_send_digest(services, clock)),
+        }
+    result = {"seconds": round(time.monotonic() - started_s, 1), **result}
+    (out / _MARKER).write_text(json.dumps(result, indent=1))
+    return result
+
+
+def _policy(version: PolicyVersion) -> dict[str, Any]:
+    return {
+        "version": version.version,
+        "hash": version.weights_hash,
+        "promoted": version.promoted,
+        "mean_return": version.evaluation["policy"],
+    }
+
+
+def _compared(services: Services, spec: TaskSpec, versions: list[PolicyVersion]) -> dict[str, Any]:
+    """Evaluate what serves in the end on held-out traces; nothing served if no version passed the gate."""
+    world = simulator(spec.environment, HELD_OUT_TRACES, HELD_OUT_SEED)
+    assert world is not None
+    returns = {name: done.returns for name, done in world.baselines().items()}
+    promoted = [version.version for version in versions if version.promoted]
+    difference = {}
+    if promoted:
+        policy = Policy.from_bytes(services.policies.weights(spec.task, promoted[-1]))
+        returns["policy"] = world.outcomes(policy).returns
+        for name in ("hpa", "hpa_kubernetes", "rate_rule"):
+            mean, low, high, _ = paired_difference(returns["policy"], returns[name])
+            difference[name] = {"mean": mean, "low": low, "high": high}
+    evaluation = {name: float(values.mean()) for name, values in returns.items()}
+    return {"evaluation": evaluation, "difference": difference, "traces": HELD_OUT_TRACES}
+
+
+def _write_reports(services: Services, folder: Path) -> list[Path]:
+    folder.mkdir()
+    paths = []
+    for report in reports(services.log):
+        path = folder / f"{report.report_id}.html"
+        path.write_text(render.to_html(report), encoding="utf-8")
+        path.with_suffix(".md").write_text(render.to_markdown(report), encoding="utf-8")
+        path.with_suffix(".json").write_bytes(render.to_json(report))
+        paths.append(path)
+    return paths
+
+
+def _send_digest(services: Services, clock: VirtualClock) -> Path | None:
+    envelope = Envelope("headrace@localhost", ("team@localhost",), "mailto:headrace@localhost?subject=unsubscribe")
+    digest = Digest(services.log, services.mailer, clock, envelope, idempotent=True)
+    try:
+        sent = digest.send_now()
+    finally:
+        digest.close()
+    assert isinstance(services.mailer, FileMailer)
+    return services.mailer.path(sent[-1]) if sent else None
