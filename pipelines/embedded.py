@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from headrace.learners.cloud import REWARD_SCALE
+from headrace.learners.cloud import EPISODE_STEPS, REWARD_SCALE
 from headrace.learners.dqn import DQNConfig
 from headrace.pipelines import explain, ingest, learn
 from headrace.pipelines.core.tasks import TaskTable, add_task
@@ -27,7 +27,7 @@ class EmbeddedSettings:
     agents: int = 64
     seed: int = 0
     samples_per_row: float = 12.0
-    candidates: int = 20
+    candidate_windows: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ class Embedded:
         self.spec = cloud_task()
         tasks = TaskTable(services.log, layout)
         add_task(services.log, tasks, self.spec)
-        rows = settings.windows * settings.agents * 100
+        window_rows = settings.agents * EPISODE_STEPS
+        rows = settings.windows * window_rows
         updates = int(rows * settings.samples_per_row / DQNConfig.batch_size)
         config = DQNConfig(learning_rate_steps=updates, epsilon_steps=rows)
         # A constant timer: no fold is due by time, only at the end of each window.
@@ -66,7 +67,7 @@ class Embedded:
             clock,
             config=config,
             settings=LearnSettings(
-                samples_per_row=settings.samples_per_row, candidate_rows=rows // settings.candidates
+                samples_per_row=settings.samples_per_row, candidate_rows=settings.candidate_windows * window_rows
             ),
             seed=settings.seed,
             until_caught_up=True,

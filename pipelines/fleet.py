@@ -166,10 +166,10 @@ class Fleet:
         actions, rewards, terms = [], [], []
         for _ in range(EPISODE_STEPS):
             actions.append(self._act(seen[-1], rng))
-            obs, reward, reward_terms, _ = simulation.step(actions[-1])
+            obs, rewards_now, terms_now, _ = simulation.step(actions[-1])
             seen.append(obs.copy())
-            rewards.append(reward.copy())
-            terms.append(reward_terms.copy())
+            rewards.append(rewards_now.copy())
+            terms.append(terms_now.copy())
             self.steps += count
         reward: NDArray[np.float32] = np.concatenate(rewards).astype(np.float32)
         return self._columns(np.stack(seen), np.concatenate(actions), reward, np.concatenate(terms)), float(

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from headrace.schemas.records import Series
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def png(name: str, series: Sequence[Series], *, dpi: int = 160) -> bytes:
     plot = PLOTS[name]
     figure = Figure(figsize=(WIDTH_IN, plot.height_in), dpi=dpi, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    plot.draw(figure, series)
+    plot.draw(figure, [_plain(one) for one in series])
     canvas.draw()  # type: ignore[no-untyped-call]
     rgba = bytes(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
     pixels = Image.frombytes("RGBA", canvas.get_width_height(), rgba)
@@ -51,6 +53,15 @@ def png(name: str, series: Sequence[Series], *, dpi: int = 160) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True, dpi=(dpi, dpi))
     return buffer.getvalue()
+
+
+def _plain(series: Series) -> Series:
+    """Keep matplotlib from reading names as formulas (dollar signs) or as hidden (leading underscores)."""
+    name, *labels = (
+        "".join(char if char.isprintable() else "?" for char in text).replace("$", r"\$")[:60]
+        for text in (series.name, *series.labels)
+    )
+    return replace(series, name=f" {name}" if name.startswith("_") else name, labels=tuple(labels))
 
 
 def alternative(name: str, series: Sequence[Series]) -> str:
@@ -112,7 +123,8 @@ def _learning_curve(figure: "Figure", series: Sequence[Series]) -> None:
     (axes,) = _axes(figure)
     curve, promoted, levels = series[0], series[1], series[2:]
     lines = []
-    for level, colour in zip(levels, (GREY, GREY, GREY, GREEN), strict=False):
+    for level in levels:
+        colour = GREEN if "clairvoyant" in level.name else GREY
         axes.axhline(level.y[0], color=colour, linewidth=1, linestyle=(0, (4, 3)))
         lines.append((level.name, level.y[0], colour))
     x = [value / 1000 for value in curve.x]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import BeforeValidator, InstanceOf
+from pydantic import BeforeValidator, InstanceOf, PlainSerializer
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from typing_extensions import override
@@ -82,7 +82,7 @@ def parse_url(value: object) -> Url:
     return Url(text, parts.scheme, parts.netloc, path, dict(options))
 
 
-_Location = Annotated[InstanceOf[Url], BeforeValidator(parse_url)]
+_Location = Annotated[InstanceOf[Url], BeforeValidator(parse_url), PlainSerializer(str)]
 
 
 class Settings(BaseSettings):

@@ -1,17 +1,20 @@
 """Arrow messages: an IPC stream whose columns are named as the JSON fields, all rows of one agent.
 
-Tables of a batch are joined and read at once; where that fails they are read one by one.
+Messages of one shape are joined and read at once; where that fails the caller finds the ones to blame.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from headrace.schemas.codec_json import BadMessageError
+from headrace.schemas.arrow_frames import check_frames
+from headrace.schemas.codec_json import BadMessageError, Row
 from headrace.schemas.records import TaskSpec
 from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch
 
@@ -27,11 +30,8 @@ ARROW_ERRORS = (
     OverflowError,
 )
 
-_REQUIRED = frozenset(
-    ("schema_version", "task", "agent_id", "episode_id", "step", "ts", "obs", "action", "reward", "next_obs")
-    + ("terminated", "truncated")
-)
-_KNOWN = _REQUIRED | {"reward_terms", "policy_version", "log_prob"}
+_REQUIRED = frozenset(field.name for field in msgspec.structs.fields(Row) if field.required)
+_KNOWN = frozenset(Row.__struct_fields__)
 
 
 def encode(batch: TransitionBatch, spec: TaskSpec) -> bytes:
@@ -77,55 +77,84 @@ def _list(values: NDArray[np.float32]) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
 
 
-def read(value: bytes, max_rows: int) -> pa.Table:
+@dataclass(frozen=True, slots=True, eq=False)
+class Message:
+    """A validated message. shape: its schema as it stands in it; messages of one shape can be joined."""
+
+    task: str
+    shape: bytes
+    batches: list[Any]
+    rows: int
+
+
+def read(value: bytes, max_rows: int) -> Message:
     """Read one message; raises BadMessageError. The whole of it is validated: its bytes are not trusted."""
+    shape = check_frames(value)
+    batches: list[Any] = []
+    rows = 0
     try:
-        table = pa.ipc.open_stream(pa.py_buffer(value)).read_all()
-        if table.num_rows > max_rows:
-            raise BadMessageError("size", f"{table.num_rows} rows in one message; {max_rows} are allowed")
-        table.validate(full=True)
+        for batch in pa.ipc.open_stream(value):
+            rows += batch.num_rows
+            if rows > max_rows:
+                raise BadMessageError("size", f"more than {max_rows} rows in one message")
+            batch.validate(full=True)
+            batches.append(batch)
     except ARROW_ERRORS as error:
         raise BadMessageError("syntax", f"not a valid Arrow stream: {error}"[:200]) from error
-    if table.num_rows == 0:
+    if rows == 0:
         raise BadMessageError("empty", "an Arrow stream of no rows")
-    names = table.column_names
-    known = _KNOWN.intersection(names)
-    if not known >= _REQUIRED:
-        raise BadMessageError("type", f"columns missing: {', '.join(sorted(_REQUIRED - known))}")
-    if len(set(names)) < len(names):
-        raise BadMessageError("type", "two columns have the same name")
-    return table if len(names) == len(known) else table.select(sorted(known))
+    return Message(_task(batches), shape, batches, rows)
 
 
-def identity(table: pa.Table) -> tuple[int, str, str]:
-    """Return a message's one (schema_version, task, agent_id); raises BadMessageError."""
-    found: list[Any] = []
-    for name in ("schema_version", "task", "agent_id"):
-        try:
-            values = pc.unique(table.column(name).combine_chunks()).to_pylist()
-        except ARROW_ERRORS as error:
-            raise BadMessageError("type", f"{name}: {error}"[:200]) from error
-        if len(values) > 1:
-            rule = "schema_version" if name == "schema_version" else "one_agent"
-            raise BadMessageError(rule, f"{name} takes several values in one message")
-        found.extend(values)
-    version, task, agent = found
-    if not isinstance(task, str) or not isinstance(agent, str):
-        raise BadMessageError("type", "task and agent_id are strings")
-    if type(version) is not int:
-        raise BadMessageError("type", "schema_version is an integer")
-    return version, task, agent
+def _task(batches: Sequence[Any]) -> str:
+    """Return the one task of a message's rows; raises BadMessageError."""
+    found: set[Any] = set()
+    for batch in batches:
+        places = batch.schema.get_all_field_indices("task")
+        if len(places) != 1:
+            raise BadMessageError("type", f"{len(places)} columns are named task")
+        found.update(_distinct(batch.column(places[0])))
+    if len(found) > 1:
+        raise BadMessageError("one_agent", "task takes several values in one message")
+    (task,) = found
+    if not isinstance(task, str):
+        raise BadMessageError("type", f"task is {str(task)[:40]!r}, not a string")
+    return task
 
 
-def columns(tables: Sequence[pa.Table], offsets: NDArray[np.int64], spec: TaskSpec) -> TransitionBatch:
-    """Join messages of one task and read their columns; offsets: int64[messages].
+def _distinct(array: Any) -> list[Any]:
+    """Return a column's distinct values; a dictionary of one name and no nulls needs no look at the rows."""
+    if isinstance(array, pa.DictionaryArray) and not array.null_count and len(array.dictionary) == 1:
+        return array.dictionary.to_pylist() if len(array) else []
+    try:
+        return pc.unique(array).to_pylist()
+    except ARROW_ERRORS as error:
+        raise BadMessageError("type", f"task: {error}"[:200]) from error
 
-    Raises BadMessageError or one of ARROW_ERRORS; the caller then reads them one by one.
+
+def columns(messages: Sequence[Message], offsets: NDArray[np.int64], spec: TaskSpec) -> TransitionBatch:
+    """Join messages of one task and shape and read their columns; offsets: int64[messages].
+
+    Raises BadMessageError if any of them is to blame.
     """
-    table = pa.concat_tables(tables) if len(tables) > 1 else tables[0]
+    try:
+        table = pa.Table.from_batches([batch for message in messages for batch in message.batches])
+        return _columns(table, [message.rows for message in messages], offsets, spec)
+    except ARROW_ERRORS as error:
+        raise BadMessageError("type", str(error)[:200]) from error
+
+
+def _columns(table: pa.Table, counts: Sequence[int], offsets: NDArray[np.int64], spec: TaskSpec) -> TransitionBatch:
+    _check_names(table.column_names)
+    if not _KNOWN.issuperset(table.column_names):
+        table = table.select([name for name in table.column_names if name in _KNOWN])
     table = table.unify_dictionaries().combine_chunks()
+    if (_numbers(table, "schema_version", np.int64) != 1).any():
+        raise BadMessageError("schema_version", "another schema_version than 1")
     rows = table.num_rows
     agents, agent = _codes(table, "agent_id")
+    if (np.repeat(agent[np.cumsum(counts) - counts], counts) != agent).any():
+        raise BadMessageError("one_agent", "agent_id takes several values in one message")
     episodes, episode = _codes(table, "episode_id")
     return TransitionBatch(
         task=spec.task,
@@ -135,7 +164,7 @@ def columns(tables: Sequence[pa.Table], offsets: NDArray[np.int64], spec: TaskSp
         episode=episode,
         step=_numbers(table, "step", np.int64),
         ts=_numbers(table, "ts", np.int64),
-        offset=np.repeat(offsets, [t.num_rows for t in tables]),
+        offset=np.repeat(offsets, counts),
         obs=_vectors(table, "obs", spec.width),
         action=_numbers(table, "action", np.int32) if spec.discrete else _vectors(table, "action", spec.action_count),
         reward=_numbers(table, "reward", np.float32),
@@ -146,6 +175,14 @@ def columns(tables: Sequence[pa.Table], offsets: NDArray[np.int64], spec: TaskSp
         policy_version=_versions(table, rows),
         log_prob=_absent(table, "log_prob", rows),
     )
+
+
+def _check_names(names: Sequence[str]) -> None:
+    known = _KNOWN.intersection(names)
+    if not known >= _REQUIRED:
+        raise BadMessageError("type", f"columns missing: {', '.join(sorted(_REQUIRED - known))}")
+    if sum(name in known for name in names) > len(known):
+        raise BadMessageError("type", "two columns have the same name")
 
 
 def _column(table: pa.Table, name: str) -> Any:
@@ -165,8 +202,13 @@ def _codes(table: pa.Table, name: str) -> tuple[tuple[str, ...], NDArray[np.int3
         raise BadMessageError("type", f"{name} is {array.type.value_type}, not a string")
     if array.dictionary.null_count:
         raise BadMessageError("type", f"{name} holds nulls")
+    names = array.dictionary.to_pylist()
     codes = array.indices.to_numpy(zero_copy_only=False).astype(np.int32)
-    return tuple(array.dictionary.to_pylist()), codes
+    unique = dict.fromkeys(names)
+    if len(unique) < len(names):  # a dictionary may hold a name twice
+        place = {name: i for i, name in enumerate(unique)}
+        codes = np.array([place[name] for name in names], np.int32)[codes]
+    return tuple(unique), codes
 
 
 def _numbers(table: pa.Table, name: str, dtype: type[np.generic]) -> NDArray[Any]:
@@ -175,13 +217,16 @@ def _numbers(table: pa.Table, name: str, dtype: type[np.generic]) -> NDArray[Any
 
 def _cast(array: Any, name: str, dtype: type[np.generic]) -> NDArray[Any]:
     """Cast integers only from integers that fit; floats from any number, too large becoming infinite."""
-    integer = issubclass(dtype, np.integer)
-    if not (pa.types.is_integer(array.type) or (not integer and pa.types.is_floating(array.type))):
-        raise BadMessageError("type", f"{name} is {array.type}")
-    if integer:
-        array = array.cast(pa.from_numpy_dtype(dtype))
-    with np.errstate(over="ignore"):
-        return array.to_numpy(zero_copy_only=False).astype(dtype, copy=False)
+    integers = pa.types.is_integer(array.type)
+    if issubclass(dtype, np.integer):
+        if not integers:
+            raise BadMessageError("type", f"{name} is {array.type}, not an integer")
+        return array.cast(pa.from_numpy_dtype(dtype)).to_numpy(zero_copy_only=False)
+    if not (integers or pa.types.is_floating(array.type)):
+        raise BadMessageError("type", f"{name} is {array.type}, not a number")
+    values = array.to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore"):  # integers become doubles first, as those of JSON do
+        return (values.astype(np.float64) if integers else values).astype(dtype, copy=False)
 
 
 def _booleans(table: pa.Table, name: str) -> NDArray[np.bool_]:
@@ -218,8 +263,11 @@ def _terms(table: pa.Table, names: tuple[str, ...], rows: int) -> NDArray[np.flo
     if not pa.types.is_struct(array.type):
         raise BadMessageError("type", f"reward_terms is {array.type}, not a struct")
     for k, name in enumerate(names):
-        if array.type.get_field_index(name) >= 0:
-            out[:, k] = _nullable(pc.struct_field(array, name), name, np.float32)
+        places = array.type.get_all_field_indices(name)
+        if len(places) > 1:
+            raise BadMessageError("type", f"reward_terms has two fields {name}")
+        if places:
+            out[:, k] = _nullable(pc.struct_field(array, places), name, np.float32)
     return out
 
 

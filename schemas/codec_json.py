@@ -1,10 +1,13 @@
 """JSON messages: one transition, an array of one agent's transitions, or a heartbeat.
 
-A row is decoded by msgspec with its vectors left as raw text; all vectors of a batch are then parsed by one call
-of simdjson (measured: .9 µs a row instead of 1.3). Where that call fails the rows are parsed one by one, each to
-the same floats as in a good batch, so that what a message becomes never depends on its neighbours.
+A row is decoded by msgspec with its vectors left as raw text; all vectors of a block are then parsed by one call
+of simdjson (measured: .9 µs a row instead of 1.3). Where that call fails the block is halved until the rows to
+blame are found, and each value is parsed to the same float as in a good block: what a message becomes never
+depends on its neighbours.
 """
 
+import threading
+from array import array
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -15,9 +18,13 @@ from msgspec import Meta, Raw, Struct
 from numpy.typing import NDArray
 
 from headrace.schemas.records import TaskSpec
-from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch
+from headrace.schemas.transition import COLUMNS, NO_POLICY_VERSION, TransitionBatch
 
 CONTENT_TYPE = "application/json"
+MAX_DEPTH = 500
+"""How deep brackets may nest. The decoder's own limit depends on how deep the caller's stack is."""
+_FLAT_BYTES = 2 * MAX_DEPTH
+"""A message of so few bytes can't nest deeper."""
 
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
@@ -66,23 +73,48 @@ _rows = msgspec.json.Decoder(list[Row]).decode
 _heartbeat = msgspec.json.Decoder(HeartbeatRow).decode
 _floats = msgspec.json.Decoder(list[float]).decode
 _DECODE_ERRORS = (msgspec.MsgspecError, UnicodeError, RecursionError)
+_MARK, _MARK_VALUE = b",1e39,", 1e39
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+class _Simdjson(threading.local):
+    """A parser for each thread: its memory is used again, and two threads may not share it."""
+
+    def __init__(self) -> None:
+        self.parser = simdjson.Parser()
+
+
+_simdjson = _Simdjson()
 
 
 def decode_plain(values: Sequence[bytes]) -> list[Row] | None:
     """Decode messages that are all one transition each; None if any is not."""
+    if max(map(len, values)) > _FLAT_BYTES and any(map(_too_deep, values)):
+        return None
     try:
         return [_row(value) for value in values]
     except _DECODE_ERRORS:
         return None
 
 
+def _too_deep(value: bytes) -> bool:
+    """Whether brackets nest deeper than is allowed; those within strings count too."""
+    if len(value) <= _FLAT_BYTES or value.count(b"[") + value.count(b"{") <= MAX_DEPTH:
+        return False
+    brackets = np.frombuffer(value.translate(None, _NOT_BRACKETS), np.uint8)
+    opens = (brackets == ord("[")) | (brackets == ord("{"))
+    return bool(np.cumsum(np.where(opens, 1, -1)).max() > MAX_DEPTH)
+
+
 def decode_one(value: bytes, max_rows: int) -> list[Row] | HeartbeatRow:
     """Decode any message; raises BadMessageError."""
-    array = value.lstrip()[:1] == b"["
+    if _too_deep(value):
+        raise BadMessageError("syntax", f"brackets nest deeper than {MAX_DEPTH}")
+    is_array = value.lstrip()[:1] == b"["
     try:
-        rows = _rows(value) if array else [_row(value)]
+        rows = _rows(value) if is_array else [_row(value)]
     except _DECODE_ERRORS as error:
-        if not array and b'"heartbeat"' in value:
+        if not is_array and b'"heartbeat"' in value:
             return _decode_heartbeat(value)
         rule = "type" if isinstance(error, msgspec.ValidationError) else "syntax"
         raise BadMessageError(rule, str(error)[:200]) from error
@@ -92,6 +124,8 @@ def decode_one(value: bytes, max_rows: int) -> list[Row] | HeartbeatRow:
         raise BadMessageError("size", f"{len(rows)} transitions in one message; {max_rows} are allowed")
     if len({(row.task, row.agent_id) for row in rows}) > 1:
         raise BadMessageError("one_agent", "an array holds transitions of several tasks or agents")
+    if len({row.schema_version for row in rows}) > 1:
+        raise BadMessageError("schema_version", "an array holds transitions of several schema_versions")
     return rows
 
 
@@ -99,54 +133,122 @@ def _decode_heartbeat(value: bytes) -> HeartbeatRow:
     try:
         row = _heartbeat(value)
     except _DECODE_ERRORS as error:
-        raise BadMessageError("type", f"heartbeat: {error}"[:200]) from error
+        rule = "type" if isinstance(error, msgspec.ValidationError) else "syntax"
+        raise BadMessageError(rule, f"heartbeat: {error}"[:200]) from error
     if not row.heartbeat:
         raise BadMessageError("type", "heartbeat is false")
     return row
 
 
-def columns(
-    rows: Sequence[Row], offsets: NDArray[np.int64], spec: TaskSpec
-) -> tuple[TransitionBatch, dict[int, BadMessageError]]:
-    """Turn N rows of one task into columns, and name the rows that can't be.
+class _Names(dict[str, int]):
+    """Codes of names, given in order of appearance."""
 
-    Returns the batch of the rows that can, and the errors of the others by position.
+    def __missing__(self, name: str) -> int:
+        code = self[name] = len(self)
+        return code
+
+    def codes(self, names: Sequence[str]) -> NDArray[np.int32]:
+        return np.fromiter(map(self.__getitem__, names), np.int32, len(names))
+
+
+class Columns:
+    """The rows of one task as columns. They are added in blocks, while their objects are in the processor's cache."""
+
+    def __init__(self, spec: TaskSpec) -> None:
+        self._spec = spec
+        self._agents, self._episodes = _Names(), _Names()
+        self._blocks: list[tuple[NDArray[Any], ...]] = []
+
+    def add(self, rows: Sequence[Row], offsets: NDArray[np.int64]) -> dict[int, BadMessageError]:
+        """Take in N rows but for those that can't be columns; return the errors of these by position."""
+        spec = self._spec
+        errors: dict[int, BadMessageError] = {}
+        action = _actions([row.action for row in rows], spec, errors)
+        next_obs = _vectors([row.next_obs for row in rows], "next_obs", spec.width, errors)
+        obs = _vectors([row.obs for row in rows], "obs", spec.width, errors)
+        block = self._block(rows, offsets, obs, next_obs, action)
+        if errors:
+            good = np.setdiff1d(np.arange(len(rows)), list(errors))
+            block = tuple(column[good] for column in block)
+        self._blocks.append(block)
+        return errors
+
+    def _block(
+        self,
+        rows: Sequence[Row],
+        offsets: NDArray[np.int64],
+        obs: NDArray[np.float32],
+        next_obs: NDArray[np.float32],
+        action: NDArray[Any],
+    ) -> tuple[NDArray[Any], ...]:
+        """Return the columns in the order of `COLUMNS`."""
+        return (
+            self._agents.codes([row.agent_id for row in rows]),
+            self._episodes.codes([row.episode_id for row in rows]),
+            np.array([row.step for row in rows], np.int64),
+            np.array([row.ts for row in rows], np.int64),
+            offsets,
+            obs,
+            action,
+            _float32(np.array([row.reward for row in rows], np.float64)),
+            next_obs,
+            np.frombuffer(bytes([row.terminated for row in rows]), np.bool_),
+            np.frombuffer(bytes([row.truncated for row in rows]), np.bool_),
+            _terms([row.reward_terms for row in rows], self._spec.reward_terms),
+            _optional([row.policy_version for row in rows], NO_POLICY_VERSION, np.int64),
+            _optional([row.log_prob for row in rows], np.nan, np.float32),
+        )
+
+    def batch(self) -> TransitionBatch:
+        """Return all rows added."""
+        columns = map(np.concatenate, zip(*self._blocks, strict=True))
+        named = dict(zip(COLUMNS, columns, strict=True))
+        return TransitionBatch(self._spec.task, tuple(self._agents), tuple(self._episodes), **named)
+
+
+def _vectors(raws: Sequence[Raw], name: str, width: int, errors: dict[int, BadMessageError]) -> NDArray[np.float32]:
+    """Parse N arrays of `width` numbers to float32[N, width]; note the errors of those that are not."""
+    out = np.zeros((len(raws), width))
+    pending = [(0, len(raws))]
+    while pending:
+        start, stop = pending.pop()
+        values = _joined(raws[start:stop], width)
+        if values is not None:
+            out[start:stop] = values
+        elif stop - start > 4:
+            middle = (start + stop) // 2
+            pending += [(start, middle), (middle, stop)]
+        else:
+            for i in range(start, stop):
+                try:
+                    out[i] = _vector(raws[i], name, width)
+                except BadMessageError as error:
+                    errors[i] = error
+    return _float32(out)
+
+
+def _joined(raws: Sequence[Raw], width: int) -> NDArray[np.float64] | None:
+    """Parse arrays of numbers by one call; None unless each is a flat one of `width` numbers.
+
+    A number that no float32 can be stands after each array. So many brackets and so many of these numbers, at
+    the right places, prove that nothing is nested, nothing is missing, and no array borrows from its neighbour.
     """
-    obs = _vectors([row.obs for row in rows], spec.width)
-    next_obs = _vectors([row.next_obs for row in rows], spec.width)
-    action = _actions([row.action for row in rows], spec)
-    if obs is not None and next_obs is not None and action is not None:
-        return _batch(rows, offsets, spec, obs, next_obs, action), {}
-    errors = {i: error for i, row in enumerate(rows) if (error := _row_error(row, spec))}
-    good = [i for i in range(len(rows)) if i not in errors]
-    kept = [rows[i] for i in good]
-    parsed = [
-        np.array([_vector(raw, spec.width) for raw in raws], np.float64).reshape(len(kept), spec.width)
-        for raws in ([row.obs for row in kept], [row.next_obs for row in kept])
-    ]
-    action = _actions([row.action for row in kept], spec)
-    assert action is not None
-    return _batch(kept, offsets[good], spec, _float32(parsed[0]), _float32(parsed[1]), action), errors
-
-
-def _vectors(raws: Sequence[Raw], width: int) -> NDArray[np.float32] | None:
-    """Parse N arrays of `width` numbers to float32[N, width]; None unless all are just that."""
-    joined = b",".join(raws)
-    text = np.frombuffer(joined, np.uint8)
-    opens = np.flatnonzero(text == ord("["))
-    if len(opens) != len(raws):
+    text = b"[" + _MARK.join(raws) + _MARK[:-1] + b"]"
+    if np.count_nonzero(np.frombuffer(text, np.uint8) == ord("[")) != len(raws) + 1:
         return None
+    if width == 1 and not (text.startswith(b"[[") and text.count(_MARK + b"[") == len(raws) - 1):
+        return None  # a bare number counts as much as an array of one
     try:
-        parsed = simdjson.Parser().parse(b"[" + joined + b"]")
+        parsed = _simdjson.parser.parse(text)
         assert isinstance(parsed, simdjson.Array)
         values = np.frombuffer(parsed.as_buffer(of_type="d"), np.float64)
     except (ValueError, TypeError, RuntimeError):
         return None
-    commas = np.add.reduceat(text == ord(","), opens, dtype=np.int32)
-    commas[-1] += 1  # the comma between two arrays is counted to the one before it
-    if len(values) != len(raws) * width or not (commas == width).all():
+    if len(values) != len(raws) * (width + 1):
         return None
-    return _float32(values.reshape(-1, width))
+    values = values.reshape(len(raws), width + 1)
+    marks = values == _MARK_VALUE
+    return values[:, :width] if marks[:, width].all() and np.count_nonzero(marks) == len(raws) else None
 
 
 def _float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -155,11 +257,11 @@ def _float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
         return values.astype(np.float32)
 
 
-def _vector(raw: Raw, width: int) -> list[float]:
+def _vector(raw: Raw, name: str, width: int) -> list[float]:
     """Parse one array of numbers, by simdjson where it can; raises BadMessageError."""
     values: list[Any] | None = None
     try:
-        parsed = simdjson.Parser().parse(bytes(raw))
+        parsed = _simdjson.parser.parse(bytes(raw))
         values = parsed.as_list() if isinstance(parsed, simdjson.Array) else None
     except (ValueError, RuntimeError):
         values = None  # integers beyond 64 bits, which msgspec reads
@@ -167,19 +269,33 @@ def _vector(raw: Raw, width: int) -> list[float]:
         try:
             values = list(_floats(raw))
         except _DECODE_ERRORS as error:
-            raise BadMessageError("type", str(error)[:200]) from error
+            raise BadMessageError("type", f"{name}: {error}"[:200]) from error
     if len(values) != width:
-        raise BadMessageError("width", f"a vector has {len(values)} values; the task has {width} observations")
+        raise BadMessageError("width", f"{name} has {len(values)} values; the task has {width}")
     return list(map(float, values))
 
 
-def _row_error(row: Row, spec: TaskSpec) -> BadMessageError | None:
+def _actions(actions: Sequence[int | list[float]], spec: TaskSpec, errors: dict[int, BadMessageError]) -> NDArray[Any]:
+    """Return int32[N], or float32[N, A]; note the errors of rows whose action is something else."""
+    values = _plain_actions(actions, spec)
+    if values is not None:
+        return values
+    found = [_action_error(action, spec) for action in actions]
+    errors |= {i: error for i, error in enumerate(found) if error}
+    absent: Any = 0 if spec.discrete else [0.0] * spec.action_count
+    kept = [absent if error else action for action, error in zip(actions, found, strict=True)]
+    return np.array(kept, np.int32) if spec.discrete else _float32(np.array(kept, np.float64))
+
+
+def _plain_actions(actions: Sequence[Any], spec: TaskSpec) -> NDArray[Any] | None:
+    """Convert actions that are all as the task has them (the common case, without a call a row)."""
     try:
-        _vector(row.obs, spec.width)
-        _vector(row.next_obs, spec.width)
-    except BadMessageError as error:
-        return error
-    return _action_error(row.action, spec)
+        if spec.discrete:
+            return np.frombuffer(array("i", actions), np.int32)
+        values = np.array(actions, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return _float32(values) if values.shape == (len(actions), spec.action_count) else None
 
 
 def _action_error(action: int | list[float], spec: TaskSpec) -> BadMessageError | None:
@@ -189,62 +305,8 @@ def _action_error(action: int | list[float], spec: TaskSpec) -> BadMessageError 
     if isinstance(action, list) and len(action) != spec.action_count:
         return BadMessageError("width", f"action has {len(action)} values; the task has {spec.action_count}")
     if isinstance(action, int) and not -(2**31) <= action < 2**31:
-        return BadMessageError("type", f"action {action} is not a 32-bit integer")
+        return BadMessageError("type", f"action {str(action)[:40]} is not a 32-bit integer")
     return None
-
-
-def _actions(actions: Sequence[int | list[float]], spec: TaskSpec) -> NDArray[Any] | None:
-    if not _plain(actions, spec) and any(_action_error(action, spec) for action in actions):
-        return None
-    if spec.discrete:
-        return np.array(actions, np.int32)
-    return _float32(np.array(actions, np.float64).reshape(len(actions), spec.action_count))
-
-
-def _plain(actions: Sequence[Any], spec: TaskSpec) -> bool:
-    """Whether all are small integers of a discrete task (the common case, checked without a call a row)."""
-    try:
-        return spec.discrete and min(actions) >= -(2**31) and max(actions) < 2**31
-    except (TypeError, ValueError):
-        return False
-
-
-def _batch(
-    rows: Sequence[Row],
-    offsets: NDArray[np.int64],
-    spec: TaskSpec,
-    obs: NDArray[np.float32],
-    next_obs: NDArray[np.float32],
-    action: NDArray[Any],
-) -> TransitionBatch:
-    agents, agent = _codes([row.agent_id for row in rows])
-    episodes, episode = _codes([row.episode_id for row in rows])
-    return TransitionBatch(
-        task=spec.task,
-        agents=agents,
-        episodes=episodes,
-        agent=agent,
-        episode=episode,
-        step=np.array([row.step for row in rows], np.int64),
-        ts=np.array([row.ts for row in rows], np.int64),
-        offset=offsets,
-        obs=obs,
-        action=action,
-        reward=_float32(np.array([row.reward for row in rows], np.float64)),
-        next_obs=next_obs,
-        terminated=np.array([row.terminated for row in rows], np.bool_),
-        truncated=np.array([row.truncated for row in rows], np.bool_),
-        reward_terms=_terms([row.reward_terms for row in rows], spec.reward_terms),
-        policy_version=_optional([row.policy_version for row in rows], NO_POLICY_VERSION, np.int64),
-        log_prob=_optional([row.log_prob for row in rows], np.nan, np.float32),
-    )
-
-
-def _codes(names: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
-    """Dictionary-code names in order of appearance."""
-    unique = dict.fromkeys(names)
-    code = dict(zip(unique, range(len(unique)), strict=True)).__getitem__
-    return tuple(unique), np.fromiter(map(code, names), np.int32, len(names))
 
 
 def _optional(values: Sequence[Any], absent: float, dtype: type[np.generic]) -> NDArray[Any]:
@@ -259,9 +321,8 @@ def _optional(values: Sequence[Any], absent: float, dtype: type[np.generic]) -> 
 def _terms(rows: Sequence[dict[str, float | None] | None], names: tuple[str, ...]) -> NDArray[np.float32]:
     """Return float32[N, K], NaN where absent; names that the task has not are ignored."""
     out = np.full((len(rows), len(names)), np.nan)
-    if not names:
-        return out.astype(np.float32)
-    for i, row in enumerate(rows):
-        if row:
-            out[i] = [np.nan if (value := row.get(name)) is None else value for name in names]
+    if names:
+        for i, row in enumerate(rows):
+            if row:
+                out[i] = [np.nan if (value := row.get(name)) is None else value for name in names]
     return _float32(out)

@@ -9,8 +9,8 @@ Placeholders of a sentence's text, filled in by `fill`:
 
 So names (of tasks, versions, features, actions) come through placeholders too, and the text around them can
 be held to a strict rule: plain Latin letters and punctuation, no digit, no number word, no markup, no link.
-A word that asserts a direction ("rose", "better", "unchanged") needs a claim, on a fact that its own clause
-places, with the direction that the fact's numbers have.
+A word that asserts a direction ("rose", "better", "unchanged") needs a claim, on a change that its own clause
+places, with the direction that the change's numbers have.
 """
 
 import math
@@ -33,7 +33,7 @@ _WORD = re.compile("[A-Za-z]+(?:['\u2019][A-Za-z]+)?")
 _FORBIDDEN = re.compile("[^A-Za-z \\-.,;:!?'\"()\u2013\u2014\u2018\u2019\u201c\u201d\u2026]")
 _LINK = re.compile(r"[A-Za-z]\.[A-Za-z]")
 _CLAUSE = re.compile(
-    r"[,;:!?()\u2013\u2014]|\.(?:\s|$)|\b(?:and|but|while|whereas|although|though|yet)\b",
+    r"[,;!?]|\.(?:\s|$)|\b(?:and|but|while|whereas|although|though|yet)\b",
     re.IGNORECASE,
 )
 _MARK = 0xE000  # a placeholder's stand-in while text is taken apart: private use, never in allowed text
@@ -251,30 +251,33 @@ def _claim_problems(sentence: Sentence, placed: set[str], by_id: dict[str, Fact]
 
 
 def _direction_problems(sentence: Sentence, by_id: dict[str, Fact]) -> Iterator[str]:
-    """Check that words of direction are borne out by a claim on its clause's (else its sentence's) facts."""
+    """Check that each word of direction is borne out by a claim on a change that its clause places.
+
+    A clause that places none ("The return rose; it is ...") speaks of the next one that does, else of the last.
+    """
     ids: list[str] = []
 
     def mark(match: re.Match[str]) -> str:
         ids.append(match.group(1) or "")
         return f" {chr(_MARK + len(ids) - 1)} "
 
-    marked = PLACEHOLDER.sub(mark, sentence.text)
-    for clause in _CLAUSE.split(marked):
-        placed = [ids[ord(char) - _MARK] for char in clause if 0 <= ord(char) - _MARK < len(ids)]
-        claimed = [fact_id for fact_id in placed if fact_id in sentence.claims] or [
-            fact_id for fact_id in ids if fact_id in sentence.claims and not _changes(placed, by_id)
-        ]
+    clauses = _CLAUSE.split(PLACEHOLDER.sub(mark, sentence.text))
+    changes = [_changes(clause, ids, by_id) for clause in clauses]
+    for place, clause in enumerate(clauses):
+        near = changes[place] or next(filter(None, changes[place + 1 :] + changes[:place][::-1]), [])
+        claimed = [fact_id for fact_id in near if fact_id in sentence.claims]
         words = [word.lower().replace("\u2019", "'") for word in _WORD.findall(clause)]
-        for place, word in enumerate(words):
-            before = words[max(0, place - _NEGATION_REACH) : place]
+        for at, word in enumerate(words):
+            before = words[max(0, at - _NEGATION_REACH) : at]
             negated = any(other in _NEGATIONS or other.endswith("n't") for other in before)
             if not _covered(word, claimed, sentence.claims, by_id, negated=negated):
                 yield f'"{word}" asserts a direction that no claim on a fact of its clause bears out'
 
 
-def _changes(placed: list[str], by_id: dict[str, Fact]) -> bool:
-    """Whether a clause places a change of its own, so that its words cannot be about another clause's."""
-    return any(fact_id in by_id and by_id[fact_id].direction is not None for fact_id in placed)
+def _changes(clause: str, ids: list[str], by_id: dict[str, Fact]) -> list[str]:
+    """Return the changes (not levels) that a clause places."""
+    placed = [ids[ord(char) - _MARK] for char in clause if 0 <= ord(char) - _MARK < len(ids)]
+    return [fact_id for fact_id in placed if fact_id in by_id and by_id[fact_id].direction is not None]
 
 
 def _covered(

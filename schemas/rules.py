@@ -83,12 +83,13 @@ def broken(rule: Rule, batch: TransitionBatch, append_ts: NDArray[np.int64]) -> 
     if rule.kind == "pattern":
         return _pattern_broken(rule, batch)
     column: NDArray[Any] = getattr(batch, rule.column)
-    if not column.size:
+    if not column.size or _extremes_hold(rule, column):
         return None
     if rule.kind == "not_ahead":
         bad = column - append_ts > np.int64(rule.high)  # type: ignore[arg-type]
     elif rule.kind == "between":
-        bad = ~((column >= np.asarray(rule.low)) & (column <= np.asarray(rule.high)))
+        low, high = _bounds(rule, column.dtype)
+        bad = ~((column >= low) & (column <= high))
     elif rule.kind == "finite":
         bad = ~np.isfinite(column)
     else:
@@ -96,6 +97,23 @@ def broken(rule: Rule, batch: TransitionBatch, append_ts: NDArray[np.int64]) -> 
     if not bad.any():
         return None
     return np.asarray(bad.reshape(len(batch), -1).any(axis=1), np.bool_)
+
+
+def _extremes_hold(rule: Rule, column: NDArray[Any]) -> bool:
+    """Whether the column's least and greatest value (NaN if any is) are allowed: the common case, cheaper."""
+    if rule.kind == "finite":
+        return bool(np.isfinite(column.min()) and np.isfinite(column.max()))
+    if rule.kind == "between":
+        low, high = _bounds(rule, column.dtype)
+        return bool((column.min(axis=0) >= low).all() and (column.max(axis=0) <= high).all())
+    return False
+
+
+def _bounds(rule: Rule, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the bounds in the column's own precision: .1 is within .1, though the float32 is the greater number."""
+    kind = dtype if dtype.kind == "f" else np.dtype(np.int64)
+    with np.errstate(over="ignore"):
+        return np.asarray(rule.low, np.float64).astype(kind), np.asarray(rule.high, np.float64).astype(kind)
 
 
 def _pattern_broken(rule: Rule, batch: TransitionBatch) -> NDArray[np.bool_] | None:
@@ -125,24 +143,18 @@ def explain(rule: Rule, batch: TransitionBatch, row: int, append_ts: int) -> str
 
 
 def _explain_between(rule: Rule, value: NDArray[Any]) -> str:
-    low, high = (np.broadcast_to(np.asarray(bound), value.shape) for bound in (rule.low, rule.high))
+    low, high = (np.broadcast_to(bound, value.shape) for bound in _bounds(rule, value.dtype))
     place = int(np.flatnonzero(~((value >= low) & (value <= high)))[0])
     name = rule.column if value.size == 1 else f"{rule.column}[{place}]"
     return f"{name} is {value[place]}; {low[place]} to {high[place]} are allowed"
 
 
-def first_broken(
-    rules: Sequence[Rule], batch: TransitionBatch, append_ts: NDArray[np.int64]
-) -> tuple[NDArray[np.bool_], NDArray[np.int64]] | None:
-    """Return a mask bool[N] of bad rows and, int64[N], the first rule each breaks; None if all are good."""
-    found: tuple[NDArray[np.bool_], NDArray[np.int64]] | None = None
+def first_broken(rules: Sequence[Rule], batch: TransitionBatch, append_ts: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return (row, number of the first rule that it breaks) of each bad row, in row order."""
+    found: dict[int, int] = {}
     for number, rule in enumerate(rules):
         mask = broken(rule, batch, append_ts)
-        if mask is None:
-            continue
-        if found is None:
-            found = np.zeros(len(batch), np.bool_), np.zeros(len(batch), np.int64)
-        bad, which = found
-        which[mask & ~bad] = number
-        bad |= mask
-    return found
+        if mask is not None:
+            for row in np.flatnonzero(mask).tolist():
+                found.setdefault(row, number)
+    return sorted(found.items())

@@ -206,7 +206,7 @@ def _reward(facts: Known) -> Iterator[Sentence]:
         ("", found["down"], "{FACT@name} fell by {FACT@size}"),
         ("no change is shown in", found["flat"], "{FACT@name}"),
     ]
-    yield from _contrast("Of its parts,", pieces, joint="; ")
+    yield from _contrast("Of the parts of the reward (more is better in each),", pieces, joint="; ")
 
 
 def _served(facts: Known) -> Iterator[Sentence]:

@@ -94,18 +94,14 @@ class CloudVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         self._simulation: Simulation | None = None
         self._truncated = False
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, Info]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
         """Start N episodes, on options["traces"] if given."""
         super().reset(seed=seed)
         self._simulation = Simulation(_traces(self.np_random, self.num_envs, options))
         self._truncated = False
         return self._simulation.observation(), _info(self._simulation, np.zeros((self.num_envs, 3)))
 
-    def step(
-        self, actions: NDArray[np.int64]
-    ) -> tuple[Observation, NDArray[Any], NDArray[Any], NDArray[Any], Info]:
+    def step(self, actions: NDArray[np.int64]) -> tuple[Observation, NDArray[Any], NDArray[Any], NDArray[Any], Info]:
         """One step of all; the step after a truncation starts new episodes instead."""
         if self._simulation is None:
             raise gymnasium.error.ResetNeeded("CloudVectorEnv.step before reset: call reset() first")
@@ -129,9 +125,7 @@ class CloudEnv(gymnasium.Env[Observation, np.int64]):
         self.action_space = spaces.Discrete(len(ACTION_NAMES))
         self._simulation: Simulation | None = None
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, Info]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
         """Start an episode, on options["traces"] (one trace) if given."""
         super().reset(seed=seed)
         self._simulation = Simulation(_traces(self.np_random, 1, options))
@@ -140,9 +134,7 @@ class CloudEnv(gymnasium.Env[Observation, np.int64]):
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, Info]:
         """One step. Raises ResetNeeded before the first reset and after the last step."""
         if self._simulation is None or self._simulation.step_index >= self._simulation.steps:
-            raise gymnasium.error.ResetNeeded(
-                "CloudEnv.step before reset or after the end: call reset() first"
-            )
+            raise gymnasium.error.ResetNeeded("CloudEnv.step before reset or after the end: call reset() first")
         actions = np.array([action])
         _check_actions(actions, 1)
         obs, reward, terms, truncated = self._simulation.step(actions)

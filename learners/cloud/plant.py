@@ -90,9 +90,7 @@ def scale(ready: IntArray, pending: IntArray, change: IntArray) -> tuple[IntArra
     return ready, np.stack([oldest - cut_oldest, middle - cut_middle, added])
 
 
-def serve(
-    arrivals_rps: FloatArray, capacity_rps: FloatArray, queue: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def serve(arrivals_rps: FloatArray, capacity_rps: FloatArray, queue: FloatArray) -> tuple[FloatArray, FloatArray]:
     """One step of the fluid queue.
 
     Returns:

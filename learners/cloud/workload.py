@@ -134,9 +134,7 @@ def rate_rps(
     """The expected rate lambda, requests a second: float64[N, C]; levels is float64[N]."""
     day_curve = 1 + DAY_AMPLITUDE * np.sin(2 * np.pi * days)
     crowd_factor = 1 + np.minimum(crowds, FLASH_LIMIT)
-    rate: FloatArray = (
-        BASE_RATE_RPS * levels[:, None] * day_curve * regime * crowd_factor * np.exp(RATE_SIGMA * noise)
-    )
+    rate: FloatArray = BASE_RATE_RPS * levels[:, None] * day_curve * regime * crowd_factor * np.exp(RATE_SIGMA * noise)
     return rate
 
 
@@ -163,9 +161,7 @@ def _draw_block(generator: np.random.Generator, columns: int) -> _Draws:
 
 
 def _concatenate(blocks: list[_Draws]) -> _Draws:
-    return _Draws(
-        *(np.concatenate([getattr(block, field.name) for block in blocks]) for field in fields(_Draws))
-    )
+    return _Draws(*(np.concatenate([getattr(block, field.name) for block in blocks]) for field in fields(_Draws)))
 
 
 def _rates(draws: _Draws) -> FloatArray:

@@ -110,7 +110,7 @@ def _term_facts(spec: TaskSpec, evidence: VersionEvidence) -> Iterator[Fact]:
     for column, term in enumerate(spec.reward_terms[: evidence.policy.terms.shape[1]]):
         for key, other in _others(evidence):
             interval = paired_difference(evidence.policy.terms[:, column], other.terms[:, column])
-            label = f"{term}, part of the difference in return to {controller_name(key)}"
+            label = f"{term}, against {controller_name(key)}"
             yield change(f"term.{slug(term)}.vs-{slug(key)}", label, interval)
 
 

@@ -227,7 +227,8 @@ def _reward_facts(spec: TaskSpec, current: Totals, previous: Totals | None) -> I
 def _action_facts(spec: TaskSpec, current: Totals) -> Iterator[Fact]:
     taken = sum(current.actions.values())
     if isinstance(spec.actions, tuple) and taken:
-        for action, count in sorted(current.actions.most_common(6)):
+        known = Counter({action: count for action, count in current.actions.items() if action < len(spec.actions)})
+        for action, count in sorted(known.most_common(6)):
             label = f"{spec.actions[action]}, share of actions taken"
             yield Fact(f"action.{slug(spec.actions[action])}", label, 100.0 * count / taken, "%")
 

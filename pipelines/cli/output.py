@@ -4,10 +4,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 TABLE_ROWS: Final = 20
 """Rows of a table unless --limit says otherwise."""
@@ -34,10 +38,18 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], limit:
     remaining = iter(rows)
     for row in islice(remaining, limit):
         table.add_row(*("" if cell is None else str(cell) for cell in row))
-    # Only a terminal has a width; in a pipe nothing is to be cut or folded.
-    Console(width=None if sys.stdout.isatty() else _WIDE, markup=False, highlight=False).print(table)
+    if sys.stdout.isatty():
+        Console(markup=False, highlight=False).print(table)
+    else:  # a pipe has no width: nothing is cut or folded
+        _print_plain(Console(width=_WIDE, markup=False, highlight=False), table)
     if limit is not None and next(remaining, None) is not None:
         click.echo(f"the first {limit} are shown: --limit N shows more, --json all", err=True)
+
+
+def _print_plain(console: "Console", table: "Table") -> None:
+    with console.capture() as captured:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def iso(ms: int) -> str:

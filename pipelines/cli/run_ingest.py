@@ -1,6 +1,5 @@
 """headrace run ingest."""
 
-import dataclasses
 import logging
 from contextlib import closing
 
@@ -39,7 +38,7 @@ def command(services: Services, *, until_caught_up: bool, accept_gap: bool, as_j
         logger.info("ingest is ready: log %s, index %s", services.settings.log, services.settings.index)
         run(dataflow(job), job.stop)
     if as_json:
-        print_json([dataclasses.asdict(job.counts)])
+        print_json([job.counts])
 
 
 def _told(counts: Counts) -> str:

@@ -86,11 +86,20 @@ def compose(reports: Sequence[Report], digest_id: str, date_ms: int, envelope: E
 
 
 def ranked(reports: Sequence[Report]) -> list[Report]:
-    """Order reports by what a manager must see first: versions first, and what went wrong first."""
-    order = {"down": 0, "up": 1, "flat": 2}
+    """Order reports by what a manager must see first.
 
-    def rank(report: Report) -> tuple[bool, int, int, str]:
-        return (report.kind != "version", order[direction(report)], -report.end_ms, report.report_id)
+    What serves now comes first (each task's newest version), then the versions before it, then the intervals; of
+    these, what went wrong first.
+    """
+    order = {"down": 0, "up": 1, "flat": 2}
+    newest: dict[str, int] = {}
+    for report in reports:
+        newest[report.task] = max(newest.get(report.task, 0), report.policy_version or 0)
+
+    def rank(report: Report) -> tuple[bool, bool, int, int, str]:
+        version = report.kind == "version"
+        superseded = not version or report.policy_version != newest[report.task]
+        return (superseded, not version, order[direction(report)], -report.end_ms, report.report_id)
 
     return sorted(reports, key=rank)
 

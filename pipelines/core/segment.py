@@ -13,12 +13,12 @@ from headrace.schemas.chunk import (
     PART_ROWS,
     ChunkRow,
     ChunkStats,
-    encode_chunk,
+    compress,
     encode_stats,
-    sort_positions,
     stats_by,
 )
 from headrace.schemas.partition import group_of
+from headrace.schemas.payload import Payloads, code_runs, sort_positions
 from headrace.schemas.records import ChunkKey, TaskSpec
 from headrace.schemas.transition import TransitionBatch
 
@@ -93,28 +93,17 @@ def _steps_rise(who: NDArray[np.int64], step: NDArray[np.int64]) -> bool:
 
 def encode_parts(grouped: Grouped, spec: TaskSpec, received_before: Mapping[ChunkKey, int]) -> list[Part]:
     """Encode the parts that received rows since `received_before`."""
-    rows, starts = grouped.rows, grouped.starts.tolist()
-    part = np.repeat(np.arange(len(grouped.keys)), np.diff(grouped.starts))
-    by_name = sorted(range(len(rows.agents)), key=rows.agents.__getitem__)
-    names = [rows.agents[i] for i in by_name]
-    rank = np.empty(len(names), np.int64)
-    rank[by_name] = np.arange(len(names))
-    pair = part * len(names) + rank[rows.agent]
-    order = sort_positions(pair)
-    new = np.diff(pair[order], prepend=-1) != 0
-    code = np.empty(len(pair), np.int64)
-    code[order] = np.cumsum(new) - 1
-    pairs = pair[order][new]
-    stats = stats_by(rows, code, len(pairs), spec.action_count if spec.discrete else 0)
-    bounds = np.searchsorted(pairs, np.arange(len(grouped.keys) + 1) * len(names)).tolist()
+    rows, starts = grouped.rows, grouped.starts
+    agents = code_runs(rows.agents, rows.agent, starts)
+    episodes = code_runs(rows.episodes, rows.episode, starts)
+    payloads = Payloads(rows, starts, agents, episodes)
+    stats = stats_by(rows, agents.code, len(agents.names), spec.action_count if spec.discrete else 0)
+    counts = np.diff(starts).tolist()
     out = []
     for i, (key, received) in enumerate(zip(grouped.keys, grouped.received, strict=True)):
-        if received == received_before.get(key):
-            continue
-        low, high = bounds[i], bounds[i + 1]
-        agents = tuple(names[k] for k in (pairs[low:high] % len(names)).tolist())
-        part_stats = stats.slice(low, high, agents)
-        payload, checksum = encode_chunk(rows.slice(starts[i], starts[i + 1]))
-        row = ChunkRow(key, starts[i + 1] - starts[i], received, checksum, payload, encode_stats(part_stats))
-        out.append(Part(row, part_stats))
+        if received != received_before.get(key):
+            part_stats = stats.slice(agents.bounds[i], agents.bounds[i + 1], agents.of(i))
+            payload, checksum = compress(payloads.raw(i))
+            row = ChunkRow(key, counts[i], received, checksum, payload, encode_stats(part_stats))
+            out.append(Part(row, part_stats))
     return out

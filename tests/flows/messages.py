@@ -2,19 +2,18 @@
 
 import json
 
-import msgspec
 import numpy as np
 
 from headrace.schemas import codec, codec_arrow
-from headrace.schemas.ports import Record
-from headrace.schemas.records import Layout, TaskSpec
+from headrace.schemas.ports import MessageBatch, Record
+from headrace.schemas.records import Bounds, Layout, TaskSpec
 
 TASKS = (
     TaskSpec(task="valve", observations=("x0", "x1"), actions=("a", "b"), window_ms=1_000, groups=4),
     TaskSpec(
         task="arm",
         observations=("p", "q", "r"),
-        actions=msgspec.convert({"low": [-1.0], "high": [1.0]}, type=__import__("headrace.schemas.records", fromlist=["Bounds"]).Bounds),
+        actions=Bounds(low=(-1.0,), high=(1.0,)),
         window_ms=700,
         groups=2,
         reward_terms=("speed", "cost"),
@@ -51,11 +50,7 @@ def to_arrow(rows, spec):
     """The rows of one agent as one Arrow message."""
     values = [json.dumps(row).encode() for row in rows]
     count = len(values)
-    from headrace.schemas.ports import MessageBatch
-
-    batch = MessageBatch(
-        "t", 0, np.arange(count), np.full(count, T0 * 2), [None] * count, values, [()] * count
-    )
+    batch = MessageBatch("t", 0, np.arange(count), np.full(count, T0 * 2), [None] * count, values, [()] * count)
     checked = codec.check(batch, {spec.task: codec.known_task(spec, 0, Layout(log=""))}, Layout(log=""))
     assert not checked.rejected, checked.rejected
     return codec_arrow.encode(checked.batches[0], spec)

@@ -29,9 +29,7 @@ class MemoryLog:
     """The Log port; append time is given by `now_ms`."""
 
     def __init__(self, partitions=2):
-        self.topics = {
-            "transitions": partitions, "tasks": 1, "windows": 1, "transitions.rejected": 1
-        }
+        self.topics = {"transitions": partitions, "tasks": 1, "windows": 1, "transitions.rejected": 1}
         self.rows = defaultdict(list)
         self.commits = {}
         self.begins = defaultdict(int)

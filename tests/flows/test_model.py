@@ -8,7 +8,7 @@ import random
 import msgspec
 import numpy as np
 import pytest
-from messages import TASKS, T0, random_records
+from messages import T0, TASKS, random_records
 from model import Crash, Fate, MemoryIndex, MemoryLog, NoCache
 
 from headrace.pipelines.ingest import Ingest
@@ -60,9 +60,7 @@ def finish(ingest):
 
 def outcome(log, index):
     """What must be equal: the index's rows, the last summary of each window, the rejected messages."""
-    windows = {}
-    for key, value, _, _ in log.rows["windows", 0]:
-        windows[key] = value
+    windows = {key: value for key, value, _, _ in log.rows["windows", 0]}
     rejected = sorted((headers, value or b"") for _, value, headers, _ in log.rows["transitions.rejected", 0])
     rows = {
         key: (row.rows, row.received, row.checksum, row.payload, row.stats, row.write_time)

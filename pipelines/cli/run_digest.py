@@ -1,0 +1,75 @@
+"""headrace run digest."""
+
+import logging
+from contextlib import closing
+from typing import Final
+
+import click
+
+from headrace.pipelines.cli.options import Command, json_option, with_services
+from headrace.pipelines.cli.output import print_json
+from headrace.pipelines.core.digest import Envelope
+from headrace.pipelines.digest import Digest, Schedule
+from headrace.pipelines.flow import Stop, stopped_by_signals
+from headrace.pipelines.wiring import Services
+
+logger = logging.getLogger(__name__)
+
+IDEMPOTENT: Final = frozenset({"file"})
+"""Schemes of mailers that refuse a second mail of the same digest themselves."""
+
+
+@click.command("digest", cls=Command)
+@click.option("--once", is_flag=True, help="Send now what is in no digest yet, and stop.")
+@click.option("--cron", default="0 8 * * *", show_default=True, help="When, as a cron expression.")
+@click.option("--zone", default="UTC", show_default=True, help="The time zone of --cron, such as Europe/Zurich.")
+@click.option("--to", "recipients", multiple=True, default=["team@localhost"], show_default=True, help="Repeatable.")
+@click.option("--from", "sender", default="headrace@localhost", show_default=True)
+@click.option("--unsubscribe", help="A mailto: or https: URL.  [default: a mail to the sender]")
+@click.option("--link", default="", help="Of a report's page, with {report_id} in it.")
+@click.option("--task", "tasks", multiple=True, help="Only this task's reports; may be repeated.")
+@json_option
+@with_services
+def command(
+    services: Services,
+    *,
+    once: bool,
+    cron: str,
+    zone: str,
+    recipients: tuple[str, ...],
+    sender: str,
+    unsubscribe: str | None,
+    link: str,
+    tasks: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Mail the reports on schedule; no report is ever mailed twice. One process is enough."""
+    job = Digest(
+        services.log,
+        services.mailer,
+        services.clock,
+        Envelope(sender, recipients, unsubscribe or f"mailto:{sender}?subject=unsubscribe", link),
+        schedule=None if once else Schedule(cron, zone),
+        idempotent=services.settings.mail.scheme in IDEMPOTENT,
+        tasks=frozenset(tasks) or None,
+    )
+    with closing(job):
+        if not once:
+            _run(services, job)
+            return
+        sent = job.send_now()
+    if as_json:
+        print_json([{"sent": sent}])
+    else:
+        click.echo("\n".join(sent) or "nothing to send: every report is in a digest already")
+
+
+def _run(services: Services, job: Digest) -> None:
+    stop = Stop()
+
+    def request() -> None:
+        stop.requested = True
+
+    with stopped_by_signals(request):
+        logger.info("digest is ready: log %s, mail %s", services.settings.log, services.settings.mail)
+        job.run(stop)

@@ -1,0 +1,49 @@
+"""headrace run explain."""
+
+import logging
+from contextlib import closing
+
+import click
+
+from headrace.pipelines.cli.options import Command, json_option, with_services
+from headrace.pipelines.cli.output import print_json
+from headrace.pipelines.cli.progress import reported
+from headrace.pipelines.core.tasks import TaskTable
+from headrace.pipelines.explain import INTERVAL_MS, Explainer, dataflow
+from headrace.pipelines.flow import run, stopped_by_signals
+from headrace.pipelines.wiring import Services, layout
+
+logger = logging.getLogger(__name__)
+
+
+@click.command("explain", cls=Command)
+@click.option("--until-caught-up", is_flag=True, help="Stop at the log's present end.")
+@click.option(
+    "--interval-ms",
+    type=click.IntRange(1),
+    default=INTERVAL_MS,
+    show_default=True,
+    help="Length of a reporting interval, in event time.",
+)
+@json_option
+@with_services
+def command(services: Services, *, until_caught_up: bool, interval_ms: int, as_json: bool) -> None:
+    """Write a report on each version that is promoted, and on each reporting interval."""
+    job = Explainer(
+        services.log,
+        services.policies,
+        services.chunks,
+        TaskTable(services.log, layout(services)),
+        services.narrator,
+        interval_ms=interval_ms,
+        until_caught_up=until_caught_up,
+    )
+
+    def stop() -> None:
+        job.stop.requested = True
+
+    with closing(job), stopped_by_signals(stop), reported(lambda: f"{job.reports} reports written"):
+        logger.info("explain is ready: log %s, narrator %s", services.settings.log, services.settings.narrator)
+        run(dataflow(job), job.stop)
+    if as_json:
+        print_json([{"reports": job.reports}])

@@ -1,0 +1,87 @@
+"""headrace run fleet."""
+
+import logging
+import threading
+from dataclasses import dataclass
+
+import click
+
+from headrace.pipelines.cli.options import Command, Moment, json_option, with_services
+from headrace.pipelines.cli.output import iso, print_json
+from headrace.pipelines.cli.progress import reported
+from headrace.pipelines.core.tasks import TaskTable, add_task
+from headrace.pipelines.fleet import START_MS, Fleet, cloud_task
+from headrace.pipelines.flow import stopped_by_signals
+from headrace.pipelines.wiring import Services, layout
+from headrace.schemas.ports import Clock
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Emitted:
+    windows: int = 0
+    mean_return: float = 0.0
+
+
+@click.command("fleet", cls=Command)
+@click.option("--agents", type=click.IntRange(1, 9_999), default=64, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another run needs another seed.")
+@click.option("--windows", type=click.IntRange(1), help="Stop after so many.  [default: go on]")
+@click.option("--start", type=Moment(), help=f"Where the virtual clock starts.  [default: {iso(START_MS)}]")
+@click.option(
+    "--every", "every_s", type=click.FloatRange(0), default=1.0, show_default=True, help="Seconds between windows."
+)
+@json_option
+@with_services
+def command(
+    services: Services,
+    *,
+    agents: int,
+    seed: int,
+    windows: int | None,
+    start: int | None,
+    every_s: float,
+    as_json: bool,
+) -> None:
+    """Simulated agents autoscale a service with the newest policy, and send their transitions.
+
+    Their clock starts in the past and never passes the real one. A window is an episode of each agent.
+    """
+    found = layout(services)
+    spec = cloud_task()
+    add_task(services.log, TaskTable(services.log, found), spec)
+    start_ms = START_MS if start is None else start
+    fleet = Fleet(services.log, services.policies, spec, found, agents=agents, seed=seed, start_ms=start_ms)
+    emitted = _Emitted()
+    stop = threading.Event()
+    with stopped_by_signals(stop.set), reported(lambda: _told(emitted)):
+        logger.info("fleet is ready: %d agents of task %s, log %s", agents, spec.task, services.settings.log)
+        _emit(fleet, emitted, services.clock, stop, windows=windows, every_s=every_s)
+    if as_json:
+        print_json([{"windows": emitted.windows, "transitions": fleet.steps}])
+
+
+def _emit(
+    fleet: Fleet, emitted: _Emitted, clock: Clock, stop: threading.Event, *, windows: int | None, every_s: float
+) -> None:
+    """Emit window after window; only between two of them is there a stop."""
+    while windows is None or emitted.windows < windows:
+        ahead_ms = fleet.window_end_ms - clock()
+        if stop.wait(max(ahead_ms / 1000, every_s if emitted.windows else 0.0)):
+            return
+        emitted.mean_return = fleet.emit_window(lambda until_ms: _wait(clock, until_ms))
+        emitted.windows += 1
+
+
+def _wait(clock: Clock, until_ms: int) -> None:
+    """Wait until the log's clock has come so far: the last step is over already, so this is grace alone."""
+    pause = threading.Event()
+    while (left_ms := until_ms - clock()) > 0:
+        pause.wait(left_ms / 1000)
+
+
+def _told(emitted: _Emitted) -> str:
+    return f"{emitted.windows} windows sent" + (
+        f", the last with a mean return of {emitted.mean_return:.2f}" if emitted.windows else ""
+    )

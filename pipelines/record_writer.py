@@ -1,0 +1,119 @@
+"""Steps of recorded environments onto the log: sent in batches, a message each, and the windows closed in the end."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.pipelines.topics import TRANSITIONS
+from headrace.schemas import codec
+from headrace.schemas.ports import Clock, Log, Record
+from headrace.schemas.records import TaskSpec
+from headrace.schemas.transition import TransitionBatch
+
+logger = logging.getLogger(__name__)
+
+FLUSH_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One agent's step. terms: the reward's named parts, NaN where the environment did not say."""
+
+    agent: int
+    episode: str
+    step: int
+    ts: int
+    obs: NDArray[np.float32]
+    action: Any
+    reward: float
+    next_obs: NDArray[np.float32]
+    terminated: bool
+    truncated: bool
+    terms: tuple[float, ...]
+    policy_version: int
+    log_prob: float
+
+
+@dataclass(slots=True)
+class Writer:
+    """Sends steps in batches, a message each, and closes the windows in the end."""
+
+    log: Log
+    spec: TaskSpec
+    agents: tuple[str, ...]
+    clock: Clock
+    batch: int
+    grace_ms: int
+    _steps: list[Step] = field(default_factory=list)
+    _last_ms: int = -1
+    _sent_s: float = field(default_factory=time.monotonic)
+
+    def add(self, step: Step) -> None:
+        """Take a step; send when enough have gathered, or wait for long enough."""
+        self._steps.append(step)
+        self._last_ms = max(self._last_ms, step.ts)
+        if len(self._steps) >= self.batch or time.monotonic() - self._sent_s >= FLUSH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what has gathered."""
+        if self._steps:
+            values = codec.encode_json(_columns(self._steps, self.spec, self.agents), self.spec)
+            keys = (self.agents[step.agent].encode() for step in self._steps)
+            self.log.send([Record(TRANSITIONS, key, value) for key, value in zip(keys, values, strict=True)])
+            self._steps.clear()
+        self._sent_s = time.monotonic()
+
+    def close(self) -> None:
+        """Send what has gathered, and a heartbeat to each partition that closes the last window if time allows."""
+        self.flush()
+        if self._last_ms < 0:
+            return
+        closes_ms = self._last_ms - self._last_ms % self.spec.window_ms + self.spec.window_ms + self.grace_ms
+        now_ms = max(self.clock(), self._append_ms())
+        if closes_ms > now_ms:
+            logger.info(
+                "task %s: the last window closes in %d ms, with what comes then", self.spec.task, closes_ms - now_ms
+            )
+        beat = codec.heartbeat(self.spec.task, self.agents[0], min(closes_ms, now_ms))
+        partitions = range(self.log.topic(TRANSITIONS).partitions)
+        self.log.send([Record(TRANSITIONS, None, beat, partition=partition) for partition in partitions])
+        self._last_ms = -1
+
+    def _append_ms(self) -> int:
+        """Return the log's own time, as the newest messages have it: it need not be this clock's."""
+        newest = 0
+        for partition in range(self.log.topic(TRANSITIONS).partitions):
+            begin, end = self.log.bounds(TRANSITIONS, partition)
+            found = self.log.read(TRANSITIONS, partition, max(begin, end - 1), 1)
+            newest = max(newest, int(found.append_ts.max(initial=0)))
+        return newest
+
+
+def _columns(steps: Sequence[Step], spec: TaskSpec, agents: tuple[str, ...]) -> TransitionBatch:
+    count = len(steps)
+    episodes = {name: code for code, name in enumerate(dict.fromkeys(step.episode for step in steps))}
+    return TransitionBatch(
+        task=spec.task,
+        agents=agents,
+        episodes=tuple(episodes),
+        agent=np.array([s.agent for s in steps], np.int32),
+        episode=np.array([episodes[s.episode] for s in steps], np.int32),
+        step=np.array([s.step for s in steps], np.int64),
+        ts=np.array([s.ts for s in steps], np.int64),
+        offset=np.zeros(count, np.int64),
+        obs=np.stack([s.obs for s in steps]),
+        action=np.array([s.action for s in steps], np.int32 if spec.discrete else np.float32),
+        reward=np.array([s.reward for s in steps], np.float32),
+        next_obs=np.stack([s.next_obs for s in steps]),
+        terminated=np.array([s.terminated for s in steps], np.bool_),
+        truncated=np.array([s.truncated for s in steps], np.bool_),
+        reward_terms=np.array([s.terms for s in steps], np.float32).reshape(count, len(spec.reward_terms)),
+        policy_version=np.array([s.policy_version for s in steps], np.int64),
+        log_prob=np.array([s.log_prob for s in steps], np.float32),
+    )

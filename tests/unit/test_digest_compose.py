@@ -1,0 +1,139 @@
+"""The digest e-mail: its headers, its order, its size, and the same bytes each time."""
+
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import SMTP
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from test_explain_samples import START, interval_report, version_report
+
+from headrace.pipelines.core import digest
+from headrace.pipelines.core.digest import LIMIT_BYTES, Envelope, compose, ranked, subject
+from headrace.schemas.records import Fact, Facts, Narrative, Report, Sentence, Series
+
+ENVELOPE = Envelope(
+    "headrace <headrace@example.org>",
+    ("boss@example.org", "ops@example.org"),
+    "https://example.org/unsubscribe",
+    "https://example.org/reports/{report_id}",
+)
+
+
+def composed(*reports: Report, envelope: Envelope = ENVELOPE) -> EmailMessage:
+    data = compose(reports, "digest-1", START, envelope).as_bytes()
+    parsed = message_from_bytes(data, policy=SMTP)
+    assert isinstance(parsed, EmailMessage)
+    return parsed
+
+
+def plain(message: EmailMessage) -> str:
+    body = message.get_body(("plain",))
+    assert body is not None
+    return str(body.get_content())
+
+
+def html(message: EmailMessage) -> str:
+    body: Any = message.get_body(("html",))
+    return str(body.get_content())
+
+
+def test_the_subject_is_verdict_and_change() -> None:
+    text = subject(ranked([interval_report(), version_report()]))
+    assert text.startswith("cloud: v7 is better than v5 by +")
+    assert "(95 % +" in text
+    assert text.endswith(", and 1 more report")
+    assert text.isascii()
+
+
+def test_the_headers_are_those_of_a_good_list() -> None:
+    message = composed(version_report())
+    assert message["Message-ID"] == "<digest-1@example.org>"
+    assert message["Date"] == "Thu, 01 Jan 2026 00:00:00 +0000"
+    assert message["List-Unsubscribe"] == "<https://example.org/unsubscribe>"
+    assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert message["To"] == "boss@example.org, ops@example.org"
+    assert message["Auto-Submitted"] == "auto-generated"
+
+
+def test_text_comes_first_and_images_lie_beside_the_html() -> None:
+    message = composed(version_report(), interval_report())
+    kinds = [part.get_content_type() for part in message.walk()]
+    assert kinds[:4] == ["multipart/alternative", "text/plain", "multipart/related", "text/html"]
+    assert set(kinds[4:]) == {"image/png"}
+    page = html(message)
+    cids = [part["Content-ID"][1:-1] for part in message.walk() if part.get_content_type() == "image/png"]
+    assert all(page.count(f"cid:{cid}") == 1 for cid in cids)
+    assert len(cids) == 5
+    assert "<style" not in page
+    assert 'style="' in page
+    assert "{" not in plain(message)
+    assert "https://example.org/reports/cloud.version.7" in plain(message)
+
+
+def test_the_same_reports_give_the_same_bytes() -> None:
+    first, second = (compose([version_report()], "digest-1", START, ENVELOPE).as_bytes() for _ in range(2))
+    assert first == second
+    assert len(first) < LIMIT_BYTES
+    assert first.count(b"\r\n") == first.count(b"\n")
+
+
+def bad_news(number: int, end_ms: int = START) -> Report:
+    fact = Fact("return.vs-rate_rule", "the rate rule, difference in return", -2.0, "return", -3.0, -1.0, "down")
+    facts = Facts("cloud", f"v{number}", (Fact("version.policy", "this", number, "version"), fact))
+    narrative = Narrative("template", Sentence("{@subject}"), ())
+    return Report(f"cloud.version.{number}", "cloud", "version", end_ms, end_ms, number, facts, narrative, {})
+
+
+def test_bad_news_comes_first_then_versions_then_intervals() -> None:
+    order = ranked([interval_report(), version_report(), bad_news(3), bad_news(9, START + 1)])
+    assert [report.report_id for report in order] == [
+        "cloud.version.9",
+        "cloud.version.3",
+        "cloud.version.7",
+        "cloud.interval.1",
+    ]
+
+
+def test_many_reports_are_told_by_their_verdict_alone() -> None:
+    message = composed(*[bad_news(number) for number in range(60)])
+    text = plain(message)
+    assert "Also reported" in text
+    assert "14 more reports are not listed" in text
+    assert message["Subject"].endswith(", and 59 more reports")
+
+
+def noisy(report: Report, seed: int) -> Report:
+    rng = np.random.default_rng(seed)
+    lines = [
+        Series(f"line {place}", tuple(map(float, range(200))), tuple(map(float, rng.normal(size=200))))
+        for place in range(2)
+    ]
+    return msgspec.structs.replace(report, report_id=f"cloud.interval.{seed}", series={"reward": lines})
+
+
+def test_a_mail_that_is_too_large_drops_the_least_important_plots_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digest, "LIMIT_BYTES", 45_000)
+    reports = [version_report(), *(noisy(interval_report(), seed) for seed in range(4))]
+    message = compose(reports, "digest-1", START, ENVELOPE)
+    assert len(message.as_bytes()) < 45_000
+    assert "left out to keep this mail small" in plain(message)
+    assert "terms" in "".join(part["Content-ID"] or "" for part in message.walk())
+
+
+def test_a_line_break_in_a_name_cannot_add_a_header() -> None:
+    fact = Fact("return.vs-hpa", "x\r\nBcc: evil@example.org, y", 1.0, "return", 0.5, 1.5, "up")
+    facts = Facts("cloud", "v1", (Fact("version.policy", "this", 1, "version"), fact))
+    report = msgspec.structs.replace(bad_news(1), facts=facts)
+    message = composed(report)
+    assert message["Bcc"] is None
+    assert "Bcc: evil" in message["Subject"]
+
+
+def test_an_address_without_a_domain_still_gives_a_message_id() -> None:
+    envelope = Envelope("headrace", ("boss",), "mailto:x@example.org")
+    message = composed(bad_news(1), envelope=envelope)
+    assert message["Message-ID"] == "<digest-1@headrace>"
+    assert message["List-Unsubscribe-Post"] is None

@@ -1,0 +1,233 @@
+"""Facts of versions and of intervals, from arrays and summaries worked out by hand."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from test_explain_samples import (
+    CLOUD,
+    HOUR,
+    PLAIN,
+    START,
+    evidence,
+    fold,
+    interval_report,
+    summary,
+    version,
+    version_report,
+)
+
+from headrace.learners.explain.evidence import Decisions, Outcomes, VersionEvidence, situations, slug
+from headrace.learners.explain.facts import margins, version_facts
+from headrace.learners.explain.interval import IntervalFold, interval_facts, ratio_difference, span
+from headrace.learners.explain.series import version_series
+from headrace.learners.explain.simulation import simulator
+from headrace.learners.explain.timeline import ClosedInterval, Timeline
+from headrace.schemas.grounding import fill
+from headrace.schemas.records import Fact, Facts, Interval, TaskSpec
+
+
+def by_id(facts: Facts) -> dict[str, Fact]:
+    return {fact.fact_id: fact for fact in facts.facts}
+
+
+def test_returns_are_compared_pair_by_pair() -> None:
+    spec = TaskSpec("t", ("a",), ("x", "y"), 1_000, reward_terms=("speed", "cost"))
+    mine = Outcomes(np.array([3.0, 5.0, 4.0]), np.array([[4.0, -1.0], [6.0, -1.0], [5.0, -1.0]]))
+    old = Outcomes(np.array([1.0, 3.0, 2.0]), np.array([[1.0, 0.0], [3.0, 0.0], [2.0, 0.0]]))
+    facts = by_id(version_facts(spec, version(7, "t"), VersionEvidence(7, 5, mine, old, {"hpa": mine})))
+    better = facts["return.vs-serving"]
+    assert (better.value, better.low, better.high, better.direction) == (2.0, 2.0, 2.0, "up")
+    assert facts["return.vs-hpa"].direction == "flat"
+    assert facts["term.cost.vs-serving"].value == -1.0
+    assert facts["term.cost.vs-serving"].direction == "down"
+    assert facts["return.policy"].value == 4.0
+    assert facts["version.previous"].value == 5
+
+
+def test_actions_margins_and_differences_by_situation() -> None:
+    obs = np.array([[1, 0], [2, 0], [3, 0], [4, 0], [5, 0], [6, 0]], np.float32)
+    values = np.array([[1, 0, -9], [2, 0, -9], [0, 1, -9], [0, 1, -9], [0, 3, -9], [0, 4, -9]], float)
+    decisions = Decisions(obs, values, {"rule": np.array([0, 0, 0, 1, 1, 1])}, (0.0, 1.0, 2.0))
+    facts = by_id(version_facts(PLAIN, version(1, "pump"), VersionEvidence(1, None, decisions=decisions)))
+    assert facts["action.low.open"].value == 100.0
+    assert facts["action.high.close"].value == 100.0
+    assert facts["margin.high"].value == 3.5
+    assert facts["margin.low"].value == 1.5
+    assert_allclose(facts["differs.rule"].value, 100 / 6)
+    assert_allclose(facts["differs.rule.larger"].value, 100 / 6)
+    assert facts["differs.rule.smaller"].value == 0.0
+    assert facts["situation.low"].label.startswith("level low")
+
+
+def test_margins_of_one_action_are_zero() -> None:
+    assert_allclose(margins(np.ones((3, 1))), 0.0)
+
+
+def test_situations_follow_the_load_where_it_is_seen() -> None:
+    names = ("rate_t-3", "rate_t-2", "rate_t-1", "rate_t")
+    obs = np.array([[1, 1, 2, 2], [2, 2, 1, 1], [1, 1, 1, 1]], np.float32)
+    assert [(one.key, one.mask.tolist()) for one in situations(names, obs)] == [
+        ("rising", [True, False, False]),
+        ("steady", [False, False, True]),
+        ("falling", [False, True, False]),
+    ]
+
+
+def test_a_constant_feature_makes_one_situation() -> None:
+    assert [one.key for one in situations(("a",), np.ones((5, 1), np.float32))] == ["low"]
+    assert situations(("a",), np.ones((0, 1), np.float32)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "part"), [("+2", "plus-2"), ("-2", "minus-2"), ("a.b+c", "a_b_c"), ("x" * 50, "x" * 24)]
+)
+def test_names_become_parts_of_ids(name: str, part: str) -> None:
+    assert slug(name) == part
+
+
+def test_without_a_simulator_the_gate_speaks() -> None:
+    gated = version(3, "pump", difference=Interval(1.0, 0.5, 1.5))
+    facts = by_id(version_facts(PLAIN, gated, VersionEvidence(3, 2)))
+    assert facts["return.vs-serving"].direction == "up"
+    assert facts["return.rate_rule"].value == 88.5
+
+
+def test_the_cloud_report_tells_verdict_terms_and_behaviour() -> None:
+    report = version_report()
+    text = " ".join(fill(sentence, report.facts) for sentence in report.narrative.sentences)
+    assert fill(report.narrative.headline, report.facts).startswith("v7 is better than v5 by +")
+    for part in ("the rate rule", "load rising", "clairvoyant", "cost by"):
+        assert part in text
+    assert set(report.series) == {"learning_curve", "terms", "action_mix", "episode"}
+    assert all(len(fact.fact_id) <= 64 for fact in report.facts.facts)
+
+
+def test_the_simulator_repeats_itself() -> None:
+    first, second = (simulator(CLOUD.environment, 8, seed) for seed in (1, 1))
+    assert first is second
+    assert simulator("other/Env-v0") is None
+    rule = evidence().baselines["rate_rule"]
+    assert_allclose(rule.terms.sum(axis=1), rule.returns)
+
+
+def test_continuous_actions_give_no_action_mix() -> None:
+    assert "action_mix" not in version_series(PLAIN, [version(1, "pump")], VersionEvidence(1, None))
+
+
+def test_an_interval_adds_up_its_windows_and_the_last_of_each_counts() -> None:
+    made = IntervalFold(START, START + HOUR, 3)
+    made.add(summary(START, rows=10))
+    made.add(summary(START, rows=15))
+    made.add(summary(START + 300_000, rows=5, version=7))
+    total = made.totals()
+    assert (total.rows, total.late_rows, total.duplicates, total.episodes) == (120, 30, 4, 12)
+    assert total.versions == {5: 90, 7: 30}
+    assert total.by_version[7][0] == 30
+    assert_allclose(total.table[:, 0], 20)
+    assert total.named
+
+
+def test_a_ratios_difference_is_that_of_the_levels_and_its_interval_is_over_units() -> None:
+    before, now = fold(START - 6 * HOUR, 0.5).totals(), fold(START, 0.6).totals()
+    found = ratio_difference(now, before, 1)
+    assert found is not None
+    sums = [total.table.sum(axis=0) for total in (now, before)]
+    assert_allclose(found.mean, sums[0][1] / sums[0][0] - sums[1][1] / sums[1][0])
+    # With equal rows the estimator is the paired t interval of the units' means.
+    means = now.table[:, 1] / now.table[:, 0] - before.table[:, 1] / before.table[:, 0]
+    half = 2.5705818 * means.std(ddof=1) / np.sqrt(6)
+    assert_allclose((found.low, found.high), (means.mean() - half, means.mean() + half), rtol=1e-6)
+
+
+def test_too_few_units_give_no_interval_and_no_claim() -> None:
+    before, now = (fold(start, 0.5, agents=2).totals() for start in (START - 6 * HOUR, START))
+    assert ratio_difference(now, before, 1) is None
+    assert "reward.change" not in by_id(interval_facts(CLOUD, now, before, {}))
+
+
+def test_unnamed_agents_are_counted_by_group() -> None:
+    total = fold(START, 0.5, named=False).totals()
+    assert total.units == ("group 0",)
+    assert "agents.total" not in by_id(interval_facts(CLOUD, total, None, {}))
+
+
+def test_an_intervals_report_tells_change_volume_and_what_was_wrong() -> None:
+    report = interval_report()
+    text = " ".join(fill(sentence, report.facts) for sentence in report.narrative.sentences)
+    assert fill(report.narrative.headline, report.facts).startswith("Mean reward rose by +0.0985 per step")
+    for part in (
+        "6 agents",
+        "15 messages were rejected, by rule obs_bounds",
+        "v7 (100 %)",
+        "throughput rose by 0.0985 per step",
+    ):
+        assert part in text
+    assert report.facts.subject == "1 Jan 2026, 00:00 to 06:00 UTC"
+    assert span(START, START + 24 * HOUR) == "1 Jan 2026, 00:00 to 2 Jan 2026, 00:00 UTC"
+
+
+def told(timeline: Timeline, windows: list[tuple[str, int]], first: int = 0) -> list[ClosedInterval]:
+    """Tell windows of (task, five-minute slot), one an offset."""
+    closed = []
+    for offset, (task, slot) in enumerate(windows, first):
+        spec = TaskSpec(task, ("a",), ("x",), 300_000)
+        one = summary(START + slot * 300_000, task=task, terms=0)
+        closed += timeline.add(spec, one, offset, START + offset * 1_000)
+    return closed
+
+
+def test_an_interval_closes_one_window_after_its_end() -> None:
+    timeline = Timeline(HOUR)
+    assert told(timeline, [("a", slot) for slot in range(12)]) == []
+    (closed,) = told(timeline, [("a", 12)], 12)
+    assert closed.current.rows == 12 * 60
+    assert closed.previous is None
+    assert timeline.hold() == 0
+    (second,) = told(timeline, [("a", 3), ("a", 13), ("a", 24)], 13)
+    assert second.unreported == 1
+    assert second.previous is not None
+    assert timeline.hold() == 12
+
+
+def test_tasks_do_not_close_each_other() -> None:
+    timeline = Timeline(HOUR)
+    assert told(timeline, [("a", 1), ("b", 1), ("a", 5)]) == []
+    assert [one.spec.task for one in told(timeline, [("b", 30)], 3)] == ["b"]
+    assert timeline.hold() == 0
+
+
+def test_reading_again_from_the_hold_closes_the_same_intervals() -> None:
+    rng = np.random.default_rng(0)
+    windows = [("ab"[rng.integers(2)], max(0, int(slot / 2 + rng.normal(0, 3)))) for slot in range(200)]
+    whole = Timeline(HOUR)
+    places: list[tuple[int, ClosedInterval]] = []
+    holds: list[int] = []
+    for offset, window in enumerate(windows):
+        places += [(offset, one) for one in told(whole, [window], offset)]
+        hold = whole.hold()
+        holds.append(offset + 1 if hold is None else hold)
+    for restart in (40, 90, 130, 170):
+        again = Timeline(HOUR)
+        found = [
+            (offset, one)
+            for offset in range(holds[restart - 1], len(windows))
+            for one in told(again, [windows[offset]], offset)
+            if offset >= restart
+        ]
+        expected = [(offset, one) for offset, one in places if offset >= restart]
+        assert [shape(one) for one in found] == [shape(one) for one in expected]
+
+
+def shape(place: tuple[int, ClosedInterval]) -> tuple[object, ...]:
+    offset, one = place
+    before = one.previous.rows if one.previous else None
+    return (offset, one.spec.task, one.current.start_ms, one.current.rows, before, one.unreported)
+
+
+def test_a_silent_task_is_closed_and_let_go() -> None:
+    timeline = Timeline(HOUR)
+    told(timeline, [("a", 0)])
+    later = summary(START + 60 * 300_000, task="b", terms=0)
+    closed = timeline.add(TaskSpec("b", ("a",), ("x",), 300_000), later, 1, START + 3 * HOUR)
+    assert [one.spec.task for one in closed] == ["a"]
+    assert timeline.hold() == 1
