@@ -242,7 +242,7 @@ class Ingest:
         commits: dict[int, Commit] = {fold.partition: fold.folded.commit for fold in folds}
         retrying(lambda: self._subscription.commit(commits, outputs), self.stop)
         for partition, commit in commits.items():
-            self._partitions[partition].committed = commit.offset
+            self._partitions[partition].confirm(commit)
         self.counts.chunks += sum(len(fold.folded.chunks) for fold in folds)
         self.counts.windows += sum(len(fold.folded.windows) for fold in folds)
         logger.debug("committed %s", {p: c.offset for p, c in commits.items()})

@@ -90,6 +90,9 @@ class PartitionFold:
     _horizon_ms: int = -1
     _rows: dict[str, list[TransitionBatch]] = field(default_factory=dict)
     _parts: dict[ChunkKey, Part] = field(default_factory=dict)
+    # Parts of segments that are folded but not committed yet: the index need not show them.
+    _uncommitted: dict[WindowKey, list[Part]] = field(default_factory=dict)
+    _uncommitted_from: int | None = None
     _before: dict[WindowKey, WindowFold] = field(default_factory=dict)
     _untold: set[WindowKey] = field(default_factory=set)
     _folded_offset: int = -1
@@ -144,6 +147,13 @@ class PartitionFold:
         place = msgspec.json.encode(Place(self.segment, self.stream_ms)).decode()
         return Folded([part.row for part in grown], windows, Commit(self.next_offset, place))
 
+    def confirm(self, commit: Commit) -> None:
+        """Note that a fold's rows are durable and its commit has moved."""
+        self.committed = commit.offset
+        if msgspec.json.decode(commit.metadata, type=Place).segment == self.segment:
+            self._uncommitted.clear()
+            self._uncommitted_from = None
+
     def _finish_rebuilding(self) -> None:
         """What lies before the commit is written, and told where its window had closed."""
         for part in self._encode():
@@ -170,11 +180,18 @@ class PartitionFold:
         if fold is None:
             fold = WindowFold()
             if key.start_ms + self.specs[key.task].window_ms + self.layout.grace_ms <= self._horizon_ms:
-                rows = self.earlier(self.partition, key.task, key.start_ms, key.start_ms + 1, key.group)
-                before = [row for row in rows if row.key.segment < self.segment]
-                fold = fold.grow(before, [decode_stats(row.stats) for row in before])
+                fold = self._earlier_fold(key)
         own = [self._parts[k] for k in self._own(key)]
         return fold.grow([part.row for part in own], [part.stats for part in own])
+
+    def _earlier_fold(self, key: WindowKey) -> WindowFold:
+        """Fold a window's chunks of earlier segments: the committed ones from the index, the others from memory."""
+        waiting = self._uncommitted.get(key, [])
+        durable_end = self.segment if self._uncommitted_from is None else self._uncommitted_from
+        rows = self.earlier(self.partition, key.task, key.start_ms, key.start_ms + 1, key.group)
+        durable = [row for row in rows if row.key.segment < durable_end]
+        fold = WindowFold().grow(durable, [decode_stats(row.stats) for row in durable])
+        return fold.grow([part.row for part in waiting], [part.stats for part in waiting])
 
     def _own(self, key: WindowKey) -> list[ChunkKey]:
         """Return the window's parts in the open segment, in order."""
@@ -204,6 +221,10 @@ class PartitionFold:
 
     def _close_segment(self) -> None:
         self._before = {key: self._window(key) for key in self._untold}
+        for key in sorted(self._parts):
+            self._uncommitted.setdefault(key.window, []).append(self._parts[key])
+        if self._uncommitted_from is None:
+            self._uncommitted_from = self.segment
         self._rows.clear()
         self._parts.clear()
         self.segment = self.next_offset

@@ -105,20 +105,34 @@ class MemorySubscription:
 
 
 class MemoryIndex:
-    """The Index port; each row is a write of its own, and a process may die before any."""
+    """The Index port. Rows are written at `flush` or before, each on its own; a process may die before any."""
 
     def __init__(self):
         self.rows = {}
         self.window_rows = {}
+        self._pending = []
         self.fate = Fate(random.Random(0), 0)
 
+    def connect(self, fate):
+        """Return a process's own connection: what it has not written dies with it."""
+        connection = MemoryIndex()
+        connection.rows, connection.window_rows, connection.fate = self.rows, self.window_rows, fate
+        return connection
+
     def put(self, chunks, windows):
-        for row in chunks:
+        self._pending += [(self.rows, row) for row in chunks] + [(self.window_rows, row) for row in windows]
+        if self.fate.rng.random() < 0.3:
+            self._write()
+
+    def flush(self):
+        self._write()
+
+    def _write(self):
+        while self._pending:
             self.fate.strike()
-            self._upsert(self.rows, row.key, row)
-        for row in windows:
-            self.fate.strike()
-            self._upsert(self.window_rows, row.key, row)
+            table, row = self._pending.pop(0)
+            self._upsert(table, row.key, row)
+        self.fate.strike()
 
     @staticmethod
     def _upsert(table, key, row):
@@ -127,9 +141,6 @@ class MemoryIndex:
             table[key] = row
         elif row.write_time == old.write_time:
             assert row == old or _content(row) == _content(old), f"two rows of one write time differ: {key}"
-
-    def flush(self):
-        self.fate.strike()
 
     def scan(self, task=None, start_ms=None, end_ms=None, partition=None, group=None, *, payload=True):
         for key in sorted(self.rows):

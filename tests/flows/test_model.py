@@ -31,11 +31,11 @@ def new_log(seed, count=160):
 
 def new_ingest(log, index, rng, chance=0.0):
     """An ingest whose clock makes folds due at random, and which may die at any write."""
-    index.fate = Fate(rng, chance)
+    fate = Fate(rng, chance)
     ingest = Ingest(
-        log, index, NoCache(), LAYOUT, poll_messages=9, until_caught_up=True, timer=lambda: rng.random() * 3
+        log, index.connect(fate), NoCache(), LAYOUT, poll_messages=rng.choice((9, 90)), until_caught_up=True, timer=lambda: rng.random() * 3
     )
-    ingest._subscription.fate = index.fate
+    ingest._subscription.fate = fate
     return ingest
 
 
@@ -45,11 +45,11 @@ def turn(ingest):
         events = ingest.poll()
     except StopIteration:
         return False
-    for event in events:
-        for piece in ingest.split(event):
-            for checked in ingest.check(piece):
-                folds = [written for fold in ingest.fold(checked) for written in ingest.write(fold)]
-                ingest.commit(folds)
+    # Bytewax hands an operator everything that the one before it made of a batch, at once.
+    pieces = [piece for event in events for piece in ingest.split(event)]
+    checked = [item for piece in pieces for item in ingest.check(piece)]
+    folds = [fold for item in checked for fold in ingest.fold(item)]
+    ingest.commit([written for fold in folds for written in ingest.write(fold)])
     return True
 
 
