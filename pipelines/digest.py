@@ -23,14 +23,13 @@ from croniter import CroniterBadDateError, croniter
 
 from headrace.pipelines.core.digest import Envelope, compose
 from headrace.pipelines.flow import Stop
+from headrace.pipelines.topics import MAILS, REPORTS
 from headrace.schemas.errors import SettingsError, UnavailableError
 from headrace.schemas.ports import Assigned, Clock, Commit, Event, Log, Mailer, Record, Revoked
 from headrace.schemas.records import Mail, Report
 
 logger = logging.getLogger(__name__)
 
-REPORTS = "reports"
-MAILS = "mails"
 GROUP = "digest"
 MAX_REPORTS = 200
 """Reports of a partition in one digest; more wait for the next one, which follows at once."""

@@ -27,7 +27,8 @@ from headrace.learners.explain.simulation import Simulator, simulator
 from headrace.learners.explain.timeline import ClosedInterval, Timeline
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying, run
-from headrace.pipelines.reported import REPORTS, KnownReports, Rejections, interval_id, version_id
+from headrace.pipelines.reported import KnownReports, Rejections, interval_id, version_id
+from headrace.pipelines.topics import POLICIES, REPORTS, WINDOWS
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError
 from headrace.schemas.grounding import check
 from headrace.schemas.partition import partition_of
@@ -58,7 +59,6 @@ from headrace.sinks.narrator_template import TemplateNarrator
 
 logger = logging.getLogger(__name__)
 
-POLICIES, WINDOWS = "policies", "windows"
 GROUP = "explain"
 INTERVAL_MS = 6 * 3_600_000
 MAX_DECISIONS = 4_096

@@ -23,6 +23,7 @@ from headrace.learners.cloud import (
     Simulation,
     draw_traces,
 )
+from headrace.pipelines.topics import POLICIES, TRANSITIONS
 from headrace.schemas import codec, codec_arrow
 from headrace.schemas.ports import Log, PolicyStore, Record
 from headrace.schemas.records import Layout, ServingPolicy, TaskSpec
@@ -30,8 +31,6 @@ from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch
 
 logger = logging.getLogger(__name__)
 
-TRANSITIONS = "transitions"
-POLICIES = "policies"
 START_MS = 1_767_225_600_000
 """2026-01-01 UTC: where the demo's virtual clock starts."""
 

@@ -19,6 +19,7 @@ from bytewax.dataflow import Dataflow
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.core.window import Folded, PartitionFold, open_partition
 from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying
+from headrace.pipelines.topics import REJECTED, TRANSITIONS, WINDOWS
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.codec import Checked, Rejection, check
 from headrace.schemas.partition import partition_of
@@ -39,9 +40,6 @@ from headrace.schemas.records import Layout
 
 logger = logging.getLogger(__name__)
 
-TRANSITIONS = "transitions"
-REJECTED = "transitions.rejected"
-WINDOWS = "windows"
 GROUP = "ingest"
 FOLD_INTERVAL_S = 1.0
 KEPT_BYTES = 65_536

@@ -16,13 +16,13 @@ from headrace.learners.dqn import DQNConfig
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying
 from headrace.pipelines.learner import Learner, LearnSettings
+from headrace.pipelines.topics import WINDOWS
 from headrace.schemas.ports import Assigned, Clock, Commit, Log, MessageBatch, PolicyStore, Revoked
 from headrace.schemas.records import WindowSummary
 from headrace.sinks.cached_index import CachedChunks
 
 logger = logging.getLogger(__name__)
 
-WINDOWS = "windows"
 GROUP = "learn"
 
 _decode = msgspec.json.Decoder(WindowSummary).decode

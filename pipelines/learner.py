@@ -16,6 +16,7 @@ from headrace.learners.checkpoint import pack, unpack, weights_hash
 from headrace.learners.explain.simulation import Simulator, simulator
 from headrace.learners.gate import judge
 from headrace.learners.replay import Batch, ReplayBuffer
+from headrace.pipelines.topics import POLICIES
 from headrace.schemas.ports import Clock, PolicyStore, Record
 from headrace.schemas.records import (
     ChunkKey,
@@ -31,7 +32,6 @@ from headrace.sinks.cached_index import CachedChunks
 
 logger = logging.getLogger(__name__)
 
-POLICIES = "policies"
 FLOOR = "hpa"
 """The baseline that a first policy must beat."""
 GATE_SEED = 15_485_863

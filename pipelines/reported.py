@@ -7,12 +7,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from headrace.pipelines.topics import messages
+from headrace.pipelines.topics import REJECTED, REPORTS, messages
 from headrace.schemas.errors import UnknownTopicError
 from headrace.schemas.ports import Log, MessageBatch
 
-REJECTED = "transitions.rejected"
-REPORTS = "reports"
 _RULE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 

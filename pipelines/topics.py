@@ -5,12 +5,18 @@ from typing import Final
 
 from headrace.schemas.ports import Headers, Log, MessageBatch
 
+TASKS: Final = "tasks"
 TRANSITIONS: Final = "transitions"
 REJECTED: Final = "transitions.rejected"
+WINDOWS: Final = "windows"
+POLICIES: Final = "policies"
+REPORTS: Final = "reports"
+DIRECTIVES: Final = "directives"
+MAILS: Final = "mails"
 
-SINGLE: Final = ("tasks", "mails")
+SINGLE: Final = (TASKS, MAILS)
 """Topics of one partition: all of each is read by everyone."""
-PARTITIONED: Final = (TRANSITIONS, REJECTED, "windows", "policies", "reports", "directives")
+PARTITIONED: Final = (TRANSITIONS, REJECTED, WINDOWS, POLICIES, REPORTS, DIRECTIVES)
 """Topics with as many partitions as `headrace init` was told."""
 
 _READ_MESSAGES = 500

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from headrace.pipelines.topics import TASKS
 from headrace.schemas.codec import Task, known_task
 from headrace.schemas.errors import InvalidTaskError
 from headrace.schemas.ports import Log, Record
 from headrace.schemas.records import Layout, TaskSpec
-
-TASKS = "tasks"
 
 
 class TaskTable(Mapping[str, Task]):

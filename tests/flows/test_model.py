@@ -33,7 +33,13 @@ def new_ingest(log, index, rng, chance=0.0):
     """An ingest whose clock makes folds due at random, and which may die at any write."""
     fate = Fate(rng, chance)
     ingest = Ingest(
-        log, index.connect(fate), NoCache(), LAYOUT, poll_messages=rng.choice((9, 90)), until_caught_up=True, timer=lambda: rng.random() * 3
+        log,
+        index.connect(fate),
+        NoCache(),
+        LAYOUT,
+        poll_messages=rng.choice((9, 90)),
+        until_caught_up=True,
+        timer=lambda: rng.random() * 3,
     )
     ingest._subscription.fate = fate
     return ingest

@@ -107,10 +107,7 @@ def test_nobody_exceeds_the_bound_and_the_plan_comes_near(traces, returns):
     for values in returns.values():
         assert np.all(values <= bound + 1e-3)
     assert bound.mean() - returns["clairvoyant"].mean() < 1
-    assert (
-        np.mean(returns["clairvoyant"] >= np.max([returns[name] for name in BASELINE_NAMES[:-1]], axis=0))
-        > 0.97
-    )
+    assert np.mean(returns["clairvoyant"] >= np.max([returns[name] for name in BASELINE_NAMES[:-1]], axis=0)) > 0.97
 
 
 def test_the_constant_is_the_best_constant():

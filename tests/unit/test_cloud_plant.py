@@ -120,9 +120,7 @@ def test_replicas_stay_in_bounds_and_change_as_told(changes):
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    arrivals=st.floats(0, 6000), ready=st.integers(1, 32), queue=st.floats(0, 6400), more=st.floats(0, 1000)
-)
+@given(arrivals=st.floats(0, 6000), ready=st.integers(1, 32), queue=st.floats(0, 6400), more=st.floats(0, 1000))
 def test_a_queue_never_helps(arrivals, ready, queue, more):
     """What makes the planner's bound a bound: reward falls with the queue at the step's start."""
 

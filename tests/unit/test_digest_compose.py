@@ -87,7 +87,12 @@ def bad_news(number: int, end_ms: int = START) -> Report:
     return Report(f"cloud.version.{number}", "cloud", "version", end_ms, end_ms, number, facts, narrative, {})
 
 
-def test_bad_news_comes_first_then_versions_then_intervals() -> None:
+def test_what_serves_now_comes_first() -> None:
+    order = ranked([interval_report(), bad_news(3), version_report()])
+    assert [report.report_id for report in order] == ["cloud.version.7", "cloud.version.3", "cloud.interval.1"]
+
+
+def test_bad_news_comes_before_good_and_versions_before_intervals() -> None:
     order = ranked([interval_report(), version_report(), bad_news(3), bad_news(9, START + 1)])
     assert [report.report_id for report in order] == [
         "cloud.version.9",

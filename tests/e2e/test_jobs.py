@@ -1,0 +1,45 @@
+"""fleet, ingest, learn, explain and digest as jobs of their own, on one folder: a policy, its report, its mail."""
+
+import pytest
+from conftest import Shell
+
+
+@pytest.fixture(scope="module")
+def done(new_shell) -> Shell:
+    shell = new_shell()
+    shell.json("init", "--segment", 64)
+    assert shell.json("run", "fleet", "--windows", 5, "--every", 0) == {"windows": 5, "transitions": 32_000}
+    assert shell.json("run", "ingest", "--until-caught-up")["transitions"] == 32_000
+    learned = shell.json("run", "learn", "--gate", "none", "--until-caught-up")
+    assert (learned["task"], learned["rows"], learned["serving"]) == ("cloud", 32_000, 1)
+    assert shell.json("run", "explain", "--until-caught-up")["reports"] >= 1
+    return shell
+
+
+def test_the_version_is_listed(done):
+    (version,) = done.lines("policy", "list", "--task", "cloud")
+    assert (version["policy"], version["serves"], version["promoted"]) == ("cloud@1", True, True)
+    assert version["chunks"] > 0
+    assert b"cloud@1  yes" in done.here("policy", "list")
+
+
+def test_its_report_can_be_read(done):
+    listed = done.lines("report", "list", "--task", "cloud")
+    report = next(entry for entry in listed if entry["kind"] == "version")
+    assert report["policy_version"] == 1
+    shown = done.json("report", "show", report["report_id"])
+    assert shown["report_id"] == report["report_id"]
+    assert done.here("report", "show", report["report_id"]).startswith(b"# ")
+    assert b"<html" in done.here("report", "show", report["report_id"], "--html")
+    assert b"`headrace report list`" in done("report", "show", "none", code=1).stderr
+
+
+def test_it_is_mailed_once(done):
+    (digest_id,) = done.json("run", "digest", "--once", "--to", "a@example.org")["sent"]
+    mail = (done.folder / ".headrace" / "mail" / f"{digest_id}.eml").read_text()
+    assert "To: a@example.org" in mail
+    assert done.json("run", "digest", "--once")["sent"] == []
+
+
+def test_a_schedule_that_is_none_is_an_error(done):
+    assert b"is no cron expression" in done("run", "digest", "--cron", "daily-ish", code=1).stderr

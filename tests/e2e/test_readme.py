@@ -1,0 +1,72 @@
+"""What README.md tells a reader to type works, in the order that it stands there."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+BIN = str(Path(sys.executable).parent)
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def run(line, folder):
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    done = subprocess.run(line, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{line}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def quick_start(tmp_path_factory):
+    """The folder after the quick start, and what each command printed."""
+    folder = tmp_path_factory.mktemp("quick-start")
+    task, data = blocks("json")
+    (folder / "valve.json").write_text(task)
+    (folder / "data.jsonl").write_text(data)
+    _, commands = blocks("sh")
+    return folder, {line: run(line, folder) for line in commands.splitlines()}
+
+
+def test_the_quick_start(quick_start):
+    """The good transition is indexed as it was sent, the bad one is in the quarantine."""
+    _, printed = quick_start
+    sent = [json.loads(line) for line in blocks("json")[1].splitlines()]
+    (got,) = map(json.loads, printed["headrace query transitions --task valve --agent v1 --json"].splitlines())
+    assert got == sent[0]
+    assert "action" in printed["headrace rejected list"]
+    assert re.fullmatch(r"[0-9a-f]{64}\n", printed["headrace index hash"])
+
+
+def test_the_python_line(quick_start):
+    """An environment wrapped by `record` leaves transitions on the log."""
+    folder, _ = quick_start
+    (code,) = blocks("python")
+    play = "import gymnasium\n" + code + "\nenv.reset(seed=0)\nfor _ in range(30): env.step(0)\nenv.close()\n"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", play], cwd=folder, check=True)
+    run("headrace run ingest --until-caught-up", folder)
+    assert len(run("headrace query transitions --task cartpole --json", folder).splitlines()) >= 8
+
+
+def test_the_other_commands_exist(quick_start):
+    """Each `headrace ...` in the text is a command, each `make ...` a target."""
+    folder, _ = quick_start
+    for job in ("ingest", "learn", "explain", "digest", "fleet"):
+        assert f"run {job}" in README
+        assert "--help" in run(f"headrace run {job} --help", folder)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"\bmake ([a-z-]+)", README)) <= set(targets)
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\(([^)#]+)\)", README))
+def test_links_lead_somewhere(path):
+    """Each file that is linked is there."""
+    assert (ROOT / path).exists()

@@ -1,0 +1,120 @@
+"""Errors, signals and start-up: exit codes, one clear line, a clean stop, and what is never imported."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ENVIRONMENT, HEADRACE, transitions
+
+HEAVY = ("torch", "apache_beam", "great_expectations", "openai", "pandas", "scipy", "matplotlib")
+
+LIGHT = ("cli", "cli.run_ingest", "cli.run_fleet", "cli.produce", "cli.query", "cli.rejected", "cli.doctor", "cli.demo")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["quary"], 2, "Did you mean 'query'?"),
+        (["run", "ingets"], 2, "Did you mean 'ingest'?"),
+        (["produce", "none.jsonl"], 2, "No such file"),
+        (["query", "windows"], 2, "--task"),
+        (["init", "--partitions", "0"], 2, "--partitions"),
+        (["query", "windows", "--task", "t", "--from", "noon"], 2, "neither milliseconds"),
+        (
+            ["run", "ingest"],
+            1,
+            "headrace: the log sqlite:.headrace/log.db does not exist: create it with `headrace init`",
+        ),
+        (["init", "--log", "kafka://h"], 1, "headrace: --log kafka://h: unknown scheme 'kafka'; known: sqlite"),
+    ],
+)
+def test_an_error_is_one_clear_line_and_an_exit_code(shell, arguments, code, told):
+    done = shell(*arguments, code=code)
+    assert told in done.stderr.decode()
+    assert done.stdout == b""
+    assert list(shell.folder.iterdir()) == [], "nothing was made"
+
+
+def test_an_unknown_variable_is_an_error(shell):
+    done = shell("task", "list", code=1, environment={"HEADRACE_LGO": "x"})
+    assert b"HEADRACE_LGO; did you mean HEADRACE_LOG?" in done.stderr
+
+
+def test_errors_of_a_stream_that_is_there(shell):
+    shell.prepare()
+    assert b"known: valve" in shell("query", "windows", "--task", "valv", code=1).stderr
+    assert b"segment 64, 128 was asked for" in shell("init", "--segment", 128, code=1).stderr
+    shell.json("init", "--partitions", 2, "--segment", 64)
+    (shell.folder / "other.json").write_text(
+        '{"task": "valve", "observations": ["x"], "actions": ["a"], "window_ms": 1}'
+    )
+    assert b"a task never changes" in shell("task", "add", "other.json", code=1).stderr
+    (shell.folder / "data.parquet").write_bytes(b"PAR1....")
+    assert b"is a Parquet file" in shell("produce", "data.parquet", code=1).stderr
+    assert b"at most 8192" in shell("produce", "valve.json", "--batch", 10_000, code=2).stderr
+    (shell.folder / ".headrace" / "log.db").unlink()
+    found = json.loads(shell("doctor", "--json", code=1).stdout)
+    assert not found["ok"]
+    wrong = [check for check in found["checks"] if not check["ok"]]
+    assert [check["name"] for check in wrong] == ["log"]
+    assert "headrace init" in wrong[0]["detail"]
+
+
+def test_sigterm_is_a_clean_stop(shell):
+    shell.prepare()
+    shell.write("some.jsonl", transitions(100))
+    shell.json("produce", "some.jsonl", "--close")
+    job = shell.start("run", "ingest", "-v")
+    assert job.stderr is not None
+    for line in job.stderr:
+        if b"committed" in line:
+            break
+    job.send_signal(signal.SIGTERM)
+    _, told = job.communicate(timeout=20)
+    assert job.returncode == 0, told
+    assert b"100 transitions" in told
+    assert shell.json("run", "ingest", "--until-caught-up")["messages"] == 0
+
+
+def test_sigterm_while_it_starts_is_clean_too(shell):
+    shell.prepare(add=False)
+    job = shell.start("run", "ingest")
+    time.sleep(0.35)
+    job.send_signal(signal.SIGTERM)
+    _, told = job.communicate(timeout=20)
+    assert job.returncode == 0, told
+
+
+def test_ingest_is_ready_within_a_second(shell):
+    """CPU seconds of the whole of `run ingest --until-caught-up` on an empty log: other tests may run beside it."""
+    shell.prepare(add=False)
+    before = os.times()
+    shell("run", "ingest", "--until-caught-up")
+    after = os.times()
+    spent_s = after.children_user - before.children_user + after.children_system - before.children_system
+    assert spent_s < 1.0
+
+
+def test_help_is_quick_and_teaches(shell):
+    before = os.times()
+    told = shell("--help").stdout.decode()
+    after = os.times()
+    assert after.children_user - before.children_user < 0.3
+    for word in ("headrace demo", "headrace init", "task add", "produce", "run ingest", "query windows", "doctor"):
+        assert word in told
+    assert b"HEADRACE_INDEX" in shell("run", "ingest", "--help").stdout
+
+
+def test_heavy_packages_are_not_imported():
+    code = "import sys" + "".join(f", headrace.pipelines.{module}" for module in LIGHT)
+    code += f"; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=ENVIRONMENT, timeout=60)
+    assert done.stdout.strip() == b"[]"
+
+
+def test_the_command_is_where_it_should_be():
+    assert HEADRACE.exists()

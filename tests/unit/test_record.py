@@ -1,0 +1,213 @@
+"""The recorder: any Gymnasium environment's steps, equal on the log to what the agent saw."""
+
+import json
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from headrace.pipelines.core.tasks import TaskTable
+from headrace.pipelines.record import record
+from headrace.pipelines.record_task import derive_task
+from headrace.pipelines.settings import read_settings
+from headrace.pipelines.topics import messages
+from headrace.pipelines.wiring import initialise, open_services
+from headrace.schemas import codec
+from headrace.schemas.errors import InvalidTaskError, SettingsError
+from headrace.schemas.records import Bounds, Layout
+
+T0 = 1_700_000_000_000
+
+
+class Ticks:
+    """A clock that goes on by 100 ms a look."""
+
+    def __init__(self) -> None:
+        self.now_ms = T0
+
+    def __call__(self) -> int:
+        self.now_ms += 100
+        return self.now_ms
+
+
+class Counter(gym.Env):
+    """Counts to `length`, then terminates; observation and reward say where it is."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = spaces.Discrete(3, start=-1)
+
+    def __init__(self, length: int = 3) -> None:
+        self.length = length
+        self.count = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 0
+        return np.array([0, 0.1], np.float32), {}
+
+    def step(self, action):
+        self.count += 1
+        obs = np.array([self.count, 0.1], np.float32)
+        return obs, self.count / 10, self.count >= self.length, False, {"speed": 0.5}
+
+
+@pytest.fixture
+def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    settings = read_settings({"log": "sqlite:log.db", "index": "sqlite:index.db"})
+    with open_services(settings, create=True) as opened:
+        initialise(opened, partitions=2)
+        yield opened
+
+
+def sent(services) -> tuple[list[dict], list[dict]]:
+    """The transitions and the heartbeats on the log; every message must be one that ingest accepts."""
+    layout = Layout(log="")
+    table = TaskTable(services.log, layout)
+    table.refresh()
+    rows, beats = [], []
+    for batch in messages(services.log, "transitions"):
+        assert codec.check(batch, table, layout).rejected == []
+        for value in batch.values:
+            row = json.loads(value)
+            (beats if "heartbeat" in row else rows).append(row)
+    return rows, beats
+
+
+def test_steps_become_transitions(services):
+    env = record(Counter(), task="count", log="sqlite:log.db", agent_id="a1", reward_terms=["speed"], clock=Ticks())
+    for _ in range(2):
+        env.reset()
+        for i in range(3):
+            env.policy_version = 7
+            env.log_prob = -0.5 if i == 0 else None
+            env.step(-1 + i)
+    env.close()
+    rows, beats = sent(services)
+    assert len(rows) == 6
+    assert rows[1] == {
+        "schema_version": 1,
+        "task": "count",
+        "agent_id": "a1",
+        "episode_id": f"{T0 + 100}-0",
+        "step": 1,
+        "ts": T0 + 300,
+        "obs": [1.0, 0.1],
+        "action": 1,
+        "reward": 0.2,
+        "next_obs": [2.0, 0.1],
+        "terminated": False,
+        "truncated": False,
+        "reward_terms": {"speed": 0.5},
+        "policy_version": 7,
+    }
+    assert [row["step"] for row in rows] == [0, 1, 2] * 2
+    assert [row.get("log_prob") for row in rows] == [-0.5, None, None] * 2
+    assert [row["terminated"] for row in rows] == [False, False, True] * 2
+    assert len({row["episode_id"] for row in rows}) == 2
+    last = rows[-1]["ts"]
+    assert [beat["ts"] for beat in beats] == [last - last % 10_000 + 15_000] * 2, "one a partition, window and grace"
+
+
+def test_the_windows_stay_open_until_their_time_has_come(services):
+    env = record(Counter(), task="count", log="sqlite:log.db")
+    env.reset()
+    env.step(0)
+    env.close()
+    _, beats = sent(services)
+    end, newest = 0, 0
+    for batch in messages(services.log, "transitions"):
+        newest = max(newest, int(batch.append_ts.max()))
+        end = max(end, *(json.loads(value)["ts"] for value in batch.values))
+    assert end <= newest, "a heartbeat is never ahead of the log's clock"
+    assert len(beats) == 2
+
+
+def test_closing_twice_sends_one_heartbeat_a_partition(services):
+    env = record(Counter(), task="count", log=services.log, clock=Ticks())
+    env.reset()
+    env.step(0)
+    env.close()
+    env.close()
+    assert [len(found) for found in sent(services)] == [1, 2]
+    services.log.topic("tasks")  # a log that was handed in stays open
+
+
+def test_a_vector_environments_autoreset_rows_are_left_out(services):
+    vector = SyncVectorEnv([lambda: Counter(2), lambda: Counter(3)], autoreset_mode=AutoresetMode.NEXT_STEP)
+    env = record(vector, task="count", log=services.log, agent_id="a", clock=Ticks())
+    env.reset()
+    for _ in range(7):
+        env.step(np.array([0, 1]))
+    env.close()
+    rows, _ = sent(services)
+    steps = {name: [(r["step"], r["obs"][0]) for r in rows if r["agent_id"] == name] for name in ("a-0", "a-1")}
+    assert steps["a-0"] == [(0, 0), (1, 1), (0, 0), (1, 1), (0, 0)]
+    assert steps["a-1"] == [(0, 0), (1, 1), (2, 2), (0, 0), (1, 1), (2, 2)]
+
+
+def test_other_autoresets_are_refused(services):
+    vector = SyncVectorEnv([Counter], autoreset_mode=AutoresetMode.SAME_STEP)
+    with pytest.raises(SettingsError, match="NEXT_STEP"):
+        record(vector, task="count", log=services.log)
+
+
+def test_a_known_task_is_used_and_another_shape_refused(services):
+    for _ in range(2):
+        record(Counter(), task="count", log=services.log, window_ms=5_000).close()
+    assert record(Counter(), task="count", log=services.log, window_ms=1).unwrapped.length == 3
+    with pytest.raises(InvalidTaskError, match="task count has 2 observations"):
+        record(gym.make("CartPole-v1"), task="count", log=services.log)
+
+
+def test_a_log_that_was_not_made_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match="headrace init"):
+        record(Counter(), task="count", log="sqlite:none.db")
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_spaces_are_flattened():
+    space = spaces.Dict(a=spaces.Discrete(3), b=spaces.Box(0, 1, (2, 2)))
+    spec = derive_task("t", space, spaces.Box(np.array([-1, -np.inf], np.float32), np.array([1, np.inf], np.float32)))
+    assert spec.observations == tuple(f"x{i}" for i in range(7))
+    assert isinstance(spec.actions, Bounds)
+    assert spec.actions.low[0] == -1
+    assert np.isfinite(spec.actions.low).all()
+    assert derive_task("t", spaces.Discrete(4), spaces.Discrete(3, start=-1)).actions == ("-1", "0", "1")
+
+
+@pytest.mark.parametrize(
+    ("observation_space", "action_space", "names", "message"),
+    [
+        (spaces.Sequence(spaces.Discrete(2)), spaces.Discrete(2), (), "wrap the environment"),
+        (spaces.Discrete(2), spaces.MultiDiscrete([2, 2]), (), "neither one choice"),
+        (spaces.Discrete(2), spaces.Discrete(2), ("one",), "1 names of observations; the space has 2"),
+    ],
+)
+def test_spaces_that_are_no_numbers_are_refused(observation_space, action_space, names, message):
+    with pytest.raises((SettingsError, InvalidTaskError), match=message):
+        derive_task("t", observation_space, action_space, names)
+
+
+def test_the_flattened_step_is_accepted(services):
+    class Odd(Counter):
+        observation_space = spaces.Tuple((spaces.Discrete(3), spaces.Box(0, 1, (1,))))
+        action_space = spaces.Box(-1, 1, (2,))
+
+        def reset(self, *, seed=None, options=None):
+            return (1, np.array([0.5], np.float32)), {}
+
+        def step(self, action):
+            return (2, np.array([0.25], np.float32)), 1.0, False, True, {}
+
+    env = record(Odd(), task="odd", log=services.log, clock=Ticks())
+    env.reset()
+    env.step(np.array([0.1, -0.1], np.float32))
+    env.close()
+    rows, _ = sent(services)
+    assert (rows[0]["obs"], rows[0]["next_obs"]) == ([0, 1, 0, 0.5], [0, 0, 1, 0.25])
+    assert rows[0]["action"] == [0.1, -0.1]
