@@ -52,7 +52,7 @@ class Policy:
         """Load from safetensors bytes, as `headrace.learners.checkpoint.pack` writes them.
 
         Raises:
-            CheckpointError: the bytes are not a safetensors file.
+            CorruptDataError: the bytes are not a safetensors file.
             ValueError: its arrays are not a policy's.
         """
         return cls(unpack(payload)[0])

@@ -9,12 +9,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from headrace.schemas.errors import CorruptDataError
+
 _META = "headrace"
 _KINDS = "biuf"
-
-
-class CheckpointError(RuntimeError):
-    """Bytes that are no checkpoint, or arrays that cannot be one."""
 
 
 def pack(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any] | None = None) -> bytes:
@@ -25,7 +23,7 @@ def pack(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any] | None = None
         meta: anything JSON can hold.
 
     Raises:
-        CheckpointError: an array of another kind.
+        CorruptDataError: an array of another kind.
     """
     # safetensors orders the entries of its metadata by a hash map: one entry keeps bytes stable.
     text = json.dumps(meta or {}, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -39,12 +37,12 @@ def unpack(payload: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     A safetensors file from elsewhere loads with empty metadata.
 
     Raises:
-        CheckpointError: the bytes are not a safetensors file.
+        CorruptDataError: the bytes are not a safetensors file.
     """
     try:
         arrays = safetensors.numpy.load(payload)
     except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{len(payload)} bytes are not a safetensors file: {error}") from error
+        raise CorruptDataError(f"{len(payload)} bytes are not a safetensors file: {error}") from error
     header_size = int.from_bytes(payload[:8], "little")
     header = json.loads(payload[8 : 8 + header_size])
     meta = json.loads(header.get("__metadata__", {}).get(_META, "{}"))
@@ -58,7 +56,7 @@ def weights_hash(weights: bytes | Mapping[str, np.ndarray]) -> str:
         weights: named arrays, or what `pack` made of them: both give the same hash.
 
     Raises:
-        CheckpointError: as in `unpack` and `pack`.
+        CorruptDataError: as in `unpack` and `pack`.
     """
     arrays = unpack(weights)[0] if isinstance(weights, bytes) else weights
     digest = hashlib.sha256()
@@ -74,5 +72,5 @@ def _canonical(name: str, array: np.ndarray) -> np.ndarray:
     """The array in C order and little-endian."""
     array = np.asarray(array, order="C")
     if array.dtype.kind not in _KINDS:
-        raise CheckpointError(f"array {name}: dtype {array.dtype} cannot be stored; use bool, int or float")
+        raise CorruptDataError(f"array {name}: dtype {array.dtype} cannot be stored; use bool, int or float")
     return array.astype(array.dtype.newbyteorder("<"), copy=False)

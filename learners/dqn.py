@@ -31,14 +31,11 @@ from headrace.learners.networks import (
     split_parameters,
 )
 from headrace.learners.replay import Batch
+from headrace.schemas.errors import LearnerDivergedError
 
 _VECTORS = ("parameters", "target", "averaged", "first_moment", "second_moment")
 # A constant input carries no news: a scale this small would only amplify its rounding.
 _MINIMAL_SCALE = 1e-3
-
-
-class LearnerDivergedError(RuntimeError):
-    """The loss or its gradient is not finite, or beyond the limit; the state is as before the update."""
 
 
 @dataclasses.dataclass(frozen=True)

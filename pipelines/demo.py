@@ -74,7 +74,7 @@ def run_demo(out: Path, settings: EmbeddedSettings, on_window: Callable[[Progres
             "policies": [_policy(version) for version in versions],
             **_compared(services, embedded.spec, versions),
             "reports": [str(path) for path in _write_reports(services, out / "reports")],
-            "digest": str(_send_digest(services, clock)),
+            "digest": str(_send_digest(services, clock, out)),
         }
     result = {"seconds": round(time.monotonic() - started_s, 1), **result}
     (out / _MARKER).write_text(json.dumps(result, indent=1))
@@ -119,7 +119,7 @@ def _write_reports(services: Services, folder: Path) -> list[Path]:
     return paths
 
 
-def _send_digest(services: Services, clock: VirtualClock) -> Path | None:
+def _send_digest(services: Services, clock: VirtualClock, out: Path) -> Path | None:
     envelope = Envelope("headrace@localhost", ("team@localhost",), "mailto:headrace@localhost?subject=unsubscribe")
     digest = Digest(services.log, services.mailer, clock, envelope, idempotent=True)
     try:
@@ -127,4 +127,4 @@ def _send_digest(services: Services, clock: VirtualClock) -> Path | None:
     finally:
         digest.close()
     assert isinstance(services.mailer, FileMailer)
-    return services.mailer.path(sent[-1]) if sent else None
+    return out / services.mailer.path(sent[-1]).name if sent else None

@@ -10,8 +10,9 @@ import torch
 
 from headrace.learners import dqn
 from headrace.learners.acting import Policy, epsilon_at
-from headrace.learners.checkpoint import CheckpointError, pack
+from headrace.learners.checkpoint import pack
 from headrace.learners.networks import q_values, split_parameters
+from headrace.schemas.errors import CorruptDataError
 
 WIDTH, ACTIONS = 32, 5
 
@@ -102,7 +103,7 @@ def test_what_is_no_policy_is_refused():
         Policy(arrays | {"observation.scale": np.zeros(WIDTH, np.float32)})
     with pytest.raises(ValueError, match="not all finite"):
         Policy(arrays | {"value.bias": np.array([np.nan], np.float32)})
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CorruptDataError):
         Policy.from_bytes(b"garbage")
 
 

@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from headrace.learners.checkpoint import CheckpointError, pack, unpack, weights_hash
+from headrace.learners.checkpoint import pack, unpack, weights_hash
+from headrace.schemas.errors import CorruptDataError
 
 ARRAYS = {
     "b": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -67,11 +68,11 @@ def test_any_difference_changes_the_hash(other):
 @pytest.mark.parametrize("payload", [b"", b"not safetensors", pack(ARRAYS, META)[:-3], b"\x80\x04\x95pickle"])
 def test_bytes_that_are_no_checkpoint_are_refused(payload):
     """Nothing, text, a truncated file, a pickle."""
-    with pytest.raises(CheckpointError, match=f"{len(payload)} bytes are not a safetensors file"):
+    with pytest.raises(CorruptDataError, match=f"{len(payload)} bytes are not a safetensors file"):
         unpack(payload)
 
 
 def test_objects_are_refused():
     """Only plain numbers are stored."""
-    with pytest.raises(CheckpointError, match="array x: dtype object"):
+    with pytest.raises(CorruptDataError, match="array x: dtype object"):
         pack({"x": np.array([object()])})

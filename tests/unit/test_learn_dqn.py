@@ -12,6 +12,7 @@ from headrace.learners.acting import Policy
 from headrace.learners.checkpoint import pack, unpack, weights_hash
 from headrace.learners.networks import q_values, split_parameters
 from headrace.learners.replay import Batch, ReplayBuffer
+from headrace.schemas.errors import LearnerDivergedError
 
 WIDTH, ACTIONS = 4, 3
 SMALL = dqn.DQNConfig(hidden=(16, 16), batch_size=32, normaliser_updates=20, learning_rate_steps=100)
@@ -125,7 +126,7 @@ def test_bad_numbers_stop_learning_and_leave_the_state_good(column, value):
     before, meta = state_hash(state), dqn.state_to_arrays(state)[1]
     batch = buffer.sample(np.random.default_rng(0), 32)
     getattr(batch, column)[3] = value
-    with pytest.raises(dqn.LearnerDivergedError, match="update 6 diverged"):
+    with pytest.raises(LearnerDivergedError, match="update 6 diverged"):
         dqn.update(state, batch)
     assert (state_hash(state), dqn.state_to_arrays(state)[1]) == (before, meta)
     assert trained(state, buffer, 1)[1]["loss"] < 10
@@ -135,7 +136,7 @@ def test_an_exploding_loss_stops_learning():
     """Beyond the limit is diverged, though still finite."""
     config = dataclasses.replace(SMALL, loss_limit=50.0)
     batch = filled_buffer().sample(np.random.default_rng(0), 32)
-    with pytest.raises(dqn.LearnerDivergedError, match="limit 50"):
+    with pytest.raises(LearnerDivergedError, match="limit 50"):
         dqn.update(dqn.init(config, WIDTH, ACTIONS, seed=0), batch._replace(reward=batch.reward * 100))
 
 
