@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from headrace.learners.acting import Policy
 from headrace.learners.explain.simulation import simulator
@@ -37,21 +38,24 @@ def prepare(out: Path) -> None:
         raise SettingsError(f"{out} holds files that no demo made: name an empty or new folder by --out")
     if out.exists():
         shutil.rmtree(out)
-    out.mkdir(parents=True)
-    (out / _MARKER).write_text("{}")
+    try:
+        out.mkdir(parents=True)
+        (out / _MARKER).write_text("{}")
+    except OSError as error:
+        raise SettingsError(f"{out} can't be made ({error}): name another folder by --out") from error
 
 
 def run_demo(out: Path, settings: EmbeddedSettings, on_window: Callable[[Progress], None]) -> dict[str, Any]:
     """Run everything; returns the result as one JSON object."""
     started_s = time.monotonic()
     prepare(out)
-    stream = (out / "stream").resolve()
+    stream = quote(str((out / "stream").resolve()))
     urls = {
         "log": f"sqlite://{stream}/log.db",
         "index": f"sqlite://{stream}/index.db",
         "cache": "memory:",
         "policies": f"file://{stream}/policies",
-        "mail": f"file://{out.resolve()}",
+        "mail": f"file://{quote(str(out.resolve()))}",
         "narrator": "template:",
     }
     clock = VirtualClock()
@@ -74,7 +78,7 @@ def run_demo(out: Path, settings: EmbeddedSettings, on_window: Callable[[Progres
             "policies": [_policy(version) for version in versions],
             **_compared(services, embedded.spec, versions),
             "reports": [str(path) for path in _write_reports(services, out / "reports")],
-            "digest": str(_send_digest(services, clock, out)),
+            "digest": _send_digest(services, clock, out),
         }
     result = {"seconds": round(time.monotonic() - started_s, 1), **result}
     (out / _MARKER).write_text(json.dumps(result, indent=1))
@@ -91,19 +95,20 @@ def _policy(version: PolicyVersion) -> dict[str, Any]:
 
 
 def _compared(services: Services, spec: TaskSpec, versions: list[PolicyVersion]) -> dict[str, Any]:
-    """Evaluate what serves in the end on held-out traces; nothing served if no version passed the gate."""
+    """Evaluate what serves in the end on held-out traces; the newest candidate where none passed the gate."""
     world = simulator(spec.environment, HELD_OUT_TRACES, HELD_OUT_SEED)
     assert world is not None
     returns = {name: done.returns for name, done in world.baselines().items()}
-    promoted = [version.version for version in versions if version.promoted]
+    evaluation: dict[str, float | None] = {"policy": None}
     difference = {}
-    if promoted:
-        policy = Policy.from_bytes(services.policies.weights(spec.task, promoted[-1]))
+    judged = [one for one in versions if one.promoted] or versions
+    if judged:
+        policy = Policy.from_bytes(services.policies.weights(spec.task, judged[-1].version))
         returns["policy"] = world.outcomes(policy).returns
         for name in ("hpa", "hpa_kubernetes", "rate_rule"):
             mean, low, high, _ = paired_difference(returns["policy"], returns[name])
             difference[name] = {"mean": mean, "low": low, "high": high}
-    evaluation = {name: float(values.mean()) for name, values in returns.items()}
+    evaluation.update((name, float(values.mean())) for name, values in returns.items())
     return {"evaluation": evaluation, "difference": difference, "traces": HELD_OUT_TRACES}
 
 
@@ -119,7 +124,7 @@ def _write_reports(services: Services, folder: Path) -> list[Path]:
     return paths
 
 
-def _send_digest(services: Services, clock: VirtualClock, out: Path) -> Path | None:
+def _send_digest(services: Services, clock: VirtualClock, out: Path) -> str | None:
     envelope = Envelope("headrace@localhost", ("team@localhost",), "mailto:headrace@localhost?subject=unsubscribe")
     digest = Digest(services.log, services.mailer, clock, envelope, idempotent=True)
     try:
@@ -127,4 +132,4 @@ def _send_digest(services: Services, clock: VirtualClock, out: Path) -> Path | N
     finally:
         digest.close()
     assert isinstance(services.mailer, FileMailer)
-    return out / services.mailer.path(sent[-1]).name if sent else None
+    return str(out / services.mailer.path(sent[-1]).name) if sent else None

@@ -7,12 +7,14 @@ seed is reproducible. One window is one episode of every agent. NumPy alone; tor
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners.acting import Policy, epsilon_at
+from headrace.learners.checkpoint import weights_hash
 from headrace.learners.cloud import (
     ACTION_NAMES,
     ENVIRONMENT_ID,
@@ -23,8 +25,10 @@ from headrace.learners.cloud import (
     Simulation,
     draw_traces,
 )
-from headrace.pipelines.topics import POLICIES, TRANSITIONS
+from headrace.pipelines.topics import POLICIES, TRANSITIONS, partition_messages
 from headrace.schemas import codec, codec_arrow
+from headrace.schemas.errors import CorruptDataError
+from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Log, PolicyStore, Record
 from headrace.schemas.records import Layout, ServingPolicy, TaskSpec
 from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch
@@ -81,6 +85,7 @@ class Fleet:
         seed: int = 0,
         start_ms: int = START_MS,
         exploration: Exploration | None = None,
+        retry: Callable[[Callable[[], Any]], Any] = lambda call: call(),
     ) -> None:
         self.spec = spec
         self.steps = 0
@@ -94,7 +99,9 @@ class Fleet:
         self._windows = 0
         self._exploration = exploration or Exploration()
         self._policy: Policy | None = None
-        self._policies_read: dict[int, int] = {}
+        self._wanted: ServingPolicy | None = None
+        self._retry = retry
+        self._policies_read = 0
         self._partitions = log.topic(TRANSITIONS).partitions
 
     @property
@@ -108,12 +115,12 @@ class Fleet:
         advance: is told the time that must have come before what follows is appended (simulated clocks jump to
         it, real ones wait).
         """
-        self.refresh_policy()
+        self._retry(self.refresh_policy)
         batch, returns = self._episode()
         advance(self.window_end_ms)
         order = np.argsort(batch.agent, kind="stable")
         edges = np.arange(0, len(batch) + 1, EPISODE_STEPS)
-        self._log.send(
+        self._send(
             [
                 Record(
                     TRANSITIONS,
@@ -132,29 +139,32 @@ class Fleet:
         beat_ms = self.window_end_ms + self._layout.grace_ms
         advance(beat_ms)
         beat = codec.heartbeat(self.spec.task, self._names[0], beat_ms)
-        self._log.send([Record(TRANSITIONS, None, beat, partition=p) for p in range(self._partitions)])
+        self._send([Record(TRANSITIONS, None, beat, partition=p) for p in range(self._partitions)])
         self.window_start_ms = self.window_end_ms
         self._windows += 1
 
+    def _send(self, records: list[Record]) -> None:
+        self._retry(lambda: self._log.send(records))
+
     def refresh_policy(self) -> None:
-        """Load the policy that serves now, if another does than did."""
-        serving: ServingPolicy | None = None
-        for partition in range(self._log.topic(POLICIES).partitions):
-            begin, end = self._log.bounds(POLICIES, partition)
-            offset = max(begin, self._policies_read.get(partition, 0))
-            while offset < end:
-                batch = self._log.read(POLICIES, partition, offset, 1_000)
-                if not len(batch):
-                    break
-                for key, value in zip(batch.keys, batch.values, strict=True):
-                    if key == self.spec.task.encode() and value:
-                        serving = msgspec.json.decode(value, type=ServingPolicy)
-                offset = int(batch.offsets[-1]) + 1
-            self._policies_read[partition] = offset
-        if serving and serving.version != self.version:
-            self._policy = Policy.from_bytes(self._store.weights(self.spec.task, serving.version))
-            self.version = serving.version
-            logger.info("agents act with %s@%d", self.spec.task, self.version)
+        """Load the policy that serves now, if another does than did. Raises CorruptDataError for other weights."""
+        partition = partition_of(self.spec.task.encode(), self._log.topic(POLICIES).partitions)
+        for batch in partition_messages(self._log, POLICIES, partition, self._policies_read):
+            for key, value in zip(batch.keys, batch.values, strict=True):
+                if key == self.spec.task.encode() and value:
+                    self._wanted = msgspec.json.decode(value, type=ServingPolicy)
+            self._policies_read = int(batch.offsets[-1]) + 1
+        wanted = self._wanted
+        if wanted is None or wanted.version == self.version:
+            return
+        weights = self._store.weights(self.spec.task, wanted.version)
+        if weights_hash(weights) != wanted.weights_hash:
+            raise CorruptDataError(
+                f"policy {self.spec.task}@{wanted.version}: the store holds other weights than promoted"
+            )
+        self._policy = Policy.from_bytes(weights)
+        self.version = wanted.version
+        logger.info("agents act with %s@%d", self.spec.task, self.version)
 
     def _episode(self) -> tuple[TransitionBatch, float]:
         """Step every agent through an episode; rows in the order of (step, agent)."""

@@ -95,17 +95,23 @@ class CallSink(DynamicSink[Any]):
         return _CallPartition(self._write)
 
 
+class StoppedError(Exception):
+    """A stop was asked for while a dependency was down: nothing more can be finished, and nothing is lost."""
+
+
 def retrying(call: Callable[[], Result], stop: Stop) -> Result:
-    """Call until the dependency is up again, with back-off; gives up when a stop was requested."""
+    """Call until the dependency is up again, with back-off; raises StoppedError when a stop was requested."""
     wait_s = 0.05
     while True:
         try:
             return call()
         except UnavailableError as error:
-            if stop.requested:
-                raise
             logger.warning("%s; trying again in %.2g s", error, wait_s)
-            time.sleep(wait_s)
+            again_s = time.monotonic() + wait_s
+            while time.monotonic() < again_s:
+                if stop.requested:
+                    raise StoppedError(str(error)) from error
+                time.sleep(min(0.1, wait_s))
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
 
@@ -113,7 +119,11 @@ def run(flow: Dataflow, stop: Stop) -> None:
     """Run a dataflow on this process's one worker until its source ends; raises what a step raised."""
     os.environ.pop("BYTEWAX_DATAFLOW_API_ENABLED", None)  # set to anything it opens a port to everyone
     cli_main(flow)  # type: ignore[no-untyped-call]
-    if stop.failure:
+    if isinstance(stop.failure, StoppedError):
+        logger.warning(
+            "stopped while a dependency was down (%s); the next run goes on from the last commit", stop.failure
+        )
+    elif stop.failure:
         raise stop.failure
 
 

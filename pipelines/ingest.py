@@ -34,14 +34,16 @@ from headrace.schemas.ports import (
     Log,
     MessageBatch,
     Record,
-    Revoked,
 )
 from headrace.schemas.records import Layout
+from headrace.sinks.cached_index import CachedChunks
 
 logger = logging.getLogger(__name__)
 
 GROUP = "ingest"
 FOLD_INTERVAL_S = 1.0
+REJECTED_BYTES = 16 << 20
+"""Rejected values held back for a partition's next fold; more bring it on."""
 KEPT_BYTES = 65_536
 """What of a rejected message's value is kept; the rest is read at its source offset."""
 
@@ -92,7 +94,7 @@ class Ingest:
     ) -> None:
         self.log = log
         self.index = index
-        self.cache = cache
+        self._chunks = CachedChunks(index, cache)
         self.layout = layout
         self.tasks = TaskTable(log, layout)
         self.tasks.refresh()
@@ -120,14 +122,18 @@ class Ingest:
         if self.stop.requested or (self._until_caught_up and self._targets and not self._behind()):
             self.stop.finished = True
             return [None]
-        events = retrying(lambda: self._subscription.poll(self._poll_messages, 0.1), self.stop)
-        for event in events:
+        found: list[Event | None] = []
+        for event in retrying(lambda: self._subscription.poll(self._poll_messages, 0.1), self.stop):
+            if isinstance(event, MessageBatch | EndOfLog):
+                found.append(event)
+                continue
+            # What came before the partition left, or was given anew, is read again by whoever has it now.
+            found = [item for item in found if item is None or item.partition != event.partition]
             if isinstance(event, Assigned):
                 self._open(event)
-            elif isinstance(event, Revoked):
-                self._partitions.pop(event.partition, None)
-                self._rejected.pop(event.partition, None)
-        return [*(e for e in events if isinstance(e, MessageBatch | EndOfLog)), None]
+            else:
+                self._close(event.partition)
+        return [*found, None]
 
     def catch_up(self) -> None:
         """Aim for the log's present end once more (the embedded run does so at each step)."""
@@ -138,7 +144,12 @@ class Ingest:
     def _behind(self) -> bool:
         return any(self._partitions[p].next_offset < target for p, target in self._targets.items())
 
+    def _close(self, partition: int) -> None:
+        for held in (self._partitions, self._targets, self._folded_s, self._rejected):
+            held.pop(partition, None)
+
     def _open(self, event: Assigned) -> None:
+        retrying(self.tasks.refresh, self.stop)  # the index may hold windows of tasks that were added meanwhile
         state = retrying(
             lambda: open_partition(
                 event.partition,
@@ -158,14 +169,14 @@ class Ingest:
         self._subscription.seek(event.partition, state.next_offset)
 
     def _earlier(self, partition: int, task: str, start_ms: int, end_ms: int, group: int | None) -> Iterable[ChunkRow]:
-        return self.index.scan(task, start_ms, end_ms, partition, group, payload=False)
+        scan = self.index.scan
+        return retrying(lambda: list(scan(task, start_ms, end_ms, partition, group, payload=False)), self.stop)
 
     def split(self, event: Event | None) -> list[MessageBatch | EndOfLog | None]:
         """Cut messages at the ends of segments, and at the commit while the open segment is rebuilt."""
         if not isinstance(event, MessageBatch):
             return [event] if event is None or isinstance(event, EndOfLog) else []
-        state = self._partitions[event.partition]
-        size = self.layout.segment
+        state, size = self._partitions[event.partition], self.layout.segment
         first, last = int(event.offsets[0]), int(event.offsets[-1])
         cuts = [*range((first // size + 1) * size, last + 1, size), state.committed]
         places = np.unique(np.searchsorted(event.offsets, cuts)).tolist()
@@ -176,21 +187,32 @@ class Ingest:
         if not isinstance(event, MessageBatch):
             return [event]
         checked = check(event, self.tasks, self.layout)
-        if checked.unknown and self.tasks.refresh():
+        if bool(checked.unknown) and retrying(self.tasks.refresh, self.stop):
             checked = check(event, self.tasks, self.layout)
         return [Piece(event, checked)]
 
     def fold(self, item: Piece | EndOfLog | None) -> list[Fold]:
         """Take rows in; fold at a segment's end, each second at the log's end, and at the end of the run."""
-        if isinstance(item, Piece):
-            state = self._partitions.get(item.messages.partition)
-            if state is None:
-                return []
-            self._take(state, item)
-            return [self._fold(state)] if state.next_offset == state.segment_end else []
         if item is None:
             return [self._fold(state) for state in self._partitions.values() if state.changed and self._due(state)]
-        return []
+        if isinstance(item, EndOfLog):
+            return self._skip(self._partitions[item.partition], item.offset)
+        state = self._partitions[item.messages.partition]
+        folds = self._skip(state, int(item.messages.offsets[0]))
+        self._take(state, item)
+        held_bytes = sum(len(record.value or b"") for record in self._rejected[state.partition])
+        if state.next_offset == state.segment_end or held_bytes > REJECTED_BYTES:
+            folds.append(self._fold(state))
+        return folds
+
+    def _skip(self, state: PartitionFold, offset: int) -> list[Fold]:
+        """Go on to an offset over those that hold no message (a log's own marks), folding at segments' ends."""
+        folds = []
+        while state.next_offset < offset:
+            state.add((), -1, min(offset, state.limit))
+            if state.next_offset == state.segment_end:
+                folds.append(self._fold(state))
+        return folds
 
     def _take(self, state: PartitionFold, piece: Piece) -> None:
         messages, checked = piece.messages, piece.checked
@@ -218,7 +240,7 @@ class Ingest:
         if self._timer() - self._folded_s[state.partition] < FOLD_INTERVAL_S:
             return False
         self._folded_s[state.partition] = self._timer()
-        return self.log.bounds(TRANSITIONS, state.partition)[1] <= state.segment_end
+        return retrying(lambda: self.log.bounds(TRANSITIONS, state.partition), self.stop)[1] <= state.segment_end
 
     def _fold(self, state: PartitionFold) -> Fold:
         rejected, self._rejected[state.partition] = self._rejected[state.partition], []
@@ -231,11 +253,8 @@ class Ingest:
 
     def commit(self, folds: list[Fold]) -> list[Fold]:
         """Wait for the index, then send what is told and rejected and move the commits, all or nothing."""
-        folds = [fold for fold in folds if fold.partition in self._partitions]
-        if not folds:
-            return []
         retrying(self.index.flush, self.stop)
-        self.cache.put([(row.reference, row.payload) for fold in folds for row in fold.folded.chunks])
+        self._chunks.remember([row for fold in folds for row in fold.folded.chunks])
         outputs = [record for fold in folds for record in (*fold.rejected, *self._told(fold.folded))]
         commits: dict[int, Commit] = {fold.partition: fold.folded.commit for fold in folds}
         retrying(lambda: self._subscription.commit(commits, outputs), self.stop)

@@ -6,7 +6,10 @@ What it does depends on the order of the `windows` messages alone, so a killed l
 the same weights. One learner per task; a task's windows lie in one partition.
 """
 
+import functools
 import logging
+from collections.abc import Callable
+from typing import TypeVar
 
 import bytewax.operators as op
 import msgspec
@@ -16,14 +19,21 @@ from headrace.learners.dqn import DQNConfig
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying
 from headrace.pipelines.learner import Learner, LearnSettings
-from headrace.pipelines.topics import WINDOWS
-from headrace.schemas.ports import Assigned, Clock, Commit, Log, MessageBatch, PolicyStore, Revoked
-from headrace.schemas.records import WindowSummary
+from headrace.pipelines.topics import POLICIES, WINDOWS, partition_messages
+from headrace.schemas.partition import partition_of
+from headrace.schemas.ports import Assigned, Clock, Commit, EndOfLog, Log, MessageBatch, PolicyStore
+from headrace.schemas.records import ServingPolicy, WindowSummary
 from headrace.sinks.cached_index import CachedChunks
 
 logger = logging.getLogger(__name__)
 
 GROUP = "learn"
+UNCOMMITTED_WINDOWS = 10_000
+"""Windows read without a checkpoint being due, as those of tasks that are not learned."""
+METADATA_TASKS = 50
+"""Tasks that a commit's metadata names at most; its size is bounded by the log."""
+
+Result = TypeVar("Result")
 
 _decode = msgspec.json.Decoder(WindowSummary).decode
 
@@ -51,7 +61,6 @@ class Learn:
         self.tasks = tasks
         self.stop = Stop()
         self.learners: dict[str, Learner] = {}
-        self._skipped: set[str] = set()
         self._partition: dict[str, int] = {}
         self._clock = clock
         self._config = config or DQNConfig()
@@ -61,6 +70,7 @@ class Learn:
         self._seed = seed
         self._poll_windows = poll_windows
         self._targets: dict[int, int] = {}
+        self._read = 0
         self._subscription = log.subscribe(GROUP, WINDOWS)
 
     def close(self) -> None:
@@ -73,7 +83,7 @@ class Learn:
         for partition in self._offsets:
             self._targets[partition] = self.log.bounds(WINDOWS, partition)[1]
 
-    def poll(self) -> list[MessageBatch | None]:
+    def poll(self) -> list[MessageBatch | EndOfLog | None]:
         """Return the next windows, and a tick (None); raises StopIteration when there is no more to do."""
         if self.stop.finished:
             raise StopIteration
@@ -81,66 +91,120 @@ class Learn:
         if self.stop.requested or caught_up:
             self.stop.finished = True
             return [None]
-        events = retrying(lambda: self._subscription.poll(self._poll_windows, 0.1), self.stop)
-        for event in events:
+        found: list[MessageBatch | EndOfLog | None] = []
+        for event in retrying(lambda: self._subscription.poll(self._poll_windows, 0.1), self.stop):
+            if isinstance(event, MessageBatch | EndOfLog):
+                found.append(event)
+                continue
+            # Whoever has the partition next goes on from the checkpoints; what is in memory here grows stale.
+            found = [item for item in found if item is None or item.partition != event.partition]
+            self._close(event.partition)
             if isinstance(event, Assigned):
-                self._offsets[event.partition] = event.commit.offset if event.commit else event.begin
-                self._targets[event.partition] = event.end
-            elif isinstance(event, Revoked):
-                self._offsets.pop(event.partition, None)
-        return [*(event for event in events if isinstance(event, MessageBatch)), None]
+                self._open(event)
+        return [*found, None]
 
     def _behind(self) -> bool:
         return any(self._offsets[partition] < target for partition, target in self._targets.items())
 
-    def learn(self, batch: MessageBatch | None) -> list[None]:
+    def _close(self, partition: int) -> None:
+        self._offsets.pop(partition, None)
+        self._targets.pop(partition, None)
+        for task in [task for task, where in self._partition.items() if where == partition]:
+            self.learners.pop(task, None)
+            del self._partition[task]
+
+    def _open(self, event: Assigned) -> None:
+        offset = event.commit.offset if event.commit else event.begin
+        learned = msgspec.json.decode(event.commit.metadata or "[]", type=list[str]) if event.commit else []
+        lost = [task for task in learned if self._retry(functools.partial(self.store.load, task)) is None]
+        if lost:
+            logger.warning("no checkpoint of %s: learning it again from the first window held", ", ".join(lost))
+            offset = event.begin
+            self._subscription.seek(event.partition, offset)
+        self._offsets[event.partition] = offset
+        self._targets[event.partition] = event.end
+
+    def _retry(self, call: Callable[[], Result]) -> Result:
+        return retrying(call, self.stop)
+
+    def learn(self, item: MessageBatch | EndOfLog | None) -> list[None]:
         """Take windows in, one by one: updates and candidates fall due between any two of them."""
-        if batch is None:
+        if item is None:
             return [None]
-        for value, offset in zip(batch.values, batch.offsets.tolist(), strict=True):
-            summary = _decode(value or b"null")
-            learner = self._learner(summary.task, batch.partition, offset)
-            if learner and offset >= learner.next_offset:
+        if isinstance(item, EndOfLog):
+            self._offsets[item.partition] = max(self._offsets[item.partition], item.offset)
+            return []
+        for value, offset in zip(item.values, item.offsets.tolist(), strict=True):
+            summary = _summary(value, offset)
+            learner = self._learner(summary.task, item.partition) if summary else None
+            if learner and summary and offset >= learner.next_offset:
                 learner.take(summary, offset)
-            self._offsets[batch.partition] = offset + 1
+            self._offsets[item.partition] = offset + 1
+        self._read += len(item)
         return []
 
-    def _learner(self, task: str, partition: int, offset: int) -> Learner | None:
-        """Return the task's learner, as its checkpoint left it; partition, offset: of the message that asks."""
-        if task in self.learners or task in self._skipped:
+    def _learner(self, task: str, partition: int) -> Learner | None:
+        """Return the task's learner, as its checkpoint left it; None for a task that DQN can't learn."""
+        if task in self._partition:
             return self.learners.get(task)
-        if task not in self.tasks:
-            self.tasks.refresh()
-        spec = self.tasks.specs[task]
-        if not spec.discrete:
-            logger.warning("task %s has continuous actions: DQN learns discrete ones only; it is not learned", task)
-            self._skipped.add(task)
-            return None
-        learner = Learner(spec, self.chunks, self.store, self._clock, self._config, self._settings, self._seed)
-        if offset >= learner.next_offset:
-            learner.sent()  # what it had to say went out with the commit that lies beyond its checkpoint
-        self.learners[task] = learner
         self._partition[task] = partition
+        if task not in self.tasks:
+            self._retry(self.tasks.refresh)
+        spec = self.tasks.specs.get(task)
+        if spec is None or not spec.discrete:
+            reason = "has continuous actions, and DQN learns discrete ones only" if spec else "was never added"
+            logger.warning("task %s %s: it is not learned", task, reason)
+            return None
+        learner = Learner(
+            spec, self.chunks, self.store, self._clock, self._config, self._settings, self._seed, retry=self._retry
+        )
+        if learner.progress.pending:
+            learner.sent(self._published(task))
+        self.learners[task] = learner
         return learner
+
+    def _published(self, task: str) -> set[int]:
+        """Return the versions of the task that are on `policies` already."""
+        partition = partition_of(task.encode(), self.log.topic(POLICIES).partitions)
+        found = set()
+        for batch in self._retry(lambda: list(partition_messages(self.log, POLICIES, partition))):
+            for key, value in zip(batch.keys, batch.values, strict=True):
+                if key == task.encode() and value:
+                    found.add(msgspec.json.decode(value, type=ServingPolicy).version)
+        return found
 
     def commit(self, ticks: list[None]) -> list[None]:
         """Where a learner is due: save all checkpoints, then send what was decided and move the commits to them.
 
-        A learner killed in between reads some windows again, skips those that its checkpoint has, and sends then.
+        The metadata names the tasks that have a checkpoint. A learner killed in between reads some windows again,
+        skips those that its checkpoint has, and sends what is not on `policies` yet.
         """
-        if not self.stop.finished and not any(learner.due for learner in self.learners.values()):
+        due = self._read >= UNCOMMITTED_WINDOWS or any(learner.due for learner in self.learners.values())
+        if not self._offsets or not (due or self.stop.finished):
             return ticks
-        if any(learner.next_offset > self._offsets[self._partition[task]] for task, learner in self.learners.items()):
-            return ticks  # still reading again what a checkpoint has: a commit here would lie before it
         outputs = []
         for learner in self.learners.values():
             learner.save()
             outputs += learner.outputs()
-        commits = {partition: Commit(offset) for partition, offset in self._offsets.items()}
-        retrying(lambda: self._subscription.commit(commits, outputs), self.stop)
+        commits = {p: Commit(offset, self._metadata(p)) for p, offset in self._offsets.items()}
+        self._retry(lambda: self._subscription.commit(commits, outputs))
+        self._read = 0
         for learner in self.learners.values():
             learner.sent()
         return ticks
+
+    def _metadata(self, partition: int) -> str:
+        tasks = sorted(task for task in self.learners if self._partition[task] == partition)
+        return msgspec.json.encode(tasks[:METADATA_TASKS]).decode()
+
+
+def _summary(value: bytes | None, offset: int) -> WindowSummary | None:
+    """Read a window; what is none (a tombstone, or not ours) is passed over."""
+    try:
+        return _decode(value) if value else None
+    except msgspec.MsgspecError as error:
+        logger.warning("windows, offset %d: not a window summary (%s)", offset, error)
+        return None
 
 
 def dataflow(learn: Learn) -> Dataflow:

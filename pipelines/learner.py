@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from headrace.learners.explain.simulation import Simulator, simulator
 from headrace.learners.gate import judge
 from headrace.learners.replay import Batch, ReplayBuffer
 from headrace.pipelines.topics import POLICIES
+from headrace.schemas.errors import CorruptDataError, LearnerDivergedError
 from headrace.schemas.ports import Clock, PolicyStore, Record
 from headrace.schemas.records import (
     ChunkKey,
@@ -62,8 +64,9 @@ class LearnSettings:
 class _Progress(msgspec.Struct):
     """What a checkpoint holds beside the algorithm's own state.
 
-    inserted: references whose rows replay may still hold, in order, and the first row taken of each.
-    first_row: how many rows came before them. pending: policy records that are not yet on the log.
+    inserted: references whose rows replay may still hold, in order, and the first row taken of each. first_row: how
+    many rows came before them. base_row: of these, how many this replay never held. pending: policy records that are
+    not yet on the log. skipped_updates: those that would have diverged.
     """
 
     next_offset: int = 0
@@ -72,11 +75,13 @@ class _Progress(msgspec.Struct):
     rows_at_update: int = 0
     rows_at_candidate: int = 0
     first_row: int = 0
+    base_row: int = 0
     inserted: list[tuple[ChunkReference, int]] = []
     lineage: list[ChunkReference] = []
     version: int = 0
     serving: int | None = None
     pending: list[ServingPolicy] = []
+    skipped_updates: int = 0
 
 
 class Learner:
@@ -91,6 +96,8 @@ class Learner:
         config: dqn.DQNConfig,
         settings: LearnSettings,
         seed: int = 0,
+        *,
+        retry: Callable[[Callable[[], Any]], Any] = lambda call: call(),
     ) -> None:
         self.spec = spec
         self.settings = settings
@@ -98,17 +105,26 @@ class Learner:
         self._chunks = chunks
         self._store = store
         self._clock = clock
+        self._retry = retry
         self._taken: dict[ChunkKey, ChunkReference] = {}
         self._serving_returns: NDArray[np.float64] | None = None
-        saved = store.load(spec.task)
+        saved = retry(lambda: store.load(spec.task))
         if saved is None:
-            self.state = dqn.init(config, spec.width, spec.action_count, seed)
-            self.progress = _Progress()
-            self.replay = ReplayBuffer(config.replay_capacity, spec.width)
+            self._start(config)
         else:
             self._restore(saved)
         self._saved_rows = self.progress.rows
         self._saved_offset = self.progress.next_offset
+
+    def _start(self, config: dqn.DQNConfig) -> None:
+        """Begin anew; versions that are there (their checkpoint was lost) keep their numbers."""
+        versions = self._retry(lambda: self._store.versions(self.spec.task))
+        promoted = [one.version for one in versions if one.promoted]
+        self.state = dqn.init(config, self.spec.width, self.spec.action_count, self.seed)
+        self.progress = _Progress(
+            version=max((one.version for one in versions), default=0), serving=promoted[-1] if promoted else None
+        )
+        self.replay = ReplayBuffer(config.replay_capacity, self.spec.width)
 
     @property
     def next_offset(self) -> int:
@@ -133,7 +149,7 @@ class Learner:
 
     def _insert(self, references: list[ChunkReference]) -> None:
         new = [r for r in references if (had := self._taken.get(r.key)) is None or had.rows < r.rows]
-        for reference, batch in zip(new, self._chunks.transitions(new), strict=True):
+        for reference, batch in zip(new, self._read(new), strict=True):
             had = self._taken.pop(reference.key, None)
             start = had.rows if had else 0
             self.replay.add(_replay_rows(batch, start))
@@ -144,6 +160,10 @@ class Learner:
         while len(self._taken) > REMEMBERED_CHUNKS:
             del self._taken[next(iter(self._taken))]
         self._forget_overwritten()
+
+    def _read(self, references: list[ChunkReference]) -> list[TransitionBatch]:
+        batches: list[TransitionBatch] = self._retry(lambda: self._chunks.transitions(references))
+        return batches
 
     def _forget_overwritten(self) -> None:
         progress, count = self.progress, 0
@@ -157,14 +177,20 @@ class Learner:
     def _update(self) -> None:
         progress, settings = self.progress, self.settings
         fresh = progress.rows - progress.rows_at_update
-        if progress.rows < settings.learning_starts or fresh < settings.min_rows:
+        if progress.rows < settings.learning_starts or fresh < settings.min_rows or not len(self.replay):
             return
         progress.rows_at_update = progress.rows
         batch_size = self.state.config.batch_size
         wanted = (progress.rows - settings.learning_starts) * settings.samples_per_row
         while progress.sampled + batch_size <= wanted:
-            self.state, _ = dqn.update(self.state, self.replay.sample(self.state.rng, batch_size))
+            batch = self.replay.sample(self.state.rng, batch_size)
             progress.sampled += batch_size
+            try:
+                self.state, _ = dqn.update(self.state, batch)
+            except LearnerDivergedError as error:
+                # The state is as it was. One agent's absurd rewards must not stop the learning from all others.
+                progress.skipped_updates += 1
+                logger.warning("%s: an update was skipped: %s", self.spec.task, error)
 
     def _candidate(self) -> None:
         """Store what has been learned as a version, and promote it if it passes the gate."""
@@ -172,8 +198,7 @@ class Learner:
         weights = pack(dqn.policy_arrays(self.state))
         parent = progress.version or None
         progress.version += 1
-        version = self._judged(weights, parent)
-        self._store.put(version, weights)
+        version = self._stored(self._judged(weights, parent), weights)
         progress.lineage = []
         logger.info("%s@%d: %s", version.task, version.version, version.reason)
         if version.promoted:
@@ -188,6 +213,15 @@ class Learner:
                     ts=self._clock(),
                 )
             )
+
+    def _stored(self, version: PolicyVersion, weights: bytes) -> PolicyVersion:
+        """Store a version, unless one of the same weights is there: from before a kill, maybe by older code."""
+        for one in self._retry(lambda: self._store.versions(self.spec.task)):
+            if (one.version, one.weights_hash) == (version.version, version.weights_hash):
+                found: PolicyVersion = one
+                return found
+        self._retry(lambda: self._store.put(version, weights))
+        return version
 
     def _judged(self, weights: bytes, parent: int | None) -> PolicyVersion:
         world = simulator(self.spec.environment, self.settings.gate_traces, GATE_SEED)
@@ -229,8 +263,9 @@ class Learner:
         )
 
     def _returns_of_serving(self, world: Simulator) -> NDArray[np.float64] | None:
-        if self._serving_returns is None and self.progress.serving is not None:
-            policy = Policy.from_bytes(self._store.weights(self.spec.task, self.progress.serving))
+        serving = self.progress.serving
+        if self._serving_returns is None and serving is not None:
+            policy = Policy.from_bytes(self._retry(lambda: self._store.weights(self.spec.task, serving)))
             self._serving_returns = world.outcomes(policy).returns
         return self._serving_returns
 
@@ -247,23 +282,41 @@ class Learner:
         taken = [*self._taken.values()]
         progress: dict[str, Any] = msgspec.to_builtins(self.progress)
         extra = {"dqn": meta, "progress": progress, "taken": msgspec.to_builtins(taken)}
-        self._store.save(self.spec.task, pack(arrays, extra))
+        self._retry(lambda: self._store.save(self.spec.task, pack(arrays, extra)))
         self._saved_rows = self.progress.rows
         self._saved_offset = self.progress.next_offset
 
-    def sent(self) -> None:
-        """The pending records are on the log now."""
-        self.progress.pending = []
+    def sent(self, versions: set[int] | None = None) -> None:
+        """Note that the pending records, or those of the versions given, are on the log now."""
+        pending = self.progress.pending
+        self.progress.pending = [one for one in pending if versions is not None and one.version not in versions]
 
     def _restore(self, saved: bytes) -> None:
-        arrays, meta = unpack(saved)
-        self.state = dqn.state_from_arrays(arrays, meta["dqn"])
-        self.progress = msgspec.convert(meta["progress"], _Progress)
-        self._taken = {r.key: r for r in msgspec.convert(meta["taken"], list[ChunkReference])}
+        try:
+            arrays, meta = unpack(saved)
+            self.state = dqn.state_from_arrays(arrays, meta["dqn"])
+            self.progress = msgspec.convert(meta["progress"], _Progress)
+            self._taken = {r.key: r for r in msgspec.convert(meta["taken"], list[ChunkReference])}
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptDataError(
+                f"the checkpoint of {self.spec.task} is not one of this headrace ({error}): go on with the headrace "
+                "that wrote it, or move it away, and the task is learned again from the windows that the log holds"
+            ) from error
+        self._refill()
+
+    def _refill(self) -> None:
+        """Fill replay with the rows that it held. Where some are gone from the index it begins after them."""
+        progress = self.progress
         self.replay = ReplayBuffer(self.state.config.replay_capacity, self.spec.width)
-        self.replay.added = self.progress.first_row
-        references = [reference for reference, _ in self.progress.inserted]
-        for (_, start), batch in zip(self.progress.inserted, self._chunks.transitions(references), strict=True):
+        self.replay.added = progress.first_row - progress.base_row
+        try:
+            batches = self._read([reference for reference, _ in progress.inserted])
+        except CorruptDataError as error:
+            logger.warning("%s: replay begins anew, with what comes now: %s", self.spec.task, error)
+            self.replay.added = 0
+            progress.inserted, progress.first_row, progress.base_row = [], progress.rows, progress.rows
+            return
+        for (_, start), batch in zip(progress.inserted, batches, strict=True):
             self.replay.add(_replay_rows(batch, start))
 
 

@@ -25,13 +25,19 @@ _READ_MESSAGES = 500
 def messages(log: Log, topic: str) -> Iterator[MessageBatch]:
     """Read a topic's partitions one after another, each to the end that it has when its turn comes."""
     for partition in range(log.topic(topic).partitions):
-        offset, end = log.bounds(topic, partition)
-        while offset < end:
-            batch = log.read(topic, partition, offset, _READ_MESSAGES)
-            if not len(batch):
-                break
-            yield batch
-            offset = int(batch.offsets[-1]) + 1
+        yield from partition_messages(log, topic, partition)
+
+
+def partition_messages(log: Log, topic: str, partition: int, offset: int = 0) -> Iterator[MessageBatch]:
+    """Read a partition from an offset to the end that it has now."""
+    begin, end = log.bounds(topic, partition)
+    offset = max(offset, begin)
+    while offset < end:
+        batch = log.read(topic, partition, offset, _READ_MESSAGES)
+        if not len(batch):
+            break
+        yield batch
+        offset = int(batch.offsets[-1]) + 1
 
 
 def header(headers: Headers, name: str) -> str | None:

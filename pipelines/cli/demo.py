@@ -63,6 +63,7 @@ def command(out: Path, *, seed: int, windows: int, agents: int, verbose: bool, a
 def _print(result: dict[str, Any]) -> None:
     means, differences = result["evaluation"], result["difference"]
     click.echo(f"\nMean return on {result['traces']} held-out traces, the same for all:")
+    means = {name: mean for name, mean in means.items() if mean is not None}
     for name in sorted(means, key=means.__getitem__, reverse=True):
         note = ""
         if name in differences:
@@ -79,4 +80,4 @@ def _print(result: dict[str, Any]) -> None:
         if result["reports"]
         else "no report was written"
     )
-    click.echo(f"digest      {result['digest']}")
+    click.echo(f"digest      {result['digest'] or 'none, as there was no report'}")

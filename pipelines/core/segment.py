@@ -46,10 +46,9 @@ class Grouped:
 
 def group_rows(rows: TransitionBatch, spec: TaskSpec, partition: int, segment: int) -> Grouped:
     """Sort one segment's rows of one task, given in log order, into parts of chunks."""
-    group = np.fromiter((group_of(name, spec.groups) for name in rows.agents), np.int64, len(rows.agents))
-    window = rows.ts // spec.window_ms
-    first_window = int(window.min())
-    cell = group[rows.agent] * (int(window.max()) - first_window + 1) + (window - first_window)
+    groups = np.fromiter((group_of(name, spec.groups) for name in rows.agents), np.int64, len(rows.agents))
+    group, window = groups[rows.agent], rows.ts // spec.window_ms
+    cell = _cells(group, window)
     order = sort_positions(cell)
     cell = cell[order]
     chunk_starts = np.flatnonzero(np.diff(cell, prepend=-1))
@@ -61,14 +60,23 @@ def group_rows(rows: TransitionBatch, spec: TaskSpec, partition: int, segment: i
     part_number = ordinal // PART_ROWS
     new_part = np.flatnonzero(np.diff(part_number, prepend=-1) | np.diff(chunk, prepend=-1))
     kept_before = np.concatenate([[0], np.cumsum(kept)])
-    starts = kept_before[np.append(new_part, len(cell))]
-    sorted_group, sorted_window = group[rows.agent][order][new_part], window[order][new_part]
+    first = order[new_part]
     keys = [
         ChunkKey(spec.task, g, w * spec.window_ms, partition, segment, p)
-        for g, w, p in zip(sorted_group.tolist(), sorted_window.tolist(), part_number[new_part].tolist(), strict=True)
+        for g, w, p in zip(group[first].tolist(), window[first].tolist(), part_number[new_part].tolist(), strict=True)
     ]
     received = np.diff(new_part, append=len(cell)).tolist()
-    return Grouped(rows.take(order[kept]), keys, received, starts)
+    return Grouped(rows.take(order[kept]), keys, received, kept_before[np.append(new_part, len(cell))])
+
+
+def _cells(group: NDArray[np.int64], window: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number each (group, window) by their order."""
+    window = window - window.min()
+    span = int(window.max()) + 1
+    if span > 1 << 40:  # event times from 1970 to 9999, say: the product would overflow
+        names, window = np.unique(window, return_inverse=True)
+        span = len(names)
+    return group * span + window
 
 
 def _first_of_each(rows: TransitionBatch, chunk: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.bool_]:

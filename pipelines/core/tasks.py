@@ -8,7 +8,7 @@ from headrace.pipelines.topics import TASKS
 from headrace.schemas.codec import Task, known_task
 from headrace.schemas.errors import InvalidTaskError
 from headrace.schemas.ports import Log, Record
-from headrace.schemas.records import Layout, TaskSpec
+from headrace.schemas.records import Layout, TaskSpec, task_problem
 
 
 class TaskTable(Mapping[str, Task]):
@@ -43,6 +43,8 @@ class TaskTable(Mapping[str, Task]):
         try:
             spec = msgspec.json.decode(value, type=TaskSpec)
         except msgspec.MsgspecError:
+            return
+        if task_problem(spec):
             return  # not written by `task add`; what names it stays an unknown task
         if spec.task not in self._tasks:
             self._tasks[spec.task] = known_task(spec, append_ts, self._layout)

@@ -9,6 +9,9 @@ from headrace.schemas.errors import CommitConflictError
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Assigned, Commit, EndOfLog, MessageBatch, TopicInfo
 
+MARK = None
+"""Stands for a control record."""
+
 
 class Crash(BaseException):
     """The process is gone."""
@@ -49,10 +52,15 @@ class MemoryLog:
             self.rows[r.topic, partition].append((r.key, r.value, r.headers, self.now_ms))
 
     def read(self, topic, partition, offset, limit):
+        """Read as Kafka does: offsets that a transaction's mark took hold no message."""
         rows = self.rows[topic, partition][offset : offset + limit]
-        keys, values, headers, times = (list(c) for c in zip(*rows, strict=True)) if rows else ([], [], [], [])
-        offsets = np.arange(offset, offset + len(rows))
-        return MessageBatch(topic, partition, offsets, np.array(times, np.int64), keys, values, headers)
+        found = [(offset + i, *row) for i, row in enumerate(rows) if row is not MARK]
+        offsets, keys, values, headers, times = (
+            (list(c) for c in zip(*found, strict=True)) if found else ([], [], [], [], [])
+        )
+        return MessageBatch(
+            topic, partition, np.array(offsets, np.int64), np.array(times, np.int64), keys, values, headers
+        )
 
     def subscribe(self, group, topic):
         return MemorySubscription(self, group, topic)
@@ -78,12 +86,13 @@ class MemorySubscription:
             return events
         events = []
         for p, place in self.places.items():
-            batch = log.read(self.topic, p, place, self.fate.rng.randint(1, limit))
+            size = self.fate.rng.randint(1, limit)
+            batch = log.read(self.topic, p, place, size)
+            self.places[p] = min(place + size, log.bounds(self.topic, p)[1])
             if len(batch):
-                self.places[p] = int(batch.offsets[-1]) + 1
                 events.append(batch)
-            else:
-                events.append(EndOfLog(p, place))
+            if self.places[p] == place or self.fate.rng.random() < 0.5:
+                events.append(EndOfLog(p, self.places[p]))
         return events
 
     def seek(self, partition, offset):

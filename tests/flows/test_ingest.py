@@ -7,13 +7,13 @@ import msgspec
 import numpy as np
 import pytest
 from messages import T0, transition
-from model import MemoryIndex, MemoryLog
+from model import MARK, MemoryIndex, MemoryLog
 from test_model import finish, new_ingest
 
 from headrace.pipelines.core.window import Place
 from headrace.schemas import codec
-from headrace.schemas.errors import LogGapError
-from headrace.schemas.ports import Commit, Record
+from headrace.schemas.errors import LogGapError, UnavailableError
+from headrace.schemas.ports import Assigned, Commit, EndOfLog, Record, Revoked
 from headrace.schemas.records import TaskSpec, WindowSummary
 
 VALVE = TaskSpec(task="valve", observations=("x0", "x1"), actions=("a", "b"), window_ms=1_000, groups=1)
@@ -181,3 +181,63 @@ def test_retention_within_the_open_segment_loses_nothing(log, index):
     ingest(log, index)
     segments = {key.segment: r.rows for key, r in index.rows.items()}
     assert segments == {0: 16, 16: 14, 30: 2, 32: 8}
+
+
+def test_a_partition_that_leaves_takes_its_messages_along(log, index):
+    """Messages of the poll in which it was revoked are left to its next owner; given back, it starts at the commit."""
+    send(log, *[(T0 + 10 + i, row(i, T0 + i)) for i in range(5)])
+    job = new_ingest(log, index, random.Random(0))
+    job.poll()
+    batch = log.read("transitions", 0, 0, 5)
+    assigned = Assigned(0, None, 0, 5)
+    polls = [[batch, Revoked(0)], [assigned, batch, EndOfLog(0, 5)]]
+    job._subscription.poll = lambda *_: polls.pop(0)
+    assert job.poll() == [None]
+    (first, second, tick) = job.poll()
+    assert (first, second, tick) == (batch, EndOfLog(0, 5), None)
+    for item in (first, second):
+        for piece in job.split(item):
+            for checked in job.check(piece):
+                job.fold(checked)
+    assert job._partitions[0].next_offset == 5
+
+
+def test_an_outage_while_a_late_window_is_told(log, index):
+    """The index is asked again until it answers, and nothing of the fold is lost."""
+    send(log, *[(T0 + 10 + i, row(i, T0 + i)) for i in range(16)])
+    send(log, (T0 + 2_000, codec.heartbeat("valve", "v1", T0 + 2_000)))
+    ingest(log, index)
+    send(log, (T0 + 3_000, row(99, T0 + 5)))
+    job = new_ingest(log, index, random.Random(0))
+    scan, failures = job.index.scan, [UnavailableError("down"), UnavailableError("down")]
+
+    def flaky(*arguments, **options):
+        if failures:
+            raise failures.pop()
+        return scan(*arguments, **options)
+
+    job.index.scan = flaky
+    finish(job)
+    assert [summary.rows for summary in told(log)] == [16, 17]
+
+
+def test_a_task_that_came_while_another_process_had_the_partition(log, index):
+    """Its open windows are loaded on assignment, though this process had never heard of it."""
+    newer = msgspec.structs.replace(VALVE, task="newer")
+    idle = new_ingest(log, index, random.Random(0))
+    log.now_ms = T0
+    log.send([Record("tasks", b"newer", msgspec.json.encode(newer))])
+    send(log, *[(T0 + 10 + i, row(i, T0 + i, task="newer")) for i in range(20)])
+    ingest(log, index)
+    send(log, (T0 + 2_000, codec.heartbeat("valve", "v1", T0 + 2_000)))
+    finish(idle)
+    assert [(summary.task, summary.rows) for summary in told(log)] == [("newer", 20)]
+
+
+def test_offsets_that_hold_no_message(log, index):
+    """A transaction's marks at a segment's end and at the log's end are gone over."""
+    send(log, *[(T0 + 10 + i, row(i, T0 + i)) for i in range(15)])
+    log.rows["transitions", 0] += [MARK, MARK]
+    job = ingest(log, index)
+    assert job._partitions[0].next_offset == 17
+    assert log.commits["ingest", "transitions", 0].offset == 17

@@ -5,11 +5,16 @@ import random
 import shutil
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from stream import SETTINGS, open_stream
 
 from headrace.learners.checkpoint import weights_hash
+from headrace.pipelines.fleet import START_MS
+from headrace.schemas.errors import CorruptDataError
+from headrace.schemas.partition import partition_of
+from headrace.schemas.ports import Record
 from headrace.schemas.records import ServingPolicy
 
 torch.set_num_threads(1)
@@ -130,3 +135,62 @@ def test_without_a_simulator_nothing_is_promoted_unasked(stream, monkeypatch):
     assert not any(v.promoted for v in versions)
     assert decided == []
     assert versions[0].reason == "no simulator to judge it by"
+
+
+def test_a_lost_checkpoint_is_learned_again(stream):
+    """As the error of a damaged one says: moved away, the task starts from the first window, under new numbers."""
+    stream.learn()
+    before, _, _ = outcome(stream)
+    checkpoint = stream.folder / "policies" / "cloud" / "checkpoint"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-1] + b"?")
+    with pytest.raises(CorruptDataError, match="checkpoint"):
+        stream.learn()
+    checkpoint.unlink()
+    stream.learn()
+    versions, weights, _ = outcome(stream)
+    assert [v.version for v in versions] == list(range(1, len(versions) + 1))
+    assert len(versions) >= 2 * len(before)
+    # The same rows, the same seed, the same weights: only the numbers are new.
+    assert weights[len(before) : 2 * len(before)] == weights[: len(before)]
+
+
+def test_a_partition_that_comes_back_is_learned_from_its_checkpoint(stream):
+    """What another process learned in between is not overwritten by what this one remembers."""
+    expected = stream.learn().learners["cloud"].progress.rows
+    (stream.folder / "policies" / "cloud" / "checkpoint").unlink()
+    first = stream.learner()
+    first.poll()
+    for item in [item for _ in range(3) for item in first.poll()]:
+        first.learn(item)
+    (partition,) = first._partition.values()
+    first._close(partition)
+    assert first.learners == {}
+    assert expected > 0
+
+
+def test_what_is_no_window_is_passed_over(stream):
+    """Tombstones and strangers' messages on `windows` do not stop the learner."""
+    partition = partition_of(b"cloud", 2)
+    stream.log.send([Record("windows", b"k", value, partition=partition) for value in (None, b"{}", b"\xff")])
+    stream.learn()
+    assert outcome(stream)[0]
+
+
+def test_absurd_rewards_do_not_stop_the_learning(stream):
+    """Updates that diverge are skipped and counted; the weights stay finite."""
+    fleet = stream.fleet(seed=9, start_ms=START_MS + 100 * 3_000_000)
+    episode = fleet._episode
+
+    def absurd():
+        batch, returns = episode()
+        reward = batch.reward.copy()
+        reward[::7] = 1e30
+        return dataclasses.replace(batch, reward=reward), returns
+
+    fleet._episode = absurd
+    fleet.emit_window(stream.advance)
+    stream.ingest()
+    job = stream.learn()
+    progress = job.learners["cloud"].progress
+    assert progress.skipped_updates > 0
+    assert np.isfinite(job.learners["cloud"].state.parameters.numpy()).all()

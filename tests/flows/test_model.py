@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 from messages import T0, TASKS, random_records
-from model import Crash, Fate, MemoryIndex, MemoryLog, NoCache
+from model import MARK, Crash, Fate, MemoryIndex, MemoryLog, NoCache
 
 from headrace.pipelines.ingest import Ingest
 from headrace.schemas.errors import CommitConflictError
@@ -26,6 +26,8 @@ def new_log(seed, count=160):
     for now, record in random_records(np.random.default_rng(seed), count):
         log.now_ms = now
         log.send([record])
+        if seed % 2 and now % 7 == 0:
+            log.rows["transitions", now % 2].append(MARK)
     return log
 
 
