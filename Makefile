@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE ?=
 
-.PHONY: help demo test test-long check bench env lock clean
+.PHONY: help demo test test-long check bench up down status env lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,10 +13,10 @@ demo: $(VENV)/ready ## install, then run the whole stream in one process: learn,
 	$(BIN)/headrace demo --out demo-out
 
 test: $(VENV)/ready check ## install, then run every check and test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 test-long: $(VENV)/ready ## the long forms of the fault and fuzz tests too
-	$(BIN)/python -m pytest -m "long or not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "long or not long"
 
 check: $(VENV)/ready ## lint, types, import directions
 	$(BIN)/ruff check .
@@ -25,7 +25,16 @@ check: $(VENV)/ready ## lint, types, import directions
 	$(BIN)/lint-imports
 
 bench: $(VENV)/ready ## the figures: ratios in one run, CPU time beside wall
-	$(BIN)/python tests/bench/run.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/run.py
+
+up: $(VENV)/ready ## start Kafka, Cassandra and Redis on this machine (NODES=3: three Cassandra nodes)
+	@PYTHONPATH=infra/local $(BIN)/python -m local_servers up $(if $(NODES),--nodes $(NODES))
+
+down: $(VENV)/ready ## stop them (PURGE=1: drop their data too)
+	@PYTHONPATH=infra/local $(BIN)/python -m local_servers down $(if $(PURGE),--purge)
+
+status: $(VENV)/ready ## which of them run and answer
+	@PYTHONPATH=infra/local $(BIN)/python -m local_servers status
 
 env: $(VENV)/ready ## make or refresh the environment only
 
