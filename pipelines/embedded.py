@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from headrace.learners.cloud import EPISODE_STEPS, REWARD_SCALE
+from headrace.learners.cloud import EPISODE_STEPS
 from headrace.learners.dqn import DQNConfig
 from headrace.pipelines import explain, ingest, learn
 from headrace.pipelines.core.tasks import TaskTable, add_task
@@ -101,7 +101,7 @@ class Embedded:
                 self.ingest.counts.transitions,
                 learner.state.updates,
                 learner.progress.serving,
-                fleet_return / REWARD_SCALE,
+                fleet_return,
             )
 
     def close(self) -> None:

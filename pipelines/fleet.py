@@ -20,6 +20,7 @@ from headrace.learners.cloud import (
     ENVIRONMENT_ID,
     EPISODE_STEPS,
     OBSERVATION_NAMES,
+    REWARD_SCALE,
     REWARD_TERMS,
     STEP_MS,
     Simulation,
@@ -110,7 +111,7 @@ class Fleet:
         return self.window_start_ms + self.spec.window_ms
 
     def emit_window(self, advance: Callable[[int], None]) -> float:
-        """Act through one window and send it; return the mean return of its episodes.
+        """Act through one window and send it; return the mean (unscaled) return of its episodes.
 
         advance: is told the time that must have come before what follows is appended (simulated clocks jump to
         it, real ones wait).
@@ -181,9 +182,8 @@ class Fleet:
             terms.append(terms_now.copy())
             self.steps += count
         reward: NDArray[np.float32] = np.concatenate(rewards).astype(np.float32)
-        return self._columns(np.stack(seen), np.concatenate(actions), reward, np.concatenate(terms)), float(
-            np.sum(rewards, axis=0).mean()
-        )
+        batch = self._columns(np.stack(seen), np.concatenate(actions), reward, np.concatenate(terms))
+        return batch, float(np.sum(rewards, axis=0).mean() / REWARD_SCALE)
 
     def _act(self, obs: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.int64]:
         if self._policy is None:

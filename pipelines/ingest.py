@@ -90,6 +90,7 @@ class Ingest:
         poll_messages: int = 4_096,
         until_caught_up: bool = False,
         accept_gap: bool = False,
+        from_start: bool = False,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self.log = log
@@ -103,6 +104,7 @@ class Ingest:
         self._poll_messages = poll_messages
         self._until_caught_up = until_caught_up
         self._accept_gap = accept_gap
+        self._from_start = from_start
         self._timer = timer
         self._subscription = log.subscribe(GROUP, TRANSITIONS)
         self._partitions: dict[int, PartitionFold] = {}
@@ -156,7 +158,7 @@ class Ingest:
                 self.layout,
                 self.tasks.specs,
                 self._earlier,
-                commit=event.commit,
+                commit=None if self._from_start else event.commit,
                 begin=event.begin,
                 accept_gap=self._accept_gap,
             ),

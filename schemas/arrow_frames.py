@@ -22,7 +22,7 @@ def check_frames(value: bytes) -> bytes:
     """Return a stream's first frame, which holds its schema; raises BadMessageError."""
     try:
         return _check(value)
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, OverflowError) as error:
         raise BadMessageError("syntax", f"not a valid Arrow stream: {error}"[:200]) from error
 
 

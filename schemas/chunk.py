@@ -261,12 +261,10 @@ def total_stats(stats: ChunkStats) -> AgentStats:
     """Return the stats of all agents together, summed in the order of their names."""
     if len(stats.agents) == 1:
         return agent_stats(ChunkStats(("",), stats.counts, stats.rewards, stats.versions))[0]
-    counts, rewards, versions = stats.counts, stats.rewards, stats.versions
-    low, high = counts[:, 0].min(), counts[:, 1].max()
-    total = ChunkStats(
-        ("",),
-        np.array([[low, high, *counts[:, 2:].sum(axis=0)]]),
-        np.array([[rewards[:, 0].min(), rewards[:, 1].max(), *np.add.accumulate(rewards[:, 2:])[-1]]]),
-        _version_rows(np.zeros(len(versions), np.int64), versions[:, 1], versions[:, 2]),
-    )
+    counts, versions = stats.counts.sum(axis=0, keepdims=True), stats.versions
+    counts[0, :2] = stats.counts[:, 0].min(), stats.counts[:, 1].max()
+    rewards = np.add.accumulate(stats.rewards)[-1:]  # adds in order; sum would not
+    rewards[0, :2] = stats.rewards[:, 0].min(), stats.rewards[:, 1].max()
+    versions = _version_rows(np.zeros(len(versions), np.int64), versions[:, 1], versions[:, 2])
+    total = ChunkStats(("",), counts, rewards, versions)
     return agent_stats(total)[0]

@@ -85,11 +85,11 @@ class _Checker:
     layout: Layout
     checked: Checked
 
-    def by_content(self) -> tuple[list[int], list[int]]:
+    def by_content(self) -> tuple[NDArray[np.int64], list[int]]:
         """Return the positions of JSON and of Arrow messages; reject what is empty, too large or something else."""
         values, limit = self.messages.values, self.layout.max_message_bytes
         if not any(self.messages.headers) and all(values) and max(map(len, values), default=0) <= limit:  # type: ignore[arg-type]
-            return list(range(len(values))), []
+            return np.arange(len(values)), []
         kinds: dict[str, list[int]] = {codec_json.CONTENT_TYPE: [], codec_arrow.CONTENT_TYPE: []}
         plain = kinds[codec_json.CONTENT_TYPE]
         for position, (value, headers) in enumerate(zip(values, self.messages.headers, strict=True)):
@@ -103,12 +103,12 @@ class _Checker:
                 kinds[content].append(position)
             else:
                 self._reject(position, "content_type", f"content-type {content[:80]!r}")
-        return plain, kinds[codec_arrow.CONTENT_TYPE]
+        return np.array(plain, np.int64), kinds[codec_arrow.CONTENT_TYPE]
 
     def _reject(self, position: int, rule: str, reason: str) -> None:
         self.checked.rejected.append(Rejection(position, rule, reason))
 
-    def check_json(self, plain: list[int]) -> None:
+    def check_json(self, plain: NDArray[np.int64]) -> None:
         """Check JSON messages, block by block."""
         columns: dict[str, codec_json.Columns] = {}
         errors: dict[str, dict[int, BadMessageError]] = {}
@@ -121,15 +121,17 @@ class _Checker:
         for name, column in columns.items():
             self._accept(self.tasks[name], column.batch(), errors[name])
 
-    def _decode(self, block: list[int]) -> tuple[list[Row], NDArray[np.int64]]:
+    def _decode(self, block: NDArray[np.int64]) -> tuple[list[Row], NDArray[np.int64]]:
         """Return a block's rows and, int64[rows], the position of each one's message."""
-        rows = codec_json.decode_plain([self.messages.values[i] for i in block])  # type: ignore[misc]
+        messages = self.messages.values
+        values = [messages[i] or b"" for i in block.tolist()]
+        rows = codec_json.decode_plain(values)
         if rows is not None:
-            return rows, np.array(block, np.int64)
+            return rows, block
         rows, positions = [], []
-        for position in block:
+        for position, value in zip(block.tolist(), values, strict=True):
             try:
-                found = codec_json.decode_one(self.messages.values[position] or b"", self.layout.max_message_rows)
+                found = codec_json.decode_one(value, self.layout.max_message_rows)
             except BadMessageError as error:
                 self._reject(position, error.rule, error.reason)
                 continue

@@ -108,7 +108,7 @@ def read(value: bytes, max_rows: int) -> Message:
 
 def _task(batches: Sequence[Any]) -> str:
     """Return the one task of a message's rows; raises BadMessageError."""
-    found: set[Any] = set()
+    found: set[str | None] = set()
     for batch in batches:
         places = batch.schema.get_all_field_indices("task")
         if len(places) != 1:
@@ -117,19 +117,19 @@ def _task(batches: Sequence[Any]) -> str:
     if len(found) > 1:
         raise BadMessageError("one_agent", "task takes several values in one message")
     (task,) = found
-    if not isinstance(task, str):
-        raise BadMessageError("type", f"task is {str(task)[:40]!r}, not a string")
+    if task is None:
+        raise BadMessageError("type", "task holds nulls")
     return task
 
 
-def _distinct(array: Any) -> list[Any]:
-    """Return a column's distinct values; a dictionary of one name and no nulls needs no look at the rows."""
-    if isinstance(array, pa.DictionaryArray) and not array.null_count and len(array.dictionary) == 1:
-        return array.dictionary.to_pylist() if len(array) else []
-    try:
-        return pc.unique(array).to_pylist()
-    except ARROW_ERRORS as error:
-        raise BadMessageError("type", f"task: {error}"[:200]) from error
+def _distinct(array: Any) -> list[str | None]:
+    """Return a column's distinct names; a dictionary of one name and no nulls needs no look at the rows."""
+    names = array.dictionary if isinstance(array, pa.DictionaryArray) else array
+    if not isinstance(names, pa.StringArray | pa.LargeStringArray):
+        raise BadMessageError("type", f"task is {array.type}, not a string")
+    if names is not array and len(names) == 1 and not array.null_count:
+        return names.to_pylist() if len(array) else []
+    return pc.unique(array).to_pylist()
 
 
 def columns(messages: Sequence[Message], offsets: NDArray[np.int64], spec: TaskSpec) -> TransitionBatch:
@@ -267,24 +267,27 @@ def _terms(table: pa.Table, names: tuple[str, ...], rows: int) -> NDArray[np.flo
         if len(places) > 1:
             raise BadMessageError("type", f"reward_terms has two fields {name}")
         if places:
-            out[:, k] = _nullable(pc.struct_field(array, places), name, np.float32)
+            out[:, k] = _nullable(pc.struct_field(array, places), name)
     return out
 
 
-def _nullable(array: Any, name: str, dtype: type[np.generic]) -> NDArray[Any]:
-    """Cast a column of floats, NaN where null."""
+def _nullable(array: Any, name: str) -> NDArray[np.float32]:
+    """Read a column of floats; null and NaN of any kind become one NaN."""
     if pa.types.is_null(array.type):
-        return np.full(len(array), np.nan, dtype)
-    values = _cast(array.fill_null(0), name, dtype)
-    if not array.null_count:
-        return values
-    return np.where(array.is_null().to_numpy(zero_copy_only=False), np.nan, values)
+        return np.full(len(array), np.nan, np.float32)
+    if array.null_count and (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
+        values = _cast(array.fill_null(0), name, np.float32)
+        values = np.where(array.is_null().to_numpy(zero_copy_only=False), np.float32(np.nan), values)
+    else:
+        values = _cast(array, name, np.float32)
+    absent = np.isnan(values)
+    return np.where(absent, np.float32(np.nan), values) if absent.any() else values
 
 
 def _absent(table: pa.Table, name: str, rows: int) -> NDArray[np.float32]:
     if name not in table.column_names:
         return np.full(rows, np.nan, np.float32)
-    return _nullable(table.column(name).combine_chunks(), name, np.float32)
+    return _nullable(table.column(name).combine_chunks(), name)
 
 
 def _versions(table: pa.Table, rows: int) -> NDArray[np.int64]:
@@ -293,6 +296,8 @@ def _versions(table: pa.Table, rows: int) -> NDArray[np.int64]:
     array = table.column("policy_version").combine_chunks()
     if pa.types.is_null(array.type):
         return np.full(rows, NO_POLICY_VERSION, np.int64)
+    if not pa.types.is_integer(array.type):
+        raise BadMessageError("type", f"policy_version is {array.type}, not an integer")
     values = _cast(array.fill_null(0), "policy_version", np.int64)
     if (values < 0).any():
         raise BadMessageError("type", "policy_version is negative")

@@ -18,7 +18,7 @@ from msgspec import Meta, Raw, Struct
 from numpy.typing import NDArray
 
 from headrace.schemas.records import TaskSpec
-from headrace.schemas.transition import COLUMNS, NO_POLICY_VERSION, TransitionBatch
+from headrace.schemas.transition import COLUMNS, NO_POLICY_VERSION, Names, TransitionBatch
 
 CONTENT_TYPE = "application/json"
 MAX_DEPTH = 500
@@ -140,23 +140,12 @@ def _decode_heartbeat(value: bytes) -> HeartbeatRow:
     return row
 
 
-class _Names(dict[str, int]):
-    """Codes of names, given in order of appearance."""
-
-    def __missing__(self, name: str) -> int:
-        code = self[name] = len(self)
-        return code
-
-    def codes(self, names: Sequence[str]) -> NDArray[np.int32]:
-        return np.fromiter(map(self.__getitem__, names), np.int32, len(names))
-
-
 class Columns:
     """The rows of one task as columns. They are added in blocks, while their objects are in the processor's cache."""
 
     def __init__(self, spec: TaskSpec) -> None:
         self._spec = spec
-        self._agents, self._episodes = _Names(), _Names()
+        self._agents, self._episodes = Names(), Names()
         self._blocks: list[tuple[NDArray[Any], ...]] = []
 
     def add(self, rows: Sequence[Row], offsets: NDArray[np.int64]) -> dict[int, BadMessageError]:
@@ -259,12 +248,7 @@ def _float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
 
 def _vector(raw: Raw, name: str, width: int) -> list[float]:
     """Parse one array of numbers, by simdjson where it can; raises BadMessageError."""
-    values: list[Any] | None = None
-    try:
-        parsed = _simdjson.parser.parse(bytes(raw))
-        values = parsed.as_list() if isinstance(parsed, simdjson.Array) else None
-    except (ValueError, RuntimeError):
-        values = None  # integers beyond 64 bits, which msgspec reads
+    values = _simdjson_list(bytes(raw))
     if values is None or not all(type(value) in {int, float} for value in values):
         try:
             values = list(_floats(raw))
@@ -273,6 +257,18 @@ def _vector(raw: Raw, name: str, width: int) -> list[float]:
     if len(values) != width:
         raise BadMessageError("width", f"{name} has {len(values)} values; the task has {width}")
     return list(map(float, values))
+
+
+def _simdjson_list(text: bytes) -> list[Any] | None:
+    """Parse an array; None if it is none, or holds integers beyond 64 bits, which msgspec reads.
+
+    No error may leave this function: its traceback would keep `parsed`, and the parser could not be used again.
+    """
+    try:
+        parsed = _simdjson.parser.parse(text)
+        return parsed.as_list() if isinstance(parsed, simdjson.Array) else None
+    except (ValueError, RuntimeError):
+        return None
 
 
 def _actions(actions: Sequence[int | list[float]], spec: TaskSpec, errors: dict[int, BadMessageError]) -> NDArray[Any]:

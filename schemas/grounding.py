@@ -209,8 +209,18 @@ def _fact_problems(facts: Facts) -> Iterator[str]:
         numbers = (fact.value, fact.low, fact.high)
         if not all(math.isfinite(number) for number in numbers if number is not None):
             yield f"fact {fact.fact_id} is not finite"
-        elif fact.direction not in {None, direction_of(fact.value, fact.low, fact.high)}:
+        elif fact.direction not in {None, _shown(fact)} and not _is_cautious(fact):
             yield f"fact {fact.fact_id} is called {fact.direction}, which its numbers are not"
+
+
+def _shown(fact: Fact) -> Direction:
+    """Return the direction that a fact's own numbers show."""
+    return direction_of(fact.value, fact.low, fact.high)
+
+
+def _is_cautious(fact: Fact) -> bool:
+    """Whether the fact may be called flat against its own interval: among many comparisons not each one counts."""
+    return fact.direction == "flat" and fact.low is not None and fact.high is not None
 
 
 def _sentence_problems(sentence: Sentence, by_id: dict[str, Fact]) -> Iterator[str]:
@@ -283,7 +293,10 @@ def _changes(clause: str, ids: list[str], by_id: dict[str, Fact]) -> list[str]:
 def _covered(
     word: str, claimed: list[str], claims: dict[str, Direction], by_id: dict[str, Fact], *, negated: bool
 ) -> bool:
-    """Whether the word asserts nothing, or a claim bears it out; "not better" holds of flat and of down."""
+    """Whether the word asserts nothing, or a claim bears it out; "not better" holds of flat and of down.
+
+    What is called flat against its own interval is only "not shown to differ": neither "unchanged" nor "not better".
+    """
     good = word in _BETTER or word in _WORSE
     if word in _DIFFER:
         if not negated:
@@ -298,6 +311,9 @@ def _covered(
     else:
         return True
     return any(
-        claims[fact_id] in allowed and (not good or (fact_id in by_id and by_id[fact_id].unit in GOOD_UNITS))
+        claims[fact_id] in allowed
+        and (word in _DIFFER or _shown(by_id[fact_id]) in allowed)
+        and (not good or by_id[fact_id].unit in GOOD_UNITS)
         for fact_id in claimed
+        if fact_id in by_id
     )

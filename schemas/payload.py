@@ -16,6 +16,8 @@ from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch
 
 _MAX_ROWS = 1 << 16
 _MAX_TERMS = 1 << 12
+_FLOAT, _INT, _INT32 = np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.int32)
+_BYTE, _CODE = np.dtype(np.uint8), np.dtype(np.uint16)
 
 
 class _Payload(Struct, array_like=True, frozen=True):
@@ -173,35 +175,39 @@ def rows_of(raw: bytes) -> TransitionBatch:
     p = _decode(raw)
     if p.version != 1 or not (0 < p.rows <= _MAX_ROWS and p.width > 0 and 0 <= p.term_count <= _MAX_TERMS):
         raise ValueError(f"payload version {p.version}, {p.rows} rows, width {p.width}, {p.term_count} terms")
-    floats, ints, terms = np.dtype(np.float32), np.dtype(np.int64), (p.rows, p.term_count)
 
     def column(data: bytes, dtype: np.dtype[Any], *width: int) -> NDArray[Any]:
         return np.frombuffer(data, dtype).reshape(p.rows, *width)
 
     def codes(data: bytes, names: list[str]) -> NDArray[np.int32]:
-        code = column(data, np.dtype(np.uint16)).astype(np.int32)
+        code = column(data, _CODE).astype(np.int32)
         if code.max() >= len(names):
             raise ValueError(f"code {code.max()} of {len(names)} names")
         return code
 
-    ends = column(p.ends, np.dtype(np.uint8))
-    action = column(p.action, np.dtype(np.int32)) if p.discrete else column(p.action, floats, -1)
+    ends = column(p.ends, _BYTE)
+    action = column(p.action, _INT32) if p.discrete else column(p.action, _FLOAT, -1)
+    terms = (
+        column(p.reward_terms, _FLOAT, p.term_count)
+        if p.reward_terms
+        else np.full((p.rows, p.term_count), np.nan, _FLOAT)
+    )
     return TransitionBatch(
         task=p.task,
         agents=tuple(p.agents),
         episodes=tuple(p.episodes),
         agent=codes(p.agent, p.agents),
         episode=codes(p.episode, p.episodes),
-        step=np.cumsum(column(p.step, ints)),
-        ts=np.cumsum(column(p.ts, ints)),
-        offset=np.cumsum(column(p.offset, ints)),
-        obs=column(p.obs, floats, p.width),
+        step=column(p.step, _INT).cumsum(),
+        ts=column(p.ts, _INT).cumsum(),
+        offset=column(p.offset, _INT).cumsum(),
+        obs=column(p.obs, _FLOAT, p.width),
         action=action,
-        reward=column(p.reward, floats),
-        next_obs=column(p.next_obs, floats, p.width),
+        reward=column(p.reward, _FLOAT),
+        next_obs=column(p.next_obs, _FLOAT, p.width),
         terminated=(ends & 1).view(np.bool_),
         truncated=(ends >> 1 & 1).view(np.bool_),
-        reward_terms=column(p.reward_terms, floats, p.term_count) if p.reward_terms else np.full(terms, np.nan, floats),
-        policy_version=column(p.policy_version, ints) if p.policy_version else np.full(p.rows, NO_POLICY_VERSION),
-        log_prob=column(p.log_prob, floats) if p.log_prob else np.full(p.rows, np.nan, floats),
+        reward_terms=terms,
+        policy_version=column(p.policy_version, _INT) if p.policy_version else np.full(p.rows, NO_POLICY_VERSION),
+        log_prob=column(p.log_prob, _FLOAT) if p.log_prob else np.full(p.rows, np.nan, _FLOAT),
     )

@@ -75,6 +75,11 @@ def rules_for(spec: TaskSpec, layout: Layout) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
+_EVERY_RULE = rules_for(TaskSpec("task", ("x",), ("a",), 1, bounds=Bounds((0.0,), (0.0,))), Layout(""))
+RULE_NAMES = frozenset(MESSAGE_RULES) | {rule.name for rule in _EVERY_RULE}
+"""The names of all rules, as a rejected message has one."""
+
+
 def broken(rule: Rule, batch: TransitionBatch, append_ts: NDArray[np.int64]) -> NDArray[np.bool_] | None:
     """Return a mask bool[N] of the rows that break the rule, None if none does.
 
@@ -110,16 +115,21 @@ def _extremes_hold(rule: Rule, column: NDArray[Any]) -> bool:
 
 
 def _bounds(rule: Rule, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the bounds in the column's own precision: .1 is within .1, though the float32 is the greater number."""
+    """Return the bounds in the column's own precision: .1 is within .1, though its float32 is the greater number."""
     kind = dtype if dtype.kind == "f" else np.dtype(np.int64)
     with np.errstate(over="ignore"):
-        return np.asarray(rule.low, np.float64).astype(kind), np.asarray(rule.high, np.float64).astype(kind)
+        low, high = (np.asarray(0 if bound is None else bound, np.float64) for bound in (rule.low, rule.high))
+        return low.astype(kind), high.astype(kind)
 
 
 def _pattern_broken(rule: Rule, batch: TransitionBatch) -> NDArray[np.bool_] | None:
-    """Match each distinct name once."""
+    """Match each distinct name once, and all of them by one call where they are good."""
     names, codes = (batch.agents, batch.agent) if rule.column == "agent_id" else (batch.episodes, batch.episode)
-    match = re.compile(rule.pattern or "").fullmatch
+    pattern = rule.pattern or ""
+    one, joined = pattern.removeprefix("^").removesuffix("$"), "\n".join(names)
+    if joined.count("\n") == len(names) - 1 and re.fullmatch(rf"{one}(?:\n{one})*+", joined):
+        return None
+    match = re.compile(pattern).fullmatch
     bad = [match(name) is None for name in names]
     if not any(bad):
         return None
@@ -135,18 +145,17 @@ def explain(rule: Rule, batch: TransitionBatch, row: int, append_ts: int) -> str
     value: Any = getattr(batch, rule.column)[row]
     if rule.kind == "not_ahead":
         return f"ts {value} is {value - append_ts} ms ahead of the log's append time; {rule.high} are allowed"
+    values = np.atleast_1d(value)
+    low, high = (np.broadcast_to(bound, values.shape) for bound in _bounds(rule, values.dtype))
     if rule.kind == "between":
-        return _explain_between(rule, np.atleast_1d(value))
-    shown = np.atleast_1d(value)
-    place = int(np.flatnonzero(~np.isfinite(shown))[0])
-    return f"{rule.column}[{place}] is {shown[place]}: not a finite float32"
-
-
-def _explain_between(rule: Rule, value: NDArray[Any]) -> str:
-    low, high = (np.broadcast_to(bound, value.shape) for bound in _bounds(rule, value.dtype))
-    place = int(np.flatnonzero(~((value >= low) & (value <= high)))[0])
-    name = rule.column if value.size == 1 else f"{rule.column}[{place}]"
-    return f"{name} is {value[place]}; {low[place]} to {high[place]} are allowed"
+        good = (values >= low) & (values <= high)
+    else:
+        good = np.isfinite(values) if rule.kind == "finite" else ~np.isinf(values)
+    place = int(np.argmin(good))
+    name = f"{rule.column}[{place}]" if np.ndim(value) else rule.column
+    if rule.kind == "between":
+        return f"{name} is {values[place]!s}; {low[place]!s} to {high[place]!s} are allowed"
+    return f"{name} is {values[place]!s}: not a finite float32"
 
 
 def first_broken(rules: Sequence[Rule], batch: TransitionBatch, append_ts: NDArray[np.int64]) -> list[tuple[int, int]]:

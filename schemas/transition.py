@@ -61,6 +61,19 @@ COLUMNS = tuple(f.name for f in fields(TransitionBatch) if f.name not in {"task"
 """The names of the columns that have a row per transition."""
 
 
+class Names(dict[str, int]):
+    """Codes of names, given in order of appearance."""
+
+    def __missing__(self, name: str) -> int:
+        """Give a new name the next code."""
+        code = self[name] = len(self)
+        return code
+
+    def codes(self, names: Sequence[str]) -> NDArray[np.int32]:
+        """Return int32[names]."""
+        return np.fromiter(map(self.__getitem__, names), np.int32, len(names))
+
+
 def concat(batches: Sequence[TransitionBatch]) -> TransitionBatch:
     """Join batches of one task, row after row, under common dictionaries of agents and episodes."""
     assert batches
@@ -81,9 +94,6 @@ def _unify(
     parts: Sequence[tuple[tuple[str, ...], NDArray[np.int32]]],
 ) -> tuple[tuple[str, ...], NDArray[np.int32]]:
     """Give dictionary-coded columns one dictionary."""
-    codes: dict[str, int] = {}
-    columns = []
-    for names, column in parts:
-        mapping = np.fromiter((codes.setdefault(name, len(codes)) for name in names), np.int32, len(names))
-        columns.append(mapping[column])
-    return tuple(codes), np.concatenate(columns)
+    names = Names()
+    columns = [names.codes(own)[column] for own, column in parts]
+    return tuple(names), np.concatenate(columns)

@@ -11,12 +11,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.learners.explain.evidence import Decisions, Outcomes
+from headrace.learners.explain.evidence import Decisions, Outcomes, VersionEvidence
 from headrace.schemas.records import Series
 
 EXPLANATION_SEED = 7_340_033
 """Of the traces that reports compare on: fixed, and drawn for neither training nor the gate."""
-TRACES = 128
+TRACES = 512
 SHADOWS = ("rate_rule", "hpa_kubernetes")
 """The rules that look over a policy's shoulder; a clairvoyant's plan is only good in its own episodes."""
 
@@ -52,6 +52,21 @@ def simulator(environment: str | None, count: int = TRACES, seed: int = EXPLANAT
 @lru_cache(maxsize=4)
 def _build(environment: str, count: int, seed: int) -> Simulator:
     return SIMULATORS[environment](count, seed)
+
+
+def simulated(
+    world: Simulator, version: int, before: int | None, policy: Learned, previous: Learned | None
+) -> VersionEvidence:
+    """Run a version, and the one that served before it, in the world; before: that one's number."""
+    return VersionEvidence(
+        version,
+        before,
+        world.outcomes(policy),
+        None if previous is None else world.outcomes(previous),
+        world.baselines(),
+        world.decisions(policy),
+        {"episode": world.episode(policy, f"v{version}")},
+    )
 
 
 def greedy(policy: Learned) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:

@@ -27,7 +27,7 @@ def _asking(name: str, help_text: str, ask: Ask, columns: Sequence[str], row: Ro
 
     @command.command(name, cls=Command, help=help_text)
     @click.option("--task", required=True, help="The task's name.")
-    @click.option("--agent", help="Only this agent's.")
+    @click.option("--agent", help="Only this agent's transitions; windows and chunks: those that hold some.")
     @click.option("--from", "start", type=Moment(), help="Only from this time on.")
     @click.option("--to", "end", type=Moment(), help="Only before this time.")
     @click.option("--limit", type=click.IntRange(0), help=f"At most so many.  [default: {TABLE_ROWS}; --json: all]")

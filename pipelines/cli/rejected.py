@@ -10,8 +10,11 @@ from headrace.pipelines.cli.output import TABLE_ROWS, print_json, print_table
 from headrace.pipelines.replay import LATER_RULES, Rejected, original, rejected, replay, safe_text
 from headrace.pipelines.wiring import Services
 from headrace.schemas.ports import Log
+from headrace.schemas.rules import RULE_NAMES
 
-rule_option = click.option("--rule", "rules", multiple=True, metavar="NAME", help="Only this rule's; may be repeated.")
+rule_option = click.option(
+    "--rule", "rules", multiple=True, type=click.Choice(sorted(RULE_NAMES)), help="Only this rule's; may be repeated."
+)
 
 
 @click.group("rejected")

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 
 import click
@@ -11,8 +12,9 @@ from headrace.pipelines.cli.output import iso, print_json
 from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.fleet import START_MS, Fleet, cloud_task
-from headrace.pipelines.flow import stopped_by_signals
+from headrace.pipelines.flow import Stop, StoppedError, retrying, stopped_by_signals
 from headrace.pipelines.wiring import Services, layout
+from headrace.schemas.errors import SettingsError
 from headrace.schemas.ports import Clock
 
 logger = logging.getLogger(__name__)
@@ -52,10 +54,26 @@ def command(
     spec = cloud_task()
     add_task(services.log, TaskTable(services.log, found), spec)
     start_ms = START_MS if start is None else start
-    fleet = Fleet(services.log, services.policies, spec, found, agents=agents, seed=seed, start_ms=start_ms)
+    if start_ms > services.clock():
+        raise SettingsError(f"--start {iso(start_ms)} lies ahead of the log's clock: name a time in the past")
+    stop, wish = threading.Event(), Stop()
+    fleet = Fleet(
+        services.log,
+        services.policies,
+        spec,
+        found,
+        agents=agents,
+        seed=seed,
+        start_ms=start_ms,
+        retry=lambda call: retrying(call, wish),
+    )
     emitted = _Emitted()
-    stop = threading.Event()
-    with stopped_by_signals(stop.set), reported(lambda: _told(emitted)):
+
+    def request_stop() -> None:
+        wish.requested = True
+        stop.set()
+
+    with stopped_by_signals(request_stop), reported(lambda: _told(emitted)), suppress(StoppedError):
         logger.info("fleet is ready: %d agents of task %s, log %s", agents, spec.task, services.settings.log)
         _emit(fleet, emitted, services.clock, stop, windows=windows, every_s=every_s)
     if as_json:

@@ -18,9 +18,12 @@ logger = logging.getLogger(__name__)
 @click.command("ingest", cls=Command)
 @click.option("--until-caught-up", is_flag=True, help="Stop at the log's present end, everything written.")
 @click.option("--accept-gap", is_flag=True, help="Go on where retention took messages before they were indexed.")
+@click.option(
+    "--from-start", is_flag=True, help="Ignore the commits: read the whole log again, as into a new or damaged index."
+)
 @json_option
 @with_services
-def command(services: Services, *, until_caught_up: bool, accept_gap: bool, as_json: bool) -> None:
+def command(services: Services, *, until_caught_up: bool, accept_gap: bool, from_start: bool, as_json: bool) -> None:
     """Check, window and index transitions, from where the last run stopped. Start more of it to share partitions."""
     job = Ingest(
         services.log,
@@ -29,6 +32,7 @@ def command(services: Services, *, until_caught_up: bool, accept_gap: bool, as_j
         layout(services),
         until_caught_up=until_caught_up,
         accept_gap=accept_gap,
+        from_start=from_start,
     )
 
     def stop() -> None:

@@ -66,4 +66,4 @@ def _told(job: Learn) -> str:
         f"{f'version {one.progress.serving} serves' if one.progress.serving else 'nothing serves yet'}"
         for task, one in job.learners.copy().items()
     ]
-    return "; ".join(told) or "no windows yet"
+    return "; ".join(told) or "no new windows"

@@ -5,7 +5,7 @@ index's stats of earlier segments. Folding at other times writes and tells the s
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -131,7 +131,7 @@ class PartitionFold:
             for row in self.earlier(self.partition, task, first_ms, _ever_ms, None):
                 if row.key.segment < self.segment and not self._closed(row.key.window):
                     fold = self._before.get(row.key.window, WindowFold())
-                    self._before[row.key.window] = fold.grow([row], [decode_stats(row.stats)])
+                    self._before[row.key.window] = fold.grow([row], [decode_stats(row.stats, row.key)])
         self._untold.update(self._before)
 
     def fold(self) -> Folded:
@@ -190,7 +190,7 @@ class PartitionFold:
         durable_end = self.segment if self._uncommitted_from is None else self._uncommitted_from
         rows = self.earlier(self.partition, key.task, key.start_ms, key.start_ms + 1, key.group)
         durable = [row for row in rows if row.key.segment < durable_end]
-        fold = WindowFold().grow(durable, [decode_stats(row.stats) for row in durable])
+        fold = WindowFold().grow(durable, [decode_stats(row.stats, row.key) for row in durable])
         return fold.grow([part.row for part in waiting], [part.stats for part in waiting])
 
     def _own(self, key: WindowKey) -> list[ChunkKey]:
@@ -222,7 +222,9 @@ class PartitionFold:
     def _close_segment(self) -> None:
         self._before = {key: self._window(key) for key in self._untold}
         for key in sorted(self._parts):
-            self._uncommitted.setdefault(key.window, []).append(self._parts[key])
+            part = self._parts[key]
+            light = Part(replace(part.row, payload=b""), part.stats)
+            self._uncommitted.setdefault(key.window, []).append(light)
         if self._uncommitted_from is None:
             self._uncommitted_from = self.segment
         self._rows.clear()

@@ -29,7 +29,7 @@ LIGHT = ("cli", "cli.run_ingest", "cli.run_fleet", "cli.produce", "cli.query", "
             1,
             "headrace: the log sqlite:.headrace/log.db does not exist: create it with `headrace init`",
         ),
-        (["init", "--log", "kafka://h"], 1, "headrace: --log kafka://h: unknown scheme 'kafka'; known: sqlite"),
+        (["init", "--log", "pulsar://h"], 1, "headrace: --log pulsar://h: unknown scheme 'pulsar'; known: sqlite"),
     ],
 )
 def test_an_error_is_one_clear_line_and_an_exit_code(shell, arguments, code, told):

@@ -13,10 +13,10 @@ import pytest
 from cassandra.cluster import Cluster
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from redis import Redis as Client
 
 from local_servers import ServerError, ports, processes, temporary
 from local_servers.local import Local, Plan, Stack
-from redis import Redis as Client
 
 PORTS = ("kafka", "cassandra", "storage", "redis")
 

@@ -1,10 +1,10 @@
 """The servers that all tests share, and the three nodes."""
 
 import pytest
+from cassandra import ConsistencyLevel
 from cassandra.cluster import Cluster
 from cassandra.query import SimpleStatement
 
-from cassandra import ConsistencyLevel
 from local_servers import processes
 
 

@@ -14,29 +14,29 @@ VALVE = TaskSpec(task="valve", observations=("x0", "x1"), actions=("a", "b", "c"
 ARM = TaskSpec(
     task="arm",
     observations=("p", "q", "r"),
-    actions=Bounds((-1.0, 0.1), (1.0, 0.7)),
+    actions=Bounds((-1.0, 0.7), (1.0, 1.1)),
     window_ms=500,
     groups=2,
     reward_terms=("speed", "cost"),
-    bounds=Bounds((-10.0, -10.0, 0.1), (10.0, 10.0, 0.7)),
+    bounds=Bounds((-10.0, -10.0, 0.7), (10.0, 10.0, 1.1)),
 )
 DIAL = TaskSpec(task="dial", observations=("x",), actions=("a",), window_ms=1_000)
 SPECS = {spec.task: spec for spec in (VALVE, ARM, DIAL)}
 TASKS = {spec.task: codec.known_task(spec, T0, LAYOUT) for spec in SPECS.values()}
 
 
-def row(task="valve", **changes):
+def row(kind="valve", /, **changes):
     """A good transition; a field that is changed to ... is left out."""
-    obs = {"valve": [0.5, -1.25], "arm": [1, 2.5, 0.5], "dial": [3.0]}.get(task, [0.0, 0.0])
+    obs = {"valve": [0.5, -1.25], "arm": [1, 2.5, 0.875], "dial": [3.0]}[kind]
     fields = {
         "schema_version": 1,
-        "task": task,
+        "task": kind,
         "agent_id": "agent-1",
         "episode_id": "e1",
         "step": 7,
         "ts": T0 + 7,
         "obs": obs,
-        "action": [0.5, 0.25] if task == "arm" else 0,
+        "action": [0.5, 0.875] if kind == "arm" else 0,
         "reward": -0.5,
         "next_obs": obs,
         "terminated": False,
@@ -45,13 +45,13 @@ def row(task="valve", **changes):
     return {name: value for name, value in (fields | changes).items() if value is not ...}
 
 
-def message(task="valve", **changes):
-    return json.dumps(row(task, **changes)).encode()
+def message(kind="valve", /, **changes):
+    return json.dumps(row(kind, **changes)).encode()
 
 
-def raw_message(task="valve", **changes):
+def raw_message(kind="valve", /, **changes):
     """A message whose changed fields are the given text, not JSON made of it."""
-    text = json.dumps(row(task, **{name: f"@{name}@" for name in changes}))
+    text = json.dumps(row(kind, **{name: f"@{name}@" for name in changes}))
     for name, value in changes.items():
         text = text.replace(f'"@{name}@"', value)
     return text.encode("utf-8", "surrogatepass")

@@ -1,3 +1,4 @@
+import gc
 import json
 import re
 
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 from codec_examples import ARM, LAYOUT, SPECS, T0, TASKS, VALVE, accepted, check, message, raw_message, rejected, row
 
-from headrace.schemas import codec
+from headrace.schemas import codec, codec_json
 from headrace.schemas.rules import MESSAGE_RULES
 
 
@@ -15,8 +16,8 @@ def test_a_transition_becomes_a_row():
     batch = accepted(message("arm", reward_terms={"cost": -2.5, "other": 9}, policy_version=3, log_prob=-0.5))
     assert (batch.task, batch.agents, batch.episodes) == ("arm", ("agent-1",), ("e1",))
     assert (batch.step.tolist(), batch.ts.tolist(), batch.offset.tolist()) == ([7], [T0 + 7], [100])
-    assert batch.obs.tolist() == [[1.0, 2.5, 0.5]]
-    assert batch.action.tolist() == [[0.5, 0.25]]
+    assert batch.obs.tolist() == [[1.0, 2.5, 0.875]]
+    assert batch.action.tolist() == [[0.5, 0.875]]
     assert (batch.terminated.tolist(), batch.truncated.tolist()) == ([False], [True])
     assert np.isnan(batch.reward_terms[0, 0])
     assert (batch.reward_terms[0, 1], batch.policy_version[0], batch.log_prob[0]) == (-2.5, 3, -0.5)
@@ -275,6 +276,18 @@ def test_poison_in_a_large_batch():
     assert [r.position for r in checked.rejected] == sorted(bad)
     assert [r.rule for r in checked.rejected] == ["syntax", "width", "action", "type"]
     assert checked.batches[0].step.tolist() == [i for i in range(3_000) if i not in bad]
+
+
+def test_poison_leaves_the_fast_way_open():
+    """No error of a bad message keeps simdjson's parser from being used again, until garbage is collected or ever."""
+    gc.disable()
+    try:
+        checked = [check([raw_message(obs=text)]) for text in ("[1]", '["x",1]', "[[1],2]", "{}", f"[1,{'9' * 30}]")]
+        raws = [msgspec.Raw(b"[1,2]")] * 3
+        assert codec_json._joined(raws, 2).tolist() == [[1, 2]] * 3
+    finally:
+        gc.enable()
+    assert sum(len(c.rejected) for c in checked) == 4
 
 
 @pytest.mark.parametrize("task", ["valve", "arm"])

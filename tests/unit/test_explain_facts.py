@@ -18,12 +18,15 @@ from test_explain_samples import (
 
 from headrace.learners.explain.evidence import Decisions, Outcomes, VersionEvidence, situations, slug
 from headrace.learners.explain.facts import margins, version_facts
-from headrace.learners.explain.interval import IntervalFold, interval_facts, ratio_difference, span
+from headrace.learners.explain.interval import IntervalFold, Rejected, interval_facts, ratio_difference, span
+from headrace.learners.explain.multiplicity import corrected, holm, p_value
 from headrace.learners.explain.series import version_series
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.explain.timeline import ClosedInterval, Timeline
+from headrace.learners.statistics import mean_interval
 from headrace.schemas.grounding import fill
 from headrace.schemas.records import Fact, Facts, Interval, TaskSpec
+from headrace.sinks.narrator_template import TemplateNarrator
 
 
 def by_id(facts: Facts) -> dict[str, Fact]:
@@ -57,6 +60,90 @@ def test_actions_margins_and_differences_by_situation() -> None:
     assert_allclose(facts["differs.rule.larger"].value, 100 / 6)
     assert facts["differs.rule.smaller"].value == 0.0
     assert facts["situation.low"].label.startswith("level low")
+
+
+def said(facts: Facts) -> str:
+    return " ".join(fill(sentence, facts) for sentence in TemplateNarrator().tell(facts).sentences)
+
+
+TREND = ("rate_t-3", "rate_t-2", "rate_t-1", "rate_t")
+RISING, STEADY = (1.0, 1.0, 2.0, 2.0), (1.0, 1.0, 1.0, 1.0)
+
+
+def decided(spec: TaskSpec, *groups: tuple[tuple[float, ...], int]) -> Facts:
+    """Facts of decisions: for each, what was seen and the number of the action."""
+    obs = np.array([seen for seen, _ in groups], np.float32)
+    decisions = Decisions(obs, np.eye(spec.action_count)[[action for _, action in groups]])
+    return version_facts(spec, version(1, spec.task), VersionEvidence(1, None, decisions=decisions))
+
+
+def test_a_situations_commonest_action_is_told_of_however_rare_it_is_overall() -> None:
+    spec = TaskSpec("t", TREND, tuple("abcdefgh"), 1_000)
+    facts = decided(spec, (RISING, 7), *((STEADY, place % 7) for place in range(21)))
+    assert by_id(facts)["action.rising.h"].value == 100.0
+    assert "\u201ch\u201d with load rising (100 % of decisions)" in said(facts)
+
+
+def test_a_situations_commonest_action_outlives_another_of_the_same_slug() -> None:
+    spec = TaskSpec("t", TREND, ("move_the_front_pool_up_by_1", "move_the_front_pool_up_by_2", "stay"), 1_000)
+    facts = decided(spec, (RISING, 1), (STEADY, 0), (STEADY, 0))
+    assert "\u201cmove_the_front_pool_up_by_2\u201d with load rising (100 % of decisions)" in said(facts)
+    assert "\u201cmove_the_front_pool_up_by_1\u201d with load steady (100 % of decisions)" in said(facts)
+
+
+def test_actions_that_are_numbers_stand_in_quotation_marks() -> None:
+    facts = decided(TaskSpec("t", TREND, ("-1", "0", "+1"), 1_000), (RISING, 1), (STEADY, 2))
+    assert "Its commonest action is \u201c0\u201d with load rising (" in said(facts)
+    assert "\u201c+1\u201d with load steady (" in said(facts)
+
+
+def test_rows_learned_from_are_the_rows_since_its_parent_not_the_sum_of_the_lineage() -> None:
+    parent, child = version(1, "pump", environment_steps=800), version(2, "pump", environment_steps=2_308)
+    evidence = VersionEvidence(2, 1)
+    assert by_id(version_facts(PLAIN, child, evidence, parent))["training.rows"].value == 1_508
+    assert "training.rows" not in by_id(version_facts(PLAIN, child, evidence))
+    assert by_id(version_facts(PLAIN, parent, VersionEvidence(1, None)))["training.rows"].value == 800
+
+
+def test_what_is_not_finite_is_no_fact() -> None:
+    decisions = Decisions(np.ones((2, 2), np.float32), np.full((2, 3), np.nan))
+    facts = by_id(version_facts(PLAIN, version(1, "pump"), VersionEvidence(1, None, decisions=decisions)))
+    assert "margin.low" not in facts
+    assert "action.low.open" in facts
+
+
+def test_holm_goes_on_until_the_first_that_does_not_pass() -> None:
+    assert holm([0.04, 0.01, 0.02]) == [True, True, True]
+    assert holm([0.04, 0.01, 0.03]) == [False, True, False]
+    assert holm([0.02, 0.03]) == [True, True]
+    assert holm([0.03, 0.04]) == [False, False]
+    assert holm([]) == []
+
+
+def test_a_p_value_belongs_to_its_interval() -> None:
+    mean, low, high, count = mean_interval(np.array([1.0, 2.0, 4.0, 3.0, 0.0]))
+    # t = 2 / (1.5811 / sqrt(5)) = 2.8284 at 4 degrees of freedom.
+    assert_allclose(p_value(Fact("a", "a", mean, "return", low, high), count), 0.04742, atol=1e-5)
+    assert p_value(Fact("a", "a", 2.0, "return", 2.0, 2.0), 5) == 0.0
+    assert p_value(Fact("a", "a", 0.0, "return", 0.0, 0.0), 5) == 1.0
+
+
+def test_among_many_comparisons_a_weak_one_is_called_flat_and_keeps_its_interval() -> None:
+    weak = Fact("weak", "weak", 1.0, "return", 0.1, 1.9, "up")
+    strong = Fact("strong", "strong", -9.0, "return", -9.9, -8.1, "down")
+    none = [Fact(f"none-{place}", "none", 0.0, "return", -1.0, 1.0, "flat") for place in range(3)]
+    assert next(corrected([weak], 100)).direction == "up"
+    *found, count = corrected([weak, strong, *none], 100)
+    assert [fact.direction for fact in found] == ["flat", "down", "flat", "flat", "flat"]
+    assert (found[0].low, found[0].high) == (0.1, 1.9)
+    assert count.value == 5
+
+
+def test_a_reports_comparisons_are_one_family() -> None:
+    report = version_report()
+    changes = [fact for fact in report.facts.facts if fact.fact_id.partition(".")[2].partition("vs-")[1]]
+    assert by_id(report.facts)["comparisons.count"].value == len(changes) == 24
+    assert by_id(interval_report().facts)["comparisons.count"].value == 4
 
 
 def test_margins_of_one_action_are_zero() -> None:
@@ -142,13 +229,13 @@ def test_a_ratios_difference_is_that_of_the_levels_and_its_interval_is_over_unit
 def test_too_few_units_give_no_interval_and_no_claim() -> None:
     before, now = (fold(start, 0.5, agents=2).totals() for start in (START - 6 * HOUR, START))
     assert ratio_difference(now, before, 1) is None
-    assert "reward.change" not in by_id(interval_facts(CLOUD, now, before, {}))
+    assert "reward.change" not in by_id(interval_facts(CLOUD, now, before))
 
 
 def test_unnamed_agents_are_counted_by_group() -> None:
     total = fold(START, 0.5, named=False).totals()
     assert total.units == ("group 0",)
-    assert "agents.total" not in by_id(interval_facts(CLOUD, total, None, {}))
+    assert "agents.total" not in by_id(interval_facts(CLOUD, total, None))
 
 
 def test_an_intervals_report_tells_change_volume_and_what_was_wrong() -> None:
@@ -157,13 +244,29 @@ def test_an_intervals_report_tells_change_volume_and_what_was_wrong() -> None:
     assert fill(report.narrative.headline, report.facts).startswith("Mean reward rose by +0.0985 per step")
     for part in (
         "6 agents",
-        "15 messages were rejected, by rule obs_bounds",
+        "15 messages were rejected from 1 Jan 2026 00:05:05 to 06:05:05 UTC (of all tasks, by the log's clock)",
+        "by rule obs_bounds (12 messages)",
         "v7 (100 %)",
-        "throughput rose by 0.0985 per step",
+        "Of the parts of the reward, the throughput part rose by 0.0985 per step",
+        "no change is shown in the latency part and the cost part",
     ):
         assert part in text
     assert report.facts.subject == "1 Jan 2026, 00:00 to 06:00 UTC"
     assert span(START, START + 24 * HOUR) == "1 Jan 2026, 00:00 to 2 Jan 2026, 00:00 UTC"
+
+
+def test_that_nothing_was_rejected_is_said_of_a_time_and_only_of_the_intervals_own() -> None:
+    total = fold(START, 0.5).totals()
+    end_ms = START + 6 * HOUR
+    live = interval_facts(CLOUD, total, None, Rejected({}, START + 300_000, end_ms + 300_000))
+    text = "No message of any task was rejected from 1 Jan 2026 00:05:00 to 06:05:00 UTC (by the log's clock)."
+    assert text in said(live)
+    for after_ms, until_ms in ((end_ms + 300_000, end_ms + 300_000), (end_ms + 99 * HOUR, end_ms + 105 * HOUR)):
+        apart = interval_facts(CLOUD, total, None, Rejected({}, after_ms, until_ms))
+        assert "rejected" not in said(apart)
+    imported = interval_facts(CLOUD, total, None, Rejected({"finite": 500}, end_ms + 99 * HOUR, end_ms + 105 * HOUR))
+    assert "500 messages were rejected from 5 Jan 2026 09:00:00 to 15:00:00 UTC (of all tasks" in said(imported)
+    assert "rejected" not in said(interval_facts(CLOUD, total, None))
 
 
 def told(timeline: Timeline, windows: list[tuple[str, int]], first: int = 0) -> list[ClosedInterval]:
@@ -218,10 +321,22 @@ def test_reading_again_from_the_hold_closes_the_same_intervals() -> None:
         assert [shape(one) for one in found] == [shape(one) for one in expected]
 
 
+def test_append_times_are_told_without_gap_or_overlap() -> None:
+    timeline = Timeline(HOUR)
+    closed = told(timeline, [("a", slot) for slot in range(37)])
+    spans = [one.appended_ms for one in closed]
+    assert spans == [
+        (START - 300_000, START + 12_000),
+        (START + 12_000, START + 24_000),
+        (START + 24_000, START + 36_000),
+    ]
+    assert timeline.untold_ms() == START + 36_000 - HOUR
+
+
 def shape(place: tuple[int, ClosedInterval]) -> tuple[object, ...]:
     offset, one = place
     before = one.previous.rows if one.previous else None
-    return (offset, one.spec.task, one.current.start_ms, one.current.rows, before, one.unreported)
+    return (offset, one.spec.task, one.current.start_ms, one.current.rows, before, one.unreported, one.appended_ms)
 
 
 def test_a_silent_task_is_closed_and_let_go() -> None:

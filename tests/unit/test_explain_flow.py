@@ -12,12 +12,23 @@ import pytest
 from test_explain_samples import CLOUD, HOUR, PLAIN, START, summary, version
 
 from headrace.learners.checkpoint import pack
+from headrace.pipelines import explain
 from headrace.pipelines.core.tasks import TaskTable, add_task
-from headrace.pipelines.explain import GROUP, POLICIES, WINDOWS, Explainer, dataflow, run_until_caught_up
+from headrace.pipelines.explain import (
+    GROUP,
+    POLICIES,
+    WINDOWS,
+    Explainer,
+    Finding,
+    Happening,
+    dataflow,
+    run_until_caught_up,
+)
 from headrace.pipelines.flow import run
-from headrace.pipelines.reported import REJECTED, REPORTS, Rejections, interval_id, version_id
+from headrace.pipelines.reported import REJECTED, REPORTS, KnownReports, Rejections, interval_id, version_id
 from headrace.schemas.errors import UnavailableError
-from headrace.schemas.ports import Narrator, Record
+from headrace.schemas.grounding import fill
+from headrace.schemas.ports import Assigned, Narrator, Record, Revoked
 from headrace.schemas.records import Facts, Layout, Narrative, Report, Sentence, ServingPolicy, TaskSpec
 from headrace.sinks.cache_memory import MemoryCache
 from headrace.sinks.cached_index import CachedChunks
@@ -212,16 +223,154 @@ def test_rejections_are_counted_again_from_where_the_commit_says(stream: Stream)
     for _ in range(5):
         stream.log.send([Record(REJECTED, None, b"x", (("rule", b"finite"),))])
         stream.now += HOUR
-    first = Rejections(stream.log, HOUR)
-    first.advance()
-    again = Rejections(stream.log, HOUR)
-    again.hold(first.metadata(START + 3 * HOUR))
+    first, again = Rejections(stream.log), Rejections(stream.log)
+    first.advance(stream.now)
+    again.hold(first.metadata(START + 2 * HOUR))
     again.hold(first.metadata(None))
-    again.advance()
-    assert [again.counts(START + hour * HOUR) for hour in range(5)] == [{}, {}, {}, {"finite": 1}, {"finite": 1}]
+    again.advance(stream.now)
+    assert by_hour(again) == [0, 0, 0, 1, 1]
     again.hold("")
-    again.advance()
-    assert again.counts(START) == {"finite": 1}
+    again.advance(stream.now)
+    assert by_hour(again) == [1, 1, 1, 1, 1]
+
+
+def by_hour(rejections: Rejections) -> list[int]:
+    """How many of the rejections of each hour are held."""
+    return [sum(rejections.counts(START + h * HOUR - 1, START + h * HOUR).values()) for h in range(5)]
+
+
+def test_another_partitions_later_commit_takes_no_rejection_away(stream: Stream) -> None:
+    for _ in range(5):
+        stream.log.send([Record(REJECTED, None, b"x", (("rule", b"finite"),))])
+        stream.now += HOUR
+    first, again = Rejections(stream.log), Rejections(stream.log)
+    first.advance(stream.now)
+    again.hold(first.metadata(START + HOUR))
+    again.advance(stream.now)
+    again.hold(first.metadata(START + 3 * HOUR))
+    again.advance(stream.now)
+    assert by_hour(again) == [0, 0, 1, 1, 1]
+
+
+def test_rejections_are_read_as_far_as_is_needed_and_forgotten_when_told(stream: Stream) -> None:
+    for hour in range(5):
+        stream.now = START + hour * HOUR
+        stream.log.send([Record(REJECTED, None, b"x", (("rule", b"finite"),)) for _ in range(500)])
+    rejections = Rejections(stream.log)
+    rejections.advance(START + 2 * HOUR)
+    rejections.advance(START + 2 * HOUR)
+    assert by_hour(rejections) == [500, 500, 500, 500, 0]
+    rejections.forget(START + HOUR)
+    assert by_hour(rejections) == [0, 0, 500, 500, 0]
+    rejections.hold(rejections.metadata(START + HOUR))
+    assert by_hour(rejections) == [0, 0, 500, 500, 0], "what is held needs not be read again"
+    rejections.hold("")
+    rejections.advance(START)
+    assert by_hour(rejections)[0] == 500
+
+
+def rejected_facts(report: Report) -> dict[str, float]:
+    return {fact.fact_id: fact.value for fact in report.facts.facts if fact.fact_id.startswith("rejected")}
+
+
+def test_imported_history_is_never_said_to_have_had_no_rejections(stream: Stream) -> None:
+    stream.add(PLAIN)
+    stream.now = START + 1_000 * HOUR
+    stream.log.send([Record(REJECTED, b"agent", b"x", (("rule", b"finite"),)) for _ in range(500)])
+    stream.tell(*range(260))
+    stream.explain()
+    reports = sorted(stream.reports(), key=lambda report: report.start_ms)
+    assert [rejected_facts(report) for report in reports] == [
+        {"rejected.total": 500, "rejected.finite": 500},
+        {},
+        {},
+        {},
+    ]
+    text = [" ".join(sentence.text for sentence in report.narrative.sentences) for report in reports]
+    assert ["rejected" in one for one in text] == [True, False, False, False]
+
+
+def test_each_rejection_is_told_once_and_restarts_change_nothing(stream: Stream) -> None:
+    """Four hours live, with a rejection every ten minutes; what a restart reads again it counts as before."""
+    stream.add(PLAIN)
+    for slot in range(0, 250, 10):
+        stream.tell(*range(slot, slot + 10))
+        stream.log.send([Record(REJECTED, b"agent", b"x", (("rule", b"finite"),))])
+        stream.explain()
+    reports = sorted(stream.reports(), key=lambda report: report.start_ms)
+    assert [rejected_facts(report)["rejected.total"] for report in reports] == [6, 6, 6, 6]
+
+
+def test_who_takes_a_partition_over_does_not_report_again(stream: Stream) -> None:
+    stream.add(PLAIN)
+    stream.add(CLOUD)
+    heir = stream.explainer()
+    stream.tell(*range(130))
+    stream.serve(PLAIN, 1)
+    assert stream.explain() == 3
+    assert run_until_caught_up(heir) == 0
+    heir.close()
+    assert len(stream.ids()) == 3
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_report_whose_commit_is_dropped_is_made_again(
+    stream: Stream, together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The partition goes and comes back between the computation and the commit."""
+    stream.add(PLAIN)
+    stream.tell(*range(61))
+    job = stream.explainer()
+    subscription = job._windows.subscription
+    findings = computed(job)
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "_until_caught_up", False)
+        patch.setattr(subscription, "poll", lambda *_: [Revoked(1), Assigned(1, None, 0, 61)])
+        job.poll()
+    subscription.seek(1, 0)
+    if together:
+        job.commit(findings + computed(job))
+    else:
+        job.commit(findings)
+        assert stream.ids() == []
+        job.commit(computed(job))
+    job.close()
+    assert stream.ids() == [interval_id("pump", START)]
+
+
+def computed(job: Explainer) -> list[Finding]:
+    """Poll until something happens; its reports, with words."""
+    happenings: list[Happening] = []
+    while not happenings:
+        happenings = job.poll()
+    findings = [worded for item in happenings for found in job.compute(item) for worded in job.narrate(found)]
+    assert [finding.report is not None for finding in findings] == [True]
+    return findings
+
+
+def test_a_long_lived_explainer_remembers_what_it_reported(stream: Stream) -> None:
+    stream.add(PLAIN)
+    job = stream.explainer()
+    made = []
+    for _ in range(2):
+        stream.serve(PLAIN, 1)
+        made.append(run_until_caught_up(job))
+    job.close()
+    assert made == [1, 0]
+
+
+def test_known_reports_are_read_on_not_again(stream: Stream) -> None:
+    known = KnownReports(stream.log)
+    for number, later in ((1, False), (2, True)):
+        stream.log.send([Record(REPORTS, version_id("a", number).encode(), b"{}")])
+        stream.log.send([Record(REPORTS, interval_id("a.b", number * HOUR).encode(), b"{}")])
+        assert version_id("a", number) not in known
+        known.refresh()
+        assert version_id("a", number) in known
+        assert (interval_id("a.b", 2 * HOUR) in known) is later
+    assert interval_id("a.b", HOUR) in known
+    assert interval_id("a.b", 3 * HOUR) not in known
+    assert interval_id("b", HOUR) not in known
 
 
 class Liar:
@@ -252,6 +401,20 @@ def test_a_narrator_has_two_tries_then_the_template_speaks(
     stream.serve(PLAIN, 1)
     stream.explain(Liar(lies, failures))
     assert stream.reports()[0].narrative.narrator == narrator
+
+
+def test_a_report_goes_out_even_if_no_narrator_is_grounded(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    monkeypatch.setattr(explain, "TemplateNarrator", lambda: Liar(9))
+    stream.add(PLAIN)
+    stream.serve(PLAIN, 1)
+    assert stream.explain(Liar(9)) == 1
+    (report,) = stream.reports()
+    assert fill(report.narrative.headline, report.facts) == "Report on v1"
+    assert report.narrative.sentences == ()
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 def test_garbage_and_unknown_tasks_are_passed_over(stream: Stream) -> None:

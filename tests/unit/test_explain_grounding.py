@@ -1,5 +1,8 @@
 """Grounding: what a narrative may say, and how facts are written."""
 
+import itertools
+from collections.abc import Callable, Iterator
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 from headrace.schemas.errors import UngroundedReportError
 from headrace.schemas.grounding import check, direction_of, fill, format_fact, problems
 from headrace.schemas.records import Direction, Fact, Facts, Narrative, Sentence
-from headrace.sinks.narrator_template import TemplateNarrator
+from headrace.sinks.narrator_template import BARE, TemplateNarrator
 
 FACTS = Facts(
     "cloud",
@@ -84,6 +87,29 @@ def test_what_the_facts_bear_out_is_let_through(text: str, claims: dict[str, Dir
 )
 def test_what_they_do_not_bear_out_is_named(text: str, claims: dict[str, Direction], part: str) -> None:
     assert any(part in problem for problem in said(text, **claims)), said(text, **claims)
+
+
+@pytest.mark.parametrize(
+    ("text", "fine"),
+    [
+        ("It is not shown to differ: {a}", True),
+        ("No change is shown: {a}", True),
+        ("It isn't worse: {a}", True),
+        ("It isn't better: {a}", False),
+        ("It is unchanged: {a}", False),
+        ("It is better by {a}", False),
+    ],
+)
+def test_flat_against_its_own_interval_is_only_not_shown_to_differ(text: str, *, fine: bool) -> None:
+    facts = Facts("t", "s", (Fact("a", "a", 1.0, "return", 0.1, 1.9, "flat"),))
+    assert (problems(Narrative("n", Sentence(text, {"a": "flat"}), ()), facts) == []) is fine
+
+
+def test_flat_without_an_interval_must_be_nothing() -> None:
+    facts = Facts("t", "s", (Fact("a", "a", 1.0, "return", direction="flat"),))
+    assert problems(Narrative("n", Sentence("Hello"), ()), facts) == [
+        "fact a is called flat, which its numbers are not"
+    ]
 
 
 def test_the_error_lists_every_problem() -> None:
@@ -183,3 +209,75 @@ def test_the_template_is_grounded_in_any_facts(found: list[Fact]) -> None:
     assert problems(narrative, facts) == []
     for sentence in (narrative.headline, *narrative.sentences):
         fill(sentence, facts, typographic=True)
+
+
+BOUNDS: dict[Direction, tuple[float, float, float]] = {
+    "up": (1.0, 0.5, 1.5),
+    "down": (-1.0, -1.5, -0.5),
+    "flat": (0.1, -1.0, 1.2),
+}
+
+
+def changes(fact_id: str, *units: str) -> list[Fact | None]:
+    """A change in every direction and unit; with a flat one that its interval alone would not call so; and none."""
+    found = [
+        Fact(fact_id, f"{fact_id[-9:]}, change", *bounds[:1], unit, *bounds[1:], direction)
+        for unit in units
+        for direction, bounds in BOUNDS.items()
+    ]
+    return [*found, Fact(fact_id, "cautious, change", 1.0, units[0], 0.5, 1.5, "flat"), None]
+
+
+def levels(**values: float) -> list[Fact]:
+    """Levels by id, with - for the point."""
+    return [Fact(key.replace("_", "."), f"{key}, level", value, "messages") for key, value in values.items()]
+
+
+def interval_cases() -> Iterator[tuple[Fact | None, ...]]:
+    """Every direction and unit of the reward's change and of two parts', and what is told beside them."""
+    always = levels(reward_mean=0.5, rows_total=100, agents_total=3, episodes_ended=2, version_5_share=100)
+    quality = [
+        (),
+        levels(rejected_total=0),
+        levels(rejected_total=1, rejected_a=1, rows_late=4),
+        levels(rejected_total=3, rejected_a=1, rejected_b=2, rows_late=4, rows_duplicates=1, rows_unreported=2),
+    ]
+    units = ("per step", "return", "%", "")
+    parts = itertools.product(
+        changes("reward.change", *units), changes("term.a.change", *units), changes("term.b.change", *units)
+    )
+    others = itertools.cycle(itertools.product(changes("rows.change", "%"), quality))
+    for found, (rows, wrong) in zip(parts, others, strict=False):
+        yield (*always, *found, rows, *wrong)
+
+
+def version_cases() -> Iterator[tuple[Fact | None, ...]]:
+    """Every direction of the differences to whom a version is compared with, and of its parts."""
+    always = [Fact("version.policy", "this version", 7, "version"), *levels(traces_count=128, training_rows=9)]
+    shares = levels(situation_low=50, action_low_x=60, action_low_y=40, margin_low=1, margin_high=2, differs_hpa=3)
+    previous = Fact("version.previous", "the version before", 5, "version")
+    compared = itertools.product(
+        changes("return.vs-serving", "return", "%"),
+        changes("return.vs-rate_rule", "return", ""),
+        changes("return.vs-clairvoyant", "return"),
+        changes("term.a.vs-serving", "return", "per step"),
+        changes("term.b.vs-rate_rule", "return"),
+    )
+    for place, found in enumerate(compared):
+        yield (*always, *(shares if place % 2 else ()), previous if place % 3 else None, *found)
+
+
+@pytest.mark.parametrize("cases", [interval_cases, version_cases])
+def test_the_template_is_grounded_in_every_direction_and_unit(
+    cases: Callable[[], Iterator[tuple[Fact | None, ...]]],
+) -> None:
+    narrator = TemplateNarrator()
+    for case in cases():
+        facts = Facts("cloud", "this", tuple(fact for fact in case if fact is not None))
+        found = problems(narrator.tell(facts), facts)
+        assert not found, (facts, found)
+
+
+def test_the_bare_narrative_is_grounded_in_no_facts_at_all() -> None:
+    assert problems(BARE, Facts("cloud", "v7", ())) == []
+    assert fill(BARE.headline, Facts("cloud", "v7", ())) == "Report on v7"

@@ -8,7 +8,7 @@ import numpy as np
 from headrace.learners.cloud import ACTION_NAMES, OBSERVATION_NAMES, REWARD_TERMS
 from headrace.learners.explain.evidence import VersionEvidence
 from headrace.learners.explain.facts import version_facts
-from headrace.learners.explain.interval import IntervalFold, interval_facts
+from headrace.learners.explain.interval import IntervalFold, Rejected, interval_facts
 from headrace.learners.explain.series import interval_series, version_series
 from headrace.learners.explain.simulation import simulator
 from headrace.schemas.grounding import check
@@ -84,7 +84,7 @@ def evidence() -> VersionEvidence:
 @functools.cache
 def version_report() -> Report:
     versions = [version(number, promoted=number % 2 == 1) for number in range(1, 8)]
-    facts = version_facts(CLOUD, versions[-1], evidence())
+    facts = version_facts(CLOUD, versions[-1], evidence(), versions[-2])
     series = version_series(CLOUD, versions, evidence())
     return Report("cloud.version.7", "cloud", "version", START, START, 7, facts, TemplateNarrator().tell(facts), series)
 
@@ -139,7 +139,8 @@ def fold(start_ms: int, mean: float, **fields: object) -> IntervalFold:
 @functools.cache
 def interval_report() -> Report:
     before, now = fold(START - 6 * HOUR, 0.5).totals(), fold(START, 0.6, version=7).totals()
-    facts = interval_facts(CLOUD, now, before, {"finite": 3, "obs_bounds": 12}, 1)
+    rejected = Rejected({"finite": 3, "obs_bounds": 12}, START + 305_000, START + 6 * HOUR + 305_000)
+    facts = interval_facts(CLOUD, now, before, rejected, 1)
     narrative = TemplateNarrator().tell(facts)
     series = interval_series(CLOUD, now, before)
     return Report("cloud.interval.1", "cloud", "interval", START, START + 6 * HOUR, None, facts, narrative, series)

@@ -12,6 +12,7 @@ from test_explain_samples import interval_report, version_report
 from headrace.pipelines import plots
 from headrace.pipelines.render import images, to_html, to_json, to_markdown
 from headrace.schemas.records import Fact, Facts, Narrative, Report, Sentence, Series
+from headrace.sinks.narrator_template import BARE
 
 EVIL = "<script>alert('x')</script> [link](http://evil) |"
 
@@ -41,6 +42,31 @@ def test_markdown_has_verdict_sentences_and_facts(report: Report) -> None:
     assert text.startswith("# ")
     assert text.count("\n- ") == len(report.narrative.sentences)
     assert text.count("\n| ") == len(report.facts.facts) + text.count("| Fact |")
+
+
+def footer_of(text: str) -> str:
+    return text.rstrip().rsplit("\n", 1)[-1]
+
+
+def test_the_footer_says_what_an_interval_is_worth(report: Report) -> None:
+    """Both of the page and of the Markdown: each for itself alone, and how claims among many were made."""
+    text = footer_of(to_markdown(report))
+    assert "for itself alone" in text
+    count = "24 comparisons" if report.kind == "version" else "4 comparisons"
+    assert f"Holm's correction for all of this report's {count}" in text
+    gate = "judged one candidate after another on the same traces" in text
+    assert gate == ("this report's traces are others" in text) == (report.kind == "version")
+    assert ("More is better in every part of the reward." in text) == (report.kind == "interval")
+    assert "for itself alone" in to_html(report)
+
+
+def test_the_footer_says_when_the_figures_are_the_gates_own() -> None:
+    facts = Facts("pump", "v1", (Fact("return.vs-serving", "a", 1.0, "return", 0.5, 1.5, "up"),))
+    report = msgspec.structs.replace(version_report(), facts=facts, series={})
+    text = footer_of(to_markdown(msgspec.structs.replace(report, narrative=BARE)))
+    assert "The returns are the gate's own" in text
+    assert "Holm" not in text
+    assert "others" not in text
 
 
 def test_json_is_the_report_itself(report: Report) -> None:

@@ -58,7 +58,7 @@ def test_secrets_are_masked(url, shown):
 
 
 def test_no_representation_shows_a_password(caplog):
-    settings = read_settings({"log": "kafka://me:s3cret@host/x?ssl.key.password=s3cret"})
+    settings = read_settings({"log": "kafak://me:s3cret@host/x?ssl.key.password=s3cret"})
     with caplog.at_level(logging.INFO):
         logging.getLogger("headrace").info("%s %r", settings, settings.log)
     for text in (repr(settings), str(settings), f"{settings.log}", repr(settings.model_dump()), caplog.text):
@@ -124,7 +124,7 @@ def test_what_is_no_url_is_an_error(url):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"log": "kafak://host"}, "--log kafak://host: unknown scheme 'kafak'; known: sqlite"),
+        ({"log": "kafak://host"}, "--log kafak://host: unknown scheme 'kafak'; did you mean kafka? known: sqlite"),
         ({"log": "sqlit:x"}, "did you mean sqlite"),
         ({"cache": "memory:?byts=1"}, "unknown option 'byts'; did you mean bytes"),
         ({"log": "sqlite:x?mode=ro"}, "unknown option 'mode'; it has none"),

@@ -1,0 +1,224 @@
+"""The pure path: bytes -> validated -> chunks with payload and stats -> window summaries, in memory.
+
+Run: `python tests/bench/bench_ingest.py [rows]`. One JSON line each: CPU seconds of the fastest third of the segments
+(what else the machine does only adds), wall seconds beside, and a floor measured between them: msgspec decoding the
+same messages, and a plain loop that adds up rewards. Run with OMP_NUM_THREADS=1.
+"""
+
+import json
+import pathlib
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import msgspec
+import naive
+import numpy as np
+
+from headrace.pipelines.core.window import open_partition
+from headrace.schemas import codec, codec_arrow
+from headrace.schemas.chunk import decode_chunk, encode_chunk
+from headrace.schemas.ports import Headers, MessageBatch
+from headrace.schemas.records import Layout, TaskSpec
+from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch
+
+WIDTH, T0_MS, APPEND_MS = 8, 1_700_000_000_000, 1_900_000_000_000
+SEGMENT_ROWS, POLL = 16_384, 4_096
+SPEC = TaskSpec(
+    task="bench", observations=tuple(f"x{i}" for i in range(WIDTH)), actions=("a", "b", "c", "d"), window_ms=10_000
+)
+
+
+def rows(agents: int, start: int, count: int) -> TransitionBatch:
+    """`count` consecutive rows of a fleet whose agents take turns; observations as a producer rounds them."""
+    number = np.arange(start, start + count)
+    step = number // agents
+    rng = np.random.default_rng(start)
+    obs = rng.normal(size=(count + agents, WIDTH)).round(4).astype(np.float32)
+    return TransitionBatch(
+        task=SPEC.task,
+        agents=tuple(f"agent-{i:05d}" for i in range(agents)),
+        episodes=tuple(f"e{i}" for i in range(int(step[-1]) // 1_000 + 1)),
+        agent=(number % agents).astype(np.int32),
+        episode=(step // 1_000).astype(np.int32),
+        step=step,
+        ts=T0_MS + step * (100 if agents <= 64 else 2_000),  # many agents are slow ones: windows close for both
+        offset=number,
+        obs=obs[:count],
+        action=rng.integers(4, size=count).astype(np.int32),
+        reward=rng.normal(size=count).round(4).astype(np.float32),
+        next_obs=obs[agents:],
+        terminated=step % 1_000 == 999,
+        truncated=np.zeros(count, np.bool_),
+        reward_terms=np.zeros((count, 0), np.float32),
+        policy_version=np.full(count, NO_POLICY_VERSION),
+        log_prob=np.full(count, np.nan, np.float32),
+    )
+
+
+def json_segments(agents: int) -> Iterator[list[bytes]]:
+    """Segments of one transition a message."""
+    start = 0
+    while True:
+        yield codec.encode_json(rows(agents, start, SEGMENT_ROWS), SPEC)
+        start += SEGMENT_ROWS
+
+
+def arrow_segments(agents: int, message_rows: int = 256) -> Iterator[list[bytes]]:
+    """Segments of messages of 256 rows of one agent, the agents taking turns."""
+    start = 0
+    while True:
+        batch = rows(agents, start, agents * message_rows)
+        order = np.argsort(batch.agent, kind="stable")
+        places = [order[i : i + message_rows] for i in range(0, len(order), message_rows)]
+        yield [codec_arrow.encode(batch.take(place), SPEC) for place in places]
+        start += len(order)
+
+
+def messages(values: list[bytes], first: int, headers: Headers) -> MessageBatch:
+    count = len(values)
+    offsets, append_ts = np.arange(first, first + count), np.full(count, APPEND_MS)
+    return MessageBatch("transitions", 0, offsets, append_ts, [None] * count, list(values), [headers] * count)
+
+
+class PurePath:
+    """The pure path of one partition."""
+
+    def __init__(self, segment: int, headers: Headers) -> None:
+        self.layout = Layout(log="bench", segment=segment)
+        self.tasks = {SPEC.task: codec.known_task(SPEC, 0, self.layout)}
+        self.fold = open_partition(0, self.layout, {SPEC.task: SPEC}, lambda *_: (), commit=None, begin=0)
+        self.headers, self.offset = headers, 0
+        self.rows = self.bytes = self.windows = 0
+
+    def run(self, values: list[bytes]) -> None:
+        """Take in one segment."""
+        for start in range(0, len(values), POLL):
+            batch = messages(values[start : start + POLL], self.offset, self.headers)
+            checked = codec.check(batch, self.tasks, self.layout)
+            assert not checked.rejected, checked.rejected[0]
+            self.offset += len(batch)
+            self.fold.add(checked.batches, int(checked.stream_ts.max()), self.offset)
+        folded = self.fold.fold()
+        self.fold.confirm(folded.commit)
+        self.rows += sum(row.rows for row in folded.chunks)
+        self.bytes += sum(len(row.payload) for row in folded.chunks)
+        self.windows += len(folded.windows)
+
+
+def floor(values: list[bytes]) -> None:
+    """What any Python program must do at least: decode each message, and add up rewards by agent."""
+    decode = msgspec.json.Decoder(naive.Transition).decode
+    sums: dict[str, float] = {}
+    for value in values:
+        row = decode(value)
+        sums[row.agent_id] = sums.get(row.agent_id, 0.0) + row.reward
+
+
+def timed(call: Callable[[], object]) -> tuple[float, float]:
+    """CPU and wall seconds of a call."""
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    call()
+    return time.process_time() - cpu_s, time.perf_counter() - wall_s
+
+
+def quiet(samples: list[tuple[float, float]]) -> tuple[float, float]:
+    """The mean of the fastest third."""
+    best = sorted(samples)[: max(1, len(samples) // 3)]
+    return sum(cpu for cpu, _ in best) / len(best), sum(wall for _, wall in best) / len(best)
+
+
+def measure_path(name: str, segments: Iterator[list[bytes]], total: int, segment: int, headers: Headers) -> float:
+    """Report rows a CPU-second; returns the CPU seconds a row."""
+    path, samples, floors = PurePath(segment, headers), [], []
+    while path.rows < total:
+        values = next(segments)
+        samples.append(timed(lambda values=values: path.run(values)))
+        if not headers:
+            floors.append(timed(lambda values=values: floor(values)))
+    per_segment = path.rows / len(samples)
+    cpu_s, wall_s = quiet(samples)
+    figures = {"rows": path.rows, "rows_per_cpu_s": per_segment / cpu_s, "rows_per_wall_s": per_segment / wall_s}
+    if floors:
+        figures["floor_rows_per_cpu_s"] = per_segment / quiet(floors)[0]
+    report(name, **figures, payload_bytes_per_row=path.bytes / path.rows, windows=path.windows)
+    return cpu_s / per_segment
+
+
+def measure_naive(name: str, run: Callable[..., list[bytes]], count: int) -> float:
+    """The same messages through the flow of a stock Bytewax user."""
+    values = [value for segment in islice(json_segments(64), count // SEGMENT_ROWS) for value in segment]
+    told: list[bytes] = []
+
+    def once() -> None:
+        told[:] = run(values, WIDTH, 4, SPEC.window_ms, APPEND_MS)
+
+    cpu_s, wall_s = min(timed(once) for _ in range(3))
+    assert sum(msgspec.json.decode(summary)["rows"] for summary in told) == len(values)
+    report(
+        name,
+        rows=len(values),
+        rows_per_cpu_s=len(values) / cpu_s,
+        rows_per_wall_s=len(values) / wall_s,
+        windows=len(told),
+    )
+    return cpu_s / len(values)
+
+
+def measure_chunk() -> None:
+    """Random observations, one agent: bytes a row, and the time to write and to read."""
+    batch = rows(1, 0, 4_096)
+    payload, _ = encode_chunk(batch)
+    encode_s = min(timed(lambda: encode_chunk(batch))[0] for _ in range(100))
+    small = batch.slice(0, 500)
+    encoded, checksum = encode_chunk(small)
+    decode_s = min(timed(lambda: [decode_chunk(encoded, checksum, "bench") for _ in range(20)])[0] for _ in range(50))
+    report(
+        "chunk",
+        payload_bytes_per_row=len(payload) / len(batch),
+        encode_us_per_row=encode_s / len(batch) * 1e6,
+        decode_500_us=decode_s / 20 * 1e6,
+    )
+
+
+def measure_memory(total: int) -> None:
+    """Resident memory after a fifth of the rows and after all of them."""
+    path, segments = PurePath(64, codec.ARROW_HEADERS), arrow_segments(64)
+    early_mb = 0.0
+    while path.rows < total:
+        path.run(next(segments))
+        early_mb = early_mb or (resident_mb() if path.rows >= total // 5 else 0.0)
+    report("memory", rows=path.rows, early_mb=early_mb, late_mb=resident_mb(), growth_mb=resident_mb() - early_mb)
+
+
+def resident_mb() -> float:
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+def report(name: str, **figures: float) -> None:
+    """One line of JSON."""
+    print(json.dumps({"bench": name, **{key: round(value, 3) for key, value in figures.items()}}), flush=True)
+
+
+def main() -> None:
+    total = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    json_s = measure_path("json", json_segments(64), total, SEGMENT_ROWS, ())
+    naive_s = measure_naive("naive", naive.run, min(total, 4 * SEGMENT_ROWS))
+    stateful_s = measure_naive("naive_stateful", naive.run_stateful, min(total, 10 * SEGMENT_ROWS))
+    many_s = measure_path("json_10000_agents", json_segments(10_000), total // 4, SEGMENT_ROWS, ())
+    measure_path("arrow_256", arrow_segments(64), total, 64, codec.ARROW_HEADERS)
+    measure_chunk()
+    measure_memory(5 * total)
+    report(
+        "ratios",
+        json_to_naive=naive_s / json_s,
+        json_to_stateful=stateful_s / json_s,
+        agents_10000_to_64=many_s / json_s,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+import re
+
+import numpy as np
+import pytest
+from codec_examples import ARM, LAYOUT, SPECS, T0, TASKS, accepted, check, message, raw_message, rejected
+
+from headrace.schemas.rules import MAX_STEP, MAX_TS_MS, broken, first_broken, rules_for
+
+NOW = T0 + 1_000
+LATEST = NOW + 300_000
+
+BAD = [
+    ("agent_id", message(agent_id=""), r"agent_id '' does not match \^\[A-Za-z0-9._-\]"),
+    ("agent_id", message(agent_id="a b"), "agent_id 'a b' does not match"),
+    ("agent_id", message(agent_id="é"), "agent_id 'é' does not match"),
+    ("agent_id", message(agent_id="a\n"), r"agent_id 'a\\n' does not match"),
+    ("agent_id", message(agent_id="a" * 65), "agent_id 'a{65}' does not match"),
+    ("agent_id", message(agent_id="a" * 9_000), "agent_id 'a{80}' does not match"),
+    ("agent_id", message(agent_id="\x00"), "agent_id"),
+    ("episode_id", message(episode_id="e/1"), "episode_id 'e/1' does not match"),
+    ("step", message(step=-1), f"step is -1; 0 to {MAX_STEP} are allowed"),
+    ("step", message(step=MAX_STEP + 1), f"step is {MAX_STEP + 1}; 0 to"),
+    ("ts", message(ts=-1), f"ts is -1; 0 to {MAX_TS_MS} are allowed"),
+    ("ts", message(ts=MAX_TS_MS + 1), "ts is 253402300800000"),
+    ("ts", message(ts=2**63 - 1), "ts is 9223372036854775807"),
+    ("ts", message(ts=-(2**63)), "ts is -9223372036854775808"),
+    ("clock", message(ts=LATEST + 1), "is 300001 ms ahead of the log's append time; 300000 are allowed"),
+    ("obs_finite", raw_message(obs="[1, 1e39]"), r"obs\[1\] is inf: not a finite float32"),
+    ("next_obs_finite", raw_message(next_obs="[-1e39, 1]"), r"next_obs\[0\] is -inf: not a finite float32"),
+    ("reward_finite", raw_message(reward="3.4028236e38"), "reward is inf: not a finite float32"),
+    ("reward_terms_finite", raw_message("arm", reward_terms='{"cost": 1e39}'), r"reward_terms\[1\] is inf"),
+    ("log_prob_finite", raw_message(log_prob="-1e300"), "log_prob is -inf"),
+    ("action", message(action=3), "action is 3; 0 to 2 are allowed"),
+    ("action", message(action=-1), "action is -1; 0 to 2 are allowed"),
+    ("action", message("arm", action=[1.5, 0.875]), r"action\[0\] is 1.5; -1.0 to 1.0 are allowed"),
+    ("action", message("arm", action=[0, 0.5]), r"action\[1\] is 0.5; 0.7 to 1.1 are allowed"),
+    ("action", raw_message("arm", action="[0, 1e39]"), r"action\[1\] is inf"),
+    ("obs_bounds", message("arm", obs=[0, 11, 1]), r"obs\[1\] is 11.0; -10.0 to 10.0 are allowed"),
+    ("next_obs_bounds", message("arm", next_obs=[-10.5, 0, 1]), r"next_obs\[0\] is -10.5; -10.0 to"),
+]
+
+
+@pytest.mark.parametrize(("rule", "value", "reason"), BAD, ids=[f"{i}-{case[0]}" for i, case in enumerate(BAD)])
+def test_broken(rule, value, reason):
+    """Each rule rejects what breaks it, by its name, with the value and the limit."""
+    found, why = rejected(value)
+    assert found == rule
+    assert re.search(reason, why), why
+
+
+def test_every_rule_is_shown_broken():
+    names = {rule.name for task in TASKS.values() for rule in task.rules}
+    assert names == {rule for rule, _, _ in BAD}
+
+
+GOOD = {
+    "longest names": message(agent_id="A-z_0.9" * 9 + "x", episode_id="."),
+    "first step, first ms": message(step=0, ts=0),
+    "last step": message(step=MAX_STEP),
+    "as far ahead as is allowed": message(ts=LATEST),
+    "the greatest float32": raw_message(obs="[3.4028235e38, -3.4028235e38]"),
+    "the last action": message(action=2),
+    # .7 as a float32 is a little less than .7, and 1.1 a little more: both count as the bounds that they are.
+    "at the bounds": message("arm", action=[-1, 0.7], obs=[-10, 10, 0.7], next_obs=[10, -10, 1.1]),
+    "at the other bounds": message("arm", action=[1, 1.1]),
+}
+
+
+@pytest.mark.parametrize("value", GOOD.values(), ids=GOOD)
+def test_at_the_edge(value):
+    assert len(accepted(value)) == 1
+
+
+def test_a_name_that_joins_two():
+    """Names are matched one by one: a newline within one makes it bad, whatever stands beside it."""
+    checked = check([message(agent_id="a\nb"), message(agent_id="b"), message(agent_id="c")])
+    assert [r.position for r in checked.rejected] == [0]
+
+
+def test_the_first_rule_names_the_message():
+    """A message that breaks several rules is rejected once, by the first in the rules' order of its first bad row."""
+    checked = check([message(agent_id="?", step=-1, action=9)])
+    assert [(r.position, r.rule) for r in checked.rejected] == [(0, "agent_id")]
+    pair = b"[" + message(action=9) + b"," + message(step=-1) + b"]"
+    assert rejected(pair)[0] == "action"
+
+
+def test_one_bad_row_rejects_its_message_only():
+    values = [message(step=i) for i in range(5)]
+    values[2] = b"[" + message(step=2) + b"," + message(step=-2) + b"]"
+    checked = check(values)
+    assert checked.batches[0].step.tolist() == [0, 1, 3, 4]
+    assert [(r.position, r.rule) for r in checked.rejected] == [(2, "step")]
+
+
+@pytest.mark.parametrize("task", SPECS)
+def test_masks_agree_with_a_plain_reading(task):
+    """The vector masks say of each row what a loop over its values says."""
+    rng = np.random.default_rng(1)
+    batch = accepted(b"[" + b",".join(message(task) for _ in range(50)) + b"]")
+    odd = np.array([np.nan, np.inf, -np.inf, 0.7, 1.1, -0.0, 1e-45, 20], np.float32)
+    for name in ("obs", "next_obs", "reward", "log_prob", "action"):
+        column = getattr(batch, name)
+        if column.dtype == np.float32 and column.flags.writeable:
+            places = rng.random(column.shape) < 0.1
+            column[places] = rng.choice(odd, int(places.sum()))
+    append_ts = np.full(50, NOW)
+    rules = rules_for(SPECS[task], LAYOUT)
+    first = {}
+    for number, rule in enumerate(rules):
+        mask = broken(rule, batch, append_ts)
+        plain = [_breaks(rule, batch, row) for row in range(50)]
+        assert (mask.tolist() if mask is not None else [False] * 50) == plain, rule
+        for row in np.flatnonzero(plain).tolist():
+            first.setdefault(row, number)
+    assert first_broken(rules, batch, append_ts) == sorted(first.items())
+
+
+def _breaks(rule, batch, row):
+    if rule.kind == "pattern":
+        return False
+    values = np.atleast_1d(getattr(batch, rule.column)[row])
+    for place, value in enumerate(values):
+        if rule.kind == "finite" and not np.isfinite(value):
+            return True
+        if rule.kind == "finite_or_absent" and np.isinf(value):
+            return True
+        if rule.kind == "not_ahead" and value - NOW > rule.high:
+            return True
+        if rule.kind == "between":
+            low, high = (b[place] if isinstance(b, tuple) else b for b in (rule.low, rule.high))
+            if values.dtype == np.float32:
+                low, high = np.float32(low), np.float32(high)
+            if not low <= value <= high:
+                return True
+    return False
+
+
+def test_rules_of_a_task():
+    """Bounds of observations are rules only where the task has them."""
+    assert "obs_bounds" in {rule.name for rule in rules_for(ARM, LAYOUT)}
+    assert "obs_bounds" not in {rule.name for rule in rules_for(SPECS["valve"], LAYOUT)}
