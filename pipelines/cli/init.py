@@ -4,7 +4,9 @@ import click
 
 from headrace.pipelines.cli.options import Command, json_option, with_settings
 from headrace.pipelines.cli.output import print_json
+from headrace.pipelines.doctor import GROUP
 from headrace.pipelines.settings import Settings
+from headrace.pipelines.topics import TRANSITIONS
 from headrace.pipelines.wiring import DEFAULT_PARTITIONS, as_record, initialise, open_services
 from headrace.schemas.records import Layout
 
@@ -39,7 +41,15 @@ def command(settings: Settings, *, as_json: bool, **values: int | None) -> None:
     index holds.
     """
     with open_services(settings, create=True) as services:
-        found = as_record(initialise(services, **values), services.log.topic("transitions").partitions)
+        new_index = services.index.layout() is None
+        found = as_record(initialise(services, **values), services.log.topic(TRANSITIONS).partitions)
+        ingested = sum(commit.offset for commit in services.log.committed(GROUP, TRANSITIONS).values())
+    if new_index and ingested:
+        click.echo(
+            f"note: {ingested} messages of this log were ingested into another index: `run ingest --from-start` "
+            "reads them again into this one",
+            err=True,
+        )
     if as_json:
         print_json([found])
     else:
