@@ -2,34 +2,41 @@
 
     policies, windows ─► compute ─► narrate ─► commit
 
-A version's report follows its first promotion, an interval's the windows that close it. A report and the offsets
-that it follows from go out in one commit, and its id depends on what it is about alone: none is lost, none comes
-twice. The commit on `windows` stays before the intervals that are open or still compared with (so the group's lag
-is never 0); a restart reads them again. Its metadata says from where `transitions.rejected` must be read again.
+A version's report follows its first promotion, an interval's its windows, once `ingest` is past it everywhere. A
+report and the offsets that it follows from go out in one commit, and its id depends on what it is about alone: none
+is lost, none comes twice. The commit on `windows` stays before the intervals that are open or still compared with, so
+that a restart reads them again. Its metadata says from where `transitions.rejected` must be read again.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import bytewax.operators as op
 import msgspec
-import numpy as np
 from bytewax.dataflow import Dataflow
 
-from headrace.learners.acting import Policy
-from headrace.learners.explain.evidence import Decisions, VersionEvidence
 from headrace.learners.explain.facts import version_facts
-from headrace.learners.explain.interval import interval_facts
+from headrace.learners.explain.interval import Rejected, interval_facts
+from headrace.learners.explain.progress import IngestProgress
 from headrace.learners.explain.series import interval_series, version_series
-from headrace.learners.explain.simulation import Simulator, simulator
-from headrace.learners.explain.timeline import ClosedInterval, Timeline
+from headrace.learners.explain.timeline import ClosedInterval, Closing, Timeline
+from headrace.learners.explain.witness import Witness
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying, run
-from headrace.pipelines.reported import KnownReports, Rejections, interval_id, version_id
+from headrace.pipelines.reported import (
+    Follower,
+    KnownReports,
+    Rejections,
+    closing_headers,
+    ingest_progress,
+    interval_id,
+    unworded,
+    version_id,
+)
 from headrace.pipelines.topics import POLICIES, REPORTS, WINDOWS
-from headrace.schemas.errors import CorruptDataError, UnknownPolicyError
 from headrace.schemas.grounding import check
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import (
@@ -47,23 +54,20 @@ from headrace.schemas.ports import (
 from headrace.schemas.records import (
     Facts,
     Narrative,
-    PolicyVersion,
     Report,
-    Series,
     ServingPolicy,
     TaskSpec,
     WindowSummary,
 )
 from headrace.sinks.cached_index import CachedChunks
-from headrace.sinks.narrator_template import TemplateNarrator
+from headrace.sinks.narrator_template import BARE, TemplateNarrator
 
 logger = logging.getLogger(__name__)
 
 GROUP = "explain"
 INTERVAL_MS = 6 * 3_600_000
-MAX_DECISIONS = 4_096
-"""Decisions that a version is judged by where there is no simulator: the last ones it learned from."""
-MAX_CHUNKS = 16
+ASK_INTERVAL_S = 1.0
+"""How often `ingest` is asked how far it has come while an interval looks over."""
 
 Decoded = TypeVar("Decoded", WindowSummary, ServingPolicy)
 _windows_decoder = msgspec.json.Decoder(WindowSummary)
@@ -87,7 +91,7 @@ class Happening:
     place: Place
     promotion: ServingPolicy | None = None
     interval: ClosedInterval | None = None
-    rejected: Mapping[str, int] = field(default_factory=dict)
+    rejected: Rejected | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,22 +100,7 @@ class Finding:
 
     place: Place
     report: Report | None
-
-
-@dataclass(slots=True)
-class _Follower:
-    """A subscription, and how far it has read each partition. life counts assignments."""
-
-    subscription: Subscription
-    topic: str
-    offsets: dict[int, int] = field(default_factory=dict)
-    targets: dict[int, int] = field(default_factory=dict)
-    lives: dict[int, int] = field(default_factory=dict)
-
-    @property
-    def behind(self) -> bool:
-        """Whether anything is left before the targets, or nothing is assigned yet."""
-        return not self.targets or any(self.offsets.get(p, end) < end for p, end in self.targets.items())
+    closing: Closing | None = None
 
 
 class Explainer:
@@ -131,22 +120,31 @@ class Explainer:
         interval_ms: int = INTERVAL_MS,
         poll_messages: int = 256,
         until_caught_up: bool = False,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stop = Stop()
         self.reports = 0
         self._log = log
         self._store = store
-        self._chunks = chunks
         self._tasks = tasks
         self._narrator = narrator
         self._interval_ms = interval_ms
         self._poll_messages = poll_messages
         self._until_caught_up = until_caught_up
-        self._policies = _Follower(log.subscribe(GROUP, POLICIES), POLICIES)
-        self._windows = _Follower(log.subscribe(GROUP, WINDOWS), WINDOWS)
+        self._policies = Follower(log.subscribe(GROUP, POLICIES), POLICIES)
+        self._windows = Follower(log.subscribe(GROUP, WINDOWS), WINDOWS)
         self._timelines: dict[int, Timeline] = {}
-        self._rejections = Rejections(log, interval_ms)
+        self._timer = timer
+        self._asked: IngestProgress | None = None
+        self._asked_s = -ASK_INTERVAL_S
+        self._asked_at_end = False
+        self._witness = Witness(
+            lambda task, version: retrying(lambda: store.weights(task, version), self.stop),
+            lambda references: retrying(lambda: chunks.transitions(references), self.stop),
+        )
+        self._rejections = Rejections(log)
         self._known = KnownReports(log)
+        self._under_way: dict[str, Place] = {}
         self._partitions = log.topic(REPORTS).partitions
 
     def close(self) -> None:
@@ -157,21 +155,34 @@ class Explainer:
     def catch_up(self) -> None:
         """Aim for the log's present end once more (the embedded run does so at each step)."""
         self.stop = Stop()
+        self._asked, self._asked_at_end = None, False
         for follower in (self._policies, self._windows):
-            follower.targets = {p: self._log.bounds(follower.topic, p)[1] for p in follower.offsets}
+            follower.aim({p: self._log.bounds(follower.topic, p)[1] for p in follower.offsets})
 
     def poll(self) -> list[Happening]:
         """Return what happened; raises StopIteration when there is no more to do."""
-        caught_up = self._until_caught_up and not (self._policies.behind or self._windows.behind)
+        caught_up = self._until_caught_up and self._asked_at_end and not self._behind
         if self.stop.finished or self.stop.requested or caught_up:
             self.stop.finished = True
             raise StopIteration
         found = [item for batch in self._events(self._policies, 0.0) for item in self._promotions(batch)]
-        return found + [item for batch in self._events(self._windows, 0.1) for item in self._intervals(batch)]
+        for batch in self._events(self._windows, 0.1):
+            self._fold(batch)
+        intervals = list(self._intervals())
+        if intervals and not self._windows.behind:  # while it is, what one partition has told of, another may need
+            self._forget_rejections()
+        return found + intervals
 
-    def _events(self, follower: _Follower, timeout_s: float) -> Iterator[MessageBatch]:
+    @property
+    def _behind(self) -> bool:
+        return self._policies.behind or self._windows.behind
+
+    def _events(self, follower: Follower, timeout_s: float) -> Iterator[MessageBatch]:
         subscription = follower.subscription
-        for event in retrying(lambda: subscription.poll(self._poll_messages, timeout_s), self.stop):
+        events = retrying(lambda: subscription.poll(self._poll_messages, timeout_s), self.stop)
+        if any(isinstance(event, Assigned) for event in events):
+            retrying(self._known.refresh, self.stop)  # who had the partition may have reported since this one began
+        for event in events:
             if isinstance(event, Assigned):
                 self._assign(follower, event)
             elif isinstance(event, Revoked):
@@ -184,12 +195,13 @@ class Explainer:
                 yield event
                 follower.offsets[event.partition] = int(event.offsets[-1]) + 1
 
-    def _assign(self, follower: _Follower, event: Assigned) -> None:
+    def _assign(self, follower: Follower, event: Assigned) -> None:
         follower.offsets[event.partition] = event.commit.offset if event.commit else event.begin
         follower.targets[event.partition] = event.end
         follower.lives[event.partition] = follower.lives.get(event.partition, 0) + 1
         if follower is self._windows:
-            self._timelines[event.partition] = Timeline(self._interval_ms)
+            self._timelines[event.partition] = Timeline(self._interval_ms, self._known.closing)
+            self._asked_at_end = False
             if event.commit or event.begin < event.end:
                 self._rejections.hold(event.commit.metadata if event.commit else "")
 
@@ -200,22 +212,62 @@ class Explainer:
                 place = Place(POLICIES, batch.partition, Commit(offset + 1), self._policies.lives[batch.partition])
                 yield Happening(place, promotion=promotion)
 
-    def _intervals(self, batch: MessageBatch) -> Iterator[Happening]:
-        timeline, life = self._timelines[batch.partition], self._windows.lives[batch.partition]
+    def _fold(self, batch: MessageBatch) -> None:
+        timeline = self._timelines[batch.partition]
         for value, offset, append_ms in zip(
             batch.values, batch.offsets.tolist(), batch.append_ts.tolist(), strict=True
         ):
             summary = _decoded(_windows_decoder, value)
             spec = self._spec(summary.task) if summary else None
-            closed = timeline.add(spec, summary, offset, append_ms) if spec and summary else []
-            if not closed:
-                continue
-            retrying(self._rejections.advance, self.stop)
-            hold = timeline.hold()
-            commit = Commit(offset + 1 if hold is None else hold, self._rejections.metadata(timeline.earliest_ms()))
-            for one in closed:
-                place = Place(WINDOWS, batch.partition, commit, life)
-                yield Happening(place, interval=one, rejected=self._rejections.counts(one.current.start_ms))
+            if spec and summary:
+                timeline.add(spec, summary, offset, append_ms)
+
+    def _intervals(self) -> Iterator[Happening]:
+        """Close the intervals that ingest was past, as soon as all that it had told then is read."""
+        if self._asked is None and self._may_ask():
+            grace_ms = self._tasks.layout.grace_ms
+            self._asked = retrying(lambda: ingest_progress(self._log, grace_ms), self.stop)
+            if self._until_caught_up:
+                self._windows.aim(self._asked.windows_end)
+        if self._asked is None or not self._windows.reached(self._asked.windows_end):
+            return
+        progress, self._asked = self._asked, None
+        for partition in self._windows.offsets:
+            yield from self._closed(partition, progress)
+
+    def _may_ask(self) -> bool:
+        """Whether an interval looks over: at the end of a run once, else each second."""
+        timelines = [self._timelines[partition] for partition in self._windows.offsets]
+        if self._until_caught_up:
+            asks = not self._behind and not self._asked_at_end
+            self._asked_at_end |= asks
+            return asks and any(timeline.looks_over(to_the_end=True) for timeline in timelines)
+        now_s = self._timer()
+        asks = now_s - self._asked_s >= ASK_INTERVAL_S and any(timeline.looks_over() for timeline in timelines)
+        self._asked_s = now_s if asks else self._asked_s
+        return asks
+
+    def _closed(self, partition: int, progress: IngestProgress) -> Iterator[Happening]:
+        timeline, offset = self._timelines[partition], self._windows.offsets[partition]
+        closed = timeline.close(progress, offset)
+        if not closed:
+            return
+        rejected = self._rejected(closed, timeline.append_ms)
+        hold = timeline.hold()
+        commit = Commit(offset if hold is None else hold, self._rejections.metadata(timeline.untold_ms()))
+        place = Place(WINDOWS, partition, commit, self._windows.lives[partition])
+        for one, its_rejected in zip(closed, rejected, strict=True):
+            yield Happening(place, interval=one, rejected=its_rejected)
+
+    def _rejected(self, closed: list[ClosedInterval], until_ms: int) -> list[Rejected]:
+        """Count what was rejected while the windows of each interval were appended."""
+        retrying(lambda: self._rejections.advance(until_ms), self.stop)
+        return [Rejected(self._rejections.counts(*one.appended_ms), *one.appended_ms) for one in closed]
+
+    def _forget_rejections(self) -> None:
+        """Let go of the rejections that every partition has told of."""
+        untold = [self._timelines[partition].untold_ms() for partition in self._windows.offsets]
+        self._rejections.forget(min((ms for ms in untold if ms is not None), default=0))
 
     def _spec(self, task: str) -> TaskSpec | None:
         if task not in self._tasks.specs:
@@ -229,21 +281,28 @@ class Explainer:
             report = self._version_report(happening.promotion)
         elif happening.interval is not None:
             report = self._interval_report(happening.interval, happening.rejected)
-        return [Finding(happening.place, report)]
+        if report is not None:
+            self._under_way[report.report_id] = happening.place
+        return [Finding(happening.place, report, happening.interval.closing if happening.interval else None)]
 
-    def _interval_report(self, closed: ClosedInterval, rejected: Mapping[str, int]) -> Report | None:
+    def _is_reported(self, report_id: str) -> bool:
+        """Whether the report is there, or on its way in this batch, to be committed if its partition stays here."""
+        place = self._under_way.get(report_id)
+        return report_id in self._known or (place is not None and self._current(place))
+
+    def _interval_report(self, closed: ClosedInterval, rejected: Rejected | None) -> Report | None:
         current = closed.current
-        if not self._known.add_interval(closed.spec.task, current.start_ms):
+        report_id = interval_id(closed.spec.task, current.start_ms)
+        if self._is_reported(report_id):
             return None
         facts = interval_facts(closed.spec, current, closed.previous, rejected, closed.unreported)
         series = interval_series(closed.spec, current, closed.previous)
-        report_id = interval_id(closed.spec.task, current.start_ms)
-        return _unworded(report_id, (current.start_ms, current.end_ms), None, facts, series)
+        return unworded(report_id, (current.start_ms, current.end_ms), None, facts, series)
 
     def _version_report(self, serving: ServingPolicy) -> Report | None:
         task, report_id = serving.task, version_id(serving.task, serving.version)
         spec = self._spec(task)
-        if spec is None or report_id in self._known:
+        if spec is None or self._is_reported(report_id):
             return None
         versions = retrying(lambda: self._store.versions(task), self.stop)
         version = next((one for one in versions if one.version == serving.version), None)
@@ -251,54 +310,21 @@ class Explainer:
             logger.error("%s@%d serves, but the store does not hold it: no report", task, serving.version)
             return None
         earlier = [one for one in versions if one.version < version.version]
-        evidence = self._evidence(spec, version, earlier)
-        facts = version_facts(spec, version, evidence)
+        parent = next((one for one in earlier if one.version == version.parent), None)
+        evidence = self._witness.evidence(spec, version, earlier)
+        facts = version_facts(spec, version, evidence, parent)
         series = version_series(spec, [*earlier, version], evidence)
-        self._known.add(report_id)
-        return _unworded(report_id, (serving.ts, serving.ts), version.version, facts, series)
-
-    def _evidence(self, spec: TaskSpec, version: PolicyVersion, earlier: list[PolicyVersion]) -> VersionEvidence:
-        """Run the version and the one that served before it where a simulator is; else look at what it decides."""
-        before = next((one.version for one in reversed(earlier) if one.promoted), None)
-        policy = self._policy(spec, version.version)
-        world = simulator(spec.environment)
-        if policy is None:
-            return VersionEvidence(version.version, before)
-        if world is None:
-            return VersionEvidence(version.version, before, decisions=self._decisions(policy, version))
-        return _simulated(
-            world, version.version, before, policy, None if before is None else self._policy(spec, before)
-        )
-
-    def _policy(self, spec: TaskSpec, version: int) -> Policy | None:
-        """Return a version that can be asked for values; None for one that is of another kind, or gone."""
-        try:
-            policy = Policy.from_bytes(retrying(lambda: self._store.weights(spec.task, version), self.stop))
-        except (ValueError, CorruptDataError, UnknownPolicyError) as error:
-            logger.warning("%s@%d cannot be asked what it would do: %s", spec.task, version, error)
-            return None
-        return policy if (policy.observation_width, policy.actions) == (spec.width, spec.action_count) else None
-
-    def _decisions(self, policy: Policy, version: PolicyVersion) -> Decisions | None:
-        """Let the version decide on the last rows that it learned from."""
-        references = version.lineage[-MAX_CHUNKS:]
-        try:
-            batches = retrying(lambda: self._chunks.transitions(references), self.stop)
-        except CorruptDataError as error:
-            logger.warning("%s@%d: its last rows cannot be read: %s", version.task, version.version, error)
-            return None
-        if not batches:
-            return None
-        obs = np.concatenate([batch.obs for batch in batches])
-        obs = obs[:: -(-len(obs) // MAX_DECISIONS)]
-        return Decisions(obs, policy.q_values(obs).astype(np.float64))
+        return unworded(report_id, (serving.ts, serving.ts), version.version, facts, series)
 
     def narrate(self, finding: Finding) -> list[Finding]:
-        """Find words for the facts: the narrator has two tries to be grounded, then the template speaks."""
+        """Find words for the facts: the narrator has two tries to be grounded, then the template speaks.
+
+        Should it not be grounded either, which is a fault of headrace's own, the report goes out with its facts alone.
+        """
         if finding.report is None:
             return [finding]
         narrative = self._words(finding.report.facts)
-        return [Finding(finding.place, msgspec.structs.replace(finding.report, narrative=narrative))]
+        return [replace(finding, report=msgspec.structs.replace(finding.report, narrative=narrative))]
 
     def _words(self, facts: Facts) -> Narrative:
         for narrator in (self._narrator, self._narrator, TemplateNarrator()):
@@ -309,27 +335,37 @@ class Explainer:
                 logger.warning("narrator of %s %s: %s", facts.task, facts.subject, error)
             else:
                 return narrative
-        raise AssertionError(f"the template is not grounded in the facts of {facts.task} {facts.subject}")
+        logger.error("%s %s: not even the template is grounded; reported without words", facts.task, facts.subject)
+        return BARE
 
     def commit(self, findings: list[Finding]) -> list[Finding]:
         """Append the reports and move the offsets that they follow from, all or nothing, topic by topic."""
         for follower in (self._policies, self._windows):
-            done = [f for f in findings if f.place.topic == follower.topic and self._current(follower, f.place)]
+            done = [f for f in findings if f.place.topic == follower.topic and self._current(f.place)]
             commits = {finding.place.partition: finding.place.commit for finding in done}
-            outputs = [self._record(finding.report) for finding in done if finding.report is not None]
+            outputs = [*self._new(done)]
             if commits:
                 _commit(follower.subscription, commits, outputs, self.stop)
                 self.reports += len(outputs)
+        self._under_way.clear()
         return findings
 
-    @staticmethod
-    def _current(follower: _Follower, place: Place) -> bool:
+    def _new(self, findings: list[Finding]) -> Iterator[Record]:
+        """Give the reports that are not on the log, and remember them: now they will be, or this process ends."""
+        for finding in findings:
+            if finding.report is not None and finding.report.report_id not in self._known:
+                self._known.add(finding.report.report_id)
+                yield self._record(finding.report, finding.closing)
+
+    def _current(self, place: Place) -> bool:
+        """Whether the partition is still assigned as it was when the item was read."""
+        follower = self._policies if place.topic == POLICIES else self._windows
         return place.partition in follower.offsets and follower.lives[place.partition] == place.life
 
-    def _record(self, report: Report) -> Record:
+    def _record(self, report: Report, closing: Closing | None) -> Record:
         """Return a report's record, on its task's partition."""
-        partition = partition_of(report.task.encode(), self._partitions)
-        return Record(REPORTS, report.report_id.encode(), msgspec.json.encode(report), partition=partition)
+        place = partition_of(report.task.encode(), self._partitions)
+        return Record(REPORTS, report.report_id.encode(), msgspec.json.encode(report), closing_headers(closing), place)
 
 
 def _decoded(decoder: msgspec.json.Decoder[Decoded], value: bytes | None) -> Decoded | None:
@@ -343,29 +379,6 @@ def _decoded(decoder: msgspec.json.Decoder[Decoded], value: bytes | None) -> Dec
 
 def _commit(subscription: Subscription, commits: Mapping[int, Commit], outputs: list[Record], stop: Stop) -> None:
     retrying(lambda: subscription.commit(commits, outputs), stop)
-
-
-def _simulated(
-    world: Simulator, version: int, before: int | None, policy: Policy, previous: Policy | None
-) -> VersionEvidence:
-    return VersionEvidence(
-        version,
-        before,
-        world.outcomes(policy),
-        None if previous is None else world.outcomes(previous),
-        world.baselines(),
-        world.decisions(policy),
-        {"episode": world.episode(policy, f"v{version}")},
-    )
-
-
-def _unworded(
-    report_id: str, span_ms: tuple[int, int], version: int | None, facts: Facts, series: dict[str, list[Series]]
-) -> Report:
-    """Make a report that has yet to be narrated."""
-    silent = Narrative("", headline=TemplateNarrator().tell(facts).headline, sentences=())
-    kind: Literal["version", "interval"] = "interval" if version is None else "version"
-    return Report(report_id, facts.task, kind, *span_ms, version, facts, silent, series)
 
 
 def dataflow(explainer: Explainer) -> Dataflow:

@@ -105,11 +105,36 @@ def context(report: Report) -> str:
 
 
 def footer(report: Report) -> str:
-    """Say where the words and the numbers come from."""
-    return (
+    """Say where the words and the numbers come from, and how far they can be trusted."""
+    basis = (
         f"Report {report.report_id}. Numbers are computed; the words ({report.narrative.narrator}) were checked "
-        "against them before publication. Intervals are 95 % confidence intervals."
+        "against them before publication. Each interval is a 95 % confidence interval for itself alone: of twenty, "
+        "one misses the true value on average."
     )
+    return " ".join([basis, *_cautions(report)])
+
+
+def _cautions(report: Report) -> Iterator[str]:
+    """What a reader of the intervals must know beside them."""
+    facts = {fact.fact_id: fact for fact in report.facts.facts}
+    if "comparisons.count" in facts:
+        yield (
+            "The words say that something is better, worse, rose or fell only where Holm's correction for all of this "
+            f"report's {format_fact(facts['comparisons.count'])} bears it out (5 % for all of them together); the "
+            "intervals shown are not widened for that."
+        )
+    if "traces.count" in facts:
+        yield (
+            "The gate judged one candidate after another on the same traces, which flatters what it let through; "
+            "this report's traces are others, the same for every version."
+        )
+    elif any(key.startswith("return.") for key in facts):
+        yield (
+            "The returns are the gate's own: it judged one candidate after another on the same traces, which flatters "
+            "what it let through."
+        )
+    if report.kind == "interval" and any(key.startswith("term.") for key in facts):
+        yield "More is better in every part of the reward."
 
 
 Row = tuple[str, str, str]

@@ -1,4 +1,4 @@
-"""What is reported already, and which messages were rejected when: what `explain` looks up on the log."""
+"""What is reported already, how far `ingest` is, which messages were rejected when: what `explain` looks up."""
 
 import hashlib
 import json
@@ -6,11 +6,22 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
-from headrace.pipelines.topics import REJECTED, REPORTS, messages
+import msgspec
+
+from headrace.learners.explain.progress import IngestPlace, IngestProgress
+from headrace.learners.explain.timeline import Closing
+from headrace.pipelines.core.window import Place
+from headrace.pipelines.topics import REJECTED, REPORTS, TRANSITIONS, WINDOWS, header
 from headrace.schemas.errors import UnknownTopicError
-from headrace.schemas.ports import Log, MessageBatch
+from headrace.schemas.ports import Commit, Headers, Log, MessageBatch, Subscription
+from headrace.schemas.records import Facts, Report, Series
+from headrace.sinks.narrator_template import BARE
 
+INGEST = "ingest"
+"""The group whose commits tell how far `ingest` has come."""
+_CLOSING = "closing"
 _RULE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 
@@ -29,69 +40,149 @@ def _short(task: str) -> str:
     return task if len(task) <= 40 else f"{task[:31]}-{hashlib.sha256(task.encode()).hexdigest()[:8]}"
 
 
+def unworded(
+    report_id: str, span_ms: tuple[int, int], version: int | None, facts: Facts, series: dict[str, list[Series]]
+) -> Report:
+    """Make a report that has yet to be narrated. version: None for an interval's."""
+    kind: Literal["version", "interval"] = "interval" if version is None else "version"
+    return Report(report_id, facts.task, kind, *span_ms, version, facts, BARE, series)
+
+
+@dataclass(slots=True)
+class Follower:
+    """A subscription, and how far it has read each partition. life counts assignments."""
+
+    subscription: Subscription
+    topic: str
+    offsets: dict[int, int] = field(default_factory=dict)
+    targets: dict[int, int] = field(default_factory=dict)
+    lives: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def behind(self) -> bool:
+        """Whether anything is left before the targets, or nothing is assigned yet."""
+        return not self.targets or not self.reached(self.targets)
+
+    def reached(self, ends: Mapping[int, int]) -> bool:
+        """Whether what is assigned was read up to the ends."""
+        return all(offset >= ends.get(partition, 0) for partition, offset in self.offsets.items())
+
+    def aim(self, ends: Mapping[int, int]) -> None:
+        """Set the targets of what is assigned."""
+        self.targets = {partition: ends[partition] for partition in self.offsets}
+
+
+def ingest_progress(log: Log, grace_ms: int) -> IngestProgress:
+    """Ask how far ingest has come. The order matters: what a commit says is told lies on `windows` afterwards."""
+    commits = log.committed(INGEST, TRANSITIONS)
+    partitions = range(log.topic(TRANSITIONS).partitions)
+    places = tuple(_ingest_place(commits.get(p), *log.bounds(TRANSITIONS, p)) for p in partitions)
+    ends = {p: log.bounds(WINDOWS, p)[1] for p in range(log.topic(WINDOWS).partitions)}
+    return IngestProgress(places, ends, grace_ms)
+
+
+def _ingest_place(commit: Commit | None, begin: int, end: int) -> IngestPlace:
+    if commit is None:
+        return IngestPlace(-1, lags=begin < end)
+    return IngestPlace(msgspec.json.decode(commit.metadata, type=Place).stream_ms, lags=commit.offset < end)
+
+
+def closing_headers(closing: Closing | None) -> Headers:
+    """Return the headers of a report that say where its interval was closed; none of a version's report."""
+    return () if closing is None else ((_CLOSING, f"{closing.offset},{closing.append_ms}".encode()),)
+
+
 class KnownReports:
-    """The reports that are there: ids, and the last interval of each task."""
+    """The reports on the log, of whichever process: versions by id, intervals by task, and where each closed."""
 
     def __init__(self, log: Log) -> None:
-        self._ids = set[str]()
+        self._log = log
+        self._next: dict[int, int] = {}
+        self._versions = set[str]()
         self._latest_ms: dict[str, int] = {}
-        for batch in messages(log, REPORTS):
-            for key in batch.keys:
-                self._note((key or b"").decode("utf-8", "replace"))
+        self._closings: dict[str, Closing] = {}
 
-    def _note(self, report_id: str) -> None:
-        self._ids.add(report_id)
-        task, kind, number = (*report_id.rsplit(".", 2), "", "")[:3]
-        if kind == "interval" and number.lstrip("-").isdigit():
-            self._latest_ms[task] = max(int(number), self._latest_ms.get(task, int(number)))
-
-    def __contains__(self, report_id: str) -> bool:
-        return report_id in self._ids
+    def refresh(self) -> None:
+        """Read on to the log's present end: needed whenever a partition is taken over from another process."""
+        for partition in range(self._log.topic(REPORTS).partitions):
+            begin, end = self._log.bounds(REPORTS, partition)
+            offset = max(begin, self._next.get(partition, begin))
+            while offset < end:
+                batch = self._log.read(REPORTS, partition, offset, 500)
+                if not len(batch):
+                    break
+                for key, headers in zip(batch.keys, batch.headers, strict=True):
+                    report_id = (key or b"").decode("utf-8", "replace")
+                    self.add(report_id)
+                    self._note_closing(report_id, header(headers, _CLOSING))
+                offset = int(batch.offsets[-1]) + 1
+            self._next[partition] = offset
 
     def add(self, report_id: str) -> None:
-        """Remember a report that is on its way."""
-        self._ids.add(report_id)
+        """Remember a report that is on the log."""
+        task, start_ms = _interval_of(report_id)
+        if start_ms is None:
+            self._versions.add(report_id)
+        else:
+            self._latest_ms[task] = max(start_ms, self._latest_ms.get(task, start_ms))
 
-    def add_interval(self, task: str, start_ms: int) -> bool:
-        """Remember an interval's report; False if it, or one of a later interval, is there."""
-        latest = self._latest_ms.get(_short(task))
-        if latest is not None and start_ms <= latest:
-            return False
-        self._note(interval_id(task, start_ms))
-        return True
+    def _note_closing(self, report_id: str, text: str | None) -> None:
+        if text is not None and re.fullmatch(r"[0-9]{1,18},[0-9]{1,18}", text):
+            offset, append_ms = map(int, text.split(","))
+            self._closings.setdefault(report_id, Closing(offset, append_ms))
+
+    def closing(self, task: str, start_ms: int) -> Closing | None:
+        """Return where the interval was closed, if its report was there at the last refresh and says so."""
+        return self._closings.get(interval_id(task, start_ms))
+
+    def __contains__(self, report_id: str) -> bool:
+        """Whether the report is there, or, for an interval's, one of a later interval of its task."""
+        task, start_ms = _interval_of(report_id)
+        if start_ms is None:
+            return report_id in self._versions
+        latest = self._latest_ms.get(task)
+        return latest is not None and start_ms <= latest
+
+
+def _interval_of(report_id: str) -> tuple[str, int | None]:
+    """Return an id's part for the task and, for an interval's report, the interval's start."""
+    task, kind, number = (*report_id.rsplit(".", 2), "", "")[:3]
+    return task, int(number) if kind == "interval" and re.fullmatch(r"-?[0-9]{1,18}", number) else None
 
 
 @dataclass(slots=True)
 class _Bucket:
-    """The messages rejected in an interval of append time; first: the first one's offset, by partition."""
+    """The messages rejected at one append time; first: the first one's offset, by partition."""
 
     counts: Counter[str] = field(default_factory=Counter)
     first: dict[int, int] = field(default_factory=dict)
 
 
 class Rejections:
-    """Rejected messages by rule and by interval of append time: their event time cannot be trusted.
+    """Rejected messages by rule and by append time: their event time cannot be trusted.
 
     Read outside the group, by every process in full: a member of the group would see its own partitions only. Of a
-    message only the rule's name is looked at, which is headrace's own; nothing that a producer wrote.
+    message only the rule's name is looked at, which is headrace's own; nothing that a producer wrote. What is held
+    in memory lies between `forget` and `advance`: an interval or two of the log's time.
     """
 
-    def __init__(self, log: Log, interval_ms: int) -> None:
+    def __init__(self, log: Log) -> None:
         self._log = log
-        self._interval_ms = interval_ms
+        self._begin: dict[int, int] | None = None  # of what is held; a partition that it lacks: from the log's begin
         self._next: dict[int, int] = {}
+        self._reached_ms: dict[int, int] = {}
         self._buckets: dict[int, _Bucket] = {}
 
     def hold(self, metadata: str) -> None:
         """Begin where a commit says, or before; without one at the log's begin."""
         offsets = {int(p): offset for p, offset in json.loads(metadata)["rejected"].items()} if metadata else {}
-        if self._next and all(self._next.get(p, 0) <= offset for p, offset in offsets.items()) and offsets:
-            return
-        earlier = {p: min(offset, self._next.get(p, offset)) for p, offset in offsets.items()}
-        self._next, self._buckets = earlier, {}
+        held = offsets if self._begin is None else self._begin
+        earliest = {p: min(offsets.get(p, 0), held.get(p, 0)) for p in {*offsets, *held}}
+        if earliest != self._begin:
+            self._begin, self._next, self._reached_ms, self._buckets = earliest, dict(earliest), {}, {}
 
-    def advance(self) -> None:
-        """Read to the log's present end."""
+    def advance(self, until_ms: int) -> None:
+        """Read until the append time, or to the log's present end."""
         try:
             partitions = self._log.topic(REJECTED).partitions
         except UnknownTopicError:
@@ -99,7 +190,7 @@ class Rejections:
         for partition in range(partitions):
             begin, end = self._log.bounds(REJECTED, partition)
             offset = max(begin, self._next.get(partition, begin))
-            while offset < end:
+            while offset < end and self._reached_ms.get(partition, until_ms) <= until_ms:
                 batch = self._log.read(REJECTED, partition, offset, 500)
                 self._count(batch)
                 offset = int(batch.offsets[-1]) + 1 if len(batch) else end
@@ -107,20 +198,35 @@ class Rejections:
 
     def _count(self, batch: MessageBatch) -> None:
         for headers, offset, ts in zip(batch.headers, batch.offsets.tolist(), batch.append_ts.tolist(), strict=True):
-            bucket = self._buckets.setdefault(ts - ts % self._interval_ms, _Bucket())
+            bucket = self._buckets.setdefault(ts, _Bucket())
             rule = dict(headers).get("rule", b"").decode("utf-8", "replace")
             bucket.counts[rule if _RULE.fullmatch(rule) else "unnamed"] += 1
             bucket.first.setdefault(batch.partition, offset)
+            self._reached_ms[batch.partition] = ts
 
-    def counts(self, start_ms: int) -> Mapping[str, int]:
-        """Return how many messages each rule rejected in the interval."""
-        bucket = self._buckets.get(start_ms)
-        return dict(bucket.counts) if bucket else {}
+    def counts(self, after_ms: int, until_ms: int) -> Mapping[str, int]:
+        """Return how many messages each rule rejected after one append time and until another."""
+        found = Counter[str]()
+        for append_ms, bucket in self._buckets.items():
+            if after_ms < append_ms <= until_ms:
+                found.update(bucket.counts)
+        return found
 
-    def metadata(self, earliest_ms: int | None) -> str:
-        """Return, for a commit, the offsets from which everything since `earliest_ms` can be counted again."""
+    def forget(self, until_ms: int) -> None:
+        """Let go of what was rejected until the append time."""
+        early = [append_ms for append_ms in self._buckets if append_ms <= until_ms]
+        if early:
+            self._begin = self._offsets(until_ms)
+            for append_ms in early:
+                del self._buckets[append_ms]
+
+    def metadata(self, after_ms: int | None) -> str:
+        """Return, for a commit, the offsets from which everything after the append time can be counted again."""
+        return json.dumps({"rejected": self._offsets(after_ms)}, sort_keys=True, separators=(",", ":"))
+
+    def _offsets(self, after_ms: int | None) -> dict[int, int]:
         first = dict(self._next)
-        for start_ms, bucket in self._buckets.items():
-            if earliest_ms is not None and start_ms >= earliest_ms:
+        for append_ms, bucket in self._buckets.items():
+            if after_ms is not None and append_ms > after_ms:
                 first.update({p: min(offset, first.get(p, offset)) for p, offset in bucket.first.items()})
-        return json.dumps({"rejected": first}, sort_keys=True, separators=(",", ":"))
+        return first

@@ -19,6 +19,9 @@ class TemplateNarrator:
         return Narrative("template", _headline(by_id), sentences)
 
 
+BARE = Narrative("template", Sentence("Report on {@subject}"), ())
+"""What can be said of any facts."""
+
 Known = dict[str, Fact]
 Part = Callable[[Known], Iterator[Sentence]]
 
@@ -36,7 +39,7 @@ def _headline(facts: Known) -> Sentence:
         return _by_direction(facts, "reward.change", words)
     if "reward.mean" in facts:
         return Sentence("Mean reward was {reward.mean}")
-    return Sentence("Report on {@subject}")
+    return BARE.headline
 
 
 def _version_headline(facts: Known) -> Sentence:
@@ -150,7 +153,8 @@ def _behaviour(facts: Known) -> Iterator[Sentence]:
         actions = [fact for fact in facts.values() if fact.fact_id.startswith(prefix)]
         if actions:
             most = max(actions, key=lambda fact: fact.value).fact_id
-            items.append(f"{{{most}@name}} with {{{key}@name}} ({{{most}@value}} of decisions)")
+            # In quotation marks, because a name may be a number: "0" with load rising.
+            items.append(f"\u201c{{{most}@name}}\u201d with {{{key}@name}} ({{{most}@value}} of decisions)")
     if items:
         yield Sentence(f"Its commonest action is {_listed(items[:MAX_NAMED])}.")
 
@@ -179,7 +183,7 @@ def _disagreements(facts: Known) -> Iterator[Sentence]:
 
 def _training(facts: Known) -> Iterator[Sentence]:
     if "training.rows" in facts:
-        yield Sentence("It learned from {training.rows}, each of which is named in its lineage.")
+        yield Sentence("It learned from {training.rows} that were new to it; its lineage names them.")
 
 
 def _volume(facts: Known) -> Iterator[Sentence]:
@@ -202,11 +206,12 @@ def _reward(facts: Known) -> Iterator[Sentence]:
         yield Sentence("The mean reward was {reward.mean}.")
     found = {direction: _changes(facts, "term.", ".change", direction) for direction in DIRECTIONS}
     pieces: list[Piece] = [
-        ("", found["up"], "{FACT@name} rose by {FACT@size}"),
-        ("", found["down"], "{FACT@name} fell by {FACT@size}"),
-        ("no change is shown in", found["flat"], "{FACT@name}"),
+        # "Part" each time: latency that rose would be read as milliseconds, of which less is better.
+        ("", found["up"], "the {FACT@name} part rose by {FACT@size}"),
+        ("", found["down"], "the {FACT@name} part fell by {FACT@size}"),
+        ("no change is shown in", found["flat"], "the {FACT@name} part"),
     ]
-    yield from _contrast("Of the parts of the reward (more is better in each),", pieces, joint="; ")
+    yield from _contrast("Of the parts of the reward,", pieces, joint="; ")
 
 
 def _served(facts: Known) -> Iterator[Sentence]:
@@ -221,11 +226,24 @@ def _served(facts: Known) -> Iterator[Sentence]:
         yield Sentence(f"The transitions were made by {_listed(items)}.")
 
 
+def _exploration(facts: Known) -> Iterator[Sentence]:
+    """That what agents did is not all the policy's choice, lest a change in reward be taken for its merit."""
+    if "reward.mean" not in facts:
+        return
+    text = "Actions include the agents' own exploration, so the reward is not the policy's merit or fault alone"
+    changed = facts.get("versions.changed")
+    if changed is not None and changed.value == 0:
+        text += "; the policy versions at work are the same as in the interval before"
+    elif changed is not None:
+        text += "; the policy versions at work are not the same as in the interval before"
+    yield Sentence(text + ".")
+
+
 def _quality(facts: Known) -> Iterator[Sentence]:
     """What was wrong with the data, and that nothing was, which is worth saying too."""
     total = facts.get("rejected.total")
     if total is not None and total.value == 0:
-        yield Sentence("No message was rejected.")
+        yield Sentence("No message of any task was rejected {rejected.total@name} (by the log's clock).")
     elif total is not None:
         rules = sorted(
             (fact for fact in facts.values() if fact.fact_id.startswith("rejected.") and fact is not total),
@@ -234,7 +252,8 @@ def _quality(facts: Known) -> Iterator[Sentence]:
         items = [f"{{{fact.fact_id}@name}} ({{{fact.fact_id}@value}})" for fact in rules[:MAX_NAMED]]
         ending = f", by {_listed(items)}" if items else ""
         plural = "was" if total.value == 1 else "were"
-        yield Sentence(f"{{rejected.total}} {plural} rejected{ending}.")
+        when = "{rejected.total@name} (of all tasks, by the log's clock)"
+        yield Sentence(f"{{rejected.total}} {plural} rejected {when}{ending}.")
     noted = [
         f"{{{key}}} {text}"
         for key, text in (
@@ -249,4 +268,4 @@ def _quality(facts: Known) -> Iterator[Sentence]:
 
 
 VERSION_PARTS: tuple[Part, ...] = (_baselines, _terms, _behaviour, _disagreements, _certainty, _training)
-INTERVAL_PARTS: tuple[Part, ...] = (_reward, _volume, _served, _quality)
+INTERVAL_PARTS: tuple[Part, ...] = (_reward, _volume, _served, _exploration, _quality)

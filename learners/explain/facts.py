@@ -4,6 +4,7 @@ Ids are stable and readable: `return.vs-serving`, `term.latency.vs-hpa`, `action
 `margin.falling`, `differs.rate_rule`. A label is "name, detail" (see schemas/grounding.py).
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -17,6 +18,7 @@ from headrace.learners.explain.evidence import (
     situations,
     slug,
 )
+from headrace.learners.explain.multiplicity import corrected
 from headrace.learners.statistics import MeanInterval, mean_interval, paired_difference
 from headrace.schemas.grounding import direction_of
 from headrace.schemas.records import Fact, Facts, PolicyVersion, TaskSpec
@@ -31,7 +33,7 @@ CONTROLLERS: Mapping[str, str] = {
 }
 """How controllers are called in text."""
 MAX_ACTIONS = 6
-"""Actions, the most frequent first, that a situation's facts tell of."""
+"""Actions, the most frequent overall, that every situation's facts tell of beside its own commonest one."""
 
 
 def controller_name(key: str) -> str:
@@ -39,12 +41,18 @@ def controller_name(key: str) -> str:
     return CONTROLLERS.get(key, key.replace(",", " "))
 
 
-def version_facts(spec: TaskSpec, version: PolicyVersion, evidence: VersionEvidence) -> Facts:
-    """Compute everything that a version's report may speak of."""
-    found = list(_identity_facts(version, evidence))
+def version_facts(
+    spec: TaskSpec, version: PolicyVersion, evidence: VersionEvidence, parent: PolicyVersion | None = None
+) -> Facts:
+    """Compute everything that a version's report may speak of.
+
+    parent: the version that this one was trained from, where it has one and the store still holds it.
+    """
+    found = [*_identity_facts(version, evidence), *_training_facts(version, parent)]
     if evidence.policy is not None:
-        found += _return_facts(evidence)
-        found += _term_facts(spec, evidence)
+        found += _level_facts(evidence)
+        changes = [*_return_facts(evidence), *_term_facts(spec, evidence)]
+        found += corrected(changes, len(evidence.policy.returns))
     else:
         found += _evaluation_facts(version)
     if evidence.decisions is not None and len(evidence.decisions.obs):
@@ -52,7 +60,7 @@ def version_facts(spec: TaskSpec, version: PolicyVersion, evidence: VersionEvide
         found += _action_facts(spec, evidence.decisions, split)
         found += _margin_facts(evidence.decisions, split)
         found += _difference_facts(evidence.decisions, split)
-    return Facts(spec.task, f"v{version.version}", tuple(unique(found)))
+    return Facts(spec.task, f"v{version.version}", tuple(tellable(found)))
 
 
 def change(fact_id: str, label: str, interval: MeanInterval, unit: str = "return") -> Fact:
@@ -61,11 +69,13 @@ def change(fact_id: str, label: str, interval: MeanInterval, unit: str = "return
     return Fact(fact_id, label, mean, unit, low, high, direction_of(mean, low, high))
 
 
-def unique(facts: Sequence[Fact]) -> Iterator[Fact]:
-    """Drop facts whose id came before: two long names can be cut to the same slug."""
+def tellable(facts: Sequence[Fact]) -> Iterator[Fact]:
+    """Drop facts that are not finite, and those whose id came before: two long names can be cut to the same slug."""
     seen = set[str]()
     for fact in facts:
-        if fact.fact_id not in seen:
+        numbers = (fact.value, fact.low, fact.high)
+        finite = all(math.isfinite(number) for number in numbers if number is not None)
+        if finite and fact.fact_id not in seen:
             seen.add(fact.fact_id)
             yield fact
 
@@ -76,21 +86,36 @@ def _identity_facts(version: PolicyVersion, evidence: VersionEvidence) -> Iterat
         yield Fact("version.previous", "the version before", evidence.previous_version, "version")
     yield Fact("training.steps", "experience so far, all versions", version.environment_steps, "steps")
     yield Fact("training.updates", "updates so far, all versions", version.updates, "updates")
-    rows = sum(reference.rows for reference in version.lineage)
-    if rows:
-        yield Fact("training.rows", "learned from, since the version it was trained from", rows, "rows")
 
 
-def _return_facts(evidence: VersionEvidence) -> Iterator[Fact]:
-    """Levels and paired differences on the fixed traces."""
+def _training_facts(version: PolicyVersion, parent: PolicyVersion | None) -> Iterator[Fact]:
+    """How many rows were new to it.
+
+    The lineage cannot tell: it names a chunk once for each time that the chunk had grown, with all its rows.
+    """
+    if version.parent is not None and parent is None:
+        return
+    rows = version.environment_steps - (parent.environment_steps if parent else 0)
+    if rows > 0:
+        yield Fact("training.rows", "rows new to it, since the version it was trained from", rows, "rows")
+
+
+def _level_facts(evidence: VersionEvidence) -> Iterator[Fact]:
+    """Returns on the fixed traces: its own, and the others'."""
     assert evidence.policy is not None
     own = evidence.policy.returns
     yield Fact("traces.count", "fixed traces, that neither training nor the gate saw", len(own), "traces")
     yield _level("return.policy", "return, mean of the traces", own)
     for key, other in _others(evidence):
-        name = controller_name(key)
-        yield change(f"return.vs-{slug(key)}", f"{name}, difference in return", paired_difference(own, other.returns))
-        yield _level(f"return.{slug(key)}", f"{name}, its own return", other.returns)
+        yield _level(f"return.{slug(key)}", f"{controller_name(key)}, its own return", other.returns)
+
+
+def _return_facts(evidence: VersionEvidence) -> Iterator[Fact]:
+    """Paired differences on the fixed traces."""
+    assert evidence.policy is not None
+    for key, other in _others(evidence):
+        difference = paired_difference(evidence.policy.returns, other.returns)
+        yield change(f"return.vs-{slug(key)}", f"{controller_name(key)}, difference in return", difference)
 
 
 def _level(fact_id: str, label: str, values: NDArray[np.float64]) -> Fact:
@@ -132,14 +157,21 @@ def _action_facts(spec: TaskSpec, decisions: Decisions, split: list[Situation]) 
         return
     yield Fact("decisions.count", "decisions looked at", len(decisions.obs), "decisions")
     actions = decisions.actions
-    frequent = np.argsort(-np.bincount(actions, minlength=len(names)), kind="stable")[:MAX_ACTIONS]
+    frequent = _most_frequent(actions, len(names))[:MAX_ACTIONS]
     for situation in split:
         label = f"{situation.name}, share of all decisions"
         yield Fact(f"situation.{situation.key}", label, percent(situation.mask), "%")
-        for action in sorted(frequent):
+        commonest = _most_frequent(actions[situation.mask], len(names))[0]
+        # The commonest comes first, so that it is the one kept when another has the same slug.
+        for action in (commonest, *sorted({*frequent} - {commonest})):
             label = f"{names[action]}, share of decisions with {situation.name}"
             fact_id = f"action.{situation.key}.{slug(names[action])}"
             yield Fact(fact_id, label, percent(actions[situation.mask] == action), "%")
+
+
+def _most_frequent(actions: NDArray[np.int64], count: int) -> list[int]:
+    """Return the actions 0 to count, the most frequent first."""
+    return [int(action) for action in np.argsort(-np.bincount(actions, minlength=count), kind="stable")]
 
 
 def percent(mask: NDArray[np.bool_]) -> float:

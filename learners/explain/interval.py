@@ -12,13 +12,28 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from headrace.learners.explain.evidence import slug
-from headrace.learners.explain.facts import change, unique
+from headrace.learners.explain.facts import change, tellable
+from headrace.learners.explain.multiplicity import corrected
 from headrace.learners.statistics import MeanInterval
 from headrace.schemas.grounding import direction_of
 from headrace.schemas.records import AgentStats, Fact, Facts, TaskSpec, WindowKey, WindowSummary
 
 MAX_RULES = 5
 MAX_VERSIONS = 5
+SHORTEST_SILENCE_MS = 1_000
+"""A time for which it is worth saying that nothing was rejected in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Messages rejected after `after_ms` and until `until_ms` by the log's clock, of all tasks, by rule.
+
+    An event time cannot be trusted where a message was rejected, so that theirs is the time of the log.
+    """
+
+    counts: Mapping[str, int]
+    after_ms: int
+    until_ms: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,30 +181,38 @@ def interval_facts(
     spec: TaskSpec,
     current: Totals,
     previous: Totals | None,
-    rejected: Mapping[str, int],
+    rejected: Rejected | None = None,
     unreported: int = 0,
 ) -> Facts:
     """Compute what an interval's report may speak of.
 
-    rejected: messages by rule. unreported: windows told too late for their own report.
+    rejected: None where that is not known. unreported: windows told too late for their own report.
     """
     if previous is not None and not previous.rows:
         previous = None
     found = list(_volume_facts(current, previous, unreported))
-    found += _reward_facts(spec, current, previous)
+    found += _reward_facts(spec, current)
+    found += _reward_changes(spec, current, previous)
     found += _action_facts(spec, current)
     found += _version_facts(current)
-    found += _rejected_facts(rejected)
-    return Facts(spec.task, span(current.start_ms, current.end_ms), tuple(unique(found)))
+    found += _version_changes(current, previous)
+    if rejected is not None:
+        found += _rejected_facts(rejected, current)
+    return Facts(spec.task, span(current.start_ms, current.end_ms), tuple(tellable(found)))
 
 
 def span(start_ms: int, end_ms: int) -> str:
     """Write an interval for people: 1 Jun 2026, 06:00 to 12:00 UTC."""
+    return _between(start_ms, end_ms, ",", "%H:%M")
+
+
+def _between(start_ms: int, end_ms: int, comma: str, clock: str) -> str:
+    """Write two moments; the second one's date only where it is another."""
     start, end = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (start_ms, end_ms))
-    first = f"{start.day} {start:%b %Y, %H:%M}"
-    if start.date() == end.date():
-        return f"{first} to {end:%H:%M} UTC"
-    return f"{first} to {end.day} {end:%b %Y, %H:%M} UTC"
+    dates = [f"{moment.day} {moment:%b %Y}{comma} " for moment in (start, end)]
+    if dates[0] == dates[1]:
+        dates[1] = ""
+    return f"{dates[0]}{start:{clock}} to {dates[1]}{end:{clock}} UTC"
 
 
 def _volume_facts(current: Totals, previous: Totals | None, unreported: int) -> Iterator[Fact]:
@@ -208,20 +231,31 @@ def _volume_facts(current: Totals, previous: Totals | None, unreported: int) -> 
         yield Fact("rows.unreported", label, unreported, "windows")
 
 
-def _reward_facts(spec: TaskSpec, current: Totals, previous: Totals | None) -> Iterator[Fact]:
+def _columns(spec: TaskSpec) -> list[tuple[str, str]]:
+    """Return the key for ids and the name of the reward and of its terms, in the order of a table's columns."""
+    return [("reward", "reward"), *((f"term.{slug(term)}", term) for term in spec.reward_terms)]
+
+
+def _reward_facts(spec: TaskSpec, current: Totals) -> Iterator[Fact]:
     if not current.rows:
         return
-    columns = [("reward", "reward"), *((f"term.{slug(term)}", term) for term in spec.reward_terms)]
     table = current.table.sum(axis=0)
-    for place, (key, name) in enumerate(columns, start=1):
-        level = float(table[place] / table[0])
-        yield Fact(f"{key}.mean", f"{name}, per step", level, "per step")
-        if previous is None:
-            continue
+    for place, (key, name) in enumerate(_columns(spec), start=1):
+        yield Fact(f"{key}.mean", f"{name}, per step", float(table[place] / table[0]), "per step")
+
+
+def _reward_changes(spec: TaskSpec, current: Totals, previous: Totals | None) -> Iterator[Fact]:
+    if previous is None:
+        return
+    changes, count = [], 0
+    for place, (key, name) in enumerate(_columns(spec), start=1):
         interval = ratio_difference(current, previous, place)
-        label = f"{name}, per step, against the interval before"
         if interval is not None:
-            yield change(f"{key}.change", label, interval, "per step")
+            count = interval.n  # the units: the same for each column
+            changes.append(
+                change(f"{key}.change", f"{name}, per step, against the interval before", interval, "per step")
+            )
+    yield from corrected(changes, count)
 
 
 def _action_facts(spec: TaskSpec, current: Totals) -> Iterator[Fact]:
@@ -248,12 +282,25 @@ def _version_facts(current: Totals) -> Iterator[Fact]:
             yield Fact(f"version.{version}.reward", label, alone[1] / alone[0], "per step")
 
 
-def _rejected_facts(rejected: Mapping[str, int]) -> Iterator[Fact]:
-    """By rule name: those are headrace's own; what a producer wrote never gets here."""
-    yield Fact(
-        "rejected.total", "messages rejected, of all tasks, by time of arrival", sum(rejected.values()), "messages"
-    )
-    common = Counter(rejected).most_common()
+def _version_changes(current: Totals, previous: Totals | None) -> Iterator[Fact]:
+    if previous is not None and (current.versions or previous.versions):
+        label = "versions, at work in one of this interval and the one before, but not in both"
+        yield Fact("versions.changed", label, len(current.versions.keys() ^ previous.versions.keys()), "versions")
+
+
+def _rejected_facts(rejected: Rejected, current: Totals) -> Iterator[Fact]:
+    """By rule name: those are headrace's own; what a producer wrote never gets here.
+
+    That nothing was rejected is told only where the log's time is the interval's own: of history that was
+    imported it would be read as if it held of the time when it happened.
+    """
+    total = sum(rejected.counts.values())
+    apart = abs(rejected.until_ms - current.end_ms) > current.end_ms - current.start_ms
+    if not total and (apart or rejected.until_ms - rejected.after_ms < SHORTEST_SILENCE_MS):
+        return
+    when = _between(rejected.after_ms, rejected.until_ms, "", "%H:%M:%S")
+    yield Fact("rejected.total", f"from {when}, messages of all tasks rejected, by the log's clock", total, "messages")
+    common = Counter(rejected.counts).most_common()
     for rule, count in sorted(common[:MAX_RULES]):
         yield Fact(f"rejected.{slug(rule)}", f"rule {rule}, messages rejected", count, "messages")
     others = sum(count for _, count in common[MAX_RULES:])

@@ -1,17 +1,31 @@
 """Which reporting intervals are over, by event time: window summaries in log order in, closed intervals out.
 
-What closes an interval depends on the log alone, never on batches, restarts or the wall clock. To go on after a
-restart, read again from `hold()`: every interval that was not reported comes out as it would have.
+An interval is closed when `ingest` is past it in every partition, and all that was told until then is added. Where
+that was is kept with its report. To go on after a restart, read again from `hold()`: what was reported closes where
+it did, so that the next interval is compared with the same, and tells of the same late windows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from headrace.learners.explain.interval import IntervalFold, Totals
+from headrace.learners.explain.progress import IngestProgress, last_end_ms
 from headrace.schemas.records import TaskSpec, WindowSummary
 
 IDLE_INTERVALS = 2
 """A task that has told nothing for so long, by append time, is closed and no longer waited for."""
+
+
+class Closing(NamedTuple):
+    """Where an interval was closed: the messages before `offset` were added, the last one appended at `append_ms`."""
+
+    offset: int
+    append_ms: int
+
+
+Reported = Callable[[str, int], Closing | None]
+"""(task, start_ms) -> where the interval was closed that is reported already."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,51 +33,66 @@ class ClosedInterval:
     """An interval that is over.
 
     unreported: windows told (again) too late for their own interval's report, since the last one closed.
+    appended_ms: the append times of the messages that passed the one before (excluded) and this one (included), or
+    of the last one added; of the task's first interval it begins one window before the first message.
     """
 
     spec: TaskSpec
     current: Totals
     previous: Totals | None
     unreported: int
+    appended_ms: tuple[int, int]
+    closing: Closing
 
 
 @dataclass(slots=True)
 class _Span:
-    """An interval under way; first_offset: of the first message that belongs to it."""
+    """An interval under way; first_offset: of the first message that belongs to it.
+
+    passed_ms: the append time of the message that told of a window one window length after it.
+    """
 
     fold: IntervalFold
     first_offset: int
+    passed_ms: int | None = None
 
 
 @dataclass(slots=True)
 class _Course:
-    """One task: its open intervals by start, its last closed one, and how far its stream has come."""
+    """One task: its open intervals by start, its last closed one, and how far its stream has come.
+
+    told_ms: the append time until which the closed intervals tell of what was appended.
+    """
 
     spec: TaskSpec
+    told_ms: int
     open: dict[int, _Span] = field(default_factory=dict)
+    unpassed: set[int] = field(default_factory=set)
     last: _Span | None = None
     closed_until_ms: int | None = None
     latest_ms: int = 0
     append_ms: int = 0
     unreported: int = 0
+    silent: bool = False
 
 
 class Timeline:
-    """The intervals of all tasks of one partition of `windows`."""
+    """The intervals of all tasks of one partition of `windows`. append_ms: the latest append time so far."""
 
-    def __init__(self, interval_ms: int) -> None:
+    def __init__(self, interval_ms: int, reported: Reported = lambda _task, _start_ms: None) -> None:
+        self.append_ms = 0
         self._interval_ms = interval_ms
+        self._reported = reported
         self._courses: dict[str, _Course] = {}
         self._checked_ms = 0
 
-    def add(self, spec: TaskSpec, summary: WindowSummary, offset: int, append_ms: int) -> list[ClosedInterval]:
-        """Take the next summary; returns what it closed.
-
-        An interval is closed by a window that ends one window length after it, so that windows which other
-        workers tell a little later are in it too. What comes later still is counted as unreported.
-        """
-        closed = list(self._close_idle(append_ms))
-        course = self._courses.setdefault(spec.task, _Course(spec))
+    def add(self, spec: TaskSpec, summary: WindowSummary, offset: int, append_ms: int) -> None:
+        """Take the next summary. What comes when its interval is closed is counted as unreported."""
+        self.append_ms = max(self.append_ms, append_ms)
+        self._note_silence()
+        first_ms = append_ms - min(spec.window_ms, self._interval_ms)
+        course = self._courses.setdefault(spec.task, _Course(spec, first_ms))
+        self._close_reported(course, offset)
         start_ms = summary.start_ms - summary.start_ms % self._interval_ms
         if course.closed_until_ms is not None and start_ms < course.closed_until_ms:
             course.unreported += 1
@@ -72,10 +101,37 @@ class Timeline:
         else:
             end_ms = start_ms + self._interval_ms
             fold = IntervalFold(start_ms, end_ms, len(spec.reward_terms))
-            course.open.setdefault(start_ms, _Span(fold, offset)).fold.add(summary)
+            if start_ms not in course.open:
+                course.open[start_ms] = _Span(fold, offset)
+                course.unpassed.add(start_ms)
+            course.open[start_ms].fold.add(summary)
         course.latest_ms = max(course.latest_ms, summary.end_ms)
+        _note_passed(course, append_ms)
         course.append_ms = max(course.append_ms, append_ms)
-        closed += self._close(course, course.latest_ms - spec.window_ms)
+        course.silent = False
+
+    def looks_over(self, *, to_the_end: bool = False) -> bool:
+        """Whether it is worth asking how far `ingest` has come; to_the_end: as no more windows are waited for."""
+        return any(
+            to_the_end
+            or course.silent
+            or last_end_ms(min(course.open) + self._interval_ms, course.spec.window_ms) <= course.latest_ms
+            for course in self._courses.values()
+            if course.open
+        )
+
+    def close(self, progress: IngestProgress, offset: int) -> list[ClosedInterval]:
+        """Close what `ingest` is past; offset: of the next message, with all before `progress` added."""
+        closed = []
+        for task, course in list(self._courses.items()):
+            self._close_reported(course, offset)
+            told_ms = None if course.silent else course.latest_ms
+            for start_ms in sorted(course.open):
+                if not progress.passed(start_ms + self._interval_ms, course.spec.window_ms, told_ms):
+                    break
+                closed.append(_close(course, start_ms, Closing(offset, self.append_ms)))
+            if course.silent and not course.open:
+                del self._courses[task]
         return closed
 
     def hold(self) -> int | None:
@@ -90,28 +146,52 @@ class Timeline:
         ]
         return min((span.first_offset for span in spans), default=None)
 
-    def earliest_ms(self) -> int | None:
-        """Return the start of the earliest open interval."""
-        return min((start for course in self._courses.values() for start in course.open), default=None)
+    def untold_ms(self) -> int | None:
+        """Return the append time after which intervals yet to be closed may tell of what was appended.
 
-    def _close(self, course: _Course, until_ms: int) -> Iterator[ClosedInterval]:
-        """Close the open intervals that end at or before `until_ms`, the earliest first."""
+        One interval is taken off: a task that is yet to come begins so far back at most.
+        """
+        told = min((course.told_ms for course in self._courses.values()), default=None)
+        return None if told is None else told - self._interval_ms
+
+    def _close_reported(self, course: _Course, offset: int) -> None:
+        """Close again what was closed, and reported, before the message at `offset` was added."""
         for start_ms in sorted(course.open):
-            span = course.open[start_ms]
-            if span.fold.end_ms > until_ms:
+            closing = self._reported(course.spec.task, start_ms)
+            if closing is None or closing.offset > offset:
                 return
-            del course.open[start_ms]
-            follows = course.last is not None and course.last.fold.end_ms == start_ms
-            previous = course.last.fold.totals() if course.last is not None and follows else None
-            yield ClosedInterval(course.spec, span.fold.totals(), previous, course.unreported)
-            course.last, course.closed_until_ms, course.unreported = span, span.fold.end_ms, 0
+            _close(course, start_ms, closing)
 
-    def _close_idle(self, append_ms: int) -> Iterator[ClosedInterval]:
-        """Once an interval of append time, close tasks that have fallen silent: they must not hold the commit."""
-        if append_ms // self._interval_ms <= self._checked_ms // self._interval_ms:
+    def _note_silence(self) -> None:
+        """Once an interval of append time, look for tasks that have fallen silent: they must not hold the commit."""
+        if self.append_ms // self._interval_ms <= self._checked_ms // self._interval_ms:
             return
-        self._checked_ms = append_ms
+        self._checked_ms = self.append_ms
         for task, course in list(self._courses.items()):
-            if append_ms - course.append_ms >= IDLE_INTERVALS * self._interval_ms:
-                yield from self._close(course, max(course.open, default=0) + self._interval_ms)
+            course.silent = self.append_ms - course.append_ms >= IDLE_INTERVALS * self._interval_ms
+            if course.silent and not course.open:
                 del self._courses[task]
+
+
+def _note_passed(course: _Course, append_ms: int) -> None:
+    """Note when the stream passed intervals."""
+    for start_ms in sorted(course.unpassed):
+        span = course.open.get(start_ms)
+        if span is not None and span.fold.end_ms > course.latest_ms - course.spec.window_ms:
+            return
+        course.unpassed.remove(start_ms)
+        if span is not None:
+            span.passed_ms = append_ms
+
+
+def _close(course: _Course, start_ms: int, closing: Closing) -> ClosedInterval:
+    """Close an open interval, the earliest one of its task."""
+    span = course.open.pop(start_ms)
+    follows = course.last is not None and course.last.fold.end_ms == start_ms
+    previous = course.last.fold.totals() if course.last is not None and follows else None
+    passed_ms = closing.append_ms if span.passed_ms is None else span.passed_ms
+    appended_ms = (course.told_ms, max(course.told_ms, passed_ms))
+    closed = ClosedInterval(course.spec, span.fold.totals(), previous, course.unreported, appended_ms, closing)
+    course.told_ms = appended_ms[1]
+    course.last, course.closed_until_ms, course.unreported = span, span.fold.end_ms, 0
+    return closed

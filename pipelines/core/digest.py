@@ -25,6 +25,8 @@ MAX_WHOLE = 6
 MAX_SUBJECT = 180
 SHARPNESS_DPI = (120, 90)
 TEXT_WIDTH = 76
+JOINTLY = "Better, worse: by Holm's correction; intervals: 95 % each."
+"""The footer's one line on simultaneous claims."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +90,19 @@ def compose(reports: Sequence[Report], digest_id: str, date_ms: int, envelope: E
 def ranked(reports: Sequence[Report]) -> list[Report]:
     """Order reports by what a manager must see first.
 
-    What serves now comes first (each task's newest version), then the versions before it, then the intervals; of
-    these, what went wrong first.
+    What serves now comes first (each task's newest version), then the versions before it, newest first, then the
+    intervals, what went wrong first.
     """
     order = {"down": 0, "up": 1, "flat": 2}
     newest: dict[str, int] = {}
     for report in reports:
         newest[report.task] = max(newest.get(report.task, 0), report.policy_version or 0)
 
-    def rank(report: Report) -> tuple[bool, bool, int, int, str]:
+    def rank(report: Report) -> tuple[bool, bool, int, int, int, str]:
         version = report.kind == "version"
         superseded = not version or report.policy_version != newest[report.task]
-        return (superseded, not version, order[direction(report)], -report.end_ms, report.report_id)
+        age = -(report.policy_version or 0) if superseded else 0
+        return (superseded, not version, age, order[direction(report)], -report.end_ms, report.report_id)
 
     return sorted(reports, key=rank)
 
@@ -205,6 +208,8 @@ def _notes(ordered: Sequence[Report], whole: int, pictures: list[Picture]) -> li
     if untold > 40:
         notes.append(f"{untold - 40} more reports are not listed: headrace report list has all.")
     narrators = sorted({report.narrative.narrator for report in ordered[:whole]})
+    if any(fact.fact_id == "comparisons.count" for report in ordered[:whole] for fact in report.facts.facts):
+        notes.append(JOINTLY)
     notes.append(
         "Numbers are computed; the words "
         f"({', '.join(narrators)}) were checked against them. Reports: "

@@ -16,7 +16,7 @@ class TaskTable(Mapping[str, Task]):
 
     def __init__(self, log: Log, layout: Layout) -> None:
         self._log = log
-        self._layout = layout
+        self.layout = layout
         self._tasks: dict[str, Task] = {}
         self._next: dict[int, int] = {}
         self.specs: dict[str, TaskSpec] = {}
@@ -47,7 +47,7 @@ class TaskTable(Mapping[str, Task]):
         if task_problem(spec):
             return  # not written by `task add`; what names it stays an unknown task
         if spec.task not in self._tasks:
-            self._tasks[spec.task] = known_task(spec, append_ts, self._layout)
+            self._tasks[spec.task] = known_task(spec, append_ts, self.layout)
             self.specs[spec.task] = spec
 
     def __getitem__(self, name: str) -> Task:

@@ -92,14 +92,21 @@ def test_what_serves_now_comes_first() -> None:
     assert [report.report_id for report in order] == ["cloud.version.7", "cloud.version.3", "cloud.interval.1"]
 
 
-def test_bad_news_comes_before_good_and_versions_before_intervals() -> None:
-    order = ranked([interval_report(), version_report(), bad_news(3), bad_news(9, START + 1)])
+def test_older_versions_come_newest_first_and_before_intervals() -> None:
+    order = ranked([interval_report(), bad_news(3), version_report(), bad_news(10, START + 1), bad_news(9)])
     assert [report.report_id for report in order] == [
+        "cloud.version.10",
         "cloud.version.9",
-        "cloud.version.3",
         "cloud.version.7",
+        "cloud.version.3",
         "cloud.interval.1",
     ]
+
+
+def test_the_footer_says_in_one_line_how_claims_and_intervals_are_meant() -> None:
+    assert digest.JOINTLY in plain(composed(version_report())).splitlines()
+    assert digest.JOINTLY in html(composed(version_report())).replace("&#39;", "'")
+    assert digest.JOINTLY not in plain(composed(bad_news(1)))
 
 
 def test_many_reports_are_told_by_their_verdict_alone() -> None:

@@ -20,9 +20,10 @@ from headrace.learners.explain.evidence import Decisions, Outcomes, VersionEvide
 from headrace.learners.explain.facts import margins, version_facts
 from headrace.learners.explain.interval import IntervalFold, Rejected, interval_facts, ratio_difference, span
 from headrace.learners.explain.multiplicity import corrected, holm, p_value
+from headrace.learners.explain.progress import IngestPlace, IngestProgress
 from headrace.learners.explain.series import version_series
 from headrace.learners.explain.simulation import simulator
-from headrace.learners.explain.timeline import ClosedInterval, Timeline
+from headrace.learners.explain.timeline import ClosedInterval, Closing, Timeline
 from headrace.learners.statistics import mean_interval
 from headrace.schemas.grounding import fill
 from headrace.schemas.records import Fact, Facts, Interval, TaskSpec
@@ -269,27 +270,51 @@ def test_that_nothing_was_rejected_is_said_of_a_time_and_only_of_the_intervals_o
     assert "rejected" not in said(interval_facts(CLOUD, total, None))
 
 
-def told(timeline: Timeline, windows: list[tuple[str, int]], first: int = 0) -> list[ClosedInterval]:
-    """Tell windows of (task, five-minute slot), one an offset."""
-    closed = []
+LEAD = IngestProgress((IngestPlace(-1, lags=False),), {}, 5_000)
+"""Nothing is left to ingest, so that the windows told alone say how far the stream is."""
+
+
+def told(
+    timeline: Timeline, windows: list[tuple[str, int]], first: int = 0, progress: IngestProgress = LEAD
+) -> list[ClosedInterval]:
+    """Tell windows of (task, five-minute slot), one an offset, and ask after each."""
+    closed: list[ClosedInterval] = []
     for offset, (task, slot) in enumerate(windows, first):
         spec = TaskSpec(task, ("a",), ("x",), 300_000)
         one = summary(START + slot * 300_000, task=task, terms=0)
-        closed += timeline.add(spec, one, offset, START + offset * 1_000)
+        timeline.add(spec, one, offset, START + offset * 1_000)
+        closed += timeline.close(progress, offset + 1)
     return closed
 
 
-def test_an_interval_closes_one_window_after_its_end() -> None:
+def test_an_interval_closes_when_its_last_window_is_told_and_nothing_is_left_to_ingest() -> None:
     timeline = Timeline(HOUR)
-    assert told(timeline, [("a", slot) for slot in range(12)]) == []
-    (closed,) = told(timeline, [("a", 12)], 12)
+    assert told(timeline, [("a", slot) for slot in range(11)]) == []
+    (closed,) = told(timeline, [("a", 11)], 11)
     assert closed.current.rows == 12 * 60
     assert closed.previous is None
     assert timeline.hold() == 0
-    (second,) = told(timeline, [("a", 3), ("a", 13), ("a", 24)], 13)
+    (second,) = told(timeline, [("a", 12), ("a", 3), ("a", 13), ("a", 24)], 12)
     assert second.unreported == 1
     assert second.previous is not None
     assert timeline.hold() == 12
+
+
+@pytest.mark.parametrize(
+    ("place", "passed"),
+    [
+        (IngestPlace(START + HOUR + 5_000, lags=True), True),
+        (IngestPlace(START + HOUR + 4_999, lags=True), False),
+        (IngestPlace(-1, lags=True), False),
+        (IngestPlace(-1, lags=False), True),
+        (IngestPlace(START + HOUR + 4_999, lags=False), False),  # its last window is untold, and may be soon
+        (IngestPlace(START + HOUR - 400_000, lags=False), True),  # nobody sends there any more
+    ],
+)
+def test_every_partition_must_be_past_the_interval(place: IngestPlace, passed: bool) -> None:
+    ahead = IngestPlace(START + HOUR + 6_000, lags=False)
+    assert IngestProgress((ahead, place), {}, 5_000).passed(START + HOUR, 300_000, 0) is passed
+    assert not IngestProgress((IngestPlace(START + HOUR, lags=False),) * 2, {}, 5_000).passed(START + HOUR, 300_000, 0)
 
 
 def test_tasks_do_not_close_each_other() -> None:
@@ -300,25 +325,28 @@ def test_tasks_do_not_close_each_other() -> None:
 
 
 def test_reading_again_from_the_hold_closes_the_same_intervals() -> None:
+    """What was reported closes where it did, however late and however often one asks."""
     rng = np.random.default_rng(0)
     windows = [("ab"[rng.integers(2)], max(0, int(slot / 2 + rng.normal(0, 3)))) for slot in range(200)]
     whole = Timeline(HOUR)
-    places: list[tuple[int, ClosedInterval]] = []
+    places: list[ClosedInterval] = []
     holds: list[int] = []
     for offset, window in enumerate(windows):
-        places += [(offset, one) for one in told(whole, [window], offset)]
+        places += told(whole, [window], offset)
         hold = whole.hold()
         holds.append(offset + 1 if hold is None else hold)
     for restart in (40, 90, 130, 170):
-        again = Timeline(HOUR)
-        found = [
-            (offset, one)
-            for offset in range(holds[restart - 1], len(windows))
-            for one in told(again, [windows[offset]], offset)
-            if offset >= restart
-        ]
-        expected = [(offset, one) for offset, one in places if offset >= restart]
-        assert [shape(one) for one in found] == [shape(one) for one in expected]
+        reported: dict[tuple[str, int], Closing] = {
+            (one.spec.task, one.current.start_ms): one.closing for one in places if one.closing.offset <= restart
+        }
+        again = Timeline(HOUR, lambda task, start_ms, reported=reported: reported.get((task, start_ms)))  # type: ignore[misc]
+        first = holds[restart - 1]
+        assert told(again, windows[first:restart], first, LAGGING) == []
+        found = [one for place in range(restart, 200) for one in told(again, [windows[place]], place)]
+        assert [shape(one) for one in found] == [shape(one) for one in places if one.closing.offset > restart]
+
+
+LAGGING = IngestProgress((IngestPlace(-1, lags=True),), {}, 5_000)
 
 
 def test_append_times_are_told_without_gap_or_overlap() -> None:
@@ -326,23 +354,37 @@ def test_append_times_are_told_without_gap_or_overlap() -> None:
     closed = told(timeline, [("a", slot) for slot in range(37)])
     spans = [one.appended_ms for one in closed]
     assert spans == [
-        (START - 300_000, START + 12_000),
-        (START + 12_000, START + 24_000),
-        (START + 24_000, START + 36_000),
+        (START - 300_000, START + 11_000),
+        (START + 11_000, START + 23_000),
+        (START + 23_000, START + 35_000),
     ]
-    assert timeline.untold_ms() == START + 36_000 - HOUR
+    assert timeline.untold_ms() == START + 35_000 - HOUR
 
 
-def shape(place: tuple[int, ClosedInterval]) -> tuple[object, ...]:
-    offset, one = place
+def test_intervals_that_are_closed_together_tell_of_their_own_append_times() -> None:
+    timeline = Timeline(HOUR)
+    assert told(timeline, [("a", slot) for slot in range(37)], progress=LAGGING) == []
+    assert [one.appended_ms[1] - START for one in timeline.close(LEAD, 37)] == [12_000, 24_000, 36_000]
+
+
+def shape(one: ClosedInterval) -> tuple[object, ...]:
     before = one.previous.rows if one.previous else None
-    return (offset, one.spec.task, one.current.start_ms, one.current.rows, before, one.unreported, one.appended_ms)
+    return (one.closing, one.spec.task, one.current.start_ms, one.current.rows, before, one.unreported, one.appended_ms)
 
 
 def test_a_silent_task_is_closed_and_let_go() -> None:
     timeline = Timeline(HOUR)
     told(timeline, [("a", 0)])
     later = summary(START + 60 * 300_000, task="b", terms=0)
-    closed = timeline.add(TaskSpec("b", ("a",), ("x",), 300_000), later, 1, START + 3 * HOUR)
-    assert [one.spec.task for one in closed] == ["a"]
+    timeline.add(TaskSpec("b", ("a",), ("x",), 300_000), later, 1, START + 3 * HOUR)
+    assert timeline.looks_over()
+    assert timeline.close(LAGGING, 2) == []
+    assert [one.spec.task for one in timeline.close(LEAD, 2)] == ["a"]
     assert timeline.hold() == 1
+
+
+def test_an_interval_says_that_agents_explore_and_whether_versions_changed() -> None:
+    before, same, other = (fold(START, 0.5, version=number).totals() for number in (5, 5, 7))
+    assert "the same as in the interval before" in said(interval_facts(CLOUD, same, before))
+    assert "not the same as in the interval before" in said(interval_facts(CLOUD, other, before))
+    assert "the agents' own exploration" in said(interval_facts(CLOUD, same, None))
