@@ -226,7 +226,8 @@ class Digest:
         if not reports:
             self._commit(ends)
             return
-        digest_id = identity({report.task for report in reports}, slot_ms, ends)
+        log_identity = self._log.topic(REPORTS).identity
+        digest_id = identity(log_identity, {report.task for report in reports}, slot_ms, ends)
         mail = self._record(Mail(digest_id, "due", self._clock(), ends), "due")
         self._open = [mail]
         yield from self._recover()
@@ -296,8 +297,8 @@ def _decoded(value: bytes, kind: type[Decoded]) -> Decoded | None:
         return None
 
 
-def identity(tasks: set[str], slot_ms: int | None, ends: Mapping[int, int]) -> str:
-    """Return a digest's id: it depends on its tasks, its slot and its last reports' offsets alone."""
-    content = json.dumps([sorted(tasks), slot_ms, sorted(ends.items())])
+def identity(log_identity: str, tasks: set[str], slot_ms: int | None, ends: Mapping[int, int]) -> str:
+    """Return a digest's id: it depends on its log, its tasks, its slot and its last reports' offsets alone."""
+    content = json.dumps([log_identity, sorted(tasks), slot_ms, sorted(ends.items())])
     when = "now" if slot_ms is None else f"{datetime.fromtimestamp(slot_ms / 1000, UTC):%Y%m%dT%H%MZ}"
     return f"digest-{when}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"

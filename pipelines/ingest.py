@@ -111,6 +111,7 @@ class Ingest:
         self._targets: dict[int, int] = {}
         self._folded_s: dict[int, float] = {}
         self._rejected: dict[int, list[Record]] = {}
+        self._reject_from: dict[int, int] = {}
         self._windows_partitions = log.topic(WINDOWS).partitions
 
     def close(self) -> None:
@@ -147,7 +148,7 @@ class Ingest:
         return any(self._partitions[p].next_offset < target for p, target in self._targets.items())
 
     def _close(self, partition: int) -> None:
-        for held in (self._partitions, self._targets, self._folded_s, self._rejected):
+        for held in (self._partitions, self._targets, self._folded_s, self._rejected, self._reject_from):
             held.pop(partition, None)
 
     def _open(self, event: Assigned) -> None:
@@ -168,6 +169,8 @@ class Ingest:
         self._targets[event.partition] = event.end
         self._folded_s[event.partition] = self._timer()
         self._rejected[event.partition] = []
+        # Read again from the start, messages that were rejected then are in the quarantine already.
+        self._reject_from[event.partition] = event.commit.offset if event.commit else event.begin
         self._subscription.seek(event.partition, state.next_offset)
 
     def _earlier(self, partition: int, task: str, start_ms: int, end_ms: int, group: int | None) -> Iterable[ChunkRow]:
@@ -222,7 +225,9 @@ class Ingest:
         if fresh:
             self._count(state, piece)
             self._rejected[state.partition].extend(
-                _rejected_record(messages, rejection) for rejection in checked.rejected
+                _rejected_record(messages, rejection)
+                for rejection in checked.rejected
+                if messages.offsets[rejection.position] >= self._reject_from[state.partition]
             )
         stream_ms = int(checked.stream_ts.max(initial=-1))
         state.add(checked.batches, stream_ms, int(messages.offsets[-1]) + 1)

@@ -20,6 +20,7 @@ from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying
 from headrace.pipelines.learner import Learner, LearnSettings
 from headrace.pipelines.topics import POLICIES, WINDOWS, partition_messages
+from headrace.schemas.errors import CommitConflictError
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Assigned, Clock, Commit, EndOfLog, Log, MessageBatch, PolicyStore
 from headrace.schemas.records import ServingPolicy, WindowSummary
@@ -71,6 +72,8 @@ class Learn:
         self._poll_windows = poll_windows
         self._targets: dict[int, int] = {}
         self._read = 0
+        self._committed: dict[int, Commit | None] = {}
+        self._learned: dict[int, set[str]] = {}
         self._subscription = log.subscribe(GROUP, WINDOWS)
 
     def close(self) -> None:
@@ -116,6 +119,8 @@ class Learn:
     def _open(self, event: Assigned) -> None:
         offset = event.commit.offset if event.commit else event.begin
         learned = msgspec.json.decode(event.commit.metadata or "[]", type=list[str]) if event.commit else []
+        self._committed[event.partition] = event.commit
+        self._learned[event.partition] = set(learned)
         lost = [task for task in learned if self._retry(functools.partial(self.store.load, task)) is None]
         if lost:
             logger.warning("no checkpoint of %s: learning it again from the first window held", ", ".join(lost))
@@ -183,19 +188,32 @@ class Learn:
         if not self._offsets or not (due or self.stop.finished):
             return ticks
         outputs = []
+        self._require_unmoved()
         for learner in self.learners.values():
             learner.save()
             outputs += learner.outputs()
         commits = {p: Commit(offset, self._metadata(p)) for p, offset in self._offsets.items()}
         self._retry(lambda: self._subscription.commit(commits, outputs))
+        self._committed.update(commits)
         self._read = 0
         for learner in self.learners.values():
             learner.sent()
         return ticks
 
+    def _require_unmoved(self) -> None:
+        """Raise CommitConflictError where another learner has gone on: a checkpoint saved here would undo its own."""
+        found = self._retry(lambda: self.log.committed(GROUP, WINDOWS))
+        for partition in self._offsets:
+            if found.get(partition) != self._committed[partition]:
+                raise CommitConflictError(
+                    f"group {GROUP}, {WINDOWS}/{partition}: another learner has moved the commit to "
+                    f"{found.get(partition)}: this one stops, and has saved nothing"
+                )
+
     def _metadata(self, partition: int) -> str:
-        tasks = sorted(task for task in self.learners if self._partition[task] == partition)
-        return msgspec.json.encode(tasks[:METADATA_TASKS]).decode()
+        learned = self._learned[partition]
+        learned.update(task for task in self.learners if self._partition[task] == partition)
+        return msgspec.json.encode(sorted(learned)[:METADATA_TASKS]).decode()
 
 
 def _summary(value: bytes | None, offset: int) -> WindowSummary | None:

@@ -216,10 +216,15 @@ class Learner:
 
     def _stored(self, version: PolicyVersion, weights: bytes) -> PolicyVersion:
         """Store a version, unless one of the same weights is there: from before a kill, maybe by older code."""
-        for one in self._retry(lambda: self._store.versions(self.spec.task)):
+        versions = self._retry(lambda: self._store.versions(self.spec.task))
+        for one in versions:
             if (one.version, one.weights_hash) == (version.version, version.weights_hash):
                 found: PolicyVersion = one
                 return found
+        newest = max((one.version for one in versions), default=0)
+        if version.version <= newest:  # another learner was here, from the same checkpoint
+            version = msgspec.structs.replace(version, version=newest + 1)
+            self.progress.version = newest + 1
         self._retry(lambda: self._store.put(version, weights))
         return version
 

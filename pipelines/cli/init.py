@@ -47,7 +47,7 @@ def command(settings: Settings, *, as_json: bool, **values: int | None) -> None:
     if new_index and ingested:
         click.echo(
             f"note: {ingested} messages of this log were ingested into another index: `run ingest --from-start` "
-            "reads them again into this one",
+            "reads them again into this one (to the same rows, if --segment and the other options are as they were)",
             err=True,
         )
     if as_json:

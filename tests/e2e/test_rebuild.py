@@ -14,7 +14,10 @@ def test_a_lost_index_is_rebuilt_from_the_log(shell, tmp_path):
     lines = [{**row, "agent_id": f"a{i % 3}", "step": i // 3, "ts": 1_767_225_600_000 + 37 * i} for i in range(300)]
     (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, lines)))
     shell("produce", "data.jsonl", "--close")
+    (tmp_path / "bad.jsonl").write_text("{}\nnonsense\n")
+    shell("produce", "bad.jsonl")
     shell("run", "ingest", "--until-caught-up")
+    refused = shell("rejected", "list", "--json").stdout
     expected = shell("index", "hash").stdout
     for path in (tmp_path / ".headrace").glob("index.db*"):
         path.unlink()
@@ -23,3 +26,4 @@ def test_a_lost_index_is_rebuilt_from_the_log(shell, tmp_path):
     assert shell("index", "hash").stdout != expected
     shell("run", "ingest", "--until-caught-up", "--from-start")
     assert shell("index", "hash").stdout == expected
+    assert shell("rejected", "list", "--json").stdout == refused

@@ -1,5 +1,6 @@
 """The digest job: when it sends, what it puts in the outbox, and that no crash makes it send twice."""
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from email.message import EmailMessage
@@ -131,7 +132,8 @@ def test_once_sends_now_and_then_has_nothing_to_send(log: SqliteLog, clock: Cloc
     again.close()
 
 
-def test_the_id_and_the_bytes_depend_on_the_log_alone(tmp_path: Path, clock: Clock) -> None:
+def test_the_bytes_depend_on_the_log_alone_and_the_id_tells_logs_apart(tmp_path: Path, clock: Clock) -> None:
+    """A mail folder that served an older log must not swallow the new log's first digest."""
     sent = []
     for name in ("a", "b"):
         log = SqliteLog(tmp_path / name, clock)
@@ -144,7 +146,14 @@ def test_the_id_and_the_bytes_depend_on_the_log_alone(tmp_path: Path, clock: Clo
         sent.append(mailer.sent)
         digest.close()
         log.close()
-    assert sent[0] == sent[1]
+    ((first_id, first),), ((second_id, second),) = sent
+    assert first_id != second_id
+    codes = [digest_id.rpartition("-")[2].encode() for digest_id in (first_id, second_id)]
+    without_codes = [
+        re.sub(rb"=_[0-9a-f]{24}", b"=_", data.replace(code, b""))
+        for data, code in zip((first, second), codes, strict=True)
+    ]
+    assert without_codes[0] == without_codes[1]
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before the mail went out", "after the mail went out"])
