@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE ?=
 
-.PHONY: help demo test test-long check bench up down status env lock clean
+.PHONY: help demo test test-long test-servers check bench up down status env lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,8 +15,11 @@ demo: $(VENV)/ready ## install, then run the whole stream in one process: learn,
 test: $(VENV)/ready check ## install, then run every check and test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-test-long: $(VENV)/ready ## the long forms of the fault and fuzz tests too
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "long or not long"
+test-long: $(VENV)/ready ## the long forms of the fault and fuzz tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "long and not servers"
+
+test-servers: $(VENV)/ready ## the tests that start real Kafka, Cassandra and Redis on this machine
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m servers
 
 check: $(VENV)/ready ## lint, types, import directions
 	$(BIN)/ruff check .

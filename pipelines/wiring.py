@@ -24,6 +24,8 @@ from headrace.sinks.cached_index import CachedChunks
 
 DEFAULT_PARTITIONS: Final = 4
 DEFAULT_CACHE_BYTES: Final = 256 << 20
+ANY_OPTION: Final = ("*",)
+"""Of an adapter whose driver knows its own options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +49,28 @@ def _sink(module: str) -> Any:  # noqa: ANN401 imported only when its URL is use
 ADAPTERS: Final[dict[str, dict[str, Adapter]]] = {
     "log": {
         "sqlite": Adapter(lambda url, clock: _sink("log_sqlite").SqliteLog(url.path, clock), (), True, True),
+        "kafka": Adapter(lambda url, _: _sink("log_kafka").KafkaLog(url.text), ANY_OPTION),
     },
     "index": {
         "sqlite": Adapter(lambda url, _: _sink("index_sqlite").SqliteIndex(url.path), (), True, True),
+        "cassandra": Adapter(
+            lambda url, _: _sink("index_cassandra").CassandraIndex.open(url.host, url.path, url.options),
+            ("replication", "consistency", "ttl_days", "datacenter", "tls", "ca_file", "cert_file", "key_file")),
     },
     "cache": {
         "memory": Adapter(lambda url, _: _sink("cache_memory").MemoryCache(_bytes(url)), ("bytes",)),
+        "redis": Adapter(
+            lambda url, _: _sink("cache_redis").open_cache(url.scheme, url.host, url.path, url.options),
+            ("prefix", "ttl_days", "memory")),
+        "rediss": Adapter(
+            lambda url, _: _sink("cache_redis").open_cache(url.scheme, url.host, url.path, url.options),
+            ("prefix", "ttl_days", "memory", "ca_file", "cert_file", "key_file")),
     },
     "policies": {
         "file": Adapter(lambda url, _: _sink("policies_files").FilePolicyStore(url.path), (), True),
+        "cassandra": Adapter(
+            lambda url, _: _sink("policies_cassandra").CassandraPolicyStore.open(url.host, url.path, url.options),
+            ("replication", "consistency", "ttl_days", "datacenter", "tls", "ca_file", "cert_file", "key_file")),
     },
     "mail": {
         "file": Adapter(lambda url, _: _sink("mail_files").FileMailer(url.path), (), True),
@@ -167,7 +182,7 @@ def _adapter(part: str, url: Url) -> Adapter:
         raise SettingsError(f"--{part} {url}: unknown scheme {url.scheme!r}{suggest(url.scheme, list(schemes))}")
     adapter = schemes[url.scheme]
     for option in url.options:
-        if option not in adapter.options:
+        if option not in adapter.options and adapter.options != ANY_OPTION:
             known = suggest(option, list(adapter.options)) if adapter.options else "; it has none"
             raise SettingsError(f"--{part} {url}: unknown option {option!r}{known}")
     if adapter.local and (not url.path or url.host not in {"", "localhost"}):

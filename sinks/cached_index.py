@@ -9,6 +9,41 @@ from headrace.schemas.records import ChunkReference
 from headrace.schemas.transition import TransitionBatch
 
 
+class TwoLevels:
+    """The port `Cache`: a near level, before a far one that is larger and shared.
+
+    What is found far away is kept near as well. Close it, and it closes both.
+    """
+
+    def __init__(self, near: Cache, far: Cache) -> None:
+        self.near = near
+        self.far = far
+        self.near_hits = 0
+
+    def get(self, references: Sequence[ChunkReference]) -> list[bytes | None]:
+        """Return each reference's payload, None on a miss; the far level is asked for what the near one lacks."""
+        found = self.near.get(references)
+        missing = [place for place, payload in enumerate(found) if payload is None]
+        self.near_hits += len(references) - len(missing)
+        if missing:
+            lacking = [references[place] for place in missing]
+            fetched = self.far.get(lacking)
+            self.near.put([(r, payload) for r, payload in zip(lacking, fetched, strict=True) if payload is not None])
+            for place, payload in zip(missing, fetched, strict=True):
+                found[place] = payload
+        return found
+
+    def put(self, entries: Sequence[tuple[ChunkReference, bytes]]) -> None:
+        """Store payloads at both levels."""
+        self.near.put(entries)
+        self.far.put(entries)
+
+    def close(self) -> None:
+        """Close both levels."""
+        self.near.close()
+        self.far.close()
+
+
 class CachedChunks:
     """Reads and remembers chunks. hits, misses: references found in the cache, and not, since the start.
 

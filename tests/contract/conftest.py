@@ -11,12 +11,15 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
+import contract_cassandra
+import contract_redis
 import pytest
 from contract_outbox import Outbox
 
 from headrace.schemas.ports import Cache, Index, Log, PolicyStore
 from headrace.sinks.cache_memory import MemoryCache
 from headrace.sinks.index_sqlite import SqliteIndex
+from headrace.sinks.log_kafka import KafkaLog
 from headrace.sinks.log_sqlite import SqliteLog
 from headrace.sinks.mail_files import FileMailer
 from headrace.sinks.policies_files import FilePolicyStore
@@ -32,21 +35,35 @@ def _mail_files(folder: Path) -> Outbox:
     )
 
 
-LOGS: dict[str, Callable[[Path], Log]] = {"sqlite": lambda folder: SqliteLog(folder / "log.db", clock)}
-INDEXES: dict[str, Callable[[Path], Index]] = {"sqlite": lambda folder: SqliteIndex(folder / "index.db")}
-CACHES: dict[str, Callable[[Path], Cache]] = {"memory": lambda _: MemoryCache(1 << 20)}
-POLICY_STORES: dict[str, Callable[[Path], PolicyStore]] = {"files": lambda folder: FilePolicyStore(folder / "policies")}
+# Each opens one more handle. folder: the test's own. fixture: gives a fixture by its name, such as a server.
+Fixture = Callable[[str], Any]
+LOGS: dict[str, Callable[[Path, Fixture], Log]] = {
+    "sqlite": lambda folder, _: SqliteLog(folder / "log.db", clock),
+    "kafka": lambda _, fixture: KafkaLog(fixture("kafka").url),
+}
+INDEXES: dict[str, Callable[[Path, Fixture], Index]] = {
+    "sqlite": lambda folder, _: SqliteIndex(folder / "index.db"),
+    "cassandra": lambda folder, fixture: contract_cassandra.open_index(fixture("cassandra"), folder),
+}
+CACHES: dict[str, Callable[[Path, Fixture], Cache]] = {
+    "memory": lambda *_: MemoryCache(1 << 20),
+    "redis": lambda folder, fixture: contract_redis.open_cache(fixture("redis"), folder),
+}
+POLICY_STORES: dict[str, Callable[[Path, Fixture], PolicyStore]] = {
+    "files": lambda folder, _: FilePolicyStore(folder / "policies"),
+    "cassandra": lambda folder, fixture: contract_cassandra.open_store(fixture("cassandra"), folder),
+}
 MAILERS: dict[str, Callable[[Path], Outbox]] = {"files": _mail_files}
 
 
-def _opener(open_one: Callable[[Path], Any], folder: Path) -> Iterator[Callable[[], Any]]:
+def _opener(open_one: Callable[[Path, Fixture], Any], folder: Path, fixture: Fixture) -> Iterator[Callable[[], Any]]:
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(closing(open_one(folder)))
+        yield lambda: stack.enter_context(closing(open_one(folder, fixture)))
 
 
 @pytest.fixture(params=LOGS)
 def open_log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Log]]:
-    yield from _opener(LOGS[request.param], tmp_path)
+    yield from _opener(LOGS[request.param], tmp_path, request.getfixturevalue)
 
 
 @pytest.fixture
@@ -56,7 +73,7 @@ def log(open_log: Callable[[], Log]) -> Log:
 
 @pytest.fixture(params=INDEXES)
 def open_index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Index]]:
-    yield from _opener(INDEXES[request.param], tmp_path)
+    yield from _opener(INDEXES[request.param], tmp_path, request.getfixturevalue)
 
 
 @pytest.fixture
@@ -66,13 +83,13 @@ def index(open_index: Callable[[], Index]) -> Index:
 
 @pytest.fixture(params=CACHES)
 def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cache]:
-    with closing(CACHES[request.param](tmp_path)) as opened:
+    with closing(CACHES[request.param](tmp_path, request.getfixturevalue)) as opened:
         yield opened
 
 
 @pytest.fixture(params=POLICY_STORES)
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], PolicyStore]]:
-    yield from _opener(POLICY_STORES[request.param], tmp_path)
+    yield from _opener(POLICY_STORES[request.param], tmp_path, request.getfixturevalue)
 
 
 @pytest.fixture(params=MAILERS)

@@ -124,7 +124,7 @@ def test_what_is_no_url_is_an_error(url):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"log": "kafak://host"}, "--log kafak://host: unknown scheme 'kafak'; did you mean kafka? known: sqlite"),
+        ({"log": "pulsar://host"}, "--log pulsar://host: unknown scheme 'pulsar'; known: sqlite"),
         ({"log": "sqlit:x"}, "did you mean sqlite"),
         ({"cache": "memory:?byts=1"}, "unknown option 'byts'; did you mean bytes"),
         ({"log": "sqlite:x?mode=ro"}, "unknown option 'mode'; it has none"),

@@ -1,0 +1,226 @@
+"""The cache on Redis: `redis://user:password@host:port/db?...`, rediss for TLS. Redis's death is a miss.
+
+An entry's key is the reference's own fields after a prefix, and its value never changes, so that nothing is ever
+invalidated. Two headraces that share a Redis stay apart by `prefix=` or by the database's number.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import unquote
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
+from redis.retry import Retry
+
+from headrace.schemas.errors import SettingsError, UnavailableError
+from headrace.schemas.ports import Cache
+from headrace.schemas.records import ChunkReference
+from headrace.sinks.cache_memory import MemoryCache
+from headrace.sinks.cached_index import TwoLevels
+
+logger = logging.getLogger(__name__)
+
+OPTIONS: Final = ("prefix", "ttl_days", "memory", "ca_file", "cert_file", "key_file")
+"""What the URL's query string may hold. memory: bytes of the level in this process, 0 for none."""
+DEFAULT_PREFIX: Final = "headrace:"
+DEFAULT_PORT: Final = 6379
+DEFAULT_MEMORY_BYTES: Final = 64 << 20
+
+_TIMEOUT_S: Final = 0.5
+_FIRST_WAIT_S: Final = 0.1
+_LONGEST_WAIT_S: Final = 10.0
+_ASKED_AT_ONCE: Final = 128
+_REFUSALS: Final = (AuthenticationError, AuthorizationError, NoPermissionError)
+_READ_BYTES: Final = 1 << 18
+
+
+class _Breaker:
+    """Says whether to try: after a failure not for a while, twice as long after each one that follows."""
+
+    def __init__(self, timer: Callable[[], float]) -> None:
+        self._timer = timer
+        self._open_until_s = float("-inf")
+        self.wait_s = _FIRST_WAIT_S
+
+    def allows(self) -> bool:
+        return self._timer() >= self._open_until_s
+
+    def succeeded(self) -> None:
+        self.wait_s = _FIRST_WAIT_S
+
+    def failed(self) -> None:
+        if self.allows():
+            self._open_until_s = self._timer() + self.wait_s
+            self.wait_s = min(2 * self.wait_s, _LONGEST_WAIT_S)
+
+
+class RedisCache:
+    """The port `Cache`: one connection, used from one thread at a time.
+
+    After a failure Redis is left alone for a while, twice as long after each, up to 10 s; meanwhile everything is a
+    miss, at once. hits, misses: references asked of Redis. errors: failures since the start.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        ttl_s: int | None = None,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._ttl_s = ttl_s
+        # A Redis that is full refuses writes, and may be read all the same.
+        self._reads, self._writes = _Breaker(timer), _Breaker(timer)
+        self.hits = 0
+        self.misses = 0
+        self.errors = 0
+
+    def check(self) -> None:
+        """Ask Redis for a sign of life; raises SettingsError where it refuses us, UnavailableError where it's down."""
+        try:
+            self._client.ping()
+        except RedisError as error:
+            if _refused(error):
+                raise SettingsError(
+                    f"{_place(self._client)} refuses access ({error}): check the user and the password of --cache"
+                ) from error
+            raise UnavailableError(
+                f"{_place(self._client)} does not answer ({error}): check host and port, and that it runs; until then "
+                "every lookup is a miss"
+            ) from error
+
+    def get(self, references: Sequence[ChunkReference]) -> list[bytes | None]:
+        """Return each reference's payload, None on a miss; what Redis fails to answer is a miss."""
+        found: list[bytes | None] = []
+        for first in range(0, len(references), _ASKED_AT_ONCE):
+            keys = self._keys(references[first : first + _ASKED_AT_ONCE])
+            found += self._tried(self._reads, self._client.mget, keys) or [None] * len(keys)
+        misses = found.count(None)
+        self.misses += misses
+        self.hits += len(found) - misses
+        return found
+
+    def put(self, entries: Sequence[tuple[ChunkReference, bytes]]) -> None:
+        """Store payloads; what Redis fails to take is forgotten."""
+        for first in range(0, len(entries), _ASKED_AT_ONCE):
+            some = entries[first : first + _ASKED_AT_ONCE]
+            values = dict(zip(self._keys([reference for reference, _ in some]), (p for _, p in some), strict=True))
+            self._tried(self._writes, self._store, values)
+
+    def _store(self, values: dict[str, bytes]) -> None:
+        if self._ttl_s is None:
+            self._client.mset(values)
+            return
+        pipeline = self._client.pipeline(transaction=False)
+        for key, payload in values.items():
+            pipeline.set(key, payload, ex=self._ttl_s)
+        pipeline.execute()
+
+    def _tried(self, breaker: _Breaker, call: Callable[[Any], Any], argument: object) -> Any:  # noqa: ANN401
+        """Return what Redis says, None where it fails or has failed a moment ago."""
+        if not breaker.allows():
+            return None
+        try:
+            answer = call(argument)
+        except RedisError as error:
+            self._on_error(breaker, error)
+            return None
+        breaker.succeeded()
+        return answer
+
+    def _on_error(self, breaker: _Breaker, error: RedisError) -> None:
+        self.errors += 1
+        logger.warning("%s: %s; left alone for %.2g s", _place(self._client), error, breaker.wait_s)
+        if isinstance(error, ResponseError):
+            breaker.failed()
+            return
+        for each in (self._reads, self._writes):
+            each.failed()
+        self._client.connection_pool.disconnect()  # an answer that comes late must not be taken for another's
+
+    def _keys(self, references: Sequence[ChunkReference]) -> list[str]:
+        prefix = self._prefix
+        return [
+            f"{prefix}{r.task}/{r.group}/{r.start_ms}/{r.partition}/{r.segment}/{r.part}/{r.rows}/{r.checksum:08x}"
+            for r in references
+        ]
+
+    def close(self) -> None:
+        """Release the connection."""
+        self._client.close()
+
+
+def open_cache(scheme: str, netloc: str, path: str, options: Mapping[str, str]) -> Cache:
+    """Open `scheme://netloc/path?options`: Redis, and before it a level in this process.
+
+    Raises SettingsError where a part can't be used or Redis refuses us; a Redis that is down is no error.
+    """
+    cache = RedisCache(_client(scheme, netloc, path, options), **_entries(options))
+    memory_bytes = _number(options, "memory", DEFAULT_MEMORY_BYTES)
+    try:
+        cache.check()
+    except UnavailableError as error:
+        logger.warning("%s", error)
+    except SettingsError:
+        cache.close()
+        raise
+    return TwoLevels(MemoryCache(memory_bytes), cache) if memory_bytes else cache
+
+
+def _client(scheme: str, netloc: str, path: str, options: Mapping[str, str]) -> Redis:
+    credentials, at, place = netloc.rpartition("@")
+    user, _, password = credentials.partition(":")
+    host, _, port = place.rpartition(":") if ":" in place.rpartition("]")[2] else (place, "", str(DEFAULT_PORT))
+    database = path.strip("/") or "0"
+    if not host or not port.isdecimal() or not database.isdecimal():
+        raise SettingsError(
+            f"{scheme}://{place}{path}: write {scheme}://host, {scheme}://host:port or {scheme}://host/1"
+        )
+    return Redis(
+        host=host.strip("[]"),
+        port=int(port),
+        db=int(database),
+        username=unquote(user) or None,
+        password=unquote(password) if at else None,
+        socket_timeout=_TIMEOUT_S,
+        socket_connect_timeout=_TIMEOUT_S,
+        socket_read_size=_READ_BYTES,
+        retry=Retry(NoBackoff(), 0),
+        single_connection_client=False,
+        **_tls(scheme, options),
+    )
+
+
+def _tls(scheme: str, options: Mapping[str, str]) -> dict[str, Any]:
+    if scheme != "rediss":
+        return {}
+    names = {"ca_file": "ssl_ca_certs", "cert_file": "ssl_certfile", "key_file": "ssl_keyfile"}
+    return {"ssl": True, **{names[name]: value for name, value in options.items() if name in names}}
+
+
+def _entries(options: Mapping[str, str]) -> dict[str, Any]:
+    days = _number(options, "ttl_days", 0)
+    return {"prefix": options.get("prefix", DEFAULT_PREFIX), "ttl_s": days * 86_400 or None}
+
+
+def _number(options: Mapping[str, str], name: str, default: int) -> int:
+    text = options.get(name, str(default))
+    if not text.isdecimal():
+        raise SettingsError(f"--cache: {name} is {text!r}; a whole number is needed, such as {default}")
+    return int(text)
+
+
+def _refused(error: RedisError) -> bool:
+    """Tell whether Redis wants other credentials (WRONGPASS, NOAUTH, NOPERM), or has none of what was asked for."""
+    return isinstance(error, _REFUSALS) or (isinstance(error, ResponseError) and "DB index" in str(error))
+
+
+def _place(client: Redis) -> str:
+    settings = client.connection_pool.connection_kwargs
+    return f"redis://{settings['host']}:{settings['port']}/{settings['db']}"

@@ -1,0 +1,271 @@
+"""The index on Cassandra: chunks and windows by key and by range, many writes and reads under way at a time.
+
+A partition of the tables is a (task, group) for ten minutes of event time. A small catalog (tasks, groups, buckets)
+says which partitions there are, so that a range in key order is read partition by partition.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Final, Self
+
+import msgspec
+from cassandra import ConsistencyLevel
+
+from headrace.schemas.chunk import ChunkRow
+from headrace.schemas.errors import StorageError
+from headrace.schemas.records import ChunkKey, ChunkReference, Layout, WindowKey, WindowRow
+from headrace.sinks.cassandra import Keyspace
+from headrace.sinks.cassandra_target import parse_target
+from headrace.sinks.cassandra_writes import Write, Writes, batches
+from headrace.sinks.decisions_cassandra import CassandraDecisions
+
+BUCKET_MS: Final = 600_000
+"""How much event time a partition holds: at 4,000 transitions/s of one group about 100 MB."""
+MAX_ROW_BYTES: Final = 15 << 20
+"""Cassandra refuses mutations above half a commit-log segment: 16 MiB by default."""
+
+_AHEAD: Final = 8
+_AHEAD_BARE: Final = 16
+_DIRECT_BUCKETS: Final = 8
+"""A range of one group that spans no more buckets is read without a look into the catalog."""
+_ENTERED_S: Final = 43_200.0
+_ENTERED_MOST: Final = 100_000
+
+_PARTITION: Final = 'task = ? AND "group" = ? AND bucket_ms = ?'
+_RANGE: Final = "start_ms >= ? AND start_ms < ?"
+_CHUNK_PLACE: Final = "start_ms = ? AND partition = ? AND segment = ? AND part = ?"
+_CHUNK: Final = 'SELECT task, "group", start_ms, partition, segment, part, rows, received, checksum, stats'
+_WINDOW: Final = 'SELECT task, "group", start_ms, partition, writetime(summary), summary'
+_STATEMENTS: Final = {
+    "put_chunk": 'INSERT INTO chunks (task, "group", bucket_ms, start_ms, partition, segment, part, rows, received, '
+    "checksum, stats, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+    "put_window": 'INSERT INTO windows (task, "group", bucket_ms, start_ms, partition, summary) '
+    "VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+    "put_task": "INSERT INTO tasks (one, task) VALUES (0, ?)",
+    "put_group": 'INSERT INTO groups (task, "group", partition) VALUES (?, ?, ?)',
+    "put_bucket": "INSERT INTO buckets (task, bucket_ms) VALUES (?, ?)",
+    "get_chunk": f"{_CHUNK}, payload FROM chunks WHERE {_PARTITION} AND {_CHUNK_PLACE}",
+    "scan": f"{_CHUNK}, payload FROM chunks WHERE {_PARTITION} AND {_RANGE}",
+    "scan_bare": f"{_CHUNK} FROM chunks WHERE {_PARTITION} AND {_RANGE}",
+    "windows": f"{_WINDOW} FROM windows WHERE {_PARTITION} AND {_RANGE}",
+    "window": f"{_WINDOW} FROM windows WHERE {_PARTITION} AND start_ms = ? AND partition = ?",
+    "tasks": "SELECT task FROM tasks WHERE one = 0",
+    "groups": 'SELECT "group", partition FROM groups WHERE task = ?',
+    "buckets": "SELECT bucket_ms FROM buckets WHERE task = ? AND bucket_ms >= ? AND bucket_ms <= ?",
+    "layout": "SELECT value FROM meta WHERE name = 'layout'",
+    "put_layout": "INSERT INTO meta (name, value) VALUES ('layout', ?) IF NOT EXISTS",
+}
+_CONSISTENCIES: Final = {"layout": ConsistencyLevel.LOCAL_SERIAL}
+_PAGE_ROWS: Final = {"scan": 32, "scan_bare": 256, "windows": 32}
+_Place = tuple[Any, ...]
+"""A row of the catalog: the statement that writes it, and its values."""
+_Range = tuple[str, int, int, int, int]
+"""(task, group, bucket_ms, start_ms, end_ms): a range of one partition."""
+_NEVER: Final = float("-inf")
+_EARLIEST: Final = -(1 << 62)
+_LATEST: Final = 1 << 62
+
+
+class CassandraIndex:
+    """The port `Index`, used from one thread at a time. Reads see what was flushed, by this process or another."""
+
+    def __init__(self, keyspace: Keyspace) -> None:
+        self._keyspace = keyspace
+        self._writes = Writes(keyspace)
+        self._statements = {
+            name: keyspace.prepare(cql, _PAGE_ROWS.get(name), _CONSISTENCIES.get(name))
+            for name, cql in _STATEMENTS.items()
+        }
+        self._entered: dict[_Place, float] = {}
+
+    @classmethod
+    def open(cls, netloc: str, path: str, options: Mapping[str, str], *, create: bool = False) -> Self:
+        """Open `cassandra://netloc/path?options`; create: whether keyspace and tables are made if missing."""
+        keyspace = Keyspace(parse_target(netloc, path, options), create=create)
+        try:
+            return cls(keyspace)
+        except BaseException:
+            keyspace.close()
+            raise
+
+    @cached_property
+    def decisions(self) -> CassandraDecisions:
+        """Sampled decisions, by similarity; durable after `flush`."""
+        return CassandraDecisions(self._keyspace, self._writes)
+
+    @property
+    def retries(self) -> int:
+        """How many writes had to be sent again."""
+        return self._writes.retries
+
+    @property
+    def waiting_bytes(self) -> int:
+        """The bytes that were put and are not acknowledged."""
+        return self._writes.kept_bytes
+
+    def layout(self, wanted: Layout | None = None) -> Layout | None:
+        """Store `wanted` if there is no layout yet; return the one that is stored."""
+        if wanted is not None and self._layout() is None:
+            text = msgspec.json.encode(wanted).decode()
+            self._keyspace.rows(self._statements["put_layout"].bind((text,)))
+        return self._layout()
+
+    def _layout(self) -> Layout | None:
+        rows = self._keyspace.rows(self._statements["layout"].bind(()))
+        try:
+            return msgspec.json.decode(rows[0][0], type=Layout) if rows else None
+        except msgspec.MsgspecError as error:
+            raise StorageError(
+                f"{self._keyspace.target}: its layout can't be read ({error}): use the headrace that wrote it"
+            ) from error
+
+    def put(self, chunks: Sequence[ChunkRow], windows: Sequence[WindowRow]) -> None:
+        """Begin to write the rows; they are durable after `flush`. What has failed is kept for it."""
+        by_partition: dict[tuple[str, int, int], list[Write]] = defaultdict(list)
+        for row in chunks:
+            by_partition[_partition(row.key)].append(self._put_chunk(row))
+        for window in windows:
+            by_partition[_partition(window.key)].append(self._put_window(window))
+        new = self._new_places([*(row.key for row in chunks), *(row.key for row in windows)])
+        writes = [write for some in by_partition.values() for write in batches(some, self._keyspace.consistency)]
+        catalog = [Write(self._statements[name].bind(values), 0) for name, *values in new]
+        self._writes.put([*writes, *catalog])
+        self._remember(new)
+
+    def _put_chunk(self, row: ChunkRow) -> Write:
+        k = row.key
+        counts = (row.rows, row.received, row.checksum)
+        values = (*_partition(k), k.start_ms, k.partition, k.segment, k.part, *counts, row.stats, row.payload)
+        size = _bounded(len(row.payload) + len(row.stats), "chunk", k)
+        return Write(self._statements["put_chunk"].bind((*values, row.write_time)), size)
+
+    def _put_window(self, row: WindowRow) -> Write:
+        k = row.key
+        values = (*_partition(k), k.start_ms, k.partition, row.summary, row.write_time)
+        return Write(self._statements["put_window"].bind(values), _bounded(len(row.summary), "window", k))
+
+    def _new_places(self, keys: Iterable[ChunkKey | WindowKey]) -> list[_Place]:
+        """Return the catalog's rows that this process has not written lately, each once."""
+        places: dict[_Place, None] = {}
+        for key in keys:
+            places["put_bucket", key.task, _bucket(key.start_ms)] = None
+            places["put_group", key.task, key.group, key.partition] = None
+        stale_s = time.monotonic() - _ENTERED_S
+        new = [place for place in places if self._entered.get(place, _NEVER) < stale_s]
+        return [*new, *{("put_task", task) for _, task, *_ in new}]
+
+    def _remember(self, places: Iterable[_Place]) -> None:
+        if len(self._entered) > _ENTERED_MOST:
+            self._entered.clear()
+        self._entered.update(dict.fromkeys(places, time.monotonic()))
+
+    def flush(self) -> None:
+        """Wait until everything put is durable; after an error it is kept, and flush may be tried again."""
+        self._writes.flush()
+
+    def chunks(self, references: Sequence[ChunkReference]) -> list[ChunkRow | None]:
+        """Return the row of each reference's key (it may have grown since), None where there is none."""
+        get = self._statements["get_chunk"]
+        keys = ((*_partition(r), r.start_ms, r.partition, r.segment, r.part) for r in references)
+        found = self._keyspace.ask(get.bind(key) for key in keys)
+        return [_chunk(rows[0]) if rows else None for rows in found]
+
+    def scan(
+        self,
+        task: str | None = None,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        partition: int | None = None,
+        group: int | None = None,
+        *,
+        payload: bool = True,
+    ) -> Iterator[ChunkRow]:
+        """Stream rows with start_ms <= window < end_ms, in key order; payload b"" when not asked for."""
+        select, ahead = ("scan", _AHEAD) if payload else ("scan_bare", _AHEAD_BARE)
+        partitions = self._partitions(task, group, partition, start_ms, end_ms)
+        for values in self._range(select, partitions, ahead):
+            if partition is None or values[3] == partition:
+                yield _chunk(values if payload else (*values, b""))
+
+    def windows(
+        self, task: str | None = None, start_ms: int | None = None, end_ms: int | None = None
+    ) -> Iterator[WindowRow]:
+        """Stream window rows with start_ms <= window < end_ms, in key order."""
+        partitions = self._partitions(task, None, None, start_ms, end_ms)
+        yield from map(_window, self._range("windows", partitions, _AHEAD))
+
+    def _range(self, select: str, partitions: Iterable[_Range], ahead: int) -> Iterator[tuple[Any, ...]]:
+        """Stream a table's rows in key order: partition by partition, the next ones under way."""
+        statement = self._statements[select]
+        return self._keyspace.stream((statement.bind(values) for values in partitions), ahead)
+
+    def _partitions(
+        self, task: str | None, group: int | None, partition: int | None, start_ms: int | None, end_ms: int | None
+    ) -> Iterator[_Range]:
+        """Walk the partitions of a range in key order; some may have no rows in it."""
+        start, end = _EARLIEST if start_ms is None else start_ms, _LATEST if end_ms is None else end_ms
+        for found in self._tasks() if task is None else [task]:
+            buckets = self._buckets(found, start, end, known=group is not None)
+            groups = self._groups(found, group, partition) if buckets else ()
+            yield from ((found, one, bucket_ms, start, end) for one in groups for bucket_ms in buckets)
+
+    def _buckets(self, task: str, start_ms: int, end_ms: int, *, known: bool) -> Sequence[int]:
+        """Return a task's buckets in a range. known: whether its group is known, so that a few need no look-up."""
+        if start_ms >= end_ms:
+            return ()
+        first, last = _bucket(start_ms), _bucket(end_ms - 1)
+        if known and last - first < _DIRECT_BUCKETS * BUCKET_MS:
+            return range(first, last + 1, BUCKET_MS)
+        return [bucket_ms for (bucket_ms,) in self._all("buckets", task, first, last)]
+
+    def _groups(self, task: str, group: int | None, partition: int | None) -> Sequence[int]:
+        """Return a task's groups, those of a partition where one is given."""
+        if group is not None:
+            return (group,)
+        rows = self._all("groups", task)
+        return tuple(dict.fromkeys(found for found, place in rows if partition in {None, place}))
+
+    def _tasks(self) -> list[str]:
+        return [task for (task,) in self._all("tasks")]
+
+    def _all(self, select: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        return self._keyspace.stream([self._statements[select].bind(values)], 1)
+
+    def window(self, key: WindowKey) -> WindowRow | None:
+        """Return one window row."""
+        statement = self._statements["window"].bind((*_partition(key), key.start_ms, key.partition))
+        rows = self._keyspace.rows(statement)
+        return _window(rows[0]) if rows else None
+
+    def close(self) -> None:
+        """Release the connections; what was put and not flushed is dropped."""
+        self._keyspace.close()
+
+
+def _bucket(start_ms: int) -> int:
+    return start_ms // BUCKET_MS * BUCKET_MS
+
+
+def _partition(key: ChunkKey | ChunkReference | WindowKey) -> tuple[str, int, int]:
+    return key.task, key.group, _bucket(key.start_ms)
+
+
+def _bounded(size: int, name: str, key: ChunkKey | WindowKey) -> int:
+    if size > MAX_ROW_BYTES:
+        raise StorageError(
+            f"{name} {key}: it has {size} bytes, Cassandra takes {MAX_ROW_BYTES} in one row: give its task more groups "
+            "or a shorter window"
+        )
+    return size
+
+
+def _chunk(values: tuple[Any, ...]) -> ChunkRow:
+    *key, rows, received, checksum, stats, payload = values
+    return ChunkRow(ChunkKey(*key), rows, received, checksum, payload, stats)
+
+
+def _window(values: tuple[Any, ...]) -> WindowRow:
+    *key, write_time, summary = values
+    return WindowRow(WindowKey(*key), write_time, summary)

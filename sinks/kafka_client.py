@@ -1,0 +1,225 @@
+"""Kafka's clients: what a URL says of them, how long they are waited for, and what their errors mean here."""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from headrace.schemas.errors import HeadraceError, SettingsError, UnavailableError, UnknownTopicError
+from headrace.sinks.kafka_driver import (
+    ALL_BROKERS_DOWN,
+    INVALID_PROPERTY,
+    LOGIN_FAILED,
+    NO_LEADER,
+    TIMED_OUT,
+    TLS_FAILED,
+    TRANSPORT,
+    UNKNOWN_TOPIC,
+    AdminClient,
+    KafkaError,
+    KafkaException,
+)
+
+logger = logging.getLogger(__name__)
+
+ANSWER_S: Final = 5.0
+"""How long a broker may take to answer; after it a HeadraceError is raised."""
+MAX_MESSAGE_BYTES: Final = 8 << 20
+"""The largest message that headrace writes; the topics that it creates allow as much."""
+
+_UNREACHABLE: Final = {TIMED_OUT, TRANSPORT, ALL_BROKERS_DOWN}
+_FLEETING: Final = {
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.UNSTABLE_OFFSET_COMMIT,
+    NO_LEADER,
+}
+_UNKNOWN_TOPICS: Final = {KafkaError.UNKNOWN_TOPIC_OR_PART, UNKNOWN_TOPIC}
+# The laws rest on these, so a URL can't set them.
+_OURS: Final = frozenset(
+    {
+        "acks",
+        "auto.offset.reset",
+        "bootstrap.servers",
+        "enable.auto.commit",
+        "enable.auto.offset.store",
+        "enable.idempotence",
+        "enable.partition.eof",
+        "group.id",
+        "group.protocol",
+        "isolation.level",
+        "metadata.broker.list",
+        "partition.assignment.strategy",
+        "partitioner",
+        "request.required.acks",
+        "transactional.id",
+    }
+)
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{0,100}")
+# Only a person can heal these: trying again would be for ever.
+_REFUSED: Final = {
+    LOGIN_FAILED: "check user and password (kafka://user:password@host) and sasl.mechanism",
+    KafkaError.SASL_AUTHENTICATION_FAILED: "check user and password (kafka://user:password@host) and sasl.mechanism",
+    KafkaError.UNSUPPORTED_SASL_MECHANISM: "name one of the broker's own by ?sasl.mechanism=",
+    TLS_FAILED: "check security.protocol, ssl.ca.location and the host's name in its certificate",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant this user the right to read, write, describe and create the topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "grant this user the right to read the consumer group",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "grant this user the right to write idempotently and to create topics",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "grant this user the right to write the transactional id",
+    KafkaError.MSG_SIZE_TOO_LARGE: "raise the topic's max.message.bytes (and the URL's ?message.max.bytes=)",
+    KafkaError.OFFSET_METADATA_TOO_LARGE: "raise the broker's offset.metadata.max.bytes",
+    KafkaError.INVALID_CONFIG: "raise the broker's limit, or create the topic by hand",
+    KafkaError.INVALID_REPLICATION_FACTOR: "set the broker's default.replication.factor to what it has brokers for",
+    KafkaError.POLICY_VIOLATION: "create the topic by hand, as the cluster's policy wants it",
+    INVALID_PROPERTY: "https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md lists them",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where the log is. prefix: stands before every topic, group and transactional id. properties: librdkafka's."""
+
+    servers: str
+    prefix: str
+    properties: Mapping[str, str]
+
+    def name(self, plain: str) -> str:
+        """Return a topic's or group's name on the cluster."""
+        return self.prefix + plain
+
+    def config(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a client's properties: the defaults, `own`, then the URL's."""
+        return {
+            "bootstrap.servers": self.servers,
+            "client.id": "headrace",
+            "log_level": 2,  # what goes wrong is raised; librdkafka's own lines would say it again and again
+            "logger": logger,
+            "reconnect.backoff.max.ms": 2_000,
+            "topic.metadata.refresh.interval.ms": 30_000,  # a partition added later is found within that
+            **own,
+            **self.properties,
+        }
+
+
+def parse_cluster(text: str) -> Cluster:
+    """Read kafka://[user:password@]host:port[,host:port][/prefix][?property=value]; raises SettingsError."""
+    parts = urlsplit(text)
+    credentials, _, servers = parts.netloc.rpartition("@")
+    if not servers:
+        raise SettingsError("kafka: no host; write kafka://host:9092, or kafka://host-1:9092,host-2:9092/prefix")
+    servers = ",".join(host if re.search(r":\d+$", host) else f"{host}:9092" for host in servers.split(","))
+    properties = {**_login(credentials), **dict(parse_qsl(parts.query, keep_blank_values=True))}
+    for name in properties:
+        if name in _OURS:
+            raise SettingsError(f"kafka://{servers}: {name} can't be set, as headrace's guarantees rest on it")
+    return Cluster(servers, _prefix(unquote(parts.path).strip("/")), properties)
+
+
+def _login(credentials: str) -> dict[str, str]:
+    if not credentials:
+        return {}
+    user, _, password = credentials.partition(":")
+    return {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": unquote(user),
+        "sasl.password": unquote(password),
+    }
+
+
+def _prefix(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise SettingsError(f"kafka: prefix {text!r}; at most 100 of A-Z a-z 0-9 . _ - are allowed")
+    return text + "." if text and text[-1] not in "._-" else text
+
+
+def mapped(error: KafkaError, doing: str) -> HeadraceError:
+    """Return a driver's error as ours: SettingsError where only a person can heal it, else UnavailableError."""
+    if error.code() in _UNKNOWN_TOPICS:
+        return UnknownTopicError(f"{doing}: there is no such topic: create it with `headrace init`")
+    remedy = _REFUSED.get(error.code())
+    if remedy:
+        return SettingsError(f"{doing}: {error.str()}: {remedy}")
+    return UnavailableError(f"{doing}: {error.str()}")
+
+
+def made(kind: type[Any], config: Mapping[str, Any], doing: str) -> Any:  # noqa: ANN401 a driver's class
+    """Make a client; raises SettingsError for a property that librdkafka doesn't know."""
+    try:
+        return kind(dict(config))
+    except KafkaException as error:
+        raise mapped(error.args[0], doing) from error
+
+
+class Failures:
+    """What a client says of its connections, in the background: the reason behind a time-out."""
+
+    def __init__(self) -> None:
+        self.last: KafkaError | None = None
+        self.refused: KafkaError | None = None
+
+    def note(self, error: KafkaError) -> None:
+        """Take an error in; the callback `error_cb`."""
+        if error.code() in _REFUSED:
+            self.refused = error
+        elif error.code() != ALL_BROKERS_DOWN:  # it says less than the one before it
+            self.last = error
+
+    def explain(self, error: KafkaError, doing: str, servers: str) -> HeadraceError:
+        """Return a failed request's error, with the reason where one is known."""
+        if self.refused:
+            return mapped(self.refused, doing)
+        if error.code() not in _UNREACHABLE:
+            return mapped(error, doing)
+        reason = (self.last or error).str()
+        return UnavailableError(f"{doing}: no answer from kafka://{servers} ({reason}): is it running, and reachable?")
+
+
+class Admin:
+    """The cluster's administrator: asks, and waits no longer than about `ANSWER_S`. From any thread."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._servers = cluster.servers
+        self._failures = Failures()
+        config = cluster.config({"error_cb": self._failures.note})
+        self.client = made(AdminClient, config, f"kafka://{cluster.servers}")
+
+    def ask(self, question: Callable[[], Iterable["Future[Any]"]], doing: str) -> list[Any]:
+        """Ask, and ask again where a broker is just finding its feet; returns the answers, raises what it means."""
+        deadline = time.monotonic() + ANSWER_S
+        while True:
+            try:
+                return [self._answer(future, deadline) for future in question()]
+            except KafkaException as error:
+                self.client.poll(0)
+                if error.args[0].code() not in _FLEETING or time.monotonic() > deadline:
+                    raise self._failures.explain(error.args[0], doing, self._servers) from error
+            time.sleep(0.02)
+
+    def _answer(self, future: "Future[Any]", deadline: float) -> Any:  # noqa: ANN401
+        while True:
+            try:
+                answer = future.result(timeout=0.1)
+            except FutureTimeoutError:
+                self.client.poll(0)
+                if self._failures.refused or time.monotonic() > deadline + 1:
+                    raise KafkaException(self._failures.refused or KafkaError(TIMED_OUT)) from None
+            else:
+                self._failures.last = None
+                for part in getattr(answer, "topic_partitions", ()):
+                    if part.error is not None:
+                        raise KafkaException(part.error)
+                return answer

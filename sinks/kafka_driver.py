@@ -1,0 +1,60 @@
+"""The driver, confluent-kafka (librdkafka): what the log uses of it, or an error that says what to install."""
+
+from typing import Final
+
+from headrace.schemas.errors import SettingsError
+
+try:
+    from confluent_kafka import (
+        Consumer,
+        ConsumerGroupTopicPartitions,
+        IsolationLevel,
+        KafkaError,
+        KafkaException,
+        Message,
+        Producer,
+        TopicCollection,
+        TopicPartition,
+        murmur2,
+    )
+    from confluent_kafka.admin import (  # type: ignore[attr-defined]
+        AdminClient,
+        ConfigResource,
+        NewTopic,
+        OffsetSpec,
+        ResourceType,
+    )
+except ImportError as missing:
+    raise SettingsError("a log at kafka:// needs a driver: pip install 'confluent-kafka>=2.16'") from missing
+
+__all__ = [
+    "AdminClient",
+    "ConfigResource",
+    "Consumer",
+    "ConsumerGroupTopicPartitions",
+    "IsolationLevel",
+    "KafkaError",
+    "KafkaException",
+    "Message",
+    "NewTopic",
+    "OffsetSpec",
+    "Producer",
+    "ResourceType",
+    "TopicCollection",
+    "TopicPartition",
+    "murmur2",
+]
+
+# Errors of librdkafka itself, which no broker has told; the class names them with an underscore.
+ALL_BROKERS_DOWN: Final = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001
+END_OF_PARTITION: Final = KafkaError._PARTITION_EOF  # noqa: SLF001
+INVALID_PROPERTY: Final = KafkaError._INVALID_ARG  # noqa: SLF001
+LOGIN_FAILED: Final = KafkaError._AUTHENTICATION  # noqa: SLF001
+NO_LEADER: Final = KafkaError._NOENT  # noqa: SLF001
+NOT_READY: Final = KafkaError._STATE  # noqa: SLF001
+OUT_OF_RANGE: Final = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
+TIMED_OUT: Final = KafkaError._TIMED_OUT  # noqa: SLF001
+TLS_FAILED: Final = KafkaError._SSL  # noqa: SLF001
+TRANSPORT: Final = KafkaError._TRANSPORT  # noqa: SLF001
+UNKNOWN_PARTITION: Final = KafkaError._UNKNOWN_PARTITION  # noqa: SLF001
+UNKNOWN_TOPIC: Final = KafkaError._UNKNOWN_TOPIC  # noqa: SLF001

@@ -1,0 +1,315 @@
+"""A member of a consumer group on Kafka.
+
+A rebalance tells of partitions inside `consume`, where a new one is taken on but not read yet (it is paused). Then
+its commit and bounds are looked up, `Assigned` is told, and only the next poll reads: from where the job has sought
+to by then.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from headrace.schemas.errors import (
+    CommitConflictError,
+    HeadraceError,
+    StorageError,
+    UnavailableError,
+    UnknownTopicError,
+)
+from headrace.schemas.ports import Assigned, Commit, EndOfLog, Event, MessageBatch, Record, Revoked, TopicInfo
+from headrace.sinks.kafka_batches import SLICE_MESSAGES, by_partition, join, split_errors, to_batch
+from headrace.sinks.kafka_client import Cluster, Failures, made, mapped
+from headrace.sinks.kafka_driver import (
+    END_OF_PARTITION,
+    NOT_READY,
+    OUT_OF_RANGE,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from headrace.sinks.kafka_reader import CONFIG
+from headrace.sinks.kafka_transactions import Transactions
+
+logger = logging.getLogger(__name__)
+
+_LINGER_S: Final = 0.05
+"""How long a poll waits for a batch to be full once it has begun."""
+_SEEK_S: Final = 5.0
+_MAX_OFFSET: Final = 1 << 63
+_OWN: Final[dict[str, Any]] = {
+    "partition.assignment.strategy": "cooperative-sticky",
+    "session.timeout.ms": 15_000,
+    "heartbeat.interval.ms": 1_000,
+    # A job may wait long for its index, or train: it stays a member while its process lives and answers.
+    "max.poll.interval.ms": 1_800_000,
+    "queued.max.messages.kbytes": 32 << 10,  # what is read ahead: memory stays flat
+}
+
+
+class Source(Protocol):
+    """What a subscription asks of its log."""
+
+    def topic(self, topic: str) -> TopicInfo:
+        """Return the topic's id and partitions; raises UnknownTopicError."""
+
+    def placed(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Return the records with their partitions; raises UnknownTopicError or SettingsError where there is none."""
+
+    def committed(self, group: str, topic: str) -> dict[int, Commit]:
+        """Return the group's commits by partition."""
+
+    def all_bounds(self, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """Return the bounds of several partitions."""
+
+
+class KafkaSubscription:
+    """The port `Subscription`: a consumer of one topic, and the transactions of its commits."""
+
+    def __init__(self, source: Source, cluster: Cluster, group: str, topic: str) -> None:
+        self._source = source
+        self._cluster = cluster
+        self._group = group
+        self._topic = topic
+        self._name = cluster.name(topic)
+        self._doing = f"group {cluster.name(group)} on topic {self._name}"
+        self._failures = Failures()
+        self._member_id: str | None = None
+        self._fresh: set[int] = set()  # the group gave them to us, but Assigned was not told yet
+        self._commits: dict[int, Commit | None] = {}  # as they stand, of the partitions that Assigned was told of
+        self._starts: dict[int, int] = {}  # where reading begins with the next poll
+        self._positions: dict[int, int] = {}  # the next offset, of the partitions that are being read
+        self._revoked: list[int] = []  # to be told
+        self._stale = False
+        self._consumer = self._joined()
+        identity = f"{cluster.name(group)}.{topic}.{uuid.uuid4().hex}"
+        self._transactions = Transactions(
+            cluster, self._name, identity, self._doing, self._member, lambda: source.committed(group, topic)
+        )
+
+    def _joined(self) -> Any:  # noqa: ANN401 a driver's class
+        own = {**CONFIG, **_OWN, "group.id": self._cluster.name(self._group), "error_cb": self._failures.note}
+        config = self._cluster.config(own)
+        if "group.instance.id" in config:  # a process may have several subscriptions in one group
+            config["group.instance.id"] += f".{self._topic}"
+        consumer = made(Consumer, config, self._doing)
+        consumer.subscribe([self._name], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke)
+        return consumer
+
+    def _assign(self, consumer: Any, places: list[Any]) -> None:  # noqa: ANN401
+        """Take partitions on, paused; called inside `consume`.
+
+        They stand at an offset that the log holds until reading begins. A logical one (end, stored) would be asked for
+        in the background, and its answer may come after the seek, and move the partition once more.
+        """
+        self._member_id = consumer.memberid()
+        partitions = [place.partition for place in places]
+        try:
+            bounds = self._source.all_bounds(self._topic, partitions) if partitions else {}
+        except HeadraceError as error:
+            logger.warning("%s; joining again", error)
+            bounds = dict.fromkeys(partitions, (0, 0))
+            self._stale = True
+        places = [TopicPartition(self._name, partition, begin) for partition, (begin, _) in bounds.items()]
+        consumer.incremental_assign(places)
+        if places:
+            consumer.pause(places)
+        self._fresh.update(partitions)
+
+    def _revoke(self, _consumer: Any, places: list[Any]) -> None:  # noqa: ANN401
+        """Give partitions up; called inside `consume`."""
+        self._forget([place.partition for place in places])
+
+    def _forget(self, partitions: list[int]) -> None:
+        for partition in partitions:
+            self._fresh.discard(partition)
+            self._starts.pop(partition, None)
+            self._positions.pop(partition, None)
+            if partition in self._commits:
+                del self._commits[partition]
+                self._revoked.append(partition)
+
+    def poll(self, limit: int, timeout_s: float) -> list[Event]:
+        """Return what happened: at most `limit` messages altogether; an empty list when time is up.
+
+        What the group has taken away comes first, then what it has given, then messages, then ends.
+        """
+        if self._stale:
+            self._join_again()
+        self._begin_reading()
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left_s = max(0.0, deadline - time.monotonic())
+            try:
+                batches, ends = self._consume(limit, min(left_s, _LINGER_S))
+            except HeadraceError:
+                self._stale = True  # what was taken from the driver before it is read again
+                raise
+            events = self._events(batches, ends)
+            if events or left_s <= 0:
+                return events
+
+    def _consume(self, limit: int, timeout_s: float) -> tuple[dict[int, list[MessageBatch]], dict[int, int]]:
+        """Take at most `limit` messages and events; returns batches and ends by partition.
+
+        Slice by slice: the driver's messages are objects that Python's collector of garbage visits again and again
+        while they live; 4,096 of them at once cost half as much again.
+        """
+        batches: dict[int, list[MessageBatch]] = {}
+        ends: dict[int, int] = {}
+        deadline = time.monotonic() + timeout_s
+        while limit > 0:
+            size = min(SLICE_MESSAGES, limit)
+            taken = self._take(size, max(0.0, deadline - time.monotonic()))
+            messages, notices = split_errors(taken)
+            for partition, found in by_partition(messages).items():
+                batches.setdefault(partition, []).append(to_batch(self._topic, partition, found))
+            for notice in notices:
+                if notice.error().code() == END_OF_PARTITION:
+                    ends[notice.partition()] = notice.offset()
+                else:
+                    self._heed(notice.error(), notice.partition())
+            limit -= size if len(taken) == size else limit
+            del taken, messages, notices  # before the next slice is made
+        return batches, ends
+
+    def _take(self, limit: int, timeout_s: float) -> list[Any]:
+        try:
+            found: list[Any] = self._consumer.consume(limit, timeout_s)
+        except KafkaException as error:
+            raise self._failures.explain(error.args[0], self._doing, self._cluster.servers) from error
+        return found
+
+    def _join_again(self) -> None:
+        """Leave the group, forget everything, and join anew."""
+        self._forget([*self._commits])
+        self._consumer.close()
+        self._fresh.clear()
+        self._consumer = self._joined()
+        self._stale = False
+
+    def _begin_reading(self) -> None:
+        """Send the consumer to where reading begins."""
+        for partition, offset in [*self._starts.items()]:
+            self._seek(TopicPartition(self._name, partition, offset))
+            self._consumer.resume([TopicPartition(self._name, partition)])
+            self._positions[partition] = offset
+            del self._starts[partition]
+
+    def _seek(self, place: Any) -> None:  # noqa: ANN401
+        deadline = time.monotonic() + _SEEK_S
+        while True:
+            try:
+                self._consumer.seek(place)
+            except KafkaException as error:
+                # A partition that was taken on just now is not ready for it at once.
+                if error.args[0].code() != NOT_READY or time.monotonic() > deadline:
+                    raise mapped(error.args[0], f"{self._doing}: seek") from error
+                time.sleep(0.005)
+            else:
+                return
+
+    def _heed(self, error: KafkaError, partition: int) -> None:
+        """Act on what is no message; raises what can't be lived with."""
+        if error.fatal():
+            raise CommitConflictError(f"{self._doing}: {error.str()}: another process runs under its group.instance.id")
+        if error.code() == OUT_OF_RANGE:
+            # What is to be read next is gone from the log: once assigned anew, the job sees where it begins now.
+            logger.warning("%s, partition %d: %s", self._doing, partition, error.str())
+            self._stale = True
+            return
+        failure = mapped(error, self._doing)
+        if isinstance(failure, UnknownTopicError):
+            self._source.topic(self._topic)  # raises the same, unless it was a broker that starts
+        elif not isinstance(failure, UnavailableError):
+            raise failure
+        logger.warning("%s", failure)  # librdkafka goes on by itself
+
+    def _events(self, batches: dict[int, list[MessageBatch]], ends: dict[int, int]) -> list[Event]:
+        revoked, self._revoked = self._revoked, []
+        events: list[Event] = [Revoked(partition) for partition in revoked]
+        read = [*self._read(batches, ends)]
+        try:
+            events += self._opened()
+        except UnavailableError:
+            if not events and not read:
+                raise
+        return events + read
+
+    def _opened(self) -> list[Event]:
+        """Look up the commits and the bounds of new partitions; an error leaves them for the next poll."""
+        fresh = sorted(self._fresh)
+        if not fresh:
+            return []
+        commits = self._source.committed(self._group, self._topic)
+        bounds = self._source.all_bounds(self._topic, fresh)
+        for partition in fresh:
+            commit, (_, end) = commits.get(partition), bounds[partition]
+            if commit and commit.offset > end:
+                raise StorageError(
+                    f"{self._doing}: partition {partition} was committed at offset {commit.offset}, but ends at {end}: "
+                    "it is another log, or has lost messages. Give the log and the index that belong together"
+                )
+        self._fresh.clear()
+        for partition in fresh:
+            commit, (begin, _) = commits.get(partition), bounds[partition]
+            self._commits[partition] = commit
+            self._starts[partition] = max(begin, commit.offset if commit else begin)
+        return [Assigned(partition, commits.get(partition), *bounds[partition]) for partition in fresh]
+
+    def _read(self, batches: dict[int, list[MessageBatch]], ends: dict[int, int]) -> Iterator[Event]:
+        """Yield batches, then ends; of partitions that are being read, which new ones are not yet."""
+        for partition, slices in batches.items():
+            if int(slices[0].offsets[0]) >= self._positions.get(partition, _MAX_OFFSET):
+                self._positions[partition] = int(slices[-1].offsets[-1]) + 1
+                yield join(slices)
+        for partition, offset in ends.items():
+            if offset >= self._positions.get(partition, _MAX_OFFSET):  # an earlier one is from before a seek
+                yield EndOfLog(partition, offset)
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Read the partition from `offset` on; its end is told again when it is reached."""
+        self._require([partition])
+        self._starts[partition] = offset
+        self._positions.pop(partition, None)
+
+    def commit(self, commits: Mapping[int, Commit], outputs: Sequence[Record] = ()) -> None:
+        """Move the group's commits and append `outputs` in one transaction, all or nothing.
+
+        Raises CommitConflictError when the group has given one of the partitions to another member; then the next
+        poll tells Revoked of all partitions, and joins the group again. After UnavailableError the same commit may be
+        tried again: its outputs never come twice.
+        """
+        self._require(commits)
+        outputs = self._source.placed(outputs)
+        try:
+            self._transactions.commit(commits, outputs, {p: self._commits[p] for p in commits})
+        except CommitConflictError:
+            self._stale = True
+            raise
+        self._commits.update(commits)
+
+    def _require(self, partitions: Iterable[int]) -> None:
+        for partition in partitions:
+            if partition not in self._commits:
+                raise CommitConflictError(
+                    f"{self._doing}: partition {partition} is not assigned to this member: poll until it is"
+                )
+
+    def _member(self) -> Any:  # noqa: ANN401
+        """Return what names this member and its generation to the broker.
+
+        A member that was expelled has no id, and the broker would take its commit for one from outside the group. It
+        can't have joined anew: that needs a poll.
+        """
+        metadata = self._consumer.consumer_group_metadata()
+        if self._consumer.memberid() != self._member_id:
+            raise CommitConflictError(f"{self._doing}: the group has expelled this member: let it join again")
+        return metadata
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._transactions.close()
+        self._consumer.close()

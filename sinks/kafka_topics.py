@@ -1,0 +1,166 @@
+"""How headrace's topics are set: as they are created, and what must hold where they exist already.
+
+The retention that a topic is created with may be changed at will, except where it must be for ever.
+"""
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from headrace.schemas.errors import HeadraceError, SettingsError, UnknownTopicError
+from headrace.schemas.ports import TopicInfo
+from headrace.sinks.kafka_client import ANSWER_S, MAX_MESSAGE_BYTES, Admin, Cluster
+from headrace.sinks.kafka_driver import (
+    ConfigResource,
+    KafkaError,
+    KafkaException,
+    NewTopic,
+    ResourceType,
+    TopicCollection,
+)
+
+_DAY_MS: Final = 86_400_000
+_FOR_EVER: Final = -1
+_LOOKS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSettings:
+    """What a topic is created with. compacted: None where it may be either; kept: whether nothing may be deleted."""
+
+    cleanup: str
+    retention_ms: int
+    compacted: bool | None = None
+    kept: bool = False
+
+    @property
+    def config(self) -> dict[str, str]:
+        """Return what the topic is created with."""
+        return {
+            "cleanup.policy": self.cleanup,
+            "retention.ms": str(self.retention_ms),
+            "message.timestamp.type": "LogAppendTime",
+            "max.message.bytes": str(MAX_MESSAGE_BYTES),
+        }
+
+
+_BY_TOPIC: Final = {
+    # The first spec of a task stands: compaction would keep the last one.
+    "tasks": TopicSettings("delete", _FOR_EVER, compacted=False, kept=True),
+    # A segment is a block of offsets with all of its rows.
+    "transitions": TopicSettings("delete", 7 * _DAY_MS, compacted=False),
+    "transitions.rejected": TopicSettings("delete", 30 * _DAY_MS, compacted=False),
+    "windows": TopicSettings("compact,delete", 90 * _DAY_MS),
+    # What serves, and what was sent: the last of each key must outlive any time.
+    "policies": TopicSettings("compact", _FOR_EVER, compacted=True, kept=True),
+    "reports": TopicSettings("delete", 365 * _DAY_MS),
+    "directives": TopicSettings("delete", 365 * _DAY_MS),
+    "mails": TopicSettings("compact", _FOR_EVER, compacted=True, kept=True),
+}
+_OTHER: Final = TopicSettings("delete", 7 * _DAY_MS)
+
+
+class Broken(NamedTuple):
+    """A setting that breaks a law: how it was found, what is needed, and why."""
+
+    setting: str
+    found: str | None
+    wanted: str
+    why: str
+
+
+def broken_laws(plain: str, config: Mapping[str, str | None]) -> list[Broken]:
+    """Return the settings of a topic that break a law."""
+    wanted = _BY_TOPIC.get(plain, _OTHER)
+    policies = set((config.get("cleanup.policy") or "").split(","))
+    needed = {"message.timestamp.type": ("LogAppendTime", "time is judged by the log's own append time")}
+    if wanted.compacted is False and "compact" in policies:
+        needed["cleanup.policy"] = ("delete", "compaction removes messages that are still needed")
+    if wanted.compacted and policies != {"compact"}:
+        needed["cleanup.policy"] = ("compact", "the last message of each key must stay for ever")
+    if wanted.kept and not wanted.compacted:
+        needed["retention.ms"] = needed["retention.bytes"] = ("-1", "its messages must stay for ever")
+    if "unclean.leader.election.enable" in config:
+        why = "the log is the only state: none of it may be lost"
+        needed["unclean.leader.election.enable"] = ("false", why)
+    return [
+        Broken(name, config.get(name), value, why) for name, (value, why) in needed.items() if config.get(name) != value
+    ]
+
+
+class Topics:
+    """Creates and describes the topics of a cluster, under its prefix. From any thread."""
+
+    def __init__(self, cluster: Cluster, admin: Admin) -> None:
+        self._cluster = cluster
+        self._admin = admin
+
+    def describe(self, plain: str) -> TopicInfo:
+        """Return the topic's id and its number of partitions; raises UnknownTopicError."""
+        name = self._cluster.name(plain)
+        describe, names = self._admin.client.describe_topics, TopicCollection([name])
+        (found,) = self._admin.ask(lambda: describe(names, request_timeout=ANSWER_S).values(), f"topic {name}")
+        return TopicInfo(str(found.topic_id), len(found.partitions))
+
+    def create(self, plain: str, partitions: int) -> None:
+        """Create the topic, or check the one that is there; raises SettingsError where it won't do."""
+        try:
+            found = self.describe(plain)
+        except UnknownTopicError:
+            if self._create(plain, partitions):
+                return
+            found = self.describe(plain)  # another process was first
+        if found.partitions != partitions:
+            raise SettingsError(
+                f"topic {self._cluster.name(plain)} exists with {found.partitions} partitions, {partitions} were asked "
+                f"for: ask for {found.partitions}, or use another prefix (kafka://host/PREFIX)"
+            )
+        self._check(plain)
+
+    def _create(self, plain: str, partitions: int) -> bool:
+        """Create the topic and wait until it is seen; False if another was faster."""
+        name = self._cluster.name(plain)
+        topic = NewTopic(name, partitions, config=_BY_TOPIC.get(plain, _OTHER).config)
+        create = self._admin.client.create_topics
+        try:
+            self._admin.ask(lambda: create([topic], request_timeout=ANSWER_S).values(), f"create topic {name}")
+        except HeadraceError as error:
+            if _code(error) == KafkaError.TOPIC_ALREADY_EXISTS:
+                return False
+            raise
+        self._wait_until_seen(plain)
+        return True
+
+    def _wait_until_seen(self, plain: str) -> None:
+        """Return when the brokers tell of the topic, shortly after it was created."""
+        for _ in range(_LOOKS):
+            with suppress(UnknownTopicError):
+                self.describe(plain)
+                return
+            time.sleep(0.05)
+        self.describe(plain)
+
+    def _check(self, plain: str) -> None:
+        """Raise SettingsError where the topic's settings break a law."""
+        name = self._cluster.name(plain)
+        describe, resources = self._admin.client.describe_configs, [ConfigResource(ResourceType.TOPIC, name)]
+        (entries,) = self._admin.ask(
+            lambda: describe(resources, request_timeout=ANSWER_S).values(), f"settings of topic {name}"
+        )
+        broken = broken_laws(plain, {entry.name: entry.value for entry in entries.values()})
+        if not broken:
+            return
+        found = "; ".join(f"{law.setting} is {law.found}, {law.wanted} is needed ({law.why})" for law in broken)
+        remedy = ",".join(f"{law.setting}=[{law.wanted}]" for law in broken)
+        raise SettingsError(
+            f"topic {name} can't be used: {found}. Change it with `kafka-configs.sh --alter --topic {name} "
+            f"--add-config {remedy}`, or use another prefix (kafka://host/PREFIX)"
+        )
+
+
+def _code(error: HeadraceError) -> int | None:
+    """Return the code of the driver's error behind one of ours."""
+    cause = error.__cause__
+    return cause.args[0].code() if isinstance(cause, KafkaException) else None

@@ -1,0 +1,165 @@
+"""Commits on Kafka: outputs, offsets and their metadata in one transaction, or nothing at all."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from headrace.schemas.errors import CommitConflictError, HeadraceError
+from headrace.schemas.ports import Commit, Record
+from headrace.sinks.kafka_client import ANSWER_S, Cluster, Failures, made
+from headrace.sinks.kafka_driver import KafkaError, KafkaException, Producer, TopicPartition
+from headrace.sinks.kafka_producer import CONFIG, produce
+
+TRANSACTION_MS: Final = 10_000
+"""After it the broker aborts what a dead process left open."""
+_TRIES: Final = 20
+_PAUSE_S: Final = 0.1
+# A rebalance came between: the generation has another number now, which the member learns of in the background.
+_MOVING: Final = {KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS}
+_EXPELLED: Final = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_INSTANCE_ID, KafkaError.STALE_MEMBER_EPOCH}
+
+Wanted = tuple[dict[int, Commit], tuple[Record, ...]]
+Member = Callable[[], Any]
+"""Gives the group's metadata for this member; raises CommitConflictError when it is none any more."""
+
+
+class Transactions:
+    """One member's commits, one after another, under a transactional id of its own.
+
+    A commit whose outcome is unknown (the broker went away while it was asked for) is settled before another one
+    begins: so a caller that tries the same commit again never has its outputs twice.
+
+    topic: the cluster's name of it. doing: for messages. committed: reads the group's commits as they stand.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        topic: str,
+        transactional_id: str,
+        doing: str,
+        member: Member,
+        committed: Callable[[], Mapping[int, Commit]],
+    ) -> None:
+        self._cluster = cluster
+        self._topic = topic
+        self._id = transactional_id
+        self._doing = doing
+        self._member = member
+        self._committed = committed
+        self._failures = Failures()
+        self._failed: list[KafkaError] = []
+        self._producer: Any = None
+        self._asked: Wanted | None = None
+        self._before: Mapping[int, Commit | None] = {}
+
+    def commit(
+        self, commits: Mapping[int, Commit], outputs: Sequence[Record], before: Mapping[int, Commit | None]
+    ) -> None:
+        """Move the commits and append the outputs, all or nothing. before: the commits that stand now.
+
+        Raises CommitConflictError when the group gave a partition away, UnavailableError when it may be tried again.
+        """
+        wanted = (dict(commits), tuple(outputs))
+        asked = self._asked
+        if asked is not None and self._settle(asked) and asked == wanted:
+            return
+        for _ in range(_TRIES):
+            if self._attempt(wanted):
+                self._end(wanted, before)
+                return
+            time.sleep(_PAUSE_S)
+        raise CommitConflictError(f"{self._doing}: the group has gone on without this member: let it join again")
+
+    def _attempt(self, wanted: Wanted) -> bool:
+        """Put everything into a transaction; False if the group was just moving on."""
+        commits, outputs = wanted
+        producer = self._ready()
+        self._failed = []
+        offsets = [TopicPartition(self._topic, p, c.offset, metadata=c.metadata) for p, c in commits.items()]
+        try:
+            producer.begin_transaction()
+            produce(producer, self._cluster, outputs, self._failed)
+            if offsets:
+                producer.send_offsets_to_transaction(offsets, self._member(), ANSWER_S)
+        except KafkaException as error:
+            self._abort()
+            return self._moving(error.args[0])
+        except HeadraceError:
+            self._abort()
+            raise
+        return True
+
+    def _moving(self, error: KafkaError) -> bool:
+        """Return False where the same may be tried at once; raises what anything else means."""
+        if error.code() in _MOVING:
+            return False
+        if error.code() in _EXPELLED:
+            raise CommitConflictError(
+                f"{self._doing}: the group gave the partitions to another member ({error.str()}): "
+                "what this one holds is stale; let it join again"
+            )
+        raise self._explained(error)
+
+    def _end(self, wanted: Wanted, before: Mapping[int, Commit | None]) -> None:
+        """Ask for the transaction's commit."""
+        self._asked, self._before = wanted, before
+        try:
+            self._producer.commit_transaction(ANSWER_S)
+        except KafkaException as error:
+            if error.args[0].txn_requires_abort():  # it was never asked for: a message could not be delivered
+                self._asked = None
+                self._abort()
+            elif not error.args[0].retriable():
+                self._producer = None
+            raise self._explained(self._failed[0] if self._failed else error.args[0]) from error
+        self._asked = None
+
+    def _settle(self, asked: Wanted) -> bool:
+        """Tell whether the commit that was asked for has come about; raises UnavailableError while it is unknown."""
+        if self._producer is not None:
+            try:
+                self._producer.commit_transaction(ANSWER_S)
+            except KafkaException as error:
+                if error.args[0].retriable():
+                    raise self._explained(error.args[0]) from error
+                self._producer = None
+            else:
+                self._asked = None
+                return True
+        self._ready()  # whatever was open under this id is over after it
+        now = self._committed()
+        self._asked = None
+        # Where no offset moved nothing shows it; then the broker has aborted it, as it would else have said yes.
+        moved = any(commit != self._before.get(partition) for partition, commit in asked[0].items())
+        return moved and all(now.get(partition) == commit for partition, commit in asked[0].items())
+
+    def _ready(self) -> Any:  # noqa: ANN401 a driver's class
+        if self._producer is None:
+            own = {
+                **CONFIG,
+                "transactional.id": self._id,
+                "transaction.timeout.ms": TRANSACTION_MS,
+                "retry.backoff.ms": 5,  # the markers of the transaction before take a moment
+                "error_cb": self._failures.note,
+            }
+            producer = made(Producer, self._cluster.config(own), self._doing)
+            try:
+                producer.init_transactions(ANSWER_S)
+            except KafkaException as error:
+                raise self._explained(error.args[0]) from error
+            self._producer = producer
+        return self._producer
+
+    def _abort(self) -> None:
+        try:
+            self._producer.abort_transaction(ANSWER_S)
+        except KafkaException:
+            self._producer = None  # the next one, under the same id, aborts what this one left
+
+    def _explained(self, error: KafkaError) -> HeadraceError:
+        return self._failures.explain(error, self._doing, self._cluster.servers)
+
+    def close(self) -> None:
+        """Forget the producer; a transaction whose outcome is unknown is left to the broker."""
+        self._producer = None

@@ -1,0 +1,148 @@
+"""The log on Kafka: topics, partitions, consumer groups and transactions of a cluster.
+
+A commit is the group's offset with its metadata; it and its outputs go out in one transaction, which a reader sees
+whole or not at all. Transactions leave markers in a partition, which take offsets but hold nothing: so offsets rise
+without being consecutive, and a partition's end may lie behind its last message. The topics' settings are in
+`kafka_topics`.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any, Final
+
+from headrace.schemas.errors import SettingsError
+from headrace.schemas.ports import Commit, MessageBatch, Record, TopicInfo
+from headrace.sinks.kafka_batches import to_batch
+from headrace.sinks.kafka_client import ANSWER_S, Admin, parse_cluster
+from headrace.sinks.kafka_driver import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    OffsetSpec,
+    TopicPartition,
+    murmur2,
+)
+from headrace.sinks.kafka_producer import Sender
+from headrace.sinks.kafka_reader import Reader
+from headrace.sinks.kafka_subscription import KafkaSubscription
+from headrace.sinks.kafka_topics import Topics
+
+MAX_PARTITIONS: Final = 1 << 13
+_ALL: Final = IsolationLevel.READ_UNCOMMITTED
+
+
+class KafkaLog:
+    """The port `Log`. From any thread; a subscription is its own thread's.
+
+    url: kafka://[user:password@]host:port[,host:port][/prefix][?librdkafka.property=value]. The prefix stands before
+    every topic, group and transactional id, with a dot between where it does not end in one of . _ -
+    Raises UnavailableError when no broker answers, SettingsError when they refuse.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._cluster = parse_cluster(url)
+        self._admin = Admin(self._cluster)
+        self._topics = Topics(self._cluster, self._admin)
+        self._known: dict[str, TopicInfo] = {}
+        self._sender = Sender(self._cluster)
+        self._reader = Reader(self._cluster)
+        describe = self._admin.client.describe_cluster
+        self._admin.ask(lambda: [describe(request_timeout=ANSWER_S)], f"log kafka://{self._cluster.servers}")
+
+    def create(self, topic: str, partitions: int) -> None:
+        """Create the topic with its settings and the cluster's default replication; a no-op when it is there.
+
+        Raises SettingsError when it is there with another number of partitions, or settings that break a law.
+        """
+        if not 0 < partitions <= MAX_PARTITIONS:
+            raise SettingsError(f"topic {topic}: {partitions} partitions; 1 to {MAX_PARTITIONS} are allowed")
+        self._topics.create(topic, partitions)
+
+    def topic(self, topic: str) -> TopicInfo:
+        """Return the topic's id and partitions as they are now; raises UnknownTopicError."""
+        self._known[topic] = self._topics.describe(topic)
+        return self._known[topic]
+
+    def _check(self, topic: str, partition: int) -> None:
+        """Raise UnknownTopicError or SettingsError where the log has no such partition."""
+        known = self._known.get(topic)
+        if known is None or not 0 <= partition < known.partitions:
+            known = self.topic(topic)
+        if not 0 <= partition < known.partitions:
+            raise SettingsError(f"topic {topic} has no partition {partition}, only 0 to {known.partitions - 1}")
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """Return the first offset held and the next one to be written, open transactions included."""
+        self._check(topic, partition)
+        return self.all_bounds(topic, [partition])[partition]
+
+    def all_bounds(self, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """Return the bounds of several partitions."""
+        name = self._cluster.name(topic)
+        places = [TopicPartition(name, partition) for partition in partitions]
+
+        list_offsets = self._admin.client.list_offsets
+
+        def ask(spec: OffsetSpec) -> list["Future[Any]"]:
+            asked = dict.fromkeys(places, spec)
+            return [*list_offsets(asked, isolation_level=_ALL, request_timeout=ANSWER_S).values()]
+
+        begins, ends = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        found = self._admin.ask(lambda: ask(begins) + ask(ends), f"topic {name}")
+        count = len(places)
+        return {p: (found[i].offset, found[count + i].offset) for i, p in enumerate(partitions)}
+
+    def send(self, records: Sequence[Record]) -> None:
+        """Append the records, in order by partition; they are durable when this returns.
+
+        Not all or nothing: when it raises, some of them may have been appended.
+        """
+        if not records:
+            return
+        self._sender.send(self.placed(records))
+
+    def placed(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Return the records, those without key and partition with one by their value, as the log on SQLite has it.
+
+        Raises UnknownTopicError or SettingsError where a record's topic or partition is none of the log's.
+        """
+        for topic in {record.topic for record in records}:
+            named = [record.partition for record in records if record.topic == topic and record.partition is not None]
+            for partition in {min(named, default=0), max(named, default=0)}:
+                self._check(topic, partition)
+        if all(record.key is not None or record.partition is not None for record in records):
+            return records
+        return [self._place(record) for record in records]
+
+    def _place(self, record: Record) -> Record:
+        if record.key is not None or record.partition is not None:
+            return record
+        return replace(record, partition=murmur2(record.value or b"", self._known[record.topic].partitions))
+
+    def read(self, topic: str, partition: int, offset: int, limit: int) -> MessageBatch:
+        """Return at most `limit` messages from `offset` on, outside any group, and of committed transactions only."""
+        begin, end = self.bounds(topic, partition)
+        messages = self._reader.read(self._cluster.name(topic), partition, max(offset, begin), end, limit)
+        return to_batch(topic, partition, messages)
+
+    def committed(self, group: str, topic: str) -> dict[int, Commit]:
+        """Return the group's commits by partition. Raises UnavailableError while a transaction holds them open."""
+        name = self._cluster.name(topic)
+        places = [TopicPartition(name, partition) for partition in range(self.topic(topic).partitions)]
+        asked = ConsumerGroupTopicPartitions(self._cluster.name(group), places)
+        commits = self._admin.client.list_consumer_group_offsets
+        (found,) = self._admin.ask(
+            lambda: commits([asked], require_stable=True, request_timeout=ANSWER_S).values(),
+            f"commits of group {asked.group_id} on topic {name}",
+        )
+        return {p.partition: Commit(p.offset, p.metadata or "") for p in found.topic_partitions if p.offset >= 0}
+
+    def subscribe(self, group: str, topic: str) -> KafkaSubscription:
+        """Join the group."""
+        self.topic(topic)
+        return KafkaSubscription(self, self._cluster, group, topic)
+
+    def close(self) -> None:
+        """Release the connections (a subscription closes its own)."""
+        self._sender.close()
+        self._reader.close()

@@ -1,0 +1,214 @@
+"""The policy store on Cassandra: weights, manifests and checkpoints as blobs in parts, shared by many machines."""
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final, Self
+
+import msgspec
+from cassandra import ConsistencyLevel
+
+from headrace.schemas.errors import CorruptDataError, StorageError, UnavailableError, UnknownPolicyError
+from headrace.schemas.records import PolicyVersion
+from headrace.sinks.cassandra import Keyspace
+from headrace.sinks.cassandra_target import parse_target
+from headrace.sinks.cassandra_writes import Write, Writes
+
+PART_BYTES: Final = 1 << 20
+
+_ABANDONED_S: Final = 3_600
+_SWITCHES: Final = 5
+_PARTS_IN_FLIGHT: Final = 4
+_STATEMENTS: Final = {
+    "put_part": "INSERT INTO blobs (name, part, data) VALUES (?, ?, ?)",
+    "empty_part": "INSERT INTO blobs (name, part, data) VALUES (?, ?, 0x) USING TTL 3600",
+    "part": "SELECT data FROM blobs WHERE name = ? AND part = ?",
+    "put_policy": "INSERT INTO policies (task, version, manifest_sha256, manifest_bytes, weights_sha256, "
+    "weights_bytes) VALUES (?, ?, ?, ?, ?, ?) IF NOT EXISTS",
+    "policy": "SELECT manifest_sha256, manifest_bytes, weights_sha256, weights_bytes FROM policies "
+    "WHERE task = ? AND version = ?",
+    "policies": "SELECT version, manifest_sha256, manifest_bytes FROM policies WHERE task = ?",
+    "current": "SELECT current FROM checkpoints WHERE task = ? LIMIT 1",
+    "generations": "SELECT generation, bytes FROM checkpoints WHERE task = ?",
+    "generation": "SELECT sha256, bytes FROM checkpoints WHERE task = ? AND generation = ?",
+    "put_generation": "INSERT INTO checkpoints (task, generation, sha256, bytes) VALUES (?, ?, ?, ?)",
+    "retire": "INSERT INTO checkpoints (task, generation, sha256, bytes) VALUES (?, ?, '', 0) USING TTL 3600",
+    "switch": "UPDATE checkpoints SET current = ? WHERE task = ? IF current = ?",
+}
+
+_CONSISTENCIES: Final = dict.fromkeys(("policy", "current"), ConsistencyLevel.LOCAL_SERIAL)
+
+
+class CassandraPolicyStore:
+    """The port `PolicyStore`: a version's row is written last and once; a checkpoint is switched to when it is whole.
+
+    What it replaced is emptied and leaves by its TTL.
+    """
+
+    def __init__(self, keyspace: Keyspace) -> None:
+        self._keyspace = keyspace
+        self._writes = Writes(keyspace)
+        self._statements = {
+            name: keyspace.prepare(cql, consistency=_CONSISTENCIES.get(name)) for name, cql in _STATEMENTS.items()
+        }
+
+    @classmethod
+    def open(cls, netloc: str, path: str, options: Mapping[str, str], *, create: bool = False) -> Self:
+        """Open `cassandra://netloc/path?options`; create: whether keyspace and tables are made if missing."""
+        keyspace = Keyspace(parse_target(netloc, path, options), create=create)
+        try:
+            return cls(keyspace)
+        except BaseException:
+            keyspace.close()
+            raise
+
+    def put(self, version: PolicyVersion, weights: bytes) -> None:
+        """Store a version: first its blobs, last its row. The same again is a no-op.
+
+        Raises StorageError when the version is there with other content.
+        """
+        manifest = _manifest_bytes(version)
+        row = (_sha256(manifest), len(manifest), _sha256(weights), len(weights))
+        key = version.task, version.version
+        if self._policy(*key) is None:
+            self._put_blob(_blob(*key, "manifest", row[0]), manifest)
+            self._put_blob(_blob(*key, "weights", row[2]), weights)
+            self._writes.flush()
+            self._rows("put_policy", *key, *row)
+        if self._policy(*key) != row:  # this one, or another machine's that was first
+            raise StorageError(
+                f"{self._keyspace.target}: policy {version.task}@{version.version} is there with other content, and a "
+                "version never changes: store it under the next number"
+            )
+
+    def weights(self, task: str, version: int) -> bytes:
+        """Return a version's weights; raises UnknownPolicyError, CorruptDataError."""
+        row = self._policy(task, version)
+        if row is None:
+            known = sorted(found for found, *_ in self._rows("policies", task))
+            raise UnknownPolicyError(
+                f"policy {task}@{version} is not in {self._keyspace.target}; {task} has the versions {known or 'none'}"
+            )
+        return self._blob(_blob(task, version, "weights", row[2]), row[3], row[2])
+
+    def versions(self, task: str) -> list[PolicyVersion]:
+        """Return the task's versions in order; raises CorruptDataError."""
+        return [self._manifest(task, *row) for row in sorted(self._rows("policies", task))]
+
+    def _manifest(self, task: str, version: int, sha256: str, size: int) -> PolicyVersion:
+        name = _blob(task, version, "manifest", sha256)
+        try:
+            return msgspec.json.decode(self._blob(name, size, sha256), type=PolicyVersion)
+        except msgspec.MsgspecError as error:
+            raise CorruptDataError(
+                f"{self._keyspace.target}: {name} can't be read ({error}): use the headrace that wrote it"
+            ) from error
+
+    def _policy(self, task: str, version: int) -> tuple[str, int, str, int] | None:
+        rows = self._rows("policy", task, version)
+        return rows[0] if rows else None
+
+    def save(self, task: str, checkpoint: bytes) -> None:
+        """Replace the task's learner checkpoint, atomically: write a generation, switch to it, empty the last one."""
+        generation = uuid.uuid1()
+        self._begin("put_generation", 0, task, generation, _sha256(checkpoint), len(checkpoint))
+        self._put_blob(_generation_blob(task, generation), checkpoint)
+        self._writes.flush()
+        for _ in range(_SWITCHES):
+            before = self._current(task)
+            self._rows("switch", generation, task, before)
+            if self._current(task) == generation:
+                self._retire(task, before, generation)
+                return
+        raise UnavailableError(
+            f"{self._keyspace.target}: the checkpoint of {task} is being replaced by others all the time: run one "
+            "learner of a task"
+        )
+
+    def _retire(self, task: str, before: uuid.UUID | None, current: uuid.UUID) -> None:
+        """Empty the generation before this one, and those that a crash left without a switch an hour ago."""
+        for generation, size in self._rows("generations", task):
+            abandoned = (current.time - generation.time) / 1e7 > _ABANDONED_S
+            if size and generation != current and (generation == before or abandoned):
+                for part in range(_parts(size)):
+                    self._begin("empty_part", 0, _generation_blob(task, generation), part)
+                self._begin("retire", 0, task, generation)
+        self._writes.flush()
+
+    def load(self, task: str) -> bytes | None:
+        """Return the task's learner checkpoint; raises CorruptDataError."""
+        while (generation := self._current(task)) is not None:
+            try:
+                return self._generation(task, generation)
+            except CorruptDataError:
+                if self._current(task) == generation:  # else it was replaced while it was read
+                    raise
+        return None
+
+    def _generation(self, task: str, generation: uuid.UUID) -> bytes:
+        rows = self._rows("generation", task, generation)
+        sha256, size = rows[0] if rows else ("", 0)
+        return self._blob(_generation_blob(task, generation), size, sha256)
+
+    def _current(self, task: str) -> uuid.UUID | None:
+        rows = self._rows("current", task)
+        return rows[0][0] if rows else None
+
+    def close(self) -> None:
+        """Release the connections."""
+        self._keyspace.close()
+
+    def _rows(self, name: str, *values: object) -> list[Any]:
+        return list(self._keyspace.stream([self._statements[name].bind(values)], 1))
+
+    def _begin(self, name: str, size: int, *values: object) -> None:
+        self._writes.put([Write(self._statements[name].bind(values), size)])
+
+    def _put_blob(self, name: str, data: bytes) -> None:
+        for part in range(_parts(len(data))):
+            piece = data[part * PART_BYTES : (part + 1) * PART_BYTES]
+            self._begin("put_part", len(piece), name, part, piece)
+
+    def _blob(self, name: str, size: int, sha256: str) -> bytes:
+        """Return a blob, checked against its hash; raises CorruptDataError."""
+        select = self._statements["part"]
+        found = list(self._keyspace.ask((select.bind((name, part)) for part in range(_parts(size))), _PARTS_IN_FLIGHT))
+        data = b"".join(rows[0][0] for rows in found if rows)
+        if _sha256(data) != sha256:
+            missing = [part for part, rows in enumerate(found) if not rows]
+            fault = f"its parts {missing} are missing" if missing else f"its sha256 is {_sha256(data)}"
+            raise CorruptDataError(
+                f"{self._keyspace.target}: {name}: {fault}, {sha256 or 'nothing'} was written: restore the keyspace; "
+                "or roll back to another version; without its checkpoint a learner starts again from the windows topic"
+            )
+        return data
+
+
+def _blob(task: str, version: int, kind: str, sha256: str) -> str:
+    """Name a version's blob by its content: a crash between blob and row leaves nothing that the next try could mix."""
+    return f"{task}@{version}/{kind}/{sha256}"
+
+
+def _generation_blob(task: str, generation: uuid.UUID) -> str:
+    return f"{task}/checkpoint/{generation}"
+
+
+def _parts(size: int) -> int:
+    return -(-size // PART_BYTES)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _manifest_bytes(version: PolicyVersion) -> bytes:
+    """Return the manifest: the same for the same version, and checked to be readable again."""
+    data = msgspec.json.encode(version, order="deterministic")
+    try:
+        msgspec.json.decode(data, type=PolicyVersion)
+    except msgspec.MsgspecError as error:  # JSON has no NaN: it is written as null
+        raise StorageError(
+            f"policy {version.task}@{version.version}: its manifest can't be stored ({error}): every number in it must "
+            "be finite"
+        ) from error
+    return data

@@ -1,0 +1,20 @@
+"""Tests on real servers are marked as such: `make test-servers` runs them, `make test` does not start a server."""
+
+import pytest
+
+SERVERS = {"kafka", "cassandra", "redis", "servers", "cassandra_cluster"}
+
+
+def needs_server(item: pytest.Item) -> bool:
+    """Whether a test asks for a server by a fixture, by its backend's name, or by the folder that it lies in."""
+    backend = getattr(item, "callspec", None)
+    backends = {str(value) for value in backend.params.values()} if backend else set()
+    return bool(SERVERS & ({*getattr(item, "fixturenames", ())} | backends)) or "servers" in item.path.parts
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark before `-m` selects."""
+    for item in items:
+        if needs_server(item):
+            item.add_marker(pytest.mark.servers)
