@@ -30,12 +30,12 @@ ANY_OPTION: Final = ("*",)
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """How a URL becomes a backend. options: what its query string may hold.
+    """How a URL becomes a backend: open(url, clock, create). options: what its query string may hold.
 
     local: whether the path is one of this machine. made_by_init: whether nothing but `headrace init` makes it.
     """
 
-    open: Callable[[Url, Clock], Any]
+    open: Callable[[Url, Clock, bool], Any]
     options: tuple[str, ...] = ()
     local: bool = False
     made_by_init: bool = False
@@ -48,35 +48,37 @@ def _sink(module: str) -> Any:  # noqa: ANN401 imported only when its URL is use
 # fmt: off
 ADAPTERS: Final[dict[str, dict[str, Adapter]]] = {
     "log": {
-        "sqlite": Adapter(lambda url, clock: _sink("log_sqlite").SqliteLog(url.path, clock), (), True, True),
-        "kafka": Adapter(lambda url, _: _sink("log_kafka").KafkaLog(url.text), ANY_OPTION),
+        "sqlite": Adapter(lambda url, clock, _: _sink("log_sqlite").SqliteLog(url.path, clock), (), True, True),
+        "kafka": Adapter(lambda url, *_: _sink("log_kafka").KafkaLog(url.text), ANY_OPTION),
     },
     "index": {
-        "sqlite": Adapter(lambda url, _: _sink("index_sqlite").SqliteIndex(url.path), (), True, True),
+        "sqlite": Adapter(lambda url, *_: _sink("index_sqlite").SqliteIndex(url.path), (), True, True),
         "cassandra": Adapter(
-            lambda url, _: _sink("index_cassandra").CassandraIndex.open(url.host, url.path, url.options),
+            lambda url, _, create: _sink("index_cassandra").CassandraIndex.open(
+                url.host, url.path, url.options, create=create),
             ("replication", "consistency", "ttl_days", "datacenter", "tls", "ca_file", "cert_file", "key_file")),
     },
     "cache": {
-        "memory": Adapter(lambda url, _: _sink("cache_memory").MemoryCache(_bytes(url)), ("bytes",)),
+        "memory": Adapter(lambda url, *_: _sink("cache_memory").MemoryCache(_bytes(url)), ("bytes",)),
         "redis": Adapter(
-            lambda url, _: _sink("cache_redis").open_cache(url.scheme, url.host, url.path, url.options),
+            lambda url, *_: _sink("cache_redis").open_cache(url.scheme, url.host, url.path, url.options),
             ("prefix", "ttl_days", "memory")),
         "rediss": Adapter(
-            lambda url, _: _sink("cache_redis").open_cache(url.scheme, url.host, url.path, url.options),
+            lambda url, *_: _sink("cache_redis").open_cache(url.scheme, url.host, url.path, url.options),
             ("prefix", "ttl_days", "memory", "ca_file", "cert_file", "key_file")),
     },
     "policies": {
-        "file": Adapter(lambda url, _: _sink("policies_files").FilePolicyStore(url.path), (), True),
+        "file": Adapter(lambda url, *_: _sink("policies_files").FilePolicyStore(url.path), (), True),
         "cassandra": Adapter(
-            lambda url, _: _sink("policies_cassandra").CassandraPolicyStore.open(url.host, url.path, url.options),
+            lambda url, _, create: _sink("policies_cassandra").CassandraPolicyStore.open(
+                url.host, url.path, url.options, create=create),
             ("replication", "consistency", "ttl_days", "datacenter", "tls", "ca_file", "cert_file", "key_file")),
     },
     "mail": {
-        "file": Adapter(lambda url, _: _sink("mail_files").FileMailer(url.path), (), True),
+        "file": Adapter(lambda url, *_: _sink("mail_files").FileMailer(url.path), (), True),
     },
     "narrator": {
-        "template": Adapter(lambda _url, _: _sink("narrator_template").TemplateNarrator()),
+        "template": Adapter(lambda *_: _sink("narrator_template").TemplateNarrator()),
     },
 }
 """Setting -> URL scheme -> how to open it, the options it knows, local, made_by_init."""
@@ -149,7 +151,7 @@ class Services:
             raise SettingsError(
                 f"the {part} {url} does not exist: create it with `headrace init`, or name another by --{part}"
             )
-        opened = adapter.open(url, self.clock)
+        opened = adapter.open(url, self.clock, self._create)
         close = getattr(opened, "close", None)
         if close:
             self._stack.callback(close)

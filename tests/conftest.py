@@ -2,14 +2,17 @@
 
 import pytest
 
-SERVERS = {"kafka", "cassandra", "redis", "servers", "cassandra_cluster"}
+SERVERS = {"kafka", "cassandra", "redis", "servers", "cassandra_cluster", "guarded"}
+BACKENDS = ("_kafka", "_cassandra", "_redis")
 
 
 def needs_server(item: pytest.Item) -> bool:
     """Whether a test asks for a server by a fixture, by its backend's name, or by the folder that it lies in."""
     backend = getattr(item, "callspec", None)
     backends = {str(value) for value in backend.params.values()} if backend else set()
-    return bool(SERVERS & ({*getattr(item, "fixturenames", ())} | backends)) or "servers" in item.path.parts
+    if item.path.stem.endswith(BACKENDS) or "servers" in item.path.parts:
+        return True
+    return bool(SERVERS & ({*getattr(item, "fixturenames", ())} | backends))
 
 
 @pytest.hookimpl(tryfirst=True)
