@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -33,7 +34,7 @@ MAX_MESSAGE_BYTES: Final = 8 << 20
 """The largest message that headrace writes; the topics that it creates allow as much."""
 
 _UNREACHABLE: Final = {TIMED_OUT, TRANSPORT, ALL_BROKERS_DOWN}
-_FLEETING: Final = {
+FLEETING: Final = {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.FENCED_LEADER_EPOCH,
@@ -195,31 +196,36 @@ class Admin:
         self._servers = cluster.servers
         self._failures = Failures()
         config = cluster.config({"error_cb": self._failures.note})
-        self.client = made(AdminClient, config, f"kafka://{cluster.servers}")
+        self._client = made(AdminClient, config, f"kafka://{cluster.servers}")
 
-    def ask(self, question: Callable[[], Iterable["Future[Any]"]], doing: str) -> list[Any]:
-        """Ask, and ask again where a broker is just finding its feet; returns the answers, raises what it means."""
+    def ask(
+        self, question: Callable[[Any], Iterable["Future[Any]"]], doing: str, topic: str | None = None
+    ) -> list[Any]:
+        """Ask, and ask again where a broker is just finding its feet; returns the answers, raises what they mean.
+
+        question: is given the driver's client. topic: whose leaders are looked up anew before asking again.
+        """
         deadline = time.monotonic() + ANSWER_S
         while True:
             try:
-                return [self._answer(future, deadline) for future in question()]
+                return [self._answer(future, deadline) for future in question(self._client)]
             except KafkaException as error:
-                self.client.poll(0)
-                if error.args[0].code() not in _FLEETING or time.monotonic() > deadline:
+                self._client.poll(0)
+                if error.args[0].code() not in FLEETING or time.monotonic() > deadline:
                     raise self._failures.explain(error.args[0], doing, self._servers) from error
             time.sleep(0.02)
+            if topic:
+                with suppress(KafkaException):
+                    self._client.list_topics(topic, timeout=ANSWER_S)  # the client would keep what it knew
 
     def _answer(self, future: "Future[Any]", deadline: float) -> Any:  # noqa: ANN401
         while True:
             try:
                 answer = future.result(timeout=0.1)
             except FutureTimeoutError:
-                self.client.poll(0)
+                self._client.poll(0)
                 if self._failures.refused or time.monotonic() > deadline + 1:
                     raise KafkaException(self._failures.refused or KafkaError(TIMED_OUT)) from None
             else:
                 self._failures.last = None
-                for part in getattr(answer, "topic_partitions", ()):
-                    if part.error is not None:
-                        raise KafkaException(part.error)
                 return answer

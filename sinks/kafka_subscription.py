@@ -30,6 +30,7 @@ from headrace.sinks.kafka_driver import (
     KafkaException,
     TopicPartition,
 )
+from headrace.sinks.kafka_groups import read_commits
 from headrace.sinks.kafka_reader import CONFIG
 from headrace.sinks.kafka_transactions import Transactions
 
@@ -58,9 +59,6 @@ class Source(Protocol):
     def placed(self, records: Sequence[Record]) -> Sequence[Record]:
         """Return the records with their partitions; raises UnknownTopicError or SettingsError where there is none."""
 
-    def committed(self, group: str, topic: str) -> dict[int, Commit]:
-        """Return the group's commits by partition."""
-
     def all_bounds(self, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
         """Return the bounds of several partitions."""
 
@@ -77,6 +75,7 @@ class KafkaSubscription:
         self._doing = f"group {cluster.name(group)} on topic {self._name}"
         self._failures = Failures()
         self._member_id: str | None = None
+        self._metadata: Any = None
         self._fresh: set[int] = set()  # the group gave them to us, but Assigned was not told yet
         self._commits: dict[int, Commit | None] = {}  # as they stand, of the partitions that Assigned was told of
         self._starts: dict[int, int] = {}  # where reading begins with the next poll
@@ -86,7 +85,7 @@ class KafkaSubscription:
         self._consumer = self._joined()
         identity = f"{cluster.name(group)}.{topic}.{uuid.uuid4().hex}"
         self._transactions = Transactions(
-            cluster, self._name, identity, self._doing, self._member, lambda: source.committed(group, topic)
+            cluster, self._name, identity, self._doing, self._member, lambda: self._read_commits([*self._commits])
         )
 
     def _joined(self) -> Any:  # noqa: ANN401 a driver's class
@@ -105,6 +104,7 @@ class KafkaSubscription:
         in the background, and its answer may come after the seek, and move the partition once more.
         """
         self._member_id = consumer.memberid()
+        self._metadata = consumer.consumer_group_metadata()
         partitions = [place.partition for place in places]
         try:
             bounds = self._source.all_bounds(self._topic, partitions) if partitions else {}
@@ -243,7 +243,7 @@ class KafkaSubscription:
         fresh = sorted(self._fresh)
         if not fresh:
             return []
-        commits = self._source.committed(self._group, self._topic)
+        commits = self._read_commits(fresh)
         bounds = self._source.all_bounds(self._topic, fresh)
         for partition in fresh:
             commit, (_, end) = commits.get(partition), bounds[partition]
@@ -258,6 +258,9 @@ class KafkaSubscription:
             self._commits[partition] = commit
             self._starts[partition] = max(begin, commit.offset if commit else begin)
         return [Assigned(partition, commits.get(partition), *bounds[partition]) for partition in fresh]
+
+    def _read_commits(self, partitions: Sequence[int]) -> dict[int, Commit]:
+        return read_commits(self._consumer, self._cluster.name(self._group), self._name, partitions)
 
     def _read(self, batches: dict[int, list[MessageBatch]], ends: dict[int, int]) -> Iterator[Event]:
         """Yield batches, then ends; of partitions that are being read, which new ones are not yet."""
@@ -299,15 +302,16 @@ class KafkaSubscription:
                 )
 
     def _member(self) -> Any:  # noqa: ANN401
-        """Return what names this member and its generation to the broker.
+        """Return what names this member and its newest generation to the broker, which judges whether it still is one.
 
-        A member that was expelled has no id, and the broker would take its commit for one from outside the group. It
-        can't have joined anew: that needs a poll.
+        The driver calls a member lost when the broker was silent for long; the broker, back again, may know it still.
+        Its own word by then would name nobody, and a commit by nobody is taken without a question. (The driver can't
+        have joined anew: that needs a poll.)
         """
         metadata = self._consumer.consumer_group_metadata()
-        if self._consumer.memberid() != self._member_id:
-            raise CommitConflictError(f"{self._doing}: the group has expelled this member: let it join again")
-        return metadata
+        if self._consumer.memberid() == self._member_id:
+            self._metadata = metadata
+        return self._metadata
 
     def close(self) -> None:
         """Leave the group."""

@@ -100,8 +100,10 @@ class Topics:
     def describe(self, plain: str) -> TopicInfo:
         """Return the topic's id and its number of partitions; raises UnknownTopicError."""
         name = self._cluster.name(plain)
-        describe, names = self._admin.client.describe_topics, TopicCollection([name])
-        (found,) = self._admin.ask(lambda: describe(names, request_timeout=ANSWER_S).values(), f"topic {name}")
+        names = TopicCollection([name])
+        (found,) = self._admin.ask(
+            lambda client: client.describe_topics(names, request_timeout=ANSWER_S).values(), f"topic {name}"
+        )
         return TopicInfo(str(found.topic_id), len(found.partitions))
 
     def create(self, plain: str, partitions: int) -> None:
@@ -123,9 +125,10 @@ class Topics:
         """Create the topic and wait until it is seen; False if another was faster."""
         name = self._cluster.name(plain)
         topic = NewTopic(name, partitions, config=_BY_TOPIC.get(plain, _OTHER).config)
-        create = self._admin.client.create_topics
         try:
-            self._admin.ask(lambda: create([topic], request_timeout=ANSWER_S).values(), f"create topic {name}")
+            self._admin.ask(
+                lambda client: client.create_topics([topic], request_timeout=ANSWER_S).values(), f"create topic {name}"
+            )
         except HeadraceError as error:
             if _code(error) == KafkaError.TOPIC_ALREADY_EXISTS:
                 return False
@@ -145,9 +148,9 @@ class Topics:
     def _check(self, plain: str) -> None:
         """Raise SettingsError where the topic's settings break a law."""
         name = self._cluster.name(plain)
-        describe, resources = self._admin.client.describe_configs, [ConfigResource(ResourceType.TOPIC, name)]
+        resources = [ConfigResource(ResourceType.TOPIC, name)]
         (entries,) = self._admin.ask(
-            lambda: describe(resources, request_timeout=ANSWER_S).values(), f"settings of topic {name}"
+            lambda client: client.describe_configs(resources, request_timeout=ANSWER_S).values(), f"topic {name}"
         )
         broken = broken_laws(plain, {entry.name: entry.value for entry in entries.values()})
         if not broken:

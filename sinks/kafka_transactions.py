@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from headrace.schemas.errors import CommitConflictError, HeadraceError
@@ -20,7 +21,7 @@ _EXPELLED: Final = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_INSTANCE_ID,
 
 Wanted = tuple[dict[int, Commit], tuple[Record, ...]]
 Member = Callable[[], Any]
-"""Gives the group's metadata for this member; raises CommitConflictError when it is none any more."""
+"""Gives the group's metadata for this member: its id and generation, for the broker to judge."""
 
 
 class Transactions:
@@ -83,11 +84,8 @@ class Transactions:
             if offsets:
                 producer.send_offsets_to_transaction(offsets, self._member(), ANSWER_S)
         except KafkaException as error:
-            self._abort()
+            self._abort(error.args[0])
             return self._moving(error.args[0])
-        except HeadraceError:
-            self._abort()
-            raise
         return True
 
     def _moving(self, error: KafkaError) -> bool:
@@ -109,7 +107,7 @@ class Transactions:
         except KafkaException as error:
             if error.args[0].txn_requires_abort():  # it was never asked for: a message could not be delivered
                 self._asked = None
-                self._abort()
+                self._abort(error.args[0])
             elif not error.args[0].retriable():
                 self._producer = None
             raise self._explained(self._failed[0] if self._failed else error.args[0]) from error
@@ -151,11 +149,17 @@ class Transactions:
             self._producer = producer
         return self._producer
 
-    def _abort(self) -> None:
-        try:
-            self._producer.abort_transaction(ANSWER_S)
-        except KafkaException:
-            self._producer = None  # the next one, under the same id, aborts what this one left
+    def _abort(self, error: KafkaError) -> None:
+        """Abort the transaction, or leave that to the next producer under the same id.
+
+        Only what the broker refused leaves a producer sound: after a time-out the driver (librdkafka 2.16) may wait
+        for ever when it is asked again.
+        """
+        producer, self._producer = self._producer, None
+        if error.txn_requires_abort():
+            with suppress(KafkaException):
+                producer.abort_transaction(ANSWER_S)
+                self._producer = producer
 
     def _explained(self, error: KafkaError) -> HeadraceError:
         return self._failures.explain(error, self._doing, self._cluster.servers)

@@ -14,16 +14,11 @@ from typing import Any, Final
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.ports import Commit, MessageBatch, Record, TopicInfo
 from headrace.sinks.kafka_batches import to_batch
-from headrace.sinks.kafka_client import ANSWER_S, Admin, parse_cluster
-from headrace.sinks.kafka_driver import (
-    ConsumerGroupTopicPartitions,
-    IsolationLevel,
-    OffsetSpec,
-    TopicPartition,
-    murmur2,
-)
+from headrace.sinks.kafka_client import ANSWER_S, Admin, made, parse_cluster
+from headrace.sinks.kafka_driver import Consumer, IsolationLevel, OffsetSpec, TopicPartition, murmur2
+from headrace.sinks.kafka_groups import read_commits
 from headrace.sinks.kafka_producer import Sender
-from headrace.sinks.kafka_reader import Reader
+from headrace.sinks.kafka_reader import CONFIG, Reader
 from headrace.sinks.kafka_subscription import KafkaSubscription
 from headrace.sinks.kafka_topics import Topics
 
@@ -46,8 +41,9 @@ class KafkaLog:
         self._known: dict[str, TopicInfo] = {}
         self._sender = Sender(self._cluster)
         self._reader = Reader(self._cluster)
-        describe = self._admin.client.describe_cluster
-        self._admin.ask(lambda: [describe(request_timeout=ANSWER_S)], f"log kafka://{self._cluster.servers}")
+        self._admin.ask(
+            lambda client: [client.describe_cluster(request_timeout=ANSWER_S)], f"log kafka://{self._cluster.servers}"
+        )
 
     def create(self, topic: str, partitions: int) -> None:
         """Create the topic with its settings and the cluster's default replication; a no-op when it is there.
@@ -81,14 +77,16 @@ class KafkaLog:
         name = self._cluster.name(topic)
         places = [TopicPartition(name, partition) for partition in partitions]
 
-        list_offsets = self._admin.client.list_offsets
-
-        def ask(spec: OffsetSpec) -> list["Future[Any]"]:
-            asked = dict.fromkeys(places, spec)
-            return [*list_offsets(asked, isolation_level=_ALL, request_timeout=ANSWER_S).values()]
-
         begins, ends = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        found = self._admin.ask(lambda: ask(begins) + ask(ends), f"topic {name}")
+
+        def ask(client: Any) -> list["Future[Any]"]:  # noqa: ANN401 the driver's
+            asked = [
+                client.list_offsets(dict.fromkeys(places, spec), isolation_level=_ALL, request_timeout=ANSWER_S)
+                for spec in (begins, ends)
+            ]
+            return [future for futures in asked for future in futures.values()]
+
+        found = self._admin.ask(ask, f"topic {name}", name)
         count = len(places)
         return {p: (found[i].offset, found[count + i].offset) for i, p in enumerate(partitions)}
 
@@ -127,15 +125,14 @@ class KafkaLog:
 
     def committed(self, group: str, topic: str) -> dict[int, Commit]:
         """Return the group's commits by partition. Raises UnavailableError while a transaction holds them open."""
-        name = self._cluster.name(topic)
-        places = [TopicPartition(name, partition) for partition in range(self.topic(topic).partitions)]
-        asked = ConsumerGroupTopicPartitions(self._cluster.name(group), places)
-        commits = self._admin.client.list_consumer_group_offsets
-        (found,) = self._admin.ask(
-            lambda: commits([asked], require_stable=True, request_timeout=ANSWER_S).values(),
-            f"commits of group {asked.group_id} on topic {name}",
-        )
-        return {p.partition: Commit(p.offset, p.metadata or "") for p in found.topic_partitions if p.offset >= 0}
+        config = self._cluster.config({**CONFIG, "group.id": self._cluster.name(group)})
+        config.pop("group.instance.id", None)
+        consumer = made(Consumer, config, f"group {group}")
+        try:
+            partitions = range(self.topic(topic).partitions)
+            return read_commits(consumer, self._cluster.name(group), self._cluster.name(topic), partitions)
+        finally:
+            consumer.close()
 
     def subscribe(self, group: str, topic: str) -> KafkaSubscription:
         """Join the group."""
