@@ -33,7 +33,7 @@ ANSWER_S: Final = 5.0
 MAX_MESSAGE_BYTES: Final = 8 << 20
 """The largest message that headrace writes; the topics that it creates allow as much."""
 
-_UNREACHABLE: Final = {TIMED_OUT, TRANSPORT, ALL_BROKERS_DOWN}
+_UNREACHABLE: Final = {TIMED_OUT, TRANSPORT, ALL_BROKERS_DOWN, NO_LEADER}
 FLEETING: Final = {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
@@ -190,7 +190,11 @@ class Failures:
 
 
 class Admin:
-    """The cluster's administrator: asks, and waits no longer than about `ANSWER_S`. From any thread."""
+    """The cluster's administrator: asks, and waits no longer than about `ANSWER_S`. From any thread.
+
+    The driver's client ends the process if Python's collector of garbage, which may run in the client's own thread,
+    is what destroys it: so it must be closed, and no cycle of references may lead to it.
+    """
 
     def __init__(self, cluster: Cluster) -> None:
         self._servers = cluster.servers
@@ -221,11 +225,17 @@ class Admin:
     def _answer(self, future: "Future[Any]", deadline: float) -> Any:  # noqa: ANN401
         while True:
             try:
-                answer = future.result(timeout=0.1)
+                failed = future.exception(timeout=0.1)
             except FutureTimeoutError:
                 self._client.poll(0)
                 if self._failures.refused or time.monotonic() > deadline + 1:
                     raise KafkaException(self._failures.refused or KafkaError(TIMED_OUT)) from None
             else:
+                if isinstance(failed, KafkaException):
+                    raise KafkaException(*failed.args)  # the future's own would hold these frames, and they the future
                 self._failures.last = None
-                return answer
+                return future.result()
+
+    def close(self) -> None:
+        """Destroy the client."""
+        self._client = None

@@ -8,7 +8,8 @@ to by then.
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from headrace.schemas.errors import (
@@ -50,6 +51,18 @@ _OWN: Final[dict[str, Any]] = {
 }
 
 
+def weak(method: Callable[..., None]) -> Callable[..., None]:
+    """Return a function that calls a method while its object lives, without keeping it alive."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*arguments: object) -> None:
+        alive = reference()
+        if alive:
+            alive(*arguments)
+
+    return call
+
+
 class Source(Protocol):
     """What a subscription asks of its log."""
 
@@ -84,9 +97,7 @@ class KafkaSubscription:
         self._stale = False
         self._consumer = self._joined()
         identity = f"{cluster.name(group)}.{topic}.{uuid.uuid4().hex}"
-        self._transactions = Transactions(
-            cluster, self._name, identity, self._doing, self._member, lambda: self._read_commits([*self._commits])
-        )
+        self._transactions = Transactions(cluster, self._name, identity, self._doing)
 
     def _joined(self) -> Any:  # noqa: ANN401 a driver's class
         own = {**CONFIG, **_OWN, "group.id": self._cluster.name(self._group), "error_cb": self._failures.note}
@@ -94,7 +105,8 @@ class KafkaSubscription:
         if "group.instance.id" in config:  # a process may have several subscriptions in one group
             config["group.instance.id"] += f".{self._topic}"
         consumer = made(Consumer, config, self._doing)
-        consumer.subscribe([self._name], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke)
+        assign, revoke = weak(self._assign), weak(self._revoke)  # no cycle: see `Admin`
+        consumer.subscribe([self._name], on_assign=assign, on_revoke=revoke, on_lost=revoke)
         return consumer
 
     def _assign(self, consumer: Any, places: list[Any]) -> None:  # noqa: ANN401
@@ -288,7 +300,7 @@ class KafkaSubscription:
         self._require(commits)
         outputs = self._source.placed(outputs)
         try:
-            self._transactions.commit(commits, outputs, {p: self._commits[p] for p in commits})
+            self._transactions.commit(self, commits, outputs, {p: self._commits[p] for p in commits})
         except CommitConflictError:
             self._stale = True
             raise
@@ -301,7 +313,7 @@ class KafkaSubscription:
                     f"{self._doing}: partition {partition} is not assigned to this member: poll until it is"
                 )
 
-    def _member(self) -> Any:  # noqa: ANN401
+    def metadata(self) -> Any:  # noqa: ANN401
         """Return what names this member and its newest generation to the broker, which judges whether it still is one.
 
         The driver calls a member lost when the broker was silent for long; the broker, back again, may know it still.
@@ -312,6 +324,10 @@ class KafkaSubscription:
         if self._consumer.memberid() == self._member_id:
             self._metadata = metadata
         return self._metadata
+
+    def standing(self) -> dict[int, Commit]:
+        """Return the group's commits of this member's partitions, as they stand."""
+        return self._read_commits([*self._commits])
 
     def close(self) -> None:
         """Leave the group."""

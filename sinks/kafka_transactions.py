@@ -1,9 +1,9 @@
 """Commits on Kafka: outputs, offsets and their metadata in one transaction, or nothing at all."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from headrace.schemas.errors import CommitConflictError, HeadraceError
 from headrace.schemas.ports import Commit, Record
@@ -20,8 +20,16 @@ _MOVING: Final = {KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRES
 _EXPELLED: Final = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_INSTANCE_ID, KafkaError.STALE_MEMBER_EPOCH}
 
 Wanted = tuple[dict[int, Commit], tuple[Record, ...]]
-Member = Callable[[], Any]
-"""Gives the group's metadata for this member: its id and generation, for the broker to judge."""
+
+
+class Member(Protocol):
+    """What a transaction asks of the member whose commits it makes."""
+
+    def metadata(self) -> Any:  # noqa: ANN401 the driver's
+        """Return what names the member to the broker: its id and generation, for the broker to judge."""
+
+    def standing(self) -> Mapping[int, Commit]:
+        """Return the group's commits as they stand."""
 
 
 class Transactions:
@@ -30,24 +38,14 @@ class Transactions:
     A commit whose outcome is unknown (the broker went away while it was asked for) is settled before another one
     begins: so a caller that tries the same commit again never has its outputs twice.
 
-    topic: the cluster's name of it. doing: for messages. committed: reads the group's commits as they stand.
+    topic: the cluster's name of it. doing: for messages.
     """
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        topic: str,
-        transactional_id: str,
-        doing: str,
-        member: Member,
-        committed: Callable[[], Mapping[int, Commit]],
-    ) -> None:
+    def __init__(self, cluster: Cluster, topic: str, transactional_id: str, doing: str) -> None:
         self._cluster = cluster
         self._topic = topic
         self._id = transactional_id
         self._doing = doing
-        self._member = member
-        self._committed = committed
         self._failures = Failures()
         self._failed: list[KafkaError] = []
         self._producer: Any = None
@@ -55,7 +53,11 @@ class Transactions:
         self._before: Mapping[int, Commit | None] = {}
 
     def commit(
-        self, commits: Mapping[int, Commit], outputs: Sequence[Record], before: Mapping[int, Commit | None]
+        self,
+        member: Member,
+        commits: Mapping[int, Commit],
+        outputs: Sequence[Record],
+        before: Mapping[int, Commit | None],
     ) -> None:
         """Move the commits and append the outputs, all or nothing. before: the commits that stand now.
 
@@ -63,16 +65,16 @@ class Transactions:
         """
         wanted = (dict(commits), tuple(outputs))
         asked = self._asked
-        if asked is not None and self._settle(asked) and asked == wanted:
+        if asked is not None and self._settle(member, asked) and asked == wanted:
             return
         for _ in range(_TRIES):
-            if self._attempt(wanted):
+            if self._attempt(member, wanted):
                 self._end(wanted, before)
                 return
             time.sleep(_PAUSE_S)
         raise CommitConflictError(f"{self._doing}: the group has gone on without this member: let it join again")
 
-    def _attempt(self, wanted: Wanted) -> bool:
+    def _attempt(self, member: Member, wanted: Wanted) -> bool:
         """Put everything into a transaction; False if the group was just moving on."""
         commits, outputs = wanted
         producer = self._ready()
@@ -82,7 +84,7 @@ class Transactions:
             producer.begin_transaction()
             produce(producer, self._cluster, outputs, self._failed)
             if offsets:
-                producer.send_offsets_to_transaction(offsets, self._member(), ANSWER_S)
+                producer.send_offsets_to_transaction(offsets, member.metadata(), ANSWER_S)
         except KafkaException as error:
             self._abort(error.args[0])
             return self._moving(error.args[0])
@@ -113,7 +115,7 @@ class Transactions:
             raise self._explained(self._failed[0] if self._failed else error.args[0]) from error
         self._asked = None
 
-    def _settle(self, asked: Wanted) -> bool:
+    def _settle(self, member: Member, asked: Wanted) -> bool:
         """Tell whether the commit that was asked for has come about; raises UnavailableError while it is unknown."""
         if self._producer is not None:
             try:
@@ -126,7 +128,7 @@ class Transactions:
                 self._asked = None
                 return True
         self._ready()  # whatever was open under this id is over after it
-        now = self._committed()
+        now = member.standing()
         self._asked = None
         # Where no offset moved nothing shows it; then the broker has aborted it, as it would else have said yes.
         moved = any(commit != self._before.get(partition) for partition, commit in asked[0].items())

@@ -143,3 +143,4 @@ class KafkaLog:
         """Release the connections (a subscription closes its own)."""
         self._sender.close()
         self._reader.close()
+        self._admin.close()
