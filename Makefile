@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE ?=
 
-.PHONY: help demo test test-long test-servers check bench up down status env lock clean
+.PHONY: help demo test test-long test-servers check bench bench-servers up down status env lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/ready ## install, then run the whole stream in one process: learn, report, mail
 	$(BIN)/headrace demo --out demo-out
@@ -29,6 +29,9 @@ check: $(VENV)/ready ## lint, types, import directions
 
 bench: $(VENV)/ready ## the figures: ratios in one run, CPU time beside wall
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/run.py
+
+bench-servers: $(VENV)/ready ## the figures on real Kafka, Cassandra and Redis (MORE="--sustained --soak": the long ones)
+	@PYTHONPATH=infra/local OMP_NUM_THREADS=1 $(BIN)/python tests/bench/bench_servers.py $(MORE)
 
 up: $(VENV)/ready ## start Kafka, Cassandra and Redis on this machine (NODES=3: three Cassandra nodes)
 	@PYTHONPATH=infra/local $(BIN)/python -m local_servers up $(if $(NODES),--nodes $(NODES))

@@ -1,7 +1,19 @@
 """Acting from plain arrays. NumPy only: the fleet never imports torch.
 
-The observation normaliser is folded into the first layer and the two dueling heads into one, so
-that a decision is one matrix product per hidden layer and one more.
+The observation normaliser and the linear features are folded into the first layer, and dueling heads
+into one, so that a decision is one matrix product per hidden layer and one more; a prior costs two
+more small calls.
+
+A policy's arrays say all that it is:
+
+- `hidden_<i>.weight` [inputs, outputs] and `.bias`, first to last.
+- its head: `value.*` and `advantage.*` (dueling values; with Q quantiles each, A * Q columns), or
+  `logits.*` (a softmax policy), or `mean.*` and `log_std` (a diagonal Gaussian).
+- optional `observation.mean` and `observation.scale`: the network sees (obs - mean) / scale.
+- optional `features.weight` float32[D, K]: it also sees these K sums of the observation, as they are.
+- optional `activation.tanh`: hidden layers are tanh, else ReLU.
+- optional `prior.*`: see `headrace.learners.prior`.
+- optional `action.low`, `action.high`: bounds that continuous actions are cut to.
 """
 
 import itertools
@@ -10,20 +22,74 @@ from collections.abc import Mapping
 import numpy as np
 
 from headrace.learners.checkpoint import unpack
+from headrace.learners.prior import RulePrior, prior_from_arrays
 
 OBSERVATION_MEAN = "observation.mean"
 OBSERVATION_SCALE = "observation.scale"
+FEATURES = "features.weight"
+TANH = "activation.tanh"
+LOG_STD = "log_std"
+ACTION_LOW, ACTION_HIGH = "action.low", "action.high"
+
+_Layers = list[tuple[np.ndarray, np.ndarray]]
+
+
+class Network:
+    """The folded layers, in batches and for one observation.
+
+    Not for use by two threads at once: `outputs_of_one` writes into buffers of its own.
+    """
+
+    def __init__(self, layers: _Layers, *, tanh: bool) -> None:
+        self.inputs = layers[0][0].shape[0]
+        self.outputs = layers[-1][0].shape[1]
+        self._layers = layers
+        self._tanh = tanh
+        # One row more holds the bias, and each input ends in a 1 to meet it: a product adds it for free.
+        self._matrices = [np.ascontiguousarray(np.vstack([weight, bias])) for weight, bias in layers]
+        self._inputs = [np.ones(len(matrix), np.float32) for matrix in self._matrices]
+        self._observation = self._inputs[0][:-1]
+        self._hidden = [
+            (given, matrix, following[:-1])
+            for given, matrix, following in zip(self._inputs[:-1], self._matrices[:-1], self._inputs[1:], strict=True)
+        ]
+        self._result = np.empty(self.outputs, np.float32)
+
+    def outputs_of(self, obs: np.ndarray) -> np.ndarray:
+        """float32[B, D] -> float32[B, outputs]."""
+        assert obs.ndim == 2, obs.shape
+        assert obs.shape[1] == self.inputs, (obs.shape, self.inputs)
+        given: np.ndarray = obs.astype(np.float32, copy=False)
+        for weight, bias in self._layers[:-1]:
+            given = given @ weight
+            given += bias
+            if self._tanh:
+                np.tanh(given, out=given)
+            else:
+                np.maximum(given, 0.0, out=given)
+        weight, bias = self._layers[-1]
+        result: np.ndarray = given @ weight + bias
+        return result
+
+    def outputs_of_one(self, obs: np.ndarray) -> np.ndarray:
+        """float32[D] -> float32[outputs], a buffer that the next call overwrites."""
+        self._observation[:] = obs
+        for given, matrix, following in self._hidden:
+            np.dot(given, matrix, out=following)
+            if self._tanh:
+                np.tanh(following, out=following)
+            else:
+                np.maximum(following, 0.0, out=following)
+        return np.dot(self._inputs[-1], self._matrices[-1], out=self._result)
 
 
 class Policy:
-    """A greedy or epsilon-greedy policy over the values of a dueling network.
+    """A policy over discrete actions: the greatest value or logit, or a draw.
 
-    Not for use by two threads at once: `decide` writes into buffers of its own.
+    Not for use by two threads at once, as its `Network`.
 
     Args:
-        arrays: `hidden_<i>.weight` [inputs, outputs], `hidden_<i>.bias`, `value.*`, `advantage.*`,
-            and optionally `observation.mean` and `observation.scale` (float[D]; the network sees
-            (obs - mean) / scale).
+        arrays: a policy's, as this module's docstring lists them, with values or logits.
 
     Attributes:
         observation_width: D.
@@ -34,18 +100,10 @@ class Policy:
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self._layers = _folded_layers(arrays)
-        self.observation_width = self._layers[0][0].shape[0]
-        self.actions = self._layers[-1][0].shape[1]
-        # One row more holds the bias, and each input ends in a 1 to meet it: a product adds it for free.
-        self._matrices = [np.ascontiguousarray(np.vstack([weight, bias])) for weight, bias in self._layers]
-        self._inputs = [np.ones(len(matrix), np.float32) for matrix in self._matrices]
-        self._observation = self._inputs[0][:-1]
-        self._hidden = [
-            (given, matrix, following[:-1])
-            for given, matrix, following in zip(self._inputs[:-1], self._matrices[:-1], self._inputs[1:], strict=True)
-        ]
-        self._values = np.empty(self.actions, np.float32)
+        self._network = Network(_folded_layers(arrays), tanh=TANH in arrays)
+        self.observation_width = self._network.inputs
+        self.actions = self._network.outputs
+        self._prior: RulePrior | None = prior_from_arrays(arrays, self.observation_width, self.actions)
 
     @classmethod
     def from_bytes(cls, payload: bytes) -> "Policy":
@@ -58,7 +116,7 @@ class Policy:
         return cls(unpack(payload)[0])
 
     def q_values(self, obs: np.ndarray) -> np.ndarray:
-        """Values of all actions.
+        """What each action is worth: its value, or its logit where the policy is a softmax one.
 
         Args:
             obs: float32[B, D], as the environment gives it.
@@ -66,15 +124,9 @@ class Policy:
         Returns:
             float32[B, A].
         """
-        assert obs.ndim == 2, obs.shape
-        assert obs.shape[1] == self.observation_width, (obs.shape, self.observation_width)
-        features: np.ndarray = obs.astype(np.float32, copy=False)
-        for weight, bias in self._layers[:-1]:
-            features = features @ weight
-            features += bias
-            np.maximum(features, 0.0, out=features)
-        weight, bias = self._layers[-1]
-        values: np.ndarray = features @ weight + bias
+        values = self._network.outputs_of(obs)
+        if self._prior is not None:
+            values += self._prior.logits(obs)
         return values
 
     def act(self, obs: np.ndarray, epsilon: float | np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -92,14 +144,89 @@ class Policy:
         explores = rng.random(len(obs)) < epsilon
         return np.where(explores, rng.integers(self.actions, size=len(obs)), greedy)
 
+    def sample(self, obs: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw actions from the softmax of the logits.
+
+        Args:
+            obs: float32[B, D].
+            rng: the caller's generator.
+
+        Returns:
+            int64[B], and their log-probabilities, float32[B].
+        """
+        logits = self.q_values(obs)
+        logits -= logits.max(axis=1, keepdims=True)
+        # The greatest of logits with Gumbel noise is a draw from their softmax (Gumbel 1954).
+        waits = np.maximum(rng.standard_exponential(logits.shape, dtype=np.float32), np.float32(1e-30))
+        noise = -np.log(waits)
+        actions = (logits + noise).argmax(axis=1)
+        taken = np.take_along_axis(logits, actions[:, None], axis=1)[:, 0]
+        return actions, taken - np.log(np.exp(logits).sum(axis=1))
+
     def decide(self, obs: np.ndarray) -> int:
         """The greedy action for one observation, float32[D]; about 5 µs."""
-        self._observation[:] = obs
-        for given, matrix, following in self._hidden:
-            np.dot(given, matrix, out=following)
-            np.maximum(following, 0.0, out=following)
-        np.dot(self._inputs[-1], self._matrices[-1], out=self._values)
-        return int(self._values.argmax())
+        values = self._network.outputs_of_one(obs)
+        if self._prior is not None:
+            values += self._prior.logits_of_one(obs)
+        return int(values.argmax())
+
+
+class BoxPolicy:
+    """A policy over continuous actions: the mean, or a draw from independent normals.
+
+    Args:
+        arrays: a policy's, as this module's docstring lists them, with `mean.*` and `log_std`.
+
+    Attributes:
+        observation_width: D.
+        actions: A, dimensions of an action.
+
+    Raises:
+        ValueError: as in `Policy`.
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self._network = Network(_folded_layers(arrays), tanh=TANH in arrays)
+        self.observation_width = self._network.inputs
+        self.actions = self._network.outputs
+        self._log_std = _row(arrays, LOG_STD, self.actions, 0.0)
+        self._low = _row(arrays, ACTION_LOW, self.actions, -np.inf)
+        self._high = _row(arrays, ACTION_HIGH, self.actions, np.inf)
+
+    @classmethod
+    def from_bytes(cls, payload: bytes) -> "BoxPolicy":
+        """Load from safetensors bytes. Raises as `Policy.from_bytes` does."""
+        return cls(unpack(payload)[0])
+
+    def cut(self, actions: np.ndarray) -> np.ndarray:
+        """Actions within the bounds, as the environment takes them: float32[..., A]."""
+        bounded: np.ndarray = np.clip(actions, self._low, self._high)
+        return bounded
+
+    def act(self, obs: np.ndarray) -> np.ndarray:
+        """The means, float32[B, A], within the bounds."""
+        return self.cut(self._network.outputs_of(obs))
+
+    def sample(self, obs: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw actions, not yet cut to the bounds.
+
+        Returns:
+            float32[B, A], and their log-densities, float32[B].
+        """
+        mean = self._network.outputs_of(obs)
+        noise = rng.standard_normal(mean.shape, dtype=np.float32)
+        log_density = (-0.5 * np.square(noise) - self._log_std - np.float32(0.5 * np.log(2.0 * np.pi))).sum(axis=1)
+        return mean + np.exp(self._log_std) * noise, log_density
+
+    def decide(self, obs: np.ndarray) -> np.ndarray:
+        """The mean for one observation, float32[D] -> float32[A]."""
+        return self.cut(self._network.outputs_of_one(obs))
+
+
+def load_policy(payload: bytes) -> Policy | BoxPolicy:
+    """The policy that the bytes are, of whichever kind. Raises as `Policy.from_bytes` does."""
+    arrays = unpack(payload)[0]
+    return BoxPolicy(arrays) if "mean.weight" in arrays else Policy(arrays)
 
 
 def epsilon_at(step: int, start: float, end: float, decay_steps: int) -> float:
@@ -117,25 +244,51 @@ def epsilon_at(step: int, start: float, end: float, decay_steps: int) -> float:
     return start + (end - start) * step / decay_steps
 
 
-def _folded_layers(arrays: Mapping[str, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Weight and bias per layer in float32, the normaliser and the dueling heads folded in.
+def network_inputs(obs: np.ndarray, mean: np.ndarray, scale: np.ndarray, features: np.ndarray | None) -> np.ndarray:
+    """What a network sees: ((obs - mean) / scale, obs @ features), float32[B, D + K] of float32[B, D]."""
+    scaled: np.ndarray = (obs - mean.astype(np.float32)) * np.reciprocal(scale).astype(np.float32)
+    return scaled if features is None else np.concatenate([scaled, obs @ features], axis=1)
+
+
+def _folded_layers(arrays: Mapping[str, np.ndarray]) -> _Layers:
+    """Weight and bias per layer in float32, with normaliser, features and dueling heads folded in.
 
     Folded in float64: (x - mean) / scale @ W + b = x @ (W / scale) + (b - mean / scale @ W), and
-    v + a - mean(a) is linear in both heads.
+    (x, o @ F) @ W = x @ W[:D] + o @ (F @ W[D:]).
     """
     hidden = sum(name.startswith("hidden_") and name.endswith(".weight") for name in arrays)
     layers = [_layer(arrays, f"hidden_{i}") for i in range(hidden)]
-    (value_weight, value_bias), (weight, bias) = _layer(arrays, "value"), _layer(arrays, "advantage")
-    weight = value_weight + weight - weight.mean(axis=1, keepdims=True)
-    layers.append((weight, value_bias + bias - bias.mean()))
+    layers.append(_head(arrays))
     weight, bias = layers[0]
-    mean = np.asarray(arrays.get(OBSERVATION_MEAN, np.zeros(len(weight))), np.float64)
-    scale = np.asarray(arrays.get(OBSERVATION_SCALE, np.ones(len(weight))), np.float64)
-    if mean.shape != (len(weight),) or scale.shape != mean.shape or not (scale > 0.0).all():
-        raise ValueError(f"the normaliser needs a mean and a positive scale for each of {len(weight)} inputs")
-    layers[0] = (weight / scale[:, None], bias - (mean / scale) @ weight)
+    features = np.asarray(arrays.get(FEATURES, np.zeros((len(weight), 0))), np.float64)
+    if features.ndim != 2 or sum(features.shape) != len(weight):
+        raise ValueError(f"{FEATURES} {features.shape} does not fit {len(weight)} inputs")
+    width = len(features)
+    mean = np.asarray(arrays.get(OBSERVATION_MEAN, np.zeros(width)), np.float64)
+    scale = np.asarray(arrays.get(OBSERVATION_SCALE, np.ones(width)), np.float64)
+    if mean.shape != (width,) or scale.shape != mean.shape or not (scale > 0.0).all():
+        raise ValueError(f"the normaliser needs a mean and a positive scale for each of {width} inputs")
+    bias = bias - (mean / scale) @ weight[:width]
+    weight = weight[:width] / scale[:, None] + features @ weight[width:]
+    layers[0] = (weight, bias)
     _require_chain(layers)
     return [(weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in layers]
+
+
+def _head(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The last layer: one column an action. v + a - mean(a) is linear in both dueling heads."""
+    for name in ("logits", "mean"):
+        if f"{name}.weight" in arrays:
+            return _layer(arrays, name)
+    (value_weight, value_bias), (weight, bias) = _layer(arrays, "value"), _layer(arrays, "advantage")
+    quantiles = max(1, value_weight.shape[1])
+    if weight.shape[1] % quantiles:
+        raise ValueError(f"advantages {weight.shape} are no multiple of values {value_weight.shape}")
+    # A value is the mean of its quantiles.
+    weight = weight.reshape(len(weight), -1, quantiles).mean(axis=2)
+    bias = bias.reshape(-1, quantiles).mean(axis=1)
+    weight = value_weight.mean(axis=1, keepdims=True) + weight - weight.mean(axis=1, keepdims=True)
+    return weight, value_bias.mean() + bias - bias.mean()
 
 
 def _layer(arrays: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +300,14 @@ def _layer(arrays: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.
     return weight.astype(np.float64), bias.astype(np.float64)
 
 
-def _require_chain(layers: list[tuple[np.ndarray, np.ndarray]]) -> None:
+def _row(arrays: Mapping[str, np.ndarray], name: str, width: int, default: float) -> np.ndarray:
+    row = np.asarray(arrays.get(name, np.full(width, default)), np.float32)
+    if row.shape != (width,) or np.isnan(row).any():
+        raise ValueError(f"{name} must hold {width} numbers, found {row}")
+    return row
+
+
+def _require_chain(layers: _Layers) -> None:
     for (before, _), (after, _) in itertools.pairwise(layers):
         if before.shape[1] != after.shape[0]:
             raise ValueError(f"layers do not fit: {before.shape} is followed by {after.shape}")

@@ -74,3 +74,17 @@ def _canonical(name: str, array: np.ndarray) -> np.ndarray:
     if array.dtype.kind not in _KINDS:
         raise CorruptDataError(f"array {name}: dtype {array.dtype} cannot be stored; use bool, int or float")
     return array.astype(array.dtype.newbyteorder("<"), copy=False)
+
+
+def generator_to_meta(rng: np.random.Generator) -> dict[str, Any]:
+    """A generator's place in its stream, for `pack`'s metadata."""
+    state = dict(rng.bit_generator.state)
+    # 128-bit numbers go as text: not every JSON reader keeps them.
+    return state | {"state": {name: str(value) for name, value in state["state"].items()}}
+
+
+def generator_from_meta(meta: Mapping[str, Any]) -> np.random.Generator:
+    """The inverse of `generator_to_meta`."""
+    rng = np.random.Generator(np.random.PCG64())
+    rng.bit_generator.state = dict(meta) | {"state": {k: int(value) for k, value in meta["state"].items()}}
+    return rng

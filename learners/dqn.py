@@ -17,8 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from headrace.learners.acting import OBSERVATION_MEAN, OBSERVATION_SCALE, epsilon_at
-from headrace.learners.losses import double_q_learning, squared_error
+from headrace.learners.acting import FEATURES, OBSERVATION_MEAN, OBSERVATION_SCALE, network_inputs
+from headrace.learners.adam import adam_step, shortened
+from headrace.learners.checkpoint import generator_from_meta, generator_to_meta
+from headrace.learners.dqn_config import DQNConfig, exploration_at, learning_rate_at, priority_correction_at
+from headrace.learners.losses import double_q_learning, huber_error, quantile_huber, squared_error
 from headrace.learners.networks import (
     NetworkShape,
     activations,
@@ -30,82 +33,34 @@ from headrace.learners.networks import (
     q_values,
     split_parameters,
 )
+from headrace.learners.normaliser import Moments, merged, no_moments
+from headrace.learners.prior import RulePrior, prior_from_arrays, prior_to_arrays
 from headrace.learners.replay import Batch
+from headrace.learners.shaping import shaping
 from headrace.schemas.errors import LearnerDivergedError
 
+__all__ = [
+    "DQNConfig",
+    "DQNState",
+    "exploration_at",
+    "greedy",
+    "init",
+    "learning_rate_at",
+    "policy_arrays",
+    "priority_correction_at",
+    "state_from_arrays",
+    "state_to_arrays",
+    "update",
+    "update_prioritised",
+]
+
 _VECTORS = ("parameters", "target", "averaged", "first_moment", "second_moment")
-# A constant input carries no news: a scale this small would only amplify its rounding.
-_MINIMAL_SCALE = 1e-3
-
-
-@dataclasses.dataclass(frozen=True)
-class DQNConfig:
-    """Every hyper-parameter. Plain values only, so `dataclasses.asdict` is JSON.
-
-    The defaults are tuned for `headrace/CloudService-v0` and about 384,000 transitions, 150 updates
-    for every 6,400 of them. The long exploration matters most: behind a gate the serving policy rarely
-    changes, and a learner that sees only its greedy actions forgets what the others are worth.
-
-    Attributes:
-        hidden: widths of the hidden layers.
-        discount: gamma, per step.
-        batch_size: transitions per update.
-        replay_capacity: transitions kept.
-        learning_rate: Adam's step size at first.
-        learning_rate_final: after `learning_rate_steps`, reached linearly.
-        learning_rate_steps: length of that ramp in updates.
-        adam_beta1: decay of the gradient's mean.
-        adam_beta2: decay of the gradient's mean square.
-        adam_epsilon: added to the root of the mean square.
-        gradient_norm_max: longer gradients are shortened to this.
-        polyak: share of the online weights that enters the target at each update.
-        averaging: share of the online weights that enters the averaged (acting) weights.
-        centre_rewards: subtract the running mean reward.
-        reward_mean_rate: share of a batch's mean reward that enters the running mean.
-        normaliser_updates: updates whose batches make the observation normaliser; then it is frozen.
-        epsilon_start: exploration at the first step.
-        epsilon_end: exploration after the ramp.
-        epsilon_steps: length of the ramp in environment steps, all agents together.
-        loss_limit: a loss above this counts as diverged.
-    """
-
-    hidden: tuple[int, ...] = (64, 64)
-    discount: float = 0.95
-    batch_size: int = 512
-    replay_capacity: int = 384_000
-    learning_rate: float = 1e-3
-    learning_rate_final: float = 1e-5
-    learning_rate_steps: int = 9_000
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
-    adam_epsilon: float = 1e-8
-    gradient_norm_max: float = 10.0
-    polyak: float = 0.005
-    averaging: float = 5e-4
-    centre_rewards: bool = True
-    reward_mean_rate: float = 1e-3
-    normaliser_updates: int = 1_000
-    epsilon_start: float = 1.0
-    epsilon_end: float = 0.05
-    epsilon_steps: int = 384_000
-    loss_limit: float = 1e6
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        object.__setattr__(self, "hidden", tuple(self.hidden))  # JSON gives a list
-        shares = ("discount", "polyak", "averaging", "reward_mean_rate", "epsilon_start", "epsilon_end")
-        for name in shares:
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-        positive = ("batch_size", "replay_capacity", "learning_rate", "gradient_norm_max", "loss_limit")
-        for name in positive:
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+_ERRORS = {"squared": squared_error, "huber": huber_error}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DQNState:
-    """All that learning goes on from. The vectors are float32[P], the observation ones float64[D].
+    """All that learning goes on from. The vectors are float32[P].
 
     Attributes:
         config: the hyper-parameters.
@@ -115,12 +70,12 @@ class DQNState:
         averaged: weights that act.
         first_moment: Adam's mean gradient.
         second_moment: Adam's mean squared gradient.
-        observation_rows: rows that the normaliser has seen.
-        observation_mean: their mean.
-        observation_square: their sum of squared deviations from it.
+        inputs: moments of the observations, of which the normaliser is made.
         reward_mean: running mean reward.
         updates: updates done.
         rng: for drawing from replay; it advances in place.
+        features: float32[D, K], sums of the observation that the network sees beside it, or None.
+        prior: a rule's values, to which the network adds, or None.
     """
 
     config: DQNConfig
@@ -130,23 +85,23 @@ class DQNState:
     averaged: torch.Tensor
     first_moment: torch.Tensor
     second_moment: torch.Tensor
-    observation_rows: int
-    observation_mean: np.ndarray
-    observation_square: np.ndarray
+    inputs: Moments
     reward_mean: float
     updates: int
     rng: np.random.Generator
-
-    @property
-    def observation_scale(self) -> np.ndarray:
-        """Standard deviation of each input, float64[D]; 1 before the first update."""
-        if not self.observation_rows:
-            return np.ones_like(self.observation_mean)
-        deviation = np.sqrt(self.observation_square / self.observation_rows)
-        return np.where(deviation > _MINIMAL_SCALE, deviation, 1.0)
+    features: np.ndarray | None = None
+    prior: RulePrior | None = None
 
 
-def init(config: DQNConfig, observation_width: int, actions: int, seed: int) -> DQNState:
+def init(
+    config: DQNConfig,
+    observation_width: int,
+    actions: int,
+    seed: int,
+    *,
+    features: np.ndarray | None = None,
+    prior: RulePrior | None = None,
+) -> DQNState:
     """A state before any update; the seed fixes the weights and the draws from replay.
 
     Args:
@@ -154,9 +109,12 @@ def init(config: DQNConfig, observation_width: int, actions: int, seed: int) -> 
         observation_width: D.
         actions: A.
         seed: any non-negative int.
+        features: float32[D, K], linear features.
+        prior: a rule whose values the network adds to.
     """
     weights_seed, replay_seed = np.random.SeedSequence(seed).spawn(2)
-    shape = NetworkShape(observation_width, config.hidden, actions)
+    width = observation_width + (0 if features is None else features.shape[1])
+    shape = NetworkShape(width, config.hidden, actions, config.quantiles)
     parameters = initial_parameters(shape, np.random.default_rng(weights_seed))
     return DQNState(
         config=config,
@@ -166,12 +124,12 @@ def init(config: DQNConfig, observation_width: int, actions: int, seed: int) -> 
         averaged=parameters.clone(),
         first_moment=torch.zeros_like(parameters),
         second_moment=torch.zeros_like(parameters),
-        observation_rows=0,
-        observation_mean=np.zeros(observation_width),
-        observation_square=np.zeros(observation_width),
+        inputs=no_moments(observation_width),
         reward_mean=0.0,
         updates=0,
         rng=np.random.default_rng(replay_seed),
+        features=features,
+        prior=prior,
     )
 
 
@@ -192,30 +150,51 @@ def update(state: DQNState, batch: Batch) -> tuple[DQNState, dict[str, float]]:
     Raises:
         LearnerDivergedError: the loss or the gradient is not finite, or the loss is beyond its limit.
     """
+    following, metrics, _ = update_prioritised(state, batch, None)
+    return following, metrics
+
+
+def update_prioritised(
+    state: DQNState, batch: Batch, weight: np.ndarray | None
+) -> tuple[DQNState, dict[str, float], np.ndarray]:
+    """As `update`, with each row's loss weighted; for prioritised replay.
+
+    Args:
+        state: as in `update`.
+        batch: B transitions.
+        weight: float32[B], importance weights, or None.
+
+    Returns:
+        As `update`, and the absolute errors, float32[B]: the rows' new priorities.
+    """
     following = _with_statistics(state, batch)
-    gradient, metrics = _gradient(following, batch)
+    gradient, metrics, sizes = _gradient(following, batch, weight)
     _require_finite(metrics, following)
     _descend(following, gradient, metrics["grad_norm"])
-    return dataclasses.replace(following, updates=state.updates + 1), metrics
+    return dataclasses.replace(following, updates=state.updates + 1), metrics, sizes
 
 
-def learning_rate_at(config: DQNConfig, updates: int) -> float:
-    """Adam's step size for the update after `updates` others."""
-    ramp = min(1.0, updates / max(1, config.learning_rate_steps))
-    return config.learning_rate + (config.learning_rate_final - config.learning_rate) * ramp
-
-
-def exploration_at(config: DQNConfig, step: int) -> float:
-    """Epsilon after `step` environment steps of all agents together."""
-    return epsilon_at(step, config.epsilon_start, config.epsilon_end, config.epsilon_steps)
+def greedy(state: DQNState, obs: np.ndarray) -> np.ndarray:
+    """The online weights' greedy actions: float32[B, D] -> int64[B]."""
+    with torch.no_grad():
+        outputs = q_values(split_parameters(state.parameters, state.shape), _normalised(state, obs))
+        actions: np.ndarray = _valued(state, outputs, obs).argmax(dim=1).numpy()
+    return actions
 
 
 def policy_arrays(state: DQNState) -> dict[str, np.ndarray]:
     """What acts: the averaged weights and the normaliser, float32, for `acting.Policy`."""
-    return arrays_from_parameters(state.averaged, state.shape) | {
-        OBSERVATION_MEAN: state.observation_mean.astype(np.float32),
-        OBSERVATION_SCALE: state.observation_scale.astype(np.float32),
+    arrays = arrays_from_parameters(state.averaged, state.shape) | {
+        OBSERVATION_MEAN: state.inputs.mean.astype(np.float32),
+        OBSERVATION_SCALE: state.inputs.scale.astype(np.float32),
     }
+    return arrays | _given_arrays(state)
+
+
+def _given_arrays(state: DQNState) -> dict[str, np.ndarray]:
+    """Features and prior, which are given and not learned."""
+    features = {} if state.features is None else {FEATURES: state.features}
+    return features | prior_to_arrays(state.prior)
 
 
 def state_to_arrays(state: DQNState) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -225,17 +204,17 @@ def state_to_arrays(state: DQNState) -> tuple[dict[str, np.ndarray], dict[str, A
         for vector in _VECTORS
         for name, array in arrays_from_parameters(getattr(state, vector), state.shape).items()
     }
-    arrays["observation_mean"] = state.observation_mean.copy()
-    arrays["observation_square"] = state.observation_square.copy()
+    arrays |= {"observation_mean": state.inputs.mean.copy(), "observation_square": state.inputs.square.copy()}
+    arrays |= _given_arrays(state)
     meta: dict[str, Any] = {
         "algorithm": "dqn",
         "config": dataclasses.asdict(state.config),
         "observation_width": state.shape.observation_width,
         "actions": state.shape.actions,
-        "observation_rows": state.observation_rows,
+        "observation_rows": state.inputs.rows,
         "reward_mean": state.reward_mean,
         "updates": state.updates,
-        "rng": _generator_to_meta(state.rng),
+        "rng": generator_to_meta(state.rng),
     }
     return arrays, meta
 
@@ -249,17 +228,21 @@ def state_from_arrays(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any])
     if meta.get("algorithm") != "dqn":
         raise ValueError(f"expected a checkpoint of algorithm 'dqn', found {meta.get('algorithm')!r}")
     config = DQNConfig(**meta["config"])
-    shape = NetworkShape(meta["observation_width"], config.hidden, meta["actions"])
+    shape = NetworkShape(meta["observation_width"], config.hidden, meta["actions"], config.quantiles)
+    features = arrays.get(FEATURES)
+    width = shape.observation_width if features is None else len(features)
     return DQNState(
         config=config,
         shape=shape,
         **{vector: parameters_from_arrays(_below(arrays, f"{vector}/"), shape) for vector in _VECTORS},
-        observation_rows=meta["observation_rows"],
-        observation_mean=arrays["observation_mean"].copy(),
-        observation_square=arrays["observation_square"].copy(),
+        inputs=Moments(
+            meta["observation_rows"], arrays["observation_mean"].copy(), arrays["observation_square"].copy()
+        ),
         reward_mean=meta["reward_mean"],
         updates=meta["updates"],
-        rng=_generator_from_meta(meta["rng"]),
+        rng=generator_from_meta(meta["rng"]),
+        features=features,
+        prior=prior_from_arrays(arrays, width, shape.actions),
     )
 
 
@@ -271,55 +254,88 @@ def _with_statistics(state: DQNState, batch: Batch) -> DQNState:
     reward_mean = state.reward_mean + rate * (batch_mean - state.reward_mean)
     if state.updates >= state.config.normaliser_updates:
         return dataclasses.replace(state, reward_mean=reward_mean)
-    # Chan, Golub, LeVeque (1983): merging two samples' means and squares.
-    rows = len(batch.obs)
-    total = state.observation_rows + rows
-    mean = batch.obs.mean(axis=0, dtype=np.float64)
-    square = np.square(batch.obs - mean).sum(axis=0)
-    delta = mean - state.observation_mean
-    return dataclasses.replace(
-        state,
-        reward_mean=reward_mean,
-        observation_rows=total,
-        observation_mean=state.observation_mean + delta * (rows / total),
-        observation_square=state.observation_square
-        + square
-        + np.square(delta) * (state.observation_rows * rows / total),
-    )
+    inputs = merged(state.inputs, batch.obs)
+    return dataclasses.replace(state, reward_mean=reward_mean, inputs=inputs)
 
 
-def _gradient(state: DQNState, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
-    """The loss's gradient, float32[P], and the metrics."""
-    config = state.config
-    centre = state.reward_mean if config.centre_rewards else 0.0
+def _gradient(
+    state: DQNState, batch: Batch, weight: np.ndarray | None
+) -> tuple[torch.Tensor, dict[str, float], np.ndarray]:
+    """The loss's gradient, float32[P], the metrics, and the absolute errors, float32[B]."""
     online = split_parameters(state.parameters, state.shape)
-    next_obs = _normalised(state, batch.next_obs)
     given = activations(online, _normalised(state, batch.obs))
-    q_tm1 = q_head(online, given[-1]).requires_grad_()
+    outputs = q_head(online, given[-1]).requires_grad_()
     a_tm1 = torch.from_numpy(batch.action)
-    td_error = double_q_learning(
-        q_tm1,
-        a_tm1,
-        r_t=torch.from_numpy(batch.reward) - centre,
-        discount_t=torch.from_numpy(config.discount * ~batch.terminated).float(),
-        q_t_value=q_values(split_parameters(state.target, state.shape), next_obs),
-        q_t_selector=q_values(online, next_obs),
-    )
-    loss = squared_error(td_error).mean()
-    (q_gradient,) = torch.autograd.grad(loss, q_tm1)
+    loss_rows, td_error = _losses(state, batch, outputs, a_tm1, online)
+    loss = (loss_rows if weight is None else loss_rows * torch.from_numpy(weight)).mean()
+    (q_gradient,) = torch.autograd.grad(loss, outputs)
     gradient = parameter_gradient(online, given, q_gradient)
-    taken = q_tm1.detach().gather(1, a_tm1.unsqueeze(1))
-    return gradient, {
+    taken = _valued(state, outputs.detach(), batch.obs).gather(1, a_tm1.unsqueeze(1))
+    sizes = td_error.detach().abs()
+    metrics = {
         "loss": loss.item(),
         "q_mean": taken.mean().item(),
-        "td_abs": td_error.detach().abs().mean().item(),
+        "td_abs": sizes.mean().item(),
         "grad_norm": gradient.norm().item(),
     }
+    return gradient, metrics, sizes.numpy()
+
+
+def _losses(
+    state: DQNState, batch: Batch, outputs: torch.Tensor, a_tm1: torch.Tensor, online: Mapping[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss and temporal-difference error of each row, float32[B] each."""
+    config = state.config
+    next_obs = _normalised(state, batch.next_obs)
+    next_outputs = q_values(split_parameters(state.target, state.shape), next_obs)
+    selector = _valued(state, q_values(online, next_obs) if config.double else next_outputs, batch.next_obs)
+    r_t, discount_t = _rewards(state, batch)
+    td_error = double_q_learning(
+        _valued(state, outputs, batch.obs),
+        a_tm1,
+        r_t=r_t,
+        discount_t=discount_t,
+        q_t_value=_valued(state, next_outputs, batch.next_obs),
+        q_t_selector=selector,
+    )
+    if config.quantiles == 1:
+        return _ERRORS[config.error](td_error), td_error
+    shape = (-1, state.shape.actions, config.quantiles)
+    rows, a_t = torch.arange(len(a_tm1)), selector.argmax(dim=1)
+    following = _with_prior(state, next_outputs.view(shape), batch.next_obs)[rows, a_t]
+    target = r_t.unsqueeze(1) + discount_t.unsqueeze(1) * following
+    return quantile_huber(_with_prior(state, outputs.view(shape), batch.obs)[rows, a_tm1], target), td_error
+
+
+def _rewards(state: DQNState, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rewards less their running mean, and discounts of what follows: float32[B] each."""
+    config = state.config
+    steps = np.ones(len(batch.reward)) if batch.steps is None else batch.steps.astype(np.float64)
+    discount = config.discount**steps
+    spanned = steps if config.discount == 1.0 else (1.0 - discount) / (1.0 - config.discount)
+    centre = state.reward_mean * spanned if config.centre_rewards else 0.0
+    discount = discount * ~batch.terminated
+    reward = batch.reward - centre
+    if config.potential:
+        reward = reward + shaping(batch.obs, batch.next_obs, discount, config.potential)
+    return torch.from_numpy(reward.astype(np.float32)), torch.from_numpy(discount.astype(np.float32))
+
+
+def _valued(state: DQNState, outputs: torch.Tensor, obs: np.ndarray) -> torch.Tensor:
+    """Values float32[B, A] of a network's outputs: the mean of each action's quantiles, and the prior."""
+    shaped = outputs.view(-1, state.shape.actions, state.config.quantiles)
+    return _with_prior(state, shaped, obs).mean(dim=2)
+
+
+def _with_prior(state: DQNState, quantiles: torch.Tensor, obs: np.ndarray) -> torch.Tensor:
+    """float32[B, A, Q] with the rule's values added."""
+    if state.prior is None:
+        return quantiles
+    return quantiles + torch.from_numpy(state.prior.logits(obs)).unsqueeze(2)
 
 
 def _normalised(state: DQNState, obs: np.ndarray) -> torch.Tensor:
-    mean = state.observation_mean.astype(np.float32)
-    return torch.from_numpy((obs - mean) * np.reciprocal(state.observation_scale).astype(np.float32))
+    return torch.from_numpy(network_inputs(obs, state.inputs.mean, state.inputs.scale, state.features))
 
 
 def _require_finite(metrics: Mapping[str, float], state: DQNState) -> None:
@@ -335,15 +351,19 @@ def _require_finite(metrics: Mapping[str, float], state: DQNState) -> None:
 
 @torch.no_grad()
 def _descend(state: DQNState, gradient: torch.Tensor, norm: float) -> None:
-    """Adam (Kingma, Ba 2015), then the target's and the average's step; all in place."""
+    """Adam, then the target's and the average's step; all in place."""
     config, step = state.config, state.updates + 1
-    if norm > config.gradient_norm_max:
-        gradient = gradient * (config.gradient_norm_max / norm)
-    state.first_moment.lerp_(gradient, 1.0 - config.adam_beta1)
-    state.second_moment.mul_(config.adam_beta2).addcmul_(gradient, gradient, value=1.0 - config.adam_beta2)
-    root = (state.second_moment / (1.0 - config.adam_beta2**step)).sqrt_().add_(config.adam_epsilon)
-    rate = learning_rate_at(config, state.updates) / (1.0 - config.adam_beta1**step)
-    state.parameters.addcdiv_(state.first_moment, root, value=-rate)
+    adam_step(
+        state.parameters,
+        state.first_moment,
+        state.second_moment,
+        shortened(gradient, norm, config.gradient_norm_max),
+        step=step,
+        rate=learning_rate_at(config, state.updates),
+        beta1=config.adam_beta1,
+        beta2=config.adam_beta2,
+        epsilon=config.adam_epsilon,
+    )
     state.target.lerp_(state.parameters, config.polyak)
     # A share of about 9/n at first, so that the average forgets the untrained weights
     # (as in TensorFlow's ExponentialMovingAverage with num_updates).
@@ -352,15 +372,3 @@ def _descend(state: DQNState, gradient: torch.Tensor, norm: float) -> None:
 
 def _below(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-
-def _generator_to_meta(rng: np.random.Generator) -> dict[str, Any]:
-    state = dict(rng.bit_generator.state)
-    # 128-bit numbers go as text: not every JSON reader keeps them.
-    return state | {"state": {name: str(value) for name, value in state["state"].items()}}
-
-
-def _generator_from_meta(meta: Mapping[str, Any]) -> np.random.Generator:
-    rng = np.random.Generator(np.random.PCG64())
-    rng.bit_generator.state = dict(meta) | {"state": {k: int(value) for k, value in meta["state"].items()}}
-    return rng

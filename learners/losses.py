@@ -58,3 +58,41 @@ def squared_error(td_error: torch.Tensor) -> torch.Tensor:
     """
     assert td_error.ndim == 1, td_error.shape
     return 0.5 * td_error.square()
+
+
+def huber_error(td_error: torch.Tensor, limit: float = 1.0) -> torch.Tensor:
+    """Half the square of the error up to `limit`, linear beyond.
+
+    Source: Huber (1964), "Robust Estimation of a Location Parameter".
+
+    Args:
+        td_error: float32[B].
+        limit: where the square ends.
+
+    Returns:
+        float32[B].
+    """
+    size = td_error.abs()
+    return torch.where(size <= limit, 0.5 * td_error.square(), limit * (size - 0.5 * limit))
+
+
+def quantile_huber(quantiles_tm1: torch.Tensor, target_tm1: torch.Tensor, limit: float = 1.0) -> torch.Tensor:
+    """Huber's loss of each predicted quantile against each target quantile, weighted by which side it errs on.
+
+    Source: Dabney et al. (2018), "Distributional Reinforcement Learning with Quantile Regression", eq. 10.
+
+    Args:
+        quantiles_tm1: float32[B, Q], of the actions taken, at the levels (i + .5) / Q.
+        target_tm1: float32[B, Q], quantiles of the target; no gradient flows through them.
+        limit: as in `huber_error`.
+
+    Returns:
+        float32[B], the sum over predicted quantiles of the mean over target quantiles.
+    """
+    assert quantiles_tm1.shape == target_tm1.shape, (quantiles_tm1.shape, target_tm1.shape)
+    count = quantiles_tm1.shape[1]
+    levels = (torch.arange(count, dtype=torch.float32) + 0.5) / count
+    error = target_tm1.detach().unsqueeze(1) - quantiles_tm1.unsqueeze(2)
+    below = (error.detach() < 0.0).float()
+    loss = (levels.view(1, count, 1) - below).abs() * huber_error(error, limit) / limit
+    return loss.mean(dim=2).sum(dim=1)

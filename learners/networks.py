@@ -22,15 +22,17 @@ class NetworkShape:
         observation_width: D, number of inputs.
         hidden: widths of the hidden layers, first to last.
         actions: A, number of discrete actions.
+        quantiles: Q, how many quantiles of the return stand for an action's value; 1 for its mean alone.
     """
 
     observation_width: int
     hidden: tuple[int, ...]
     actions: int
+    quantiles: int = 1
 
     def __post_init__(self) -> None:
         """Refuse sizes that make no network."""
-        if not self.hidden or min(self.observation_width, self.actions, *self.hidden) < 1:
+        if not self.hidden or min(self.observation_width, self.actions, self.quantiles, *self.hidden) < 1:
             raise ValueError(f"a network needs one hidden layer or more and positive sizes, got {self}")
 
     @property
@@ -38,7 +40,8 @@ class NetworkShape:
         """Inputs and outputs of each linear layer by name, in the order of the flat vector."""
         widths = (self.observation_width, *self.hidden)
         hidden = {f"hidden_{i}": (widths[i], widths[i + 1]) for i in range(len(self.hidden))}
-        return hidden | {"value": (widths[-1], 1), "advantage": (widths[-1], self.actions)}
+        heads = {"value": (widths[-1], self.quantiles), "advantage": (widths[-1], self.actions * self.quantiles)}
+        return hidden | heads
 
     @functools.cached_property
     def parameters(self) -> dict[str, tuple[int, ...]]:
@@ -85,7 +88,7 @@ def q_values(weights: Mapping[str, torch.Tensor], obs: torch.Tensor) -> torch.Te
         obs: float32[B, D], normalised.
 
     Returns:
-        float32[B, A].
+        float32[B, A * Q], an action's Q quantiles side by side; with Q = 1, its value.
     """
     return q_head(weights, activations(weights, obs)[-1])
 
@@ -100,11 +103,18 @@ def activations(weights: Mapping[str, torch.Tensor], obs: torch.Tensor) -> list[
 
 
 def q_head(weights: Mapping[str, torch.Tensor], features: torch.Tensor) -> torch.Tensor:
-    """Values float32[B, A] from the last hidden layer's output, float32[B, H]."""
+    """Values float32[B, A * Q] from the last hidden layer's output, float32[B, H]."""
     # Both heads are linear, so they combine as weights: H rows to average instead of B.
-    weight, bias = weights["advantage.weight"], weights["advantage.bias"]
-    weight = weights["value.weight"] + weight - weight.mean(dim=1, keepdim=True)
-    return torch.addmm(weights["value.bias"] + bias - bias.mean(), features, weight)
+    return torch.addmm(_dueling(weights, "bias").squeeze(0), features, _dueling(weights, "weight"))
+
+
+def _dueling(weights: Mapping[str, torch.Tensor], part: str) -> torch.Tensor:
+    """Both heads' weights (or biases) as one layer's: [H, A * Q] (or [1, A * Q])."""
+    value, advantage = (weights[f"{head}.{part}"] for head in ("value", "advantage"))
+    value, advantage = value.reshape(-1, value.shape[-1]), advantage.reshape(-1, advantage.shape[-1])
+    advantage = advantage.view(len(value), -1, value.shape[1])
+    combined: torch.Tensor = value.unsqueeze(1) + advantage - advantage.mean(dim=1, keepdim=True)
+    return combined.view(len(value), -1)
 
 
 def parameter_gradient(
@@ -115,16 +125,23 @@ def parameter_gradient(
     Args:
         weights: parameters by name.
         given: what `activations` returned.
-        q_gradient: float32[B, A], the loss's gradient with respect to the values.
+        q_gradient: float32[B, A * Q], the loss's gradient with respect to the values.
 
     Returns:
         float32[P], the loss's gradient with respect to the flat parameters.
     """
-    advantage = weights["advantage.weight"]
-    weight, bias = given[-1].t() @ q_gradient, q_gradient.sum(dim=0)
-    value_weight, value_bias = weight.sum(dim=1, keepdim=True), bias.sum(dim=0, keepdim=True)
-    parts = [value_weight, value_bias, weight - value_weight / len(bias), bias - bias.mean()]
-    gradient = q_gradient @ (weights["value.weight"] + advantage - advantage.mean(dim=1, keepdim=True)).t()
+    quantiles = len(weights["value.bias"])
+    weight = (given[-1].t() @ q_gradient).view(given[-1].shape[1], -1, quantiles)
+    bias = q_gradient.sum(dim=0).view(-1, quantiles)
+    value_weight, value_bias = weight.sum(dim=1), bias.sum(dim=0)
+    actions = len(bias)
+    parts = [
+        value_weight,
+        value_bias,
+        weight - value_weight.unsqueeze(1) / actions,
+        bias - value_bias / actions,
+    ]
+    gradient = q_gradient @ _dueling(weights, "weight").t()
     for layer in reversed(range(len(given) - 1)):
         gradient.mul_(given[layer + 1].sign())  # ReLU's derivative: 1 where its output is positive, else 0
         parts = [given[layer].t() @ gradient, gradient.sum(dim=0), *parts]

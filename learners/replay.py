@@ -14,6 +14,7 @@ class Batch(NamedTuple):
         reward: float32[B].
         next_obs: float32[B, D].
         terminated: bool[B]; false where an episode was merely cut off (its value goes on).
+        steps: int64[B], steps that the reward spans, discounted; None where all span one.
     """
 
     obs: np.ndarray
@@ -21,6 +22,7 @@ class Batch(NamedTuple):
     reward: np.ndarray
     next_obs: np.ndarray
     terminated: np.ndarray
+    steps: np.ndarray | None = None
 
 
 class ReplayBuffer:
@@ -57,13 +59,17 @@ class ReplayBuffer:
             ValueError: a column's shape doesn't fit the others or the buffer.
         """
         rows = len(batch.action)
+        if batch.steps is not None and self._columns.steps is None:
+            self._columns = self._columns._replace(steps=np.ones(self.capacity, np.int64))
+        if batch.steps is None and self._columns.steps is not None:
+            batch = batch._replace(steps=np.ones(rows, np.int64))
         self._require_shapes(batch, rows)
         skipped = max(0, rows - self.capacity)
         start = (self.added + skipped) % self.capacity
         first = min(rows - skipped, self.capacity - start)
         for column, values in zip(self._columns, batch, strict=True):
-            column[start : start + first] = values[skipped : skipped + first]
-            column[: rows - skipped - first] = values[skipped + first :]
+            if column is not None and values is not None:
+                _write(column, values[skipped:], start, first)
         self.added += rows
 
     def sample(self, rng: np.random.Generator, rows: int) -> Batch:
@@ -72,13 +78,36 @@ class ReplayBuffer:
         Raises:
             ValueError: the buffer is empty.
         """
+        self.require_rows()
+        return self.take(rng.integers(len(self), size=rows))
+
+    def take(self, places: np.ndarray) -> Batch:
+        """The rows in these places, as fresh contiguous columns; places: int64[B], below `len`."""
+        obs, action, reward, next_obs, terminated, steps = self._columns
+        return Batch(
+            obs.take(places, axis=0),
+            action.take(places),
+            reward.take(places),
+            next_obs.take(places, axis=0),
+            terminated.take(places),
+            None if steps is None else steps.take(places),
+        )
+
+    def require_rows(self) -> None:
+        """Raise ValueError if there is nothing to draw."""
         if not self.added:
             raise ValueError("cannot sample from an empty replay buffer; add transitions first")
-        index = rng.integers(len(self), size=rows)
-        return Batch(*(column.take(index, axis=0) for column in self._columns))
 
     def _require_shapes(self, batch: Batch, rows: int) -> None:
         for name, column, values in zip(Batch._fields, self._columns, batch, strict=True):
+            if column is None or values is None:
+                continue
             expected = (rows, *column.shape[1:])
             if values.shape != expected:
                 raise ValueError(f"replay column {name}: expected shape {expected}, got {values.shape}")
+
+
+def _write(column: np.ndarray, values: np.ndarray, start: int, first: int) -> None:
+    """Put `first` values at `start`, and the rest at the ring's beginning."""
+    column[start : start + first] = values[:first]
+    column[: len(values) - first] = values[first:]

@@ -111,6 +111,7 @@ class Digest:
         self._schedule = schedule
         self._idempotent = idempotent
         self._tasks = tasks
+        self.sent = 0
         self._subscription = log.subscribe(GROUP, REPORTS)
         self._commits: dict[int, int] = {}
         self._open: list[Mail] | None = None
@@ -125,11 +126,25 @@ class Digest:
     def run(self, stop: Stop) -> None:
         """Send on schedule until a stop is requested; a dependency that is down is tried again."""
         while not stop.requested:
+            stop.pulse.beat()
             try:
                 self.step(timeout_s=1.0)
             except UnavailableError as error:
+                stop.pulse.failed(error)
                 logger.warning("digest: %s; trying again", error)
                 time.sleep(1.0)
+            else:
+                stop.pulse.answered()
+
+    @property
+    def positions(self) -> dict[tuple[str, int], int]:
+        """The commits of the partitions that this process has, by topic and partition; from any thread."""
+        return {(REPORTS, partition): offset for partition, offset in self._commits.copy().items()}
+
+    @property
+    def waiting(self) -> int:
+        """Mails that are due and not sent yet; from any thread."""
+        return len(self._open or ())
 
     def step(self, timeout_s: float = 0.0) -> list[str]:
         """Do what is due now; returns the ids of what was sent. Raises UnavailableError; the mail stays due."""
@@ -180,6 +195,8 @@ class Digest:
         for event in events:
             if isinstance(event, Assigned):
                 self._commits[event.partition] = event.commit.offset if event.commit else event.begin
+                where = {"topic": REPORTS, "partition": event.partition, "offset": self._commits[event.partition]}
+                logger.info("partition %(partition)d of %(topic)s is ours, from %(offset)d on", where, extra=where)
                 self._open, self._looked_at_ms = None, None
             elif isinstance(event, Revoked):
                 self._commits.pop(event.partition, None)
@@ -250,6 +267,7 @@ class Digest:
             raise
         # From here on a log that is down must not bring about a second mail.
         self._handed_over = mail.digest_id
+        self.sent += 1
         self._record(mail, "sent", mail.ends)
         logger.info("digest %s sent: %s", mail.digest_id, message["Subject"])
         yield mail.digest_id

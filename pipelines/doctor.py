@@ -70,13 +70,14 @@ def _versions() -> str:
 def _reach(services: Services, part: str) -> Check:
     """Open a backend; a local folder that nobody has written to yet is looked for, not made."""
     url = getattr(services.settings, part)
-    getattr(services, "mailer" if part == "mail" else part)
+    opened = getattr(services, "mailer" if part == "mail" else part)
     if ADAPTERS[part][url.scheme].local:
         folder = _existing(Path(url.path))
         if not os.access(folder, os.W_OK):
             remedy = f"give this user the right to write, or name another place by --{part}"
             return Check(part, ok=False, detail=f"{url}: {folder} is not writable", remedy=remedy)
-    return Check(part, ok=True, detail=str(url))
+    about = getattr(opened, "about", None)  # of backends that are servers; it asks them
+    return Check(part, ok=True, detail=f"{url}: {about()}" if about else str(url))
 
 
 def _existing(path: Path) -> Path:

@@ -12,9 +12,10 @@ from headrace.learners.cloud import EPISODE_STEPS
 from headrace.learners.dqn import DQNConfig
 from headrace.pipelines import explain, ingest, learn
 from headrace.pipelines.core.tasks import TaskTable, add_task
-from headrace.pipelines.fleet import Exploration, Fleet, VirtualClock, cloud_task
+from headrace.pipelines.exploring import Exploration
+from headrace.pipelines.fleet import Fleet, VirtualClock, cloud_task
 from headrace.pipelines.flow import run
-from headrace.pipelines.learner import LearnSettings
+from headrace.pipelines.training import LearnSettings
 from headrace.pipelines.wiring import Services
 from headrace.schemas.records import Layout
 
@@ -99,7 +100,7 @@ class Embedded:
             yield Progress(
                 done,
                 self.ingest.counts.transitions,
-                learner.state.updates,
+                learner.training.state.updates,
                 learner.progress.serving,
                 fleet_return,
             )

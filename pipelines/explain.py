@@ -124,6 +124,9 @@ class Explainer:
     ) -> None:
         self.stop = Stop()
         self.reports = 0
+        self.refusals = 0
+        self.fallbacks = 0
+        self.chunks = chunks
         self._log = log
         self._store = store
         self._tasks = tasks
@@ -151,6 +154,12 @@ class Explainer:
         """Leave the groups."""
         self._policies.subscription.close()
         self._windows.subscription.close()
+
+    @property
+    def positions(self) -> dict[tuple[str, int], int]:
+        """How far each partition that this process has is read, by topic and partition; from any thread."""
+        followers = (self._policies, self._windows)
+        return {(one.topic, p): offset for one in followers for p, offset in one.offsets.copy().items()}
 
     def catch_up(self) -> None:
         """Aim for the log's present end once more (the embedded run does so at each step)."""
@@ -189,6 +198,8 @@ class Explainer:
                 follower.offsets.pop(event.partition, None)
                 follower.targets.pop(event.partition, None)
                 follower.lives[event.partition] += 1
+                where = {"topic": follower.topic, "partition": event.partition}
+                logger.info("partition %(partition)d of %(topic)s was given up", where, extra=where)
             elif isinstance(event, EndOfLog):
                 follower.offsets[event.partition] = max(event.offset, follower.offsets[event.partition])
             else:
@@ -199,6 +210,8 @@ class Explainer:
         follower.offsets[event.partition] = event.commit.offset if event.commit else event.begin
         follower.targets[event.partition] = event.end
         follower.lives[event.partition] = follower.lives.get(event.partition, 0) + 1
+        where = {"topic": follower.topic, "partition": event.partition, "offset": follower.offsets[event.partition]}
+        logger.info("partition %(partition)d of %(topic)s is ours, from %(offset)d on", where, extra=where)
         if follower is self._windows:
             self._timelines[event.partition] = Timeline(self._interval_ms, self._known.closing)
             self._asked_at_end = False
@@ -302,7 +315,7 @@ class Explainer:
     def _version_report(self, serving: ServingPolicy) -> Report | None:
         task, report_id = serving.task, version_id(serving.task, serving.version)
         spec = self._spec(task)
-        if spec is None or self._is_reported(report_id):
+        if spec is None or not serving.version or self._is_reported(report_id):
             return None
         versions = retrying(lambda: self._store.versions(task), self.stop)
         version = next((one for one in versions if one.version == serving.version), None)
@@ -332,9 +345,12 @@ class Explainer:
                 narrative = narrator.tell(facts)
                 check(narrative, facts)
             except Exception as error:  # noqa: BLE001 whatever a model does must not keep a report back
+                self.refusals += 1
                 logger.warning("narrator of %s %s: %s", facts.task, facts.subject, error)
             else:
+                self.fallbacks += narrator is not self._narrator
                 return narrative
+        self.fallbacks += 1
         logger.error("%s %s: not even the template is grounded; reported without words", facts.task, facts.subject)
         return BARE
 

@@ -5,15 +5,15 @@ seed is reproducible. One window is one episode of every agent. NumPy alone; tor
 """
 
 import logging
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.learners.acting import Policy, epsilon_at
+from headrace.learners.acting import Policy
 from headrace.learners.checkpoint import weights_hash
 from headrace.learners.cloud import (
     ACTION_NAMES,
@@ -26,12 +26,13 @@ from headrace.learners.cloud import (
     Simulation,
     draw_traces,
 )
-from headrace.pipelines.topics import POLICIES, TRANSITIONS, partition_messages
+from headrace.pipelines.exploring import Exploration, Explorer
+from headrace.pipelines.topics import DIRECTIVES, POLICIES, TRANSITIONS, partition_messages
 from headrace.schemas import codec, codec_arrow
 from headrace.schemas.errors import CorruptDataError
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Log, PolicyStore, Record
-from headrace.schemas.records import Layout, ServingPolicy, TaskSpec
+from headrace.schemas.records import Directive, Layout, ServingPolicy, TaskSpec
 from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch
 
 logger = logging.getLogger(__name__)
@@ -50,15 +51,6 @@ def cloud_task(name: str = "cloud") -> TaskSpec:
         reward_terms=REWARD_TERMS,
         environment=ENVIRONMENT_ID,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Exploration:
-    """How often an agent acts at random: linearly less over `steps` environment steps of the whole fleet."""
-
-    start: float = 1.0
-    end: float = 0.02
-    steps: int = 38_400
 
 
 class VirtualClock:
@@ -90,6 +82,8 @@ class Fleet:
     ) -> None:
         self.spec = spec
         self.steps = 0
+        self.windows = 0
+        self.mean_return = math.nan
         self.version = NO_POLICY_VERSION
         self.window_start_ms = start_ms // spec.window_ms * spec.window_ms
         self._log = log
@@ -97,12 +91,12 @@ class Fleet:
         self._layout = layout
         self._names = tuple(f"agent-{i:04d}" for i in range(agents))
         self._seed = seed
-        self._windows = 0
-        self._exploration = exploration or Exploration()
+        self._explorer = Explorer(exploration or Exploration())
         self._policy: Policy | None = None
         self._wanted: ServingPolicy | None = None
         self._retry = retry
         self._policies_read = 0
+        self._directives_read = 0
         self._partitions = log.topic(TRANSITIONS).partitions
 
     @property
@@ -117,6 +111,7 @@ class Fleet:
         it, real ones wait).
         """
         self._retry(self.refresh_policy)
+        self._retry(self._heed_directives)
         batch, returns = self._episode()
         advance(self.window_end_ms)
         order = np.argsort(batch.agent, kind="stable")
@@ -133,6 +128,7 @@ class Fleet:
             ]
         )
         self._close_window(advance)
+        self.mean_return = returns
         return returns
 
     def _close_window(self, advance: Callable[[int], None]) -> None:
@@ -142,7 +138,7 @@ class Fleet:
         beat = codec.heartbeat(self.spec.task, self._names[0], beat_ms)
         self._send([Record(TRANSITIONS, None, beat, partition=p) for p in range(self._partitions)])
         self.window_start_ms = self.window_end_ms
-        self._windows += 1
+        self.windows += 1
 
     def _send(self, records: list[Record]) -> None:
         self._retry(lambda: self._log.send(records))
@@ -156,7 +152,7 @@ class Fleet:
                     self._wanted = msgspec.json.decode(value, type=ServingPolicy)
             self._policies_read = int(batch.offsets[-1]) + 1
         wanted = self._wanted
-        if wanted is None or wanted.version == self.version:
+        if wanted is None or wanted.version == self.version or not wanted.version:
             return
         weights = self._store.weights(self.spec.task, wanted.version)
         if weights_hash(weights) != wanted.weights_hash:
@@ -167,11 +163,23 @@ class Fleet:
         self.version = wanted.version
         logger.info("agents act with %s@%d", self.spec.task, self.version)
 
+    def _heed_directives(self) -> None:
+        """Explore as the directives say that stand now."""
+        key, found = self.spec.task.encode(), []
+        partition = partition_of(key, self._log.topic(DIRECTIVES).partitions)
+        for batch in partition_messages(self._log, DIRECTIVES, partition, self._directives_read):
+            values = [value for own, value in zip(batch.keys, batch.values, strict=True) if own == key and value]
+            found += [msgspec.json.decode(value, type=Directive) for value in values]
+            self._directives_read = int(batch.offsets[-1]) + 1
+        self._explorer.heed(found)
+
     def _episode(self) -> tuple[TransitionBatch, float]:
         """Step every agent through an episode; rows in the order of (step, agent)."""
         count = len(self._names)
-        rng = np.random.default_rng([self._seed, self._windows])
-        simulation = Simulation(draw_traces(int(rng.integers(2**31)), count))
+        rng = np.random.default_rng([self._seed, self.windows])
+        traces = draw_traces(int(rng.integers(2**31)), count)
+        simulation = Simulation(traces)
+        self._explorer.begin(traces)
         seen = [simulation.observation().copy()]
         actions, rewards, terms = [], [], []
         for _ in range(EPISODE_STEPS):
@@ -186,10 +194,10 @@ class Fleet:
         return batch, float(np.sum(rewards, axis=0).mean() / REWARD_SCALE)
 
     def _act(self, obs: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.int64]:
-        if self._policy is None:
-            return rng.integers(len(ACTION_NAMES), size=len(obs))
-        explore = self._exploration
-        return self._policy.act(obs, epsilon_at(self.steps, explore.start, explore.end, explore.steps), rng)
+        policy = self._policy
+        if policy is None:
+            return self._explorer.act(lambda _: rng.integers(len(ACTION_NAMES), size=len(obs)), obs, None, rng)
+        return self._explorer.act(lambda epsilon: policy.act(obs, epsilon, rng), obs, self.steps, rng)
 
     def _columns(
         self,
@@ -204,7 +212,7 @@ class Fleet:
         return TransitionBatch(
             task=self.spec.task,
             agents=self._names,
-            episodes=(f"{self._seed}-{self._windows:06d}",),
+            episodes=(f"{self._seed}-{self.windows:06d}",),
             agent=np.tile(np.arange(count, dtype=np.int32), EPISODE_STEPS),
             episode=np.zeros(rows, np.int32),
             step=step,

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from bytewax.dataflow import Dataflow
@@ -15,6 +15,7 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.run import cli_main
 from typing_extensions import override
 
+from headrace.pipelines.service.pulse import Pulse
 from headrace.schemas.errors import UnavailableError
 
 logger = logging.getLogger(__name__)
@@ -24,11 +25,12 @@ LONGEST_WAIT_S = 10.0
 
 @dataclass(slots=True)
 class Stop:
-    """A wish to stop, whether the source has ended, and the failure that ended it."""
+    """A wish to stop, whether the source has ended, the failure that ended it, and the loop's signs of life."""
 
     requested: bool = False
     finished: bool = False
     failure: Exception | None = None
+    pulse: Pulse = field(default_factory=Pulse)
 
     def guarded(self, step: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
         """Return the step such that its first error ends the flow: Bytewax itself would print a Rust panic.
@@ -37,6 +39,7 @@ class Stop:
         """
 
         def run_step(*items: Any) -> list[Any]:  # noqa: ANN401
+            self.pulse.beat()
             if self.failure:
                 return []
             try:
@@ -99,20 +102,30 @@ class StoppedError(Exception):
     """A stop was asked for while a dependency was down: nothing more can be finished, and nothing is lost."""
 
 
+def paused(stop: Stop, wait_s: float) -> bool:
+    """Wait; whether a stop was requested meanwhile, which ends it."""
+    until_s = time.monotonic() + wait_s
+    while not stop.requested and (left_s := until_s - time.monotonic()) > 0:
+        stop.pulse.beat()
+        time.sleep(min(0.1, left_s))
+    return stop.requested
+
+
 def retrying(call: Callable[[], Result], stop: Stop) -> Result:
     """Call until the dependency is up again, with back-off; raises StoppedError when a stop was requested."""
     wait_s = 0.05
     while True:
         try:
-            return call()
+            result = call()
         except UnavailableError as error:
+            stop.pulse.failed(error)
             logger.warning("%s; trying again in %.2g s", error, wait_s)
-            again_s = time.monotonic() + wait_s
-            while time.monotonic() < again_s:
-                if stop.requested:
-                    raise StoppedError(str(error)) from error
-                time.sleep(min(0.1, wait_s))
+            if paused(stop, wait_s):
+                raise StoppedError(str(error)) from error
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+        else:
+            stop.pulse.answered()
+            return result
 
 
 def run(flow: Dataflow, stop: Stop) -> None:

@@ -1,4 +1,4 @@
-"""ingest: transitions in; chunks, windows, rejected messages and the commit out. One dataflow, top to bottom.
+"""ingest: transitions in; chunks, windows, decisions, rejected messages and the commit out. One dataflow.
 
     log ─► split ─► check ─► fold ─► index ─► commit
 
@@ -19,9 +19,11 @@ from bytewax.dataflow import Dataflow
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.core.window import Folded, PartitionFold, open_partition
 from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying
+from headrace.pipelines.service.ingest_meters import Began, IngestMeters
 from headrace.pipelines.topics import REJECTED, TRANSITIONS, WINDOWS
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.codec import Checked, Rejection, check
+from headrace.schemas.errors import CommitConflictError
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import (
     Assigned,
@@ -34,6 +36,7 @@ from headrace.schemas.ports import (
     Log,
     MessageBatch,
     Record,
+    Revoked,
 )
 from headrace.schemas.records import Layout
 from headrace.sinks.cached_index import CachedChunks
@@ -63,6 +66,7 @@ class Fold:
     partition: int
     folded: Folded
     rejected: list[Record]
+    began: Began
 
 
 @dataclass(slots=True)
@@ -95,11 +99,12 @@ class Ingest:
     ) -> None:
         self.log = log
         self.index = index
-        self._chunks = CachedChunks(index, cache)
+        self.chunks = CachedChunks(index, cache)
         self.layout = layout
         self.tasks = TaskTable(log, layout)
         self.tasks.refresh()
         self.counts = Counts()
+        self.meters = IngestMeters()
         self.stop = Stop()
         self._poll_messages = poll_messages
         self._until_caught_up = until_caught_up
@@ -113,6 +118,7 @@ class Ingest:
         self._rejected: dict[int, list[Record]] = {}
         self._reject_from: dict[int, int] = {}
         self._windows_partitions = log.topic(WINDOWS).partitions
+        self._refused: CommitConflictError | None = None
 
     def close(self) -> None:
         """Leave the group."""
@@ -122,12 +128,14 @@ class Ingest:
         """Return the log's next events, and a tick (None); raises StopIteration when there is no more to do."""
         if self.stop.finished:
             raise StopIteration
-        if self.stop.requested or (self._until_caught_up and self._targets and not self._behind()):
+        caught_up = self._until_caught_up and self._targets and not self._refused and not self._behind()
+        if self.stop.requested or caught_up:
             self.stop.finished = True
             return [None]
         found: list[Event | None] = []
-        for event in retrying(lambda: self._subscription.poll(self._poll_messages, 0.1), self.stop):
+        for event in self._events():
             if isinstance(event, MessageBatch | EndOfLog):
+                self.meters.polled(event.partition)
                 found.append(event)
                 continue
             # What came before the partition left, or was given anew, is read again by whoever has it now.
@@ -137,6 +145,14 @@ class Ingest:
             else:
                 self._close(event.partition)
         return [*found, None]
+
+    def _events(self) -> list[Event]:
+        """Poll. After a commit was refused the log takes away what this member had, or it can't go on."""
+        events = retrying(lambda: self._subscription.poll(self._poll_messages, 0.1), self.stop)
+        refused, self._refused = self._refused, None
+        if refused and not any(isinstance(event, Revoked) for event in events):
+            raise refused
+        return events
 
     def catch_up(self) -> None:
         """Aim for the log's present end once more (the embedded run does so at each step)."""
@@ -150,6 +166,14 @@ class Ingest:
     def _close(self, partition: int) -> None:
         for held in (self._partitions, self._targets, self._folded_s, self._rejected, self._reject_from):
             held.pop(partition, None)
+        self.meters.closed(partition)
+        where = {"topic": TRANSITIONS, "partition": partition}
+        logger.info("partition %(partition)d of %(topic)s was given up", where, extra=where)
+
+    @property
+    def positions(self) -> dict[tuple[str, int], int]:
+        """The commits of the partitions that this process has, by topic and partition; from any thread."""
+        return {(TRANSITIONS, p): state.committed for p, state in self._partitions.copy().items()}
 
     def _open(self, event: Assigned) -> None:
         retrying(self.tasks.refresh, self.stop)  # the index may hold windows of tasks that were added meanwhile
@@ -172,6 +196,9 @@ class Ingest:
         # Read again from the start, messages that were rejected then are in the quarantine already.
         self._reject_from[event.partition] = event.commit.offset if event.commit else event.begin
         self._subscription.seek(event.partition, state.next_offset)
+        self.meters.opened(event.partition, state.committed)
+        where = {"topic": TRANSITIONS, "partition": event.partition, "offset": state.committed}
+        logger.info("partition %(partition)d of %(topic)s is ours, from %(offset)d on", where, extra=where)
 
     def _earlier(self, partition: int, task: str, start_ms: int, end_ms: int, group: int | None) -> Iterable[ChunkRow]:
         scan = self.index.scan
@@ -229,6 +256,7 @@ class Ingest:
                 for rejection in checked.rejected
                 if messages.offsets[rejection.position] >= self._reject_from[state.partition]
             )
+        self.meters.taken(state.partition)
         stream_ms = int(checked.stream_ts.max(initial=-1))
         state.add(checked.batches, stream_ms, int(messages.offsets[-1]) + 1)
 
@@ -239,6 +267,7 @@ class Ingest:
             window_ms = self.tasks.specs[batch.task].window_ms
             ends_ms = batch.ts // window_ms * window_ms + window_ms
             self.counts.transitions += len(batch)
+            self.meters.transitions[batch.task] += len(batch)
             self.counts.late += int((ends_ms + self.layout.grace_ms <= state.stream_ms).sum())
 
     def _due(self, state: PartitionFold) -> bool:
@@ -251,25 +280,36 @@ class Ingest:
 
     def _fold(self, state: PartitionFold) -> Fold:
         rejected, self._rejected[state.partition] = self._rejected[state.partition], []
-        return Fold(state.partition, state.fold(), rejected)
+        began = self.meters.folded(state.partition)
+        return Fold(state.partition, state.fold(), rejected, began)
 
     def write(self, fold: Fold) -> list[Fold]:
-        """Begin to write chunks and windows."""
+        """Begin to write chunks, windows and sampled decisions."""
         retrying(lambda: self.index.put(fold.folded.chunks, fold.folded.windows), self.stop)
+        if fold.folded.decisions:
+            retrying(lambda: self.index.decisions.put(fold.folded.decisions), self.stop)
         return [fold]
 
     def commit(self, folds: list[Fold]) -> list[Fold]:
         """Wait for the index, then send what is told and rejected and move the commits, all or nothing."""
         retrying(self.index.flush, self.stop)
-        self._chunks.remember([row for fold in folds for row in fold.folded.chunks])
+        self.chunks.remember([row for fold in folds for row in fold.folded.chunks])
         outputs = [record for fold in folds for record in (*fold.rejected, *self._told(fold.folded))]
         commits: dict[int, Commit] = {fold.partition: fold.folded.commit for fold in folds}
-        retrying(lambda: self._subscription.commit(commits, outputs), self.stop)
+        try:
+            retrying(lambda: self._subscription.commit(commits, outputs), self.stop)
+        except CommitConflictError as error:  # whoever has the partitions now does this again
+            logger.warning("%s", error)
+            self._refused, self.stop.finished = error, self.stop.requested
+            return []
         for partition, commit in commits.items():
             self._partitions[partition].confirm(commit)
+        for fold in folds:
+            self.meters.committed(fold.partition, fold.folded.commit, fold.folded.chunks, fold.began)
         self.counts.chunks += sum(len(fold.folded.chunks) for fold in folds)
         self.counts.windows += sum(len(fold.folded.windows) for fold in folds)
-        logger.debug("committed %s", {p: c.offset for p, c in commits.items()})
+        offsets = {p: c.offset for p, c in commits.items()}
+        logger.debug("committed %s", offsets, extra={"offsets": offsets})
         return folds
 
     def _told(self, folded: Folded) -> list[Record]:

@@ -16,14 +16,16 @@ import msgspec
 from bytewax.dataflow import Dataflow
 
 from headrace.learners.dqn import DQNConfig
+from headrace.pipelines.advice import Advising
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying
-from headrace.pipelines.learner import Learner, LearnSettings
-from headrace.pipelines.topics import POLICIES, WINDOWS, partition_messages
+from headrace.pipelines.learner import Learner
+from headrace.pipelines.published import directives, published
+from headrace.pipelines.topics import WINDOWS
+from headrace.pipelines.training import LearnSettings
 from headrace.schemas.errors import CommitConflictError
-from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Assigned, Clock, Commit, EndOfLog, Log, MessageBatch, PolicyStore
-from headrace.schemas.records import ServingPolicy, WindowSummary
+from headrace.schemas.records import WindowSummary
 from headrace.sinks.cached_index import CachedChunks
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class Learn:
         *,
         config: DQNConfig | None = None,
         settings: LearnSettings | None = None,
+        advising: Advising | None = None,
         seed: int = 0,
         poll_windows: int = 64,
         until_caught_up: bool = False,
@@ -66,6 +69,7 @@ class Learn:
         self._clock = clock
         self._config = config or DQNConfig()
         self._settings = settings or LearnSettings()
+        self._advising = advising or Advising()
         self._until_caught_up = until_caught_up
         self._offsets: dict[int, int] = {}
         self._seed = seed
@@ -79,6 +83,11 @@ class Learn:
     def close(self) -> None:
         """Leave the group."""
         self._subscription.close()
+
+    @property
+    def positions(self) -> dict[tuple[str, int], int]:
+        """How far each partition that this process has is read, by topic and partition; from any thread."""
+        return {(WINDOWS, partition): offset for partition, offset in self._offsets.copy().items()}
 
     def catch_up(self) -> None:
         """Aim for the log's present end once more (the embedded run does so at each step)."""
@@ -104,6 +113,9 @@ class Learn:
             self._close(event.partition)
             if isinstance(event, Assigned):
                 self._open(event)
+            else:
+                where = {"topic": WINDOWS, "partition": event.partition}
+                logger.info("partition %(partition)d of %(topic)s was given up", where, extra=where)
         return [*found, None]
 
     def _behind(self) -> bool:
@@ -128,6 +140,8 @@ class Learn:
             self._subscription.seek(event.partition, offset)
         self._offsets[event.partition] = offset
         self._targets[event.partition] = event.end
+        where = {"topic": WINDOWS, "partition": event.partition, "offset": offset}
+        logger.info("partition %(partition)d of %(topic)s is ours, from %(offset)d on", where, extra=where)
 
     def _retry(self, call: Callable[[], Result]) -> Result:
         return retrying(call, self.stop)
@@ -136,13 +150,19 @@ class Learn:
         """Take windows in, one by one: updates and candidates fall due between any two of them."""
         if item is None:
             return [None]
+        if self.stop.requested:
+            return []  # what is not taken in now is read again by the next run
         if isinstance(item, EndOfLog):
             self._offsets[item.partition] = max(self._offsets[item.partition], item.offset)
             return []
-        for value, offset in zip(item.values, item.offsets.tolist(), strict=True):
+        for value, offset, append_ms in zip(item.values, item.offsets.tolist(), item.append_ts.tolist(), strict=True):
+            self.stop.pulse.beat()
+            if self.stop.requested:
+                return []
             summary = _summary(value, offset)
             learner = self._learner(summary.task, item.partition) if summary else None
             if learner and summary and offset >= learner.next_offset:
+                learner.meters.told(append_ms)
                 learner.take(summary, offset)
             self._offsets[item.partition] = offset + 1
         self._read += len(item)
@@ -161,22 +181,26 @@ class Learn:
             logger.warning("task %s %s: it is not learned", task, reason)
             return None
         learner = Learner(
-            spec, self.chunks, self.store, self._clock, self._config, self._settings, self._seed, retry=self._retry
+            spec,
+            self.chunks,
+            self.store,
+            self._clock,
+            self._config,
+            self._settings,
+            self._seed,
+            published=lambda: next(reversed(published(self.log, task)), None),
+            advising=self._advising,
+            undo=lambda: [one for one in directives(self.log, task) if one.verdict == "undo"],
+            retry=self._retry,
         )
-        if learner.progress.pending:
-            learner.sent(self._published(task))
+        known = self._retry(lambda: directives(self.log, task))
+        if not learner.training.counts.rows:
+            learner.advice.disown(known)
+        elif learner.outputs():
+            found = self._retry(lambda: published(self.log, task))
+            learner.sent({one.version for one in found}, {(one.directive_id, one.verdict) for one in known})
         self.learners[task] = learner
         return learner
-
-    def _published(self, task: str) -> set[int]:
-        """Return the versions of the task that are on `policies` already."""
-        partition = partition_of(task.encode(), self.log.topic(POLICIES).partitions)
-        found = set()
-        for batch in self._retry(lambda: list(partition_messages(self.log, POLICIES, partition))):
-            for key, value in zip(batch.keys, batch.values, strict=True):
-                if key == task.encode() and value:
-                    found.add(msgspec.json.decode(value, type=ServingPolicy).version)
-        return found
 
     def commit(self, ticks: list[None]) -> list[None]:
         """Where a learner is due: save all checkpoints, then send what was decided and move the commits to them.

@@ -2,27 +2,28 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from importlib import metadata
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from headrace.learners import dqn
 from headrace.learners.acting import Policy
 from headrace.learners.checkpoint import pack, unpack, weights_hash
 from headrace.learners.explain.simulation import Simulator, simulator
 from headrace.learners.gate import judge
-from headrace.learners.replay import Batch, ReplayBuffer
-from headrace.pipelines.topics import POLICIES
-from headrace.schemas.errors import CorruptDataError, LearnerDivergedError
+from headrace.pipelines.advice import FITTED_CHUNKS, Advice, AdviceState, Advising, fitted, judging
+from headrace.pipelines.service.learner_meters import LearnerMeters
+from headrace.pipelines.topics import DIRECTIVES, POLICIES
+from headrace.pipelines.training import Counts, LearnSettings, Training
+from headrace.pipelines.trial import Trial
+from headrace.schemas.errors import CorruptDataError
 from headrace.schemas.ports import Clock, PolicyStore, Record
 from headrace.schemas.records import (
     ChunkKey,
     ChunkReference,
+    Directive,
     Interval,
     PolicyVersion,
     ServingPolicy,
@@ -34,54 +35,34 @@ from headrace.sinks.cached_index import CachedChunks
 
 logger = logging.getLogger(__name__)
 
-FLOOR = "hpa"
-"""The baseline that a first policy must beat."""
 GATE_SEED = 15_485_863
 """Of the gate's traces: fixed, and used for nothing else."""
 REMEMBERED_CHUNKS = 65_536
 """Of so many chunks it is known which rows were taken; a window that is told again brings only its new ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class LearnSettings:
-    """How a learner follows its stream.
-
-    samples_per_row: rows drawn from replay per row that came in (the sample-to-insert ratio). min_rows: new rows
-    before an update falls due. learning_starts: rows before the first. candidate_rows: rows between candidates.
-    checkpoint_rows: rows between checkpoints. gate: "simulator" promotes what beats the serving policy there, and
-    nothing where a task has none; "none" promotes every candidate.
-    """
-
-    samples_per_row: float = 8.0
-    min_rows: int = 1_024
-    learning_starts: int = 5_000
-    candidate_rows: int = 25_600
-    checkpoint_rows: int = 65_536
-    gate: Literal["simulator", "none"] = "simulator"
-    gate_traces: int = 512
-
-
 class _Progress(msgspec.Struct):
     """What a checkpoint holds beside the algorithm's own state.
 
     inserted: references whose rows replay may still hold, in order, and the first row taken of each. first_row: how
-    many rows came before them. base_row: of these, how many this replay never held. pending: policy records that are
-    not yet on the log. skipped_updates: those that would have diverged.
+    many rows came before them. base_row: of these, how many this replay never held. lineage, first_rows, windows,
+    complete: as in `PolicyVersion`. version: the newest number taken; parent: the one that this learner made last.
+    pending: policy records that are not yet on the log.
     """
 
     next_offset: int = 0
-    rows: int = 0
-    sampled: int = 0
-    rows_at_update: int = 0
     rows_at_candidate: int = 0
     first_row: int = 0
     base_row: int = 0
     inserted: list[tuple[ChunkReference, int]] = []
     lineage: list[ChunkReference] = []
+    first_rows: list[int] = []
+    windows: list[int] = []
+    complete: bool = True
     version: int = 0
+    parent: int | None = None
     serving: int | None = None
     pending: list[ServingPolicy] = []
-    skipped_updates: int = 0
 
 
 class Learner:
@@ -97,34 +78,46 @@ class Learner:
         settings: LearnSettings,
         seed: int = 0,
         *,
+        published: Callable[[], ServingPolicy | None] = lambda: None,
+        advising: Advising | None = None,
+        undo: Callable[[], list[Directive]] = list,
         retry: Callable[[Callable[[], Any]], Any] = lambda call: call(),
     ) -> None:
+        """published: gives the task's newest record on `policies`, which a person may have written.
+
+        undo: gives the directives whose undoing people have asked for.
+        """
         self.spec = spec
         self.settings = settings
         self.seed = seed
         self._chunks = chunks
         self._store = store
         self._clock = clock
+        self._published = published
+        self._advising = advising or Advising()
+        self._undo = undo
         self._retry = retry
+        self.meters = LearnerMeters()
         self._taken: dict[ChunkKey, ChunkReference] = {}
-        self._serving_returns: NDArray[np.float64] | None = None
+        self._serving: Trial | None = None
         saved = retry(lambda: store.load(spec.task))
         if saved is None:
             self._start(config)
         else:
             self._restore(saved)
-        self._saved_rows = self.progress.rows
+        self._saved_rows = self.training.counts.rows
         self._saved_offset = self.progress.next_offset
 
     def _start(self, config: dqn.DQNConfig) -> None:
         """Begin anew; versions that are there (their checkpoint was lost) keep their numbers."""
         versions = self._retry(lambda: self._store.versions(self.spec.task))
         promoted = [one.version for one in versions if one.promoted]
-        self.state = dqn.init(config, self.spec.width, self.spec.action_count, self.seed)
+        state = dqn.init(config, self.spec.width, self.spec.action_count, self.seed)
+        self.training = Training(state, self.settings, task=self.spec.task, learned=self._learned)
+        self.advice = Advice.begin(self.spec.task, self._advising, dataclasses.asdict(config), self._clock)
         self.progress = _Progress(
             version=max((one.version for one in versions), default=0), serving=promoted[-1] if promoted else None
         )
-        self.replay = ReplayBuffer(config.replay_capacity, self.spec.width)
 
     @property
     def next_offset(self) -> int:
@@ -134,29 +127,37 @@ class Learner:
     @property
     def due(self) -> bool:
         """Whether a checkpoint should be saved: enough rows came in, or there is something to say."""
-        rows = self.progress.rows - self._saved_rows
-        return bool(self.progress.pending) or rows >= self.settings.checkpoint_rows
+        rows = self.training.counts.rows - self._saved_rows
+        something = self.progress.pending or self.advice.state.pending
+        return bool(something) or rows >= self.settings.checkpoint_rows
 
     def take(self, summary: WindowSummary, offset: int) -> None:
         """Take in a window's new rows; update, and make a candidate, where that falls due."""
-        progress = self.progress
         self._insert(summary.references)
+        progress, rows = self.progress, self.training.counts.rows
         progress.next_offset = offset + 1
-        self._update()
-        if progress.rows - progress.rows_at_candidate >= self.settings.candidate_rows and self.state.updates:
-            progress.rows_at_candidate = progress.rows
+        if rows - progress.rows_at_candidate >= self.settings.candidate_rows and self.training.state.updates:
+            progress.rows_at_candidate = rows
             self._candidate()
 
     def _insert(self, references: list[ChunkReference]) -> None:
         new = [r for r in references if (had := self._taken.get(r.key)) is None or had.rows < r.rows]
-        for reference, batch in zip(new, self._read(new), strict=True):
+        batches, first_rows = self._read(new), []
+        for reference in new:
             had = self._taken.pop(reference.key, None)
-            start = had.rows if had else 0
-            self.replay.add(_replay_rows(batch, start))
             self._taken[reference.key] = reference
-            self.progress.rows += reference.rows - start
-            self.progress.inserted.append((reference, start))
-            self.progress.lineage.append(reference)
+            first_rows.append(had.rows if had else 0)
+        self.training.take(zip(batches, first_rows, strict=True))
+        for batch, first_row in zip(batches, first_rows, strict=True):
+            rows = batch.slice(first_row, len(batch))
+            self.meters.took(rows, self.progress.version)
+            self.advice.saw(rows, self.spec.action_count, self.progress.version)
+        progress = self.progress
+        progress.inserted += zip(new, first_rows, strict=True)
+        progress.lineage += new
+        progress.first_rows += first_rows
+        if new:
+            progress.windows.append(len(new))
         while len(self._taken) > REMEMBERED_CHUNKS:
             del self._taken[next(iter(self._taken))]
         self._forget_overwritten()
@@ -168,38 +169,23 @@ class Learner:
     def _forget_overwritten(self) -> None:
         progress, count = self.progress, 0
         for reference, start in progress.inserted:
-            if progress.first_row + reference.rows - start > progress.rows - self.replay.capacity:
+            if progress.first_row + reference.rows - start > self.training.counts.rows - self.training.replay.capacity:
                 break
             progress.first_row += reference.rows - start
             count += 1
         del progress.inserted[:count]
 
-    def _update(self) -> None:
-        progress, settings = self.progress, self.settings
-        fresh = progress.rows - progress.rows_at_update
-        if progress.rows < settings.learning_starts or fresh < settings.min_rows or not len(self.replay):
-            return
-        progress.rows_at_update = progress.rows
-        batch_size = self.state.config.batch_size
-        wanted = (progress.rows - settings.learning_starts) * settings.samples_per_row
-        while progress.sampled + batch_size <= wanted:
-            batch = self.replay.sample(self.state.rng, batch_size)
-            progress.sampled += batch_size
-            try:
-                self.state, _ = dqn.update(self.state, batch)
-            except LearnerDivergedError as error:
-                # The state is as it was. One agent's absurd rewards must not stop the learning from all others.
-                progress.skipped_updates += 1
-                logger.warning("%s: an update was skipped: %s", self.spec.task, error)
-
     def _candidate(self) -> None:
         """Store what has been learned as a version, and promote it if it passes the gate."""
         progress = self.progress
-        weights = pack(dqn.policy_arrays(self.state))
-        parent = progress.version or None
+        weights = pack(dqn.policy_arrays(self.training.state))
         progress.version += 1
-        version = self._stored(self._judged(weights, parent), weights)
-        progress.lineage = []
+        held = self._follow_published()
+        version = self._stored(self._judged(weights, held), weights)
+        progress.parent = version.version
+        self._advise(version)
+        progress.lineage, progress.first_rows, progress.windows = [], [], []
+        self.meters.judged(promoted=version.promoted, now_ms=self._clock())
         logger.info("%s@%d: %s", version.task, version.version, version.reason)
         if version.promoted:
             progress.serving = version.version
@@ -213,6 +199,31 @@ class Learner:
                     ts=self._clock(),
                 )
             )
+
+    def _advise(self, version: PolicyVersion) -> None:
+        """Let directives change the configuration for what is learned after the version."""
+        newest = self.progress.lineage[-FITTED_CHUNKS:]
+        self.advice.at_version(
+            version,
+            self.training,
+            judging(
+                simulator(self.spec.environment, self.settings.gate_traces, GATE_SEED),
+                lambda number: self._retry(lambda: self._store.weights(self.spec.task, number)),
+            ),
+            self._retry(self._undo) if self.advice.state.ledger.standing else [],
+            lambda place: fitted(self._read(newest), place),
+        )
+
+    def _learned(self, metrics: Mapping[str, float]) -> None:
+        self.advice.learned(metrics)
+
+    def _follow_published(self) -> ServingPolicy | None:
+        """Take over what a person has set to serve meanwhile; return the record that holds promotion, if one does."""
+        record = None if self.progress.pending else self._retry(self._published)
+        if record and record.version != (self.progress.serving or 0):
+            self.progress.serving = record.version or None
+            self._serving = None
+        return record if record and record.held else None
 
     def _stored(self, version: PolicyVersion, weights: bytes) -> PolicyVersion:
         """Store a version, unless one of the same weights is there: from before a kill, maybe by older code."""
@@ -228,7 +239,7 @@ class Learner:
         self._retry(lambda: self._store.put(version, weights))
         return version
 
-    def _judged(self, weights: bytes, parent: int | None) -> PolicyVersion:
+    def _judged(self, weights: bytes, held: ServingPolicy | None) -> PolicyVersion:
         world = simulator(self.spec.environment, self.settings.gate_traces, GATE_SEED)
         evaluation: dict[str, float] = {}
         difference = None
@@ -236,71 +247,83 @@ class Learner:
             promoted = self.settings.gate == "none"
             reason = "promoted without a gate, as the settings say" if promoted else "no simulator to judge it by"
         if world is not None:
-            returns = world.outcomes(Policy.from_bytes(weights)).returns
-            serving = self._returns_of_serving(world)
-            floor = world.baselines()[FLOOR].returns
-            verdict = judge(returns, serving, floor)
+            trial, serving = Trial(world, Policy.from_bytes(weights)), self._serving_trial(world)
+            verdict = judge(*trial.against(serving))
             difference = Interval(verdict.mean_difference, verdict.low, verdict.high)
             evaluation = {name: float(done.returns.mean()) for name, done in world.baselines().items()}
-            evaluation["policy"] = float(returns.mean())
+            evaluation["policy"] = trial.mean(verdict.n)
             if serving is not None:
-                evaluation["serving"] = float(serving.mean())
+                evaluation["serving"] = serving.mean(verdict.n)
             if self.settings.gate == "simulator":
                 promoted, reason = verdict.accepted, verdict.reason
-            if promoted:
-                self._serving_returns = returns
+            if promoted and not held:
+                self._serving = trial
+        if held:
+            promoted, reason = False, f"promotion is on hold by {held.decided_by} ({held.reason}); {reason}"
+        training = self.training
         return PolicyVersion(
             task=self.spec.task,
             version=self.progress.version,
-            parent=parent,
+            parent=self.progress.parent,
             algorithm="dqn",
-            config=dataclasses.asdict(self.state.config) | dataclasses.asdict(self.settings),
+            config=dataclasses.asdict(training.state.config) | dataclasses.asdict(self.settings),
             seed=self.seed,
             code_version=metadata.version("headrace"),
             weights_hash=weights_hash(weights),
-            environment_steps=self.progress.rows,
-            updates=self.state.updates,
+            environment_steps=training.counts.rows,
+            updates=training.state.updates,
             lineage=list(self.progress.lineage),
+            first_rows=list(self.progress.first_rows),
+            windows=list(self.progress.windows),
+            complete=self.progress.complete,
             evaluation=evaluation,
             difference=difference,
             promoted=promoted,
             reason=reason,
         )
 
-    def _returns_of_serving(self, world: Simulator) -> NDArray[np.float64] | None:
+    def _serving_trial(self, world: Simulator) -> Trial | None:
         serving = self.progress.serving
-        if self._serving_returns is None and serving is not None:
-            policy = Policy.from_bytes(self._retry(lambda: self._store.weights(self.spec.task, serving)))
-            self._serving_returns = world.outcomes(policy).returns
-        return self._serving_returns
+        if self._serving is None and serving is not None:
+            weights = self._retry(lambda: self._store.weights(self.spec.task, serving))
+            self._serving = Trial(world, Policy.from_bytes(weights))
+        return self._serving
 
     def outputs(self) -> list[Record]:
-        """Return the policy records that are not yet on the log."""
+        """Return the policy records and directives that are not yet on the log."""
         key = self.spec.task.encode()
-        return [Record(POLICIES, key, msgspec.json.encode(serving)) for serving in self.progress.pending]
+        policies = [Record(POLICIES, key, msgspec.json.encode(one)) for one in self.progress.pending]
+        return policies + [Record(DIRECTIVES, key, msgspec.json.encode(one)) for one in self.advice.state.pending]
 
     def save(self) -> None:
         """Save the checkpoint, if anything was taken in since the last one."""
         if self._saved_offset == self.progress.next_offset:
             return
-        arrays, meta = dqn.state_to_arrays(self.state)
+        arrays, meta = dqn.state_to_arrays(self.training.state)
         taken = [*self._taken.values()]
         progress: dict[str, Any] = msgspec.to_builtins(self.progress)
-        extra = {"dqn": meta, "progress": progress, "taken": msgspec.to_builtins(taken)}
+        counts = msgspec.to_builtins(self.training.counts)
+        extra = {"dqn": meta, "counts": counts, "progress": progress, "taken": msgspec.to_builtins(taken)}
+        extra["advice"] = msgspec.to_builtins(self.advice.state)
         self._retry(lambda: self._store.save(self.spec.task, pack(arrays, extra)))
-        self._saved_rows = self.progress.rows
+        self._saved_rows = self.training.counts.rows
         self._saved_offset = self.progress.next_offset
 
-    def sent(self, versions: set[int] | None = None) -> None:
-        """Note that the pending records, or those of the versions given, are on the log now."""
+    def sent(self, versions: set[int] | None = None, directives: set[tuple[str, str]] | None = None) -> None:
+        """Note that the pending records are on the log now; or those of the versions, and directives, given."""
         pending = self.progress.pending
         self.progress.pending = [one for one in pending if versions is not None and one.version not in versions]
+        self.advice.sent(directives)
 
     def _restore(self, saved: bytes) -> None:
         try:
             arrays, meta = unpack(saved)
-            self.state = dqn.state_from_arrays(arrays, meta["dqn"])
+            state = dqn.state_from_arrays(arrays, meta["dqn"])
+            counts = msgspec.convert(meta["counts"], Counts)
+            self.training = Training(state, self.settings, counts, task=self.spec.task, learned=self._learned)
             self.progress = msgspec.convert(meta["progress"], _Progress)
+            advice = msgspec.convert(meta["advice"], AdviceState)
+            self.advice = Advice(self.spec.task, self._advising, advice, self._clock)
             self._taken = {r.key: r for r in msgspec.convert(meta["taken"], list[ChunkReference])}
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptDataError(
@@ -311,21 +334,15 @@ class Learner:
 
     def _refill(self) -> None:
         """Fill replay with the rows that it held. Where some are gone from the index it begins after them."""
-        progress = self.progress
-        self.replay = ReplayBuffer(self.state.config.replay_capacity, self.spec.width)
-        self.replay.added = progress.first_row - progress.base_row
+        progress, training = self.progress, self.training
+        training.replay.added = progress.first_row - progress.base_row
         try:
             batches = self._read([reference for reference, _ in progress.inserted])
         except CorruptDataError as error:
             logger.warning("%s: replay begins anew, with what comes now: %s", self.spec.task, error)
-            self.replay.added = 0
-            progress.inserted, progress.first_row, progress.base_row = [], progress.rows, progress.rows
+            training.replay.added = 0
+            progress.inserted, progress.first_row, progress.base_row = [], training.counts.rows, training.counts.rows
+            progress.complete = False
             return
-        for (_, start), batch in zip(progress.inserted, batches, strict=True):
-            self.replay.add(_replay_rows(batch, start))
-
-
-def _replay_rows(batch: TransitionBatch, start: int) -> Batch:
-    """Return the rows from `start` on as replay takes them."""
-    rows = batch.slice(start, len(batch))
-    return Batch(rows.obs, rows.action.astype(np.int64), rows.reward, rows.next_obs, rows.terminated)
+        for (_, first_row), batch in zip(progress.inserted, batches, strict=True):
+            training.refill(batch, first_row)

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from headrace.pipelines.topics import messages
+from headrace.pipelines.topics import DIRECTIVES, POLICIES, messages, partition_messages
 from headrace.schemas.errors import SettingsError
+from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Log
-from headrace.schemas.records import Report, ServingPolicy
+from headrace.schemas.records import Directive, Report, ServingPolicy
 
 
 def reports(log: Log, task: str | None = None) -> Iterator[Report]:
@@ -27,10 +28,31 @@ def report(log: Log, report_id: str) -> Report:
     raise SettingsError(f"no report {report_id!r}: `headrace report list` shows those that there are")
 
 
+def published(log: Log, task: str) -> list[ServingPolicy]:
+    """Return the task's records on `policies` that the log still holds, in order; the last one is what holds now."""
+    found, key = [], task.encode()
+    for batch in partition_messages(log, POLICIES, partition_of(key, log.topic(POLICIES).partitions)):
+        for own, value in zip(batch.keys, batch.values, strict=True):
+            if own == key and value:
+                found.append(msgspec.json.decode(value, type=ServingPolicy))
+            elif own == key:
+                found.clear()  # a tombstone
+    return found
+
+
+def directives(log: Log, task: str, offset: int = 0) -> list[Directive]:
+    """Return the task's records on `directives`, in order; of an id the last one is what holds."""
+    found, key = [], task.encode()
+    for batch in partition_messages(log, DIRECTIVES, partition_of(key, log.topic(DIRECTIVES).partitions), offset):
+        values = [value for own, value in zip(batch.keys, batch.values, strict=True) if own == key and value]
+        found += [msgspec.json.decode(value, type=Directive) for value in values]
+    return found
+
+
 def serving(log: Log) -> dict[str, ServingPolicy]:
     """Return what serves now, by task."""
     found: dict[str, ServingPolicy] = {}
-    for batch in messages(log, "policies"):
+    for batch in messages(log, POLICIES):
         for key, value in zip(batch.keys, batch.values, strict=True):
             if value:
                 policy = msgspec.json.decode(value, type=ServingPolicy)

@@ -1,6 +1,7 @@
-"""Settings: six URLs, from --options, HEADRACE_* variables (or files that HEADRACE_*_FILE name) and defaults.
+"""Settings: where everything is and how jobs are watched, from --options, HEADRACE_* variables and defaults.
 
-An option beats its variable. An unknown variable is an error, since a misspelt one would be silently ignored.
+HEADRACE_*_FILE names a file that holds the value. An option beats its variable. An unknown variable is an error,
+since a misspelt one would be silently ignored.
 """
 
 import os
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import BeforeValidator, InstanceOf, PlainSerializer
@@ -17,10 +18,13 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from typing_extensions import override
 
+from headrace.pipelines.service.address import MORE_PORTS, Address, parse_address
 from headrace.schemas.errors import SettingsError
 
 PREFIX: Final = "HEADRACE_"
 FILE_SUFFIX: Final = "_FILE"
+LogFormat = Literal["text", "json"]
+LOG_FORMATS: Final = ("text", "json")
 
 _SECRET_OPTION = re.compile(r"(?i)([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&#]*")
 _PASSWORD = re.compile(r"(//[^:/?#@]*:).*@")
@@ -82,11 +86,22 @@ def parse_url(value: object) -> Url:
     return Url(text, parts.scheme, parts.netloc, path, dict(options))
 
 
+def parse_format(value: object) -> LogFormat:
+    """Read a log's format; raises SettingsError."""
+    if value not in LOG_FORMATS:
+        raise SettingsError(f"--log-format {value!r}: known: {', '.join(LOG_FORMATS)}")
+    return "json" if value == "json" else "text"
+
+
 _Location = Annotated[InstanceOf[Url], BeforeValidator(parse_url), PlainSerializer(str)]
+_Address = Annotated[InstanceOf[Address], BeforeValidator(parse_address), PlainSerializer(str)]
 
 
 class Settings(BaseSettings):
-    """Where everything is; without settings it lies under ./.headrace/. Build it by `read_settings`."""
+    """Where everything is; without settings it lies under ./.headrace/. Build it by `read_settings`.
+
+    metrics: where a job serves its metrics and health. log_format: of stderr.
+    """
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -96,6 +111,9 @@ class Settings(BaseSettings):
     policies: _Location = parse_url("file:.headrace/policies")
     mail: _Location = parse_url("file:.headrace/mail")
     narrator: _Location = parse_url("template:")
+    advisor: _Location = parse_url("rules:?mode=log")
+    metrics: _Address = Address(more_ports=MORE_PORTS)
+    log_format: Annotated[LogFormat, BeforeValidator(parse_format)] = "text"
 
     @classmethod
     @override
@@ -160,7 +178,7 @@ def read_variable(name: str, environ: Mapping[str, str]) -> str | None:
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"{variable}: {path} can't be read ({error})") from error
     if value is not None and not value:
-        raise SettingsError(f"{variable} is empty: give it a URL, or unset it for the default")
+        raise SettingsError(f"{variable} is empty: give it a value, or unset it for the default")
     return value
 
 

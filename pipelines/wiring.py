@@ -18,7 +18,7 @@ import msgspec
 from headrace.pipelines.settings import Settings, Url, suggest
 from headrace.pipelines.topics import PARTITIONED, SINGLE, TRANSITIONS
 from headrace.schemas.errors import LayoutMismatchError, SettingsError, UnknownTopicError
-from headrace.schemas.ports import Cache, Clock, Index, Log, Mailer, Narrator, PolicyStore, TopicInfo
+from headrace.schemas.ports import Advisor, Cache, Clock, Index, Log, Mailer, Narrator, PolicyStore, TopicInfo
 from headrace.schemas.records import Layout
 from headrace.sinks.cached_index import CachedChunks
 
@@ -80,6 +80,13 @@ ADAPTERS: Final[dict[str, dict[str, Adapter]]] = {
     "narrator": {
         "template": Adapter(lambda *_: _sink("narrator_template").TemplateNarrator()),
     },
+    "advisor": {
+        "none": Adapter(lambda *_: None),
+        "rules": Adapter(lambda *_: import_module("headrace.learners.advisor").RuleAdvisor(), ("mode", "every")),
+        "openai": Adapter(
+            lambda url, *_: _sink("advisor_openai").open_advisor(url.path, url.options),
+            ("mode", "every", "base_url", "timeout_s", "max_tokens", "key_file")),
+    },
 }
 """Setting -> URL scheme -> how to open it, the options it knows, local, made_by_init."""
 # fmt: on
@@ -137,6 +144,12 @@ class Services:
     def narrator(self) -> Narrator:
         """The narrator."""
         opened: Narrator = self._open("narrator")
+        return opened
+
+    @cached_property
+    def advisor(self) -> Advisor | None:
+        """The advisor, None where nobody advises."""
+        opened: Advisor | None = self._open("advisor")
         return opened
 
     @cached_property
@@ -208,6 +221,7 @@ def initialise(
     segment: int | None = None,
     grace_ms: int | None = None,
     max_clock_skew_ms: int | None = None,
+    sample_every: int | None = None,
 ) -> Layout:
     """Create the topics, then the layout, once; the same again is a no-op, and None stands for what is there.
 
@@ -223,7 +237,12 @@ def initialise(
             f"{services.settings.log} has {topic.partitions} partitions, {partitions} were asked for: leave "
             f"--partitions out, or name another log and index by --log and --index"
         )
-    given = {"segment": segment, "grace_ms": grace_ms, "max_clock_skew_ms": max_clock_skew_ms}
+    given = {
+        "segment": segment,
+        "grace_ms": grace_ms,
+        "max_clock_skew_ms": max_clock_skew_ms,
+        "sample_every": sample_every,
+    }
     wanted = {name: value for name, value in given.items() if value is not None}
     if stored:
         _require_same(services, stored, wanted)
@@ -235,6 +254,7 @@ def initialise(
     layout = index.layout(Layout(log.topic(TRANSITIONS).identity, **wanted))
     assert layout is not None
     _require_same(services, layout, wanted)  # another process may have been first
+    getattr(services, "policies")  # noqa: B009 opened to be made: it may have a keyspace of its own
     return layout
 
 

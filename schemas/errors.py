@@ -13,7 +13,9 @@ HeadraceError
 ├── LogGapError              rows that were not yet indexed are gone from the log
 ├── CorruptDataError         a chunk, checkpoint or weights file whose checksum does not match
 ├── UngroundedReportError    a narrator's sentence that its facts do not bear out
-└── LearnerDivergedError     a loss or weight that is not finite
+├── LanguageModelError       a model that refuses, or whose answer is not what was asked for
+├── LearnerDivergedError     a loss or weight that is not finite
+└── EnvironmentFailedError   an environment that raises, or that nothing can be learned in
 """
 
 
@@ -69,5 +71,13 @@ class UngroundedReportError(HeadraceError):
     """A narrator's sentence that its facts do not bear out."""
 
 
+class LanguageModelError(HeadraceError):
+    """A language model that refuses, or whose answer is not what was asked for."""
+
+
 class LearnerDivergedError(HeadraceError):
     """A loss or weight that is not finite."""
+
+
+class EnvironmentFailedError(HeadraceError):
+    """An environment that raises, or that nothing can be learned in."""

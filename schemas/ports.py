@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.schemas.chunk import ChunkRow
+from headrace.schemas.decisions import DecisionBatch, Neighbours
+from headrace.schemas.directives import LearningFacts, Proposal
 from headrace.schemas.records import (
     ChunkReference,
     Facts,
@@ -151,8 +153,25 @@ class Log(Protocol):
         """Release the connection."""
 
 
+class Decisions(Protocol):
+    """Sampled decisions by similarity: when did we last see this, and what happened?"""
+
+    def put(self, batches: Sequence[DecisionBatch]) -> None:
+        """Begin to write the decisions; they are durable after the index's `flush`. The same again changes nothing."""
+
+    def similar(self, task: str, vector: NDArray[np.float32], limit: int) -> Neighbours | None:
+        """Return at most `limit` (1 to 250) of a task's decisions, the nearest to float32[D] first; None without any.
+
+        A store may answer approximately: some of the nearest may be missing, but each distance is exact.
+        """
+
+
 class Index(Protocol):
     """Chunks and windows by key and by range. The row with the greater write time wins."""
+
+    @property
+    def decisions(self) -> Decisions:
+        """The decisions that belong to the index: written through it, found by similarity."""
 
     def layout(self, wanted: Layout | None = None) -> Layout | None:
         """Store `wanted` if there is no layout yet; return the one that is stored."""
@@ -230,6 +249,17 @@ class Narrator(Protocol):
 
     def tell(self, facts: Facts) -> Narrative:
         """Return the sentences."""
+
+
+class Advisor(Protocol):
+    """Reads how learning goes and says what it would change. What it says is checked before anything is done."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+
+    def propose(self, facts: LearningFacts) -> Sequence[Proposal]:
+        """Return what it would change, the most urgent first; raises UnavailableError, LanguageModelError."""
 
 
 class Mailer(Protocol):

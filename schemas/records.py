@@ -109,8 +109,8 @@ def _bounds_ok(bounds: Bounds | None, width: int) -> bool:
 class Layout(Struct, frozen=True):
     """What decides an index's bytes, written into it once.
 
-    log: the identity of the `transitions` topic. segment: S. rules_version and codec_version change when
-    the same log would give other rows.
+    log: the identity of the `transitions` topic. segment: S. sample_every: one in so many decisions is kept to be
+    found by similarity, 0 for none. rules_version and codec_version change when the same log would give other rows.
     """
 
     log: str
@@ -119,6 +119,7 @@ class Layout(Struct, frozen=True):
     max_clock_skew_ms: int = 300_000
     max_message_bytes: int = 1_048_576
     max_message_rows: int = 8_192
+    sample_every: int = 256
     codec_version: int = 1
     rules_version: int = 1
 
@@ -254,8 +255,12 @@ class Interval(Struct, frozen=True):
 class PolicyVersion(Struct, frozen=True):
     """A trained version, as the policy store keeps it beside the weights: where it came from and how it did.
 
-    lineage: the chunk references it learned from, in the order they were inserted, since its parent.
-    evaluation: mean returns on the gate's fixed traces, by policy ("policy", "serving", baselines).
+    parent: the version whose training this one went on from, None where it began from the seed.
+    lineage: the chunk references it learned from since its parent, in the order they were inserted. first_rows: of
+    each, the first row that was new. windows: how many of them each window brought: updates fall due between two.
+    complete: False where chunks were lost before a restart, and replay was begun anew: it can't be retrained.
+    evaluation: mean returns on the gate's fixed traces, by policy ("policy", "serving", baselines). Where the gate
+    stopped early it is the floor's mean and the difference to it on the traces that it took.
     """
 
     task: str
@@ -273,12 +278,16 @@ class PolicyVersion(Struct, frozen=True):
     difference: Interval | None
     promoted: bool
     reason: str
+    first_rows: list[int] = []
+    windows: list[int] = []
+    complete: bool = True
     schema_version: Literal[1] = 1
 
 
 class ServingPolicy(Struct, frozen=True):
     """The `policies` record: what serves a task now, who or what decided, and why. No weights.
 
+    version: 0 where none serves. held: whether `learn` may not promote another until it is released.
     canary, share: a version that serves a share of the fleet, if there is one.
     """
 
@@ -288,6 +297,7 @@ class ServingPolicy(Struct, frozen=True):
     decided_by: str
     reason: str
     ts: int
+    held: bool = False
     canary: int | None = None
     share: float = 0.0
     schema_version: Literal[1] = 1
@@ -368,18 +378,29 @@ class Report(Struct, frozen=True):
     schema_version: Literal[1] = 1
 
 
-class Directive(Struct, frozen=True):
-    """A bounded change that the advisor proposed, its verdict and who decided."""
+DIRECTIVE_PATTERN = r"^[A-Za-z0-9._-]{1,96}$"
 
-    directive_id: Id
+
+class Directive(Struct, frozen=True):
+    """A bounded change that an advisor proposed, its verdict and who decided.
+
+    directive_id: TASK.VERSION.N. change, target: what is changed (docs/architecture.md lists them). value: what it
+    becomes, for the rows learned after `version`; previous: what it was. verdict: "proposed" changes nothing (the
+    advisor only logs), "undo" asks for what "undone" then says is done. The last record of an id is what holds.
+    """
+
+    directive_id: Annotated[str, Meta(pattern=DIRECTIVE_PATTERN)]
     task: str
     change: str
     value: float
     proposed_by: str
-    verdict: Literal["proposed", "accepted", "refused", "undone"]
+    verdict: Literal["proposed", "accepted", "refused", "undo", "undone"]
     decided_by: str
     reason: str
     ts: int
+    target: str = ""
+    previous: float | None = None
+    version: int = 0
     schema_version: Literal[1] = 1
 
 

@@ -81,10 +81,10 @@ class RedisCache:
         self.misses = 0
         self.errors = 0
 
-    def check(self) -> None:
-        """Ask Redis for a sign of life; raises SettingsError where it refuses us, UnavailableError where it's down."""
+    def about(self) -> str:
+        """Return Redis' version; raises SettingsError where it refuses us, UnavailableError where it's down."""
         try:
-            self._client.ping()
+            return f"Redis {self._client.info('server')['redis_version']}"
         except RedisError as error:
             if _refused(error):
                 raise SettingsError(
@@ -161,10 +161,10 @@ def open_cache(scheme: str, netloc: str, path: str, options: Mapping[str, str]) 
 
     Raises SettingsError where a part can't be used or Redis refuses us; a Redis that is down is no error.
     """
-    cache = RedisCache(_client(scheme, netloc, path, options), **_entries(options))
+    cache = RedisCache(client(scheme, netloc, path, options), **_entries(options))
     memory_bytes = _number(options, "memory", DEFAULT_MEMORY_BYTES)
     try:
-        cache.check()
+        logger.debug("%s", cache.about())
     except UnavailableError as error:
         logger.warning("%s", error)
     except SettingsError:
@@ -173,7 +173,8 @@ def open_cache(scheme: str, netloc: str, path: str, options: Mapping[str, str]) 
     return TwoLevels(MemoryCache(memory_bytes), cache) if memory_bytes else cache
 
 
-def _client(scheme: str, netloc: str, path: str, options: Mapping[str, str]) -> Redis:
+def client(scheme: str, netloc: str, path: str, options: Mapping[str, str]) -> Redis:
+    """Return a client of the URL's Redis; raises SettingsError where a part can't be used."""
     credentials, at, place = netloc.rpartition("@")
     user, _, password = credentials.partition(":")
     host, _, port = place.rpartition(":") if ":" in place.rpartition("]")[2] else (place, "", str(DEFAULT_PORT))

@@ -38,6 +38,11 @@ class TwoLevels:
         self.near.put(entries)
         self.far.put(entries)
 
+    def about(self) -> str:
+        """Return what the far level says of itself; raises what it raises when it is down."""
+        about: str = self.far.about()  # type: ignore[attr-defined]
+        return about
+
     def close(self) -> None:
         """Close both levels."""
         self.near.close()
@@ -53,7 +58,7 @@ class CachedChunks:
 
     def __init__(self, index: Index, cache: Cache) -> None:
         self._index = index
-        self._cache = cache
+        self.cache = cache
         self.hits = 0
         self.misses = 0
 
@@ -73,7 +78,7 @@ class CachedChunks:
 
     def _get(self, references: Sequence[ChunkReference]) -> list[bytes | None]:
         try:
-            return self._cache.get(references)
+            return self.cache.get(references)
         except UnavailableError:
             return [None] * len(references)
 
@@ -102,7 +107,7 @@ class CachedChunks:
 
     def _put(self, entries: Sequence[tuple[ChunkReference, bytes]]) -> None:
         try:
-            self._cache.put(entries)
+            self.cache.put(entries)
         except UnavailableError:
             return
 

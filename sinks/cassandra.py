@@ -25,7 +25,7 @@ from cassandra.query import BoundStatement, SimpleStatement, tuple_factory
 from headrace.schemas.errors import HeadraceError, SettingsError, StorageError, UnavailableError
 from headrace.sinks.cassandra_target import Target
 
-SCHEMA_VERSION: Final = "1"
+SCHEMA_VERSION: Final = "2"
 REQUEST_TIMEOUT_S: Final = 3.0
 """A little more than Cassandra itself takes to give up a write."""
 RETRY_S: Final = 2.0
@@ -154,6 +154,13 @@ class Keyspace:
                 "tables that are not headrace's need another keyspace"
             )
         return UnavailableError(f"{self.target}: {doing} failed ({_brief(error)})")
+
+    def about(self) -> str:
+        """Return the cluster's version, its nodes and what the statements ask of them."""
+        hosts = self._cluster.metadata.all_hosts()
+        versions = ", ".join(sorted({str(host.release_version) for host in hosts}))
+        nodes = f"{len(hosts)} node{'s' if len(hosts) > 1 else ''}"
+        return f"Cassandra {versions}, {nodes}, {ConsistencyLevel.value_to_name[self.consistency]}"
 
     def close(self) -> None:
         """Release the connections; a second time does nothing."""

@@ -1,63 +1,36 @@
-"""Sampled decisions on Cassandra, found by similarity: when did we last see such a state, and what happened?"""
+"""Sampled decisions on Cassandra, found by similarity through a vector index: the answer is approximate."""
 
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 from cassandra import ConsistencyLevel
 from numpy.typing import NDArray
 
+from headrace.schemas.decisions import DecisionBatch, Neighbours, neighbours, pack
 from headrace.sinks.cassandra import Keyspace
-from headrace.sinks.cassandra_writes import Write, Writes, batches
+from headrace.sinks.cassandra_writes import Write, Writes
+from headrace.sinks.cassandra_writes import batches as bundled
 
 VECTOR: Final = 64
-"""The width of the vectors in the index. Narrower observations are filled up with zeros: their distances stay."""
-BUCKET_MS: Final = 3_600_000
+"""The width of the vectors in the index. Narrower ones are filled up with zeros: their distances stay."""
+BUCKET_MS: Final = 600_000
+"""How much event time a partition holds: at 100,000 transitions/s of one of the log's partitions about 100 MB."""
 
+_VECTOR_BYTES: Final = 4 * VECTOR
 _CANDIDATES: Final = 4
-_COLUMNS: Final = (
-    'task, ts, partition, "offset", row, agent_id, episode_id, step, policy_version, action, reward, outcome, obs'
-)
+"""So many times the decisions asked for are looked at: copies are dropped, and wide vectors are sketched."""
+_KEY: Final = 'task, partition, "offset", ts, agent_id, episode_id, step'
 _PUT: Final = (
-    'INSERT INTO decisions (bucket_ms, vector, task, ts, partition, "offset", row, agent_id, episode_id, step, '
-    "policy_version, action, reward, outcome, obs) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-    "USING TIMESTAMP ?"
+    f"INSERT INTO decisions (vector, bucket_ms, {_KEY}, data) "  # noqa: S608  # constants alone
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
 )
-_SIMILAR: Final = f"SELECT {_COLUMNS} FROM decisions WHERE task = ? ORDER BY vector ANN OF ? LIMIT ?"  # noqa: S608
-
-
-class Decision(msgspec.Struct, frozen=True):
-    """A decision and what followed. (partition, offset, row) is its place in the log, so that it is stored once.
-
-    ts: event time in ms. action: -1 for continuous ones. outcome: the rewards that followed, as the sampler sums
-    them. obs: float32[D] as bytes, scaled so that distances mean something.
-    """
-
-    task: str
-    ts: int
-    partition: int
-    offset: int
-    row: int
-    agent_id: str
-    episode_id: str
-    step: int
-    policy_version: int
-    action: int
-    reward: float
-    outcome: float
-    obs: bytes
-
-    @property
-    def observation(self) -> NDArray[np.float32]:
-        """float32[D]."""
-        return np.frombuffer(self.obs, np.float32)
+_SIMILAR: Final = f"SELECT {_KEY}, data FROM decisions WHERE task = ? ORDER BY vector ANN OF ? LIMIT ?"  # noqa: S608
 
 
 class CassandraDecisions:
-    """Writes go with the index's own: they are durable after its flush."""
+    """The port `Decisions` of a `CassandraIndex`: writes go with the index's own."""
 
     def __init__(self, keyspace: Keyspace, writes: Writes) -> None:
         self._keyspace = keyspace
@@ -66,47 +39,46 @@ class CassandraDecisions:
         # Cassandra finds the nearest with one replica's answers alone.
         self._similar = keyspace.prepare(_SIMILAR, consistency=ConsistencyLevel.LOCAL_ONE)
 
-    def put(self, decisions: Sequence[Decision]) -> None:
-        """Begin to write decisions; the same again changes nothing.
+    def put(self, batches: Sequence[DecisionBatch]) -> None:
+        """Begin to write the decisions; the same again changes nothing.
 
         One batch at a time: Cassandra 5.0 fails a write into a vector index, and may lose it from the index, where
         more of them run at once than it has cores.
         """
         by_partition: dict[tuple[int, int], list[Write]] = defaultdict(list)
-        for decision in decisions:
-            bucket_ms = decision.ts // BUCKET_MS * BUCKET_MS
-            by_partition[decision.partition, bucket_ms].append(self._write(decision, bucket_ms))
+        for batch in batches:
+            vectors = sketch(batch.vectors).astype(">f4").tobytes()
+            for i, (key, data) in enumerate(zip(batch.keys(), pack(batch), strict=True)):
+                bucket_ms = key[3] // BUCKET_MS * BUCKET_MS
+                statement = self._put.bind((None, bucket_ms, *key, data, key[3] * 1000))
+                # The driver would take as long for a vector's numbers, one by one, as for all the rest.
+                statement.values[0] = vectors[i * _VECTOR_BYTES : (i + 1) * _VECTOR_BYTES]
+                by_partition[batch.partition, bucket_ms].append(Write(statement, len(data) + _VECTOR_BYTES))
         consistency = self._keyspace.consistency
-        self._writes.put([w for some in by_partition.values() for w in batches(some, consistency, alone=True)])
+        self._writes.put([w for some in by_partition.values() for w in bundled(some, consistency, alone=True)])
 
-    def _write(self, decision: Decision, bucket_ms: int) -> Write:
-        values: tuple[Any, ...] = msgspec.structs.astuple(decision)
-        vector = _vector(decision.observation)
-        return Write(self._put.bind((bucket_ms, vector, *values, decision.ts * 1000)), len(decision.obs))
-
-    def similar(self, task: str, obs: NDArray[np.float32], count: int) -> list[Decision]:
-        """Return the task's decisions nearest to float32[D], nearest first (approximately, as the index finds them)."""
-        rows = self._keyspace.rows(self._similar.bind((task, _vector(obs), _CANDIDATES * count)))
-        found = [Decision(*row) for row in rows]
-        return sorted(found, key=lambda one: _distance(one.observation, obs))[:count]
+    def similar(self, task: str, vector: NDArray[np.float32], limit: int) -> Neighbours | None:
+        """Return at most `limit` of a task's decisions, the nearest first, as the index finds them."""
+        wanted = sketch(vector[np.newaxis])[0].tolist()
+        rows: list[Any] = self._keyspace.rows(self._similar.bind((task, wanted, _CANDIDATES * limit)))
+        return neighbours([tuple(row[:7]) for row in rows], [row[7] for row in rows], vector, limit)
 
 
-def _distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    return float(np.linalg.norm(one - other)) if len(one) == len(other) else float("inf")
+def sketch(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return float32[N, 64] of float32[N, D]: filled up with zeros, or sketched where D is greater.
 
-
-def _vector(obs: NDArray[np.float32]) -> list[float]:
-    """Return the observation in 64 numbers: filled up with zeros, or projected, which keeps distances nearly."""
-    width = len(obs)
-    if width > VECTOR:
-        obs = obs @ _projection(width)
-    found: list[float] = np.pad(obs, (0, VECTOR - len(obs))).tolist()
-    return found
-
-
-@lru_cache(maxsize=8)
-def _projection(width: int) -> NDArray[np.float32]:
-    """Return float32[D, 64], always the same (Johnson & Lindenstrauss 1984)."""
-    normal = np.random.default_rng(width).normal(size=(width, VECTOR))
-    projection: NDArray[np.float32] = (normal / np.sqrt(VECTOR)).astype(np.float32)
-    return projection
+    A sketch adds up features under random signs, always the same, and keeps distances nearly (Charikar, Chen &
+    Farach-Colton 2002; Weinberger et al. 2009). It adds in a fixed order, so that every machine gives the same.
+    """
+    count, width = vectors.shape
+    blocks = -(-width // VECTOR)
+    padded = np.zeros((count, blocks * VECTOR))
+    padded[:, :width] = vectors
+    if blocks > 1:
+        order = np.arange(blocks * VECTOR, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        padded *= np.where(order >> np.uint64(63), 1.0, -1.0)
+        padded = padded[:, np.argsort(order << np.uint64(1), kind="stable")]
+    out = np.zeros((count, VECTOR))
+    for block in range(blocks):
+        out += padded[:, block * VECTOR : (block + 1) * VECTOR]
+    return out.astype(np.float32)

@@ -239,6 +239,10 @@ class CassandraIndex:
         rows = self._keyspace.rows(statement)
         return _window(rows[0]) if rows else None
 
+    def about(self) -> str:
+        """Return what runs there, for people."""
+        return self._keyspace.about()
+
     def close(self) -> None:
         """Release the connections; what was put and not flushed is dropped."""
         self._keyspace.close()

@@ -1,4 +1,4 @@
-"""The index on SQLite: chunks, window rows and the layout in one file, no server."""
+"""The index on SQLite: chunks, window rows, sampled decisions and the layout in one file, no server."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -10,6 +10,7 @@ import msgspec
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import StorageError
 from headrace.schemas.records import ChunkKey, ChunkReference, Layout, WindowKey, WindowRow
+from headrace.sinks import decisions_sqlite
 from headrace.sinks.sqlite import Database
 
 _BUFFER_BYTES: Final = 64 << 20
@@ -19,7 +20,7 @@ _EARLIEST: Final = -(1 << 63)
 _LATEST: Final = (1 << 63) - 1
 
 # payload comes last, so that a scan without it never touches its overflow pages.
-_SCHEMA: Final = """
+_SCHEMA: Final = f"""{decisions_sqlite.SCHEMA};
 CREATE TABLE IF NOT EXISTS chunks(
     task TEXT NOT NULL, "group" INTEGER NOT NULL, start_ms INTEGER NOT NULL, partition INTEGER NOT NULL,
     segment INTEGER NOT NULL, part INTEGER NOT NULL, rows INTEGER NOT NULL, received INTEGER NOT NULL,
@@ -85,6 +86,7 @@ class SqliteIndex:
         self._writer = Database(path, _SCHEMA)
         self._reader = Database(path, _SCHEMA)
         self._lock = threading.Lock()
+        self.decisions = decisions_sqlite.SqliteDecisions(self._reader, self._lock)
         self._chunks: list[tuple[Any, ...]] = []
         self._windows: list[tuple[Any, ...]] = []
         self._buffered_bytes = 0
@@ -118,11 +120,14 @@ class SqliteIndex:
     def flush(self) -> None:
         """Write what was put in one transaction; after an error it is kept, and flush may be tried again."""
         with self._lock:
-            if not self._chunks and not self._windows:
+            decisions = self.decisions.waiting
+            if not self._chunks and not self._windows and not decisions:
                 return
             with self._writer.transaction("flush") as connection:
                 connection.executemany(_PUT_CHUNK, self._chunks)
                 connection.executemany(_PUT_WINDOW, self._windows)
+                connection.executemany(decisions_sqlite.PUT, decisions)
+            decisions.clear()
             self._chunks.clear()
             self._windows.clear()
             self._buffered_bytes = 0

@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 _LINGER_S: Final = 0.05
 """How long a poll waits for a batch to be full once it has begun."""
+_POLL_BYTES: Final = 4 << 20
+"""A poll that has so much takes no further slice: 4,096 messages of 256 rows each would be 100 MB."""
 _SEEK_S: Final = 5.0
 _MAX_OFFSET: Final = 1 << 63
 _OWN: Final[dict[str, Any]] = {
@@ -172,6 +174,7 @@ class KafkaSubscription:
         batches: dict[int, list[MessageBatch]] = {}
         ends: dict[int, int] = {}
         deadline = time.monotonic() + timeout_s
+        left_bytes = _POLL_BYTES
         while limit > 0:
             size = min(SLICE_MESSAGES, limit)
             taken = self._take(size, max(0.0, deadline - time.monotonic()))
@@ -183,7 +186,8 @@ class KafkaSubscription:
                     ends[notice.partition()] = notice.offset()
                 else:
                     self._heed(notice.error(), notice.partition())
-            limit -= size if len(taken) == size else limit
+            left_bytes -= sum(map(len, messages))
+            limit -= size if len(taken) == size and left_bytes > 0 else limit
             del taken, messages, notices  # before the next slice is made
         return batches, ends
 

@@ -1,14 +1,17 @@
 """Commits on Kafka: outputs, offsets and their metadata in one transaction, or nothing at all."""
 
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from headrace.schemas.errors import CommitConflictError, HeadraceError
 from headrace.schemas.ports import Commit, Record
 from headrace.sinks.kafka_client import ANSWER_S, Cluster, Failures, made
-from headrace.sinks.kafka_driver import KafkaError, KafkaException, Producer, TopicPartition
+from headrace.sinks.kafka_driver import TIMED_OUT, KafkaError, KafkaException, Producer, TopicPartition
 from headrace.sinks.kafka_producer import CONFIG, produce
 
 TRANSACTION_MS: Final = 10_000
@@ -72,7 +75,7 @@ class Transactions:
                 self._end(wanted, before)
                 return
             time.sleep(_PAUSE_S)
-        raise CommitConflictError(f"{self._doing}: the group has gone on without this member: let it join again")
+        raise CommitConflictError(f"{self._doing}: the group has gone on without this member, which must join again")
 
     def _attempt(self, member: Member, wanted: Wanted) -> bool:
         """Put everything into a transaction; False if the group was just moving on."""
@@ -84,7 +87,8 @@ class Transactions:
             producer.begin_transaction()
             produce(producer, self._cluster, outputs, self._failed)
             if offsets:
-                producer.send_offsets_to_transaction(offsets, member.metadata(), ANSWER_S)
+                metadata = member.metadata()
+                _bounded(lambda: producer.send_offsets_to_transaction(offsets, metadata, ANSWER_S))
         except KafkaException as error:
             self._abort(error.args[0])
             return self._moving(error.args[0])
@@ -96,8 +100,8 @@ class Transactions:
             return False
         if error.code() in _EXPELLED:
             raise CommitConflictError(
-                f"{self._doing}: the group gave the partitions to another member ({error.str()}): "
-                "what this one holds is stale; let it join again"
+                f"{self._doing}: the group gave the partitions to another member ({error.str()}), which goes on with "
+                "them; this one must join again"
             )
         raise self._explained(error)
 
@@ -141,6 +145,7 @@ class Transactions:
                 "transactional.id": self._id,
                 "transaction.timeout.ms": TRANSACTION_MS,
                 "retry.backoff.ms": 5,  # the markers of the transaction before take a moment
+                "metadata.recovery.strategy": "none",  # the other one brings on what `_bounded` bounds
                 "error_cb": self._failures.note,
             }
             producer = made(Producer, self._cluster.config(own), self._doing)
@@ -169,3 +174,26 @@ class Transactions:
     def close(self) -> None:
         """Forget the producer; a transaction whose outcome is unknown is left to the broker."""
         self._producer = None
+
+
+def _bounded(call: Callable[[], object]) -> None:
+    """Call, and wait no longer than a little over `ANSWER_S`; raises KafkaException.
+
+    The driver (librdkafka 2.16, its issue 5511) waits for ever for a group's coordinator that has left the cluster's
+    metadata, whatever time-out it is given. The thread and its producer are then given up; the next one fences it.
+    """
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 it is raised again by the caller's thread
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=run, name="send offsets", daemon=True).start()
+    try:
+        done.result(ANSWER_S + 1)
+    except FutureTimeoutError:
+        raise KafkaException(KafkaError(TIMED_OUT)) from None

@@ -41,9 +41,7 @@ class KafkaLog:
         self._known: dict[str, TopicInfo] = {}
         self._sender = Sender(self._cluster)
         self._reader = Reader(self._cluster)
-        self._admin.ask(
-            lambda client: [client.describe_cluster(request_timeout=ANSWER_S)], f"log kafka://{self._cluster.servers}"
-        )
+        self._describe()
 
     def create(self, topic: str, partitions: int) -> None:
         """Create the topic with its settings and the cluster's default replication; a no-op when it is there.
@@ -138,6 +136,17 @@ class KafkaLog:
         """Join the group."""
         self.topic(topic)
         return KafkaSubscription(self, self._cluster, group, topic)
+
+    def about(self) -> str:
+        """Return the cluster's id and how many brokers it has, for people; raises UnavailableError."""
+        cluster = self._describe()
+        return f"Kafka cluster {cluster.cluster_id}, {len(cluster.nodes)} broker{'s' if len(cluster.nodes) > 1 else ''}"
+
+    def _describe(self) -> Any:  # noqa: ANN401 the driver's
+        (cluster,) = self._admin.ask(
+            lambda client: [client.describe_cluster(request_timeout=ANSWER_S)], f"log kafka://{self._cluster.servers}"
+        )
+        return cluster
 
     def close(self) -> None:
         """Release the connections (a subscription closes its own)."""

@@ -154,6 +154,10 @@ class CassandraPolicyStore:
         rows = self._rows("current", task)
         return rows[0][0] if rows else None
 
+    def about(self) -> str:
+        """Return what runs there, for people."""
+        return self._keyspace.about()
+
     def close(self) -> None:
         """Release the connections."""
         self._keyspace.close()

@@ -32,6 +32,7 @@ from headrace.learners.cloud.plant import (
     UTILISATION,
     Simulation,
 )
+from headrace.learners.cloud.tuned_rule import Forecast, RuleParameters
 from headrace.learners.cloud.workload import Traces
 
 Observation = NDArray[np.float32]
@@ -47,6 +48,19 @@ KUBERNETES_WINDOW_STEPS: Final = 10
 """Kubernetes' default stabilisation window, 300 s."""
 RATE_TARGET: Final = 0.6
 RATE_KEEP: Final = 0.5
+TUNED: Final = RuleParameters(
+    keep_up=0.408,
+    keep_down=0.415,
+    trend_keep=0.515,
+    trend_gain=0.565,
+    trend_down=0.516,
+    safety=1.37,
+    spare=0.481,
+    queue_gain=-0.88,
+    latency_gain=-0.117,
+    deadband=0.7,
+)
+"""Found by `python -m headrace.learners.cloud.tuning`, on traces used for nothing else."""
 
 
 @runtime_checkable
@@ -200,6 +214,24 @@ class RateRule:
         return towards(np.ceil(rate_rps / (SERVICE_RATE_RPS * self.target)), replicas(obs))
 
 
+class TunedRule:
+    """Square-root staffing with a forecast and a deadband; see `tuned_rule`."""
+
+    def __init__(self, parameters: RuleParameters = TUNED) -> None:
+        self._forecast = Forecast(parameters)
+
+    def reset(self, count: int) -> None:
+        """Forget averages and trends; the next reading starts them."""
+        del count
+        self._forecast.reset()
+
+    def act(self, obs: Observation) -> Actions:
+        """Towards what the forecast asks for."""
+        current = replicas(obs)
+        frame = obs[:, (FRAMES - 1) * FEATURES :].astype(np.float64)
+        return towards(self._forecast.wanted(frame, current), current)
+
+
 class Clairvoyant:
     """Plays the plan of a planner that knows the traces: see `clairvoyant.plan_actions`."""
 
@@ -220,7 +252,7 @@ class Clairvoyant:
         return self._plan[:, self._step - 1]
 
 
-BASELINE_NAMES: Final = ("random", "static", "hpa", "hpa_kubernetes", "rate_rule", "clairvoyant")
+BASELINE_NAMES: Final = ("random", "static", "hpa", "hpa_kubernetes", "rate_rule", "tuned_rule", "clairvoyant")
 
 
 def baseline(name: str, traces: Traces) -> Baseline:
@@ -235,6 +267,7 @@ def baseline(name: str, traces: Traces) -> Baseline:
         "hpa": HorizontalPodAutoscaler,
         "hpa_kubernetes": hpa_kubernetes,
         "rate_rule": RateRule,
+        "tuned_rule": TunedRule,
         "clairvoyant": lambda: Clairvoyant(traces),
     }
     if name not in makers:

@@ -4,8 +4,9 @@ An environment joins by one entry in SIMULATORS; a task whose environment has no
 stream alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -36,6 +37,9 @@ class Simulator(Protocol):
 
     def baselines(self) -> Mapping[str, Outcomes]:
         """Return how the world's baselines do on the same traces."""
+
+    def split(self, parts: int) -> Sequence["Simulator"]:
+        """Return worlds that have these traces between them, in order."""
 
     def decisions(self, policy: Learned) -> Decisions:
         """Return what the greedy policy saw and decided, and what the baselines would have done there."""
@@ -77,11 +81,12 @@ def greedy(policy: Learned) -> Callable[[NDArray[np.float32]], NDArray[np.int64]
 class CloudSimulator:
     """`headrace/CloudService-v0` on fixed traces."""
 
-    def __init__(self, count: int = TRACES, seed: int = EXPLANATION_SEED) -> None:
+    def __init__(self, count: int = TRACES, seed: int = EXPLANATION_SEED, rows: slice = slice(None)) -> None:
         # Imported here, because Gymnasium takes a third of a second.
         from headrace.learners.cloud import baselines, plant, workload  # noqa: PLC0415
 
-        self._traces = workload.draw_traces(seed, count, workload.EPISODE_STEPS)
+        self._traces = workload.draw_traces(seed, count, workload.EPISODE_STEPS).take(rows)
+        self._drawn = count, seed
         self._rules: dict[str, baselines.Baseline] = {
             "rate_rule": baselines.RateRule(),
             "hpa": baselines.HorizontalPodAutoscaler(),
@@ -105,6 +110,11 @@ class CloudSimulator:
             done = {name: self._evaluate(rule, self._traces) for name, rule in self._rules.items()}
             self._baselines = {name: Outcomes(one.returns, one.terms) for name, one in done.items()}
         return self._baselines
+
+    def split(self, parts: int) -> Sequence[Simulator]:
+        """Cut the traces into parts, equal but for one."""
+        edges = [len(self._traces) * part // parts for part in range(parts + 1)]
+        return [CloudSimulator(*self._drawn, slice(start, stop)) for start, stop in pairwise(edges)]
 
     def decisions(self, policy: Learned) -> Decisions:
         """Record the policy's episodes, and what the rules would have done at each of their steps."""

@@ -1,5 +1,7 @@
 """The command line. Errors become exit codes here and nowhere else: 1 failure, 2 usage."""
 
+import logging
+import os
 import sys
 
 import click
@@ -17,8 +19,13 @@ COMMANDS = {
     "query": Lazy("query", "Ask the index for windows, chunks, transitions."),
     "index": Lazy("index", "The index as a whole: its hash."),
     "rejected": Lazy("rejected", "List what was rejected and why; send it again."),
-    "policy": Lazy("policy", "List policies: TASK@VERSION."),
+    "train": Lazy("train", "Train a policy in a simulated environment."),
+    "evaluate": Lazy("evaluate", "Run a policy or a baseline on fixed traces."),
+    "policy": Lazy("policy", "List, compare, retrain policies; decide what serves."),
+    "directive": Lazy("directive", "What the advisor proposed; taking it back."),
     "report": Lazy("report", "List and show reports."),
+    "study": Lazy("study", "The paper's evaluation: run it, report it."),
+    "bench": Lazy("bench", "How fast the configured backends are."),
 }
 
 
@@ -48,7 +55,7 @@ def cli() -> None:
     Then keep it running, each a process of its own:
       headrace run ingest | learn | explain | digest
 
-    Everything lies under ./.headrace/ unless --log, --index, --cache, --policies, --mail and --narrator
+    Everything lies under ./.headrace/ unless --log, --index, --cache, --policies, --mail, --narrator and --advisor
     (or HEADRACE_LOG and so on, or files that HEADRACE_LOG_FILE and so on name) give other URLs. Data goes to
     stdout, what is happening to stderr; --json gives data to programs. If something is wrong: headrace doctor.
     """  # noqa: D301 \b is click's
@@ -56,16 +63,28 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy is not loaded yet; more threads halve its speed here
     try:
         cli.main(prog_name="headrace")
     except HeadraceError as error:
         _fail(str(error))
     except Exception as error:
-        if {"-v", "--verbose"} & set(sys.argv):
+        verbose = bool({"-v", "--verbose"} & set(sys.argv))
+        if verbose and not _logs_json():
             raise
-        _fail(f"unexpected {type(error).__name__}: {error} (a fault of headrace's own: -v shows where)")
+        message = f"unexpected {type(error).__name__}: {error} (a fault of headrace's own: -v shows where)"
+        _fail(message, error if verbose else None)
 
 
-def _fail(message: str) -> None:
-    click.echo(f"headrace: {message}", err=True)
+def _fail(message: str, error: Exception | None = None) -> None:
+    if _logs_json():
+        logging.getLogger(__name__).error(message, exc_info=error)
+    else:
+        click.echo(f"headrace: {message}", err=True)
     sys.exit(1)
+
+
+def _logs_json() -> bool:
+    """Whether the log is JSON. Where its module was never imported, it is not: --help imports little."""
+    logs = sys.modules.get("headrace.pipelines.cli.logs")
+    return logs is not None and bool(logs.is_json())

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from headrace.pipelines.cli.options import json_option, log_to_stderr
+from headrace.pipelines.cli.logs import log_to_stderr
+from headrace.pipelines.cli.options import json_option
 from headrace.pipelines.cli.output import print_json
 
 NAMES = {

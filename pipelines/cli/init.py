@@ -32,6 +32,12 @@ _DEFAULT = Layout(log="")
     type=click.IntRange(0),
     help=f"How far ahead of the log's clock an event may be.  [default: {_DEFAULT.max_clock_skew_ms}]",
 )
+@click.option(
+    "--sample-every",
+    type=click.IntRange(0, 1 << 32),
+    help="One in so many decisions is kept for `query similar`: 1 for a small log, 0 for none.  "
+    f"[default: {_DEFAULT.sample_every}]",
+)
 @json_option
 @with_settings
 def command(settings: Settings, *, as_json: bool, **values: int | None) -> None:

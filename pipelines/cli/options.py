@@ -1,8 +1,7 @@
 """What every command has: the settings as options, -v, and open services handed to it."""
 
 import functools
-import logging
-import sys
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar, cast
@@ -10,7 +9,9 @@ from typing import Any, Final, TypeVar, cast
 import click
 from typing_extensions import override
 
-from headrace.pipelines.settings import Settings, read_settings
+from headrace.pipelines.cli.logs import log_to_stderr
+from headrace.pipelines.service.address import MORE_PORTS
+from headrace.pipelines.settings import LOG_FORMATS, Settings, parse_format, read_settings, read_variable
 from headrace.pipelines.wiring import ADAPTERS, open_services
 
 R = TypeVar("R")
@@ -43,11 +44,13 @@ def with_settings(function: Callable[..., R]) -> Callable[..., R]:
 
     @functools.wraps(function)
     def call(*args: Any, verbose: bool, **options: Any) -> R:  # noqa: ANN401
-        log_to_stderr(verbose=verbose)
-        urls = {part: options.pop(part) for part in ADAPTERS}
-        return function(read_settings(urls), *args, **options)
+        log_format = options["log_format"] or read_variable("log_format", os.environ) or LOG_FORMATS[0]
+        log_to_stderr(verbose=verbose, log_format=parse_format(log_format), job=_job())
+        given = {name: options.pop(name) for name in Settings.model_fields if name in options}
+        return function(read_settings(given), *args, **options)
 
     decorated: Any = click.option("-v", "--verbose", is_flag=True, help="Log more, and show where a fault is.")(call)
+    decorated = log_format_option(decorated)
     for part in reversed(ADAPTERS):
         schemes = ", ".join(f"{scheme}:" for scheme in ADAPTERS[part])
         default = Settings.model_fields[part].default
@@ -67,14 +70,30 @@ def with_services(function: Callable[..., R]) -> Callable[..., R]:
     return with_settings(call)
 
 
-def log_to_stderr(*, verbose: bool) -> None:
-    """Send headrace's own log to stderr; other packages' only from warnings on."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
-    )
-    logging.getLogger("headrace").setLevel(logging.DEBUG if verbose else logging.INFO)
+def _job() -> str:
+    """Return the command's name as the log has it: of `headrace run ingest`, ingest."""
+    context: click.Context | None = click.get_current_context()
+    names: list[str] = []
+    while context and context.parent:
+        names.insert(0, str(context.info_name))
+        context = context.parent
+    return " ".join(names).removeprefix("run ")
 
 
+log_format_option = click.option(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS),
+    cls=SettingOption,
+    help=f"Of stderr; json is one object a line.  [default: {LOG_FORMATS[0]}; env: HEADRACE_LOG_FORMAT]",
+)
+metrics_option = click.option(
+    "--metrics",
+    metavar="HOST:PORT|off",
+    cls=SettingOption,
+    help="Where /metrics, /healthz and /readyz are served.  "
+    f"[default: {Settings.model_fields['metrics'].default}, or one of the {MORE_PORTS} ports after it; "
+    "env: HEADRACE_METRICS]",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON to stdout.")
 
 

@@ -39,9 +39,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], limit:
     for row in islice(remaining, limit):
         table.add_row(*("" if cell is None else str(cell) for cell in row))
     if sys.stdout.isatty():
-        Console(markup=False, highlight=False).print(table)
+        Console(markup=False, emoji=False, highlight=False).print(table)
     else:  # a pipe has no width: nothing is cut or folded
-        _print_plain(Console(width=_WIDE, markup=False, highlight=False), table)
+        _print_plain(Console(width=_WIDE, markup=False, emoji=False, highlight=False), table)
     if limit is not None and next(remaining, None) is not None:
         click.echo(f"the first {limit} are shown: --limit N shows more, --json all", err=True)
 

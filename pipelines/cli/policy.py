@@ -1,20 +1,46 @@
-"""headrace policy: the versions of a task's policy."""
+"""headrace policy: the versions of a task's policy, and what people decide about them."""
 
-from typing import Any
+import getpass
+import re
+from typing import Any, Final
 
 import click
+from typing_extensions import override
 
 from headrace.pipelines.cli.options import Command, json_option, with_services
-from headrace.pipelines.cli.output import print_json, print_table
+from headrace.pipelines.cli.output import iso, print_json, print_table
 from headrace.pipelines.core.tasks import TaskTable
-from headrace.pipelines.published import serving
+from headrace.pipelines.published import published, serving
 from headrace.pipelines.wiring import Services
-from headrace.schemas.records import Layout, PolicyVersion
+from headrace.schemas.errors import HeadraceError
+from headrace.schemas.records import Layout, PolicyVersion, ServingPolicy, TaskSpec
+
+_NAME: Final = re.compile(r"([A-Za-z0-9._-]{1,64})@([1-9][0-9]{0,8})")
+
+
+class PolicyName(click.ParamType[tuple[str, int]]):
+    """A policy: TASK@VERSION."""
+
+    name = "task@version"
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        match = _NAME.fullmatch(str(value))
+        if not match:
+            self.fail(f"{value!r} is no policy: write TASK@VERSION, such as cloud@3", param, ctx)
+        return match[1], int(match[2])
+
+
+policy_argument = click.argument("policy", type=PolicyName(), metavar="TASK@VERSION")
+reason_option = click.option("--reason", required=True, help="Why; it stands in the record for everyone to read.")
+who_option = click.option("--who", default=getpass.getuser, show_default="this user", help="Who decides.")
 
 
 @click.group("policy")
 def command() -> None:
-    """Policies, named TASK@VERSION."""
+    """Policies, named TASK@VERSION: list, compare, retrain; decide what serves."""
 
 
 @command.command("list", cls=Command)
@@ -24,11 +50,9 @@ def command() -> None:
 def list_policies(services: Services, *, task: str | None, as_json: bool) -> None:
     """List the versions: where each came from, how it did at the gate, and which one serves."""
     now = serving(services.log)
-    table = TaskTable(services.log, Layout(log=""))
-    table.refresh()
     rows = [
         _shown(version, serves=name in now and now[name].version == version.version)
-        for name in ([task] if task else sorted(table.specs))
+        for name in ([task] if task else sorted(_specs(services)))
         for version in services.policies.versions(name)
     ]
     if as_json:
@@ -36,6 +60,12 @@ def list_policies(services: Services, *, task: str | None, as_json: bool) -> Non
         return
     columns = ("policy", "serves", "promoted", "mean_return", "updates", "parent", "hash", "reason")
     print_table(columns, ([_cell(row[column]) for column in columns] for row in rows))
+
+
+def _specs(services: Services) -> dict[str, TaskSpec]:
+    table = TaskTable(services.log, Layout(log=""))
+    table.refresh()
+    return table.specs
 
 
 def _cell(value: object) -> object:
@@ -62,3 +92,176 @@ def _shown(version: PolicyVersion, *, serves: bool) -> dict[str, Any]:
         "seed": version.seed,
         "reason": version.reason,
     }
+
+
+@command.command("show", cls=Command)
+@policy_argument
+@json_option
+@with_services
+def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
+    """Show one version: its training, its lineage, the gate's verdict, and what was decided about it."""
+    from headrace.pipelines.control import find  # noqa: PLC0415 it loads the learners
+
+    task, number = policy
+    version = find(services.policies, task, number)
+    records = published(services.log, task)
+    row = _shown(version, serves=bool(records) and records[-1].version == number) | {
+        "config": version.config,
+        "code_version": version.code_version,
+        "difference": version.difference,
+        "complete": version.complete,
+        "lineage": version.lineage,
+        "decisions": [record for record in records if record.version == number],
+    }
+    if as_json:
+        print_json([row])
+        return
+    starts = [reference.start_ms for reference in version.lineage]
+    shown = row | {
+        "lineage": f"windows from {iso(min(starts))} to {iso(max(starts))}" if starts else "none",
+        "decisions": "; ".join(map(_told, row["decisions"])),
+        "difference": version.difference and f"{version.difference.mean:+.3f}",
+        **{name: ", ".join(f"{k} {_cell(v)}" for k, v in row[name].items()) for name in ("evaluation", "config")},
+    }
+    print_table(("field", "value"), ((name, _cell(value)) for name, value in shown.items()))
+
+
+def _told(record: ServingPolicy) -> str:
+    held = ", on hold" if record.held else ""
+    return f"{iso(record.ts)} by {record.decided_by}{held}: {record.reason}"
+
+
+@command.command("diff", cls=Command)
+@click.argument("one", type=PolicyName(), metavar="TASK@ONE")
+@click.argument("other", type=PolicyName(), metavar="TASK@OTHER")
+@json_option
+@with_services
+def diff(services: Services, one: tuple[str, int], other: tuple[str, int], *, as_json: bool) -> None:
+    """Compare two versions of a task: configuration, and returns and decisions on the same traces."""
+    from headrace.pipelines.control import compare, find  # noqa: PLC0415 it loads the learners
+
+    if one[0] != other[0]:
+        raise click.UsageError(f"{one[0]} and {other[0]} are different tasks: their policies can't be compared")
+    first, second = find(services.policies, *one), find(services.policies, *other)
+    found = compare(services.policies, _specs(services).get(one[0]), first, second)
+    interval = found.difference
+    if as_json:
+        print_json(
+            [{"config": found.config, "difference": interval and interval._asdict(), "agreement": found.agreement}]
+        )
+        return
+    rows: list[tuple[object, ...]] = [*found.config]
+    rows += [(name, *(getattr(v, name) for v in (first, second))) for name in ("environment_steps", "updates", "seed")]
+    print_table(("field", f"{one[0]}@{one[1]}", f"{other[0]}@{other[1]}"), rows)
+    if interval and found.agreement is not None:
+        text = f"{interval.mean:+.3f} (95 % {interval.low:+.3f} to {interval.high:+.3f})"
+        click.echo(
+            f"return of @{other[1]} less that of @{one[1]}, paired on {interval.n} traces: {text}; "
+            f"{100 * found.agreement:.1f} % of the decisions are the same"
+        )
+
+
+@command.command("promote", cls=Command)
+@policy_argument
+@reason_option
+@who_option
+@json_option
+@with_services
+def promote(services: Services, policy: tuple[str, int], *, reason: str, who: str, as_json: bool) -> None:
+    """Let a version serve, whatever the gate said of it. The agents follow with their next window."""
+    _print(_control(services, who).promote(*policy, reason), as_json=as_json)
+
+
+@command.command("rollback", cls=Command)
+@click.argument("task")
+@click.option("--to", "version", type=click.IntRange(1), help="A version.  [default: what served before]")
+@click.option("--hold", is_flag=True, help="Freeze promotion too, so that `learn` does not promote the next at once.")
+@reason_option
+@who_option
+@json_option
+@with_services
+def rollback(
+    services: Services, task: str, *, version: int | None, hold: bool, reason: str, who: str, as_json: bool
+) -> None:
+    """Let the version before serve again."""
+    _print(_control(services, who).rollback(task, reason, version, hold=hold), as_json=as_json)
+
+
+@command.command("hold", cls=Command)
+@click.argument("task")
+@reason_option
+@who_option
+@json_option
+@with_services
+def hold_task(services: Services, task: str, *, reason: str, who: str, as_json: bool) -> None:
+    """Freeze promotion: `learn` goes on learning and judging, but what serves stays."""
+    _require(services, task)
+    _print(_control(services, who).hold(task, reason, held=True), as_json=as_json)
+
+
+@command.command("release", cls=Command)
+@click.argument("task")
+@reason_option
+@who_option
+@json_option
+@with_services
+def release(services: Services, task: str, *, reason: str, who: str, as_json: bool) -> None:
+    """Let `learn` promote again."""
+    _require(services, task)
+    _print(_control(services, who).hold(task, reason, held=False), as_json=as_json)
+
+
+def _require(services: Services, task: str) -> None:
+    if task not in _specs(services):
+        raise click.UsageError(f"there is no task {task!r}: `headrace task list` shows those that there are")
+
+
+def _control(services: Services, who: str) -> Any:  # noqa: ANN401 a type of a module that is loaded late
+    from headrace.pipelines.control import Control  # noqa: PLC0415 it loads the learners
+
+    return Control(services.log, services.policies, services.clock, who)
+
+
+def _print(record: ServingPolicy, *, as_json: bool) -> None:
+    if as_json:
+        print_json([record])
+        return
+    serves = f"{record.task}@{record.version} serves" if record.version else f"no version of {record.task} serves"
+    click.echo(f"{serves}; promotion by `learn` is {'on hold' if record.held else 'free'}")
+
+
+@command.command("replay", cls=Command)
+@policy_argument
+@json_option
+@with_services
+def replay(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
+    """Retrain a version from the chunks that its lineage names; exit 1 unless the weights are the same to the bit."""
+    import torch  # noqa: PLC0415 it takes a second to load
+
+    from headrace.pipelines.cli.progress import bar  # noqa: PLC0415
+    from headrace.pipelines.retrain import retrain  # noqa: PLC0415 it loads torch
+
+    task, number = policy
+    torch.set_num_threads(1)  # as those that trained it: bits depend on it
+    with bar("retraining") as progress:
+        spec = _specs(services).get(task)
+        found = retrain(services.policies, services.chunks, task, spec, number, progress=progress)
+    row = {
+        "policy": f"{task}@{number}",
+        "hash": found.hash,
+        "expected": found.expected,
+        "equal": found.equal,
+        "chunks": found.chunks,
+        "rows": found.rows,
+        "updates": found.updates,
+        "code_version": found.code_version,
+    }
+    if as_json:
+        print_json([row])
+    elif found.equal:
+        click.echo(f"{task}@{number}: {found.rows} rows of {found.chunks} chunks give the same weights {found.hash}")
+    if not found.equal:
+        raise HeadraceError(
+            f"{task}@{number}: retraining gave the weights {found.hash}, not {found.expected}; it was trained by "
+            f"headrace {found.code_version}, perhaps on another machine or with other versions of torch or NumPy"
+        )

@@ -1,6 +1,7 @@
 """What a job has done so far, on stderr every few seconds."""
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,3 +33,17 @@ def reported(describe: Callable[[], str], interval_s: float = INTERVAL_S) -> Ite
         finished.set()
         thread.join()
         logger.info("%s", describe())
+
+
+@contextmanager
+def bar(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that is told (done, total); a person who watches sees a bar on stderr, nobody else anything."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console  # noqa: PLC0415 slow to load
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with Progress(console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(unit, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)

@@ -1,17 +1,24 @@
-"""headrace query: windows, chunks and transitions of a task."""
+"""headrace query: windows, chunks and transitions of a task, and the decisions that are similar to one."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import click
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
 
 from headrace.pipelines import query
+from headrace.pipelines import similar as similarity
 from headrace.pipelines.cli.options import Command, Moment, json_option, with_services
 from headrace.pipelines.cli.output import TABLE_ROWS, iso, print_json, print_table
 from headrace.pipelines.query import Selection
+from headrace.pipelines.similar import Place
 from headrace.pipelines.wiring import Services, layout
+from headrace.schemas.decisions import MOST_SIMILAR
 from headrace.schemas.ports import Index
+from headrace.schemas.records import Bounds, TaskSpec
 
 Ask = Callable[[Index, Selection], Iterator[dict[str, Any]]]
 Row = Callable[[dict[str, Any]], Sequence[object]]
@@ -99,3 +106,103 @@ _asking(
         "terminated" if t["terminated"] else "truncated" if t["truncated"] else "",
     ),
 )
+
+
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """Numbers with commas between."""
+
+    name = "x,y,..."
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        try:
+            return tuple(map(float, str(value).split(",")))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers such as 0.5,-1,2e3", param, ctx)
+
+
+class PlaceOf(click.ParamType[Place]):
+    """A decision's place."""
+
+    name = "agent/episode/step"
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
+        parts = str(value).split("/")
+        if len(parts) != 3 or not parts[2].isdecimal():
+            self.fail(f"{value!r} is not AGENT/EPISODE/STEP, such as agent-1/e7/120", param, ctx)
+        return Place(parts[0], parts[1], int(parts[2]))
+
+
+@command.command("similar", cls=Command)
+@click.argument("task")
+@click.option("--obs", type=Numbers(), help="What is looked for: an observation, a number for each of its features.")
+@click.option("--like", type=PlaceOf(), help="What is looked for: what an agent saw at this step.")
+@click.option("--limit", type=click.IntRange(1, MOST_SIMILAR), default=10, show_default=True, help="At most so many.")
+@click.option("--steps", type=click.IntRange(1, 1_000), default=10, show_default=True, help="How far to look on.")
+@json_option
+@with_services
+def similar(
+    services: Services,
+    *,
+    task: str,
+    obs: tuple[float, ...] | None,
+    like: Place | None,
+    limit: int,
+    steps: int,
+    as_json: bool,
+) -> None:
+    """When did we last see this, and what happened?
+
+    The sampled decisions of TASK whose observations are nearest, each with what followed. A distance is the root mean
+    square over the features: of bounded ones in parts of their range, of others beyond 1 in doublings.
+    """
+    if (obs is None) == (like is None):
+        raise click.UsageError("what is looked for is given by --obs or by --like, one of them")
+    every = layout(services).sample_every
+    spec, index = query.task_spec(services.log, task), services.index
+    wanted = _wanted(index, spec, obs, like)
+    found = similarity.similar(index, spec, wanted, limit=limit, steps=steps, apart=like)
+    first = next(found, None)
+    if first is None:
+        kept = f"one in {every} is" if every else "none is, by the index's layout"
+        click.echo(f"the index holds no other sampled decision of {task}: {kept}", err=True)
+        return
+    found = chain([first], found)
+    if as_json:
+        print_json(found)
+    else:
+        print_table(_columns(spec, steps), (_row(one, spec) for one in found))
+
+
+def _wanted(index: Index, spec: TaskSpec, obs: tuple[float, ...] | None, like: Place | None) -> NDArray[np.float32]:
+    if like:
+        return similarity.observation_at(index, spec, like)
+    return similarity.observation(obs or (), spec)
+
+
+def _columns(spec: TaskSpec, steps: int) -> list[str]:
+    return [
+        *("distance", "time (UTC)", "agent", "episode", "step", "policy", "action", "reward"),
+        *spec.reward_terms,
+        *(f"of the next {steps}", "mean reward", "end"),
+    ]
+
+
+def _row(one: dict[str, Any], spec: TaskSpec) -> list[object]:
+    then, terms = one["followed"], one.get("reward_terms", {})
+    action = spec.actions[one["action"]] if not isinstance(spec.actions, Bounds) else one["action"]
+    return [
+        f"{one['distance']:.4f}",
+        iso(one["ts"]),
+        one["agent_id"],
+        one["episode_id"],
+        one["step"],
+        one.get("policy_version"),
+        action,
+        f"{one['reward']:.6g}",
+        *(f"{terms[name]:.4g}" if name in terms else None for name in spec.reward_terms),
+        then["steps"],
+        f"{then['reward_sum'] / then['steps']:.4g}" if then["steps"] else None,
+        then["end"],
+    ]

@@ -7,6 +7,7 @@ import click
 from typing_extensions import override
 
 from headrace.pipelines.cli.lazy import Lazy, LazyGroup
+from headrace.pipelines.service.deadline import ended_in_time
 
 JOBS = {
     "ingest": Lazy("run_ingest", "Check, window and index transitions."),
@@ -25,9 +26,13 @@ class _Jobs(LazyGroup):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        ctx.with_resource(ended_in_time())
         return super().resolve_command(ctx, args)
 
 
 @click.group("run", cls=_Jobs, lazy=JOBS)
 def command() -> None:
-    """Run a streaming job. SIGTERM or Ctrl-C is a clean stop: what is in hand is finished and committed."""
+    """Run a streaming job. SIGTERM or Ctrl-C is a clean stop: what is in hand is finished and committed.
+
+    A job that can't as a dependency hangs is ended within 5 s of SIGTERM; the next run goes on from the last commit.
+    """

@@ -6,11 +6,12 @@ from typing import Final
 
 import click
 
-from headrace.pipelines.cli.options import Command, json_option, with_services
+from headrace.pipelines.cli.options import Command, json_option, metrics_option, with_services
 from headrace.pipelines.cli.output import print_json
+from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.core.digest import Envelope
 from headrace.pipelines.digest import Digest, Schedule
-from headrace.pipelines.flow import Stop, stopped_by_signals
+from headrace.pipelines.flow import Stop
 from headrace.pipelines.wiring import Services
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ IDEMPOTENT: Final = frozenset({"file"})
 @click.option("--link", default="", help="Of a report's page, with {report_id} in it.")
 @click.option("--task", "tasks", multiple=True, help="Only this task's reports; may be repeated.")
 @json_option
+@metrics_option
 @with_services
 def command(
     services: Services,
@@ -66,10 +68,6 @@ def command(
 
 def _run(services: Services, job: Digest) -> None:
     stop = Stop()
-
-    def request() -> None:
-        stop.requested = True
-
-    with stopped_by_signals(request):
+    with as_service(services, "digest", job, lambda: stop, lambda: job.positions):
         logger.info("digest is ready: log %s, mail %s", services.settings.log, services.settings.mail)
         job.run(stop)

@@ -5,12 +5,13 @@ from contextlib import closing
 
 import click
 
-from headrace.pipelines.cli.options import Command, json_option, with_services
+from headrace.pipelines.cli.options import Command, json_option, metrics_option, with_services
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.progress import reported
+from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.explain import INTERVAL_MS, Explainer, dataflow
-from headrace.pipelines.flow import run, stopped_by_signals
+from headrace.pipelines.flow import run
 from headrace.pipelines.wiring import Services, layout
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
     help="Length of a reporting interval, in event time.",
 )
 @json_option
+@metrics_option
 @with_services
 def command(services: Services, *, until_caught_up: bool, interval_ms: int, as_json: bool) -> None:
     """Write a report on each version that is promoted, and on each reporting interval."""
@@ -38,11 +40,11 @@ def command(services: Services, *, until_caught_up: bool, interval_ms: int, as_j
         interval_ms=interval_ms,
         until_caught_up=until_caught_up,
     )
-
-    def stop() -> None:
-        job.stop.requested = True
-
-    with closing(job), stopped_by_signals(stop), reported(lambda: f"{job.reports} reports written"):
+    with (
+        closing(job),
+        as_service(services, "explain", job, lambda: job.stop, lambda: job.positions),
+        reported(lambda: f"{job.reports} reports written"),
+    ):
         logger.info("explain is ready: log %s, narrator %s", services.settings.log, services.settings.narrator)
         run(dataflow(job), job.stop)
     if as_json:

@@ -1,29 +1,22 @@
 """headrace run fleet."""
 
 import logging
-import threading
 from contextlib import suppress
-from dataclasses import dataclass
 
 import click
 
-from headrace.pipelines.cli.options import Command, Moment, json_option, with_services
+from headrace.pipelines.cli.options import Command, Moment, json_option, metrics_option, with_services
 from headrace.pipelines.cli.output import iso, print_json
 from headrace.pipelines.cli.progress import reported
+from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.fleet import START_MS, Fleet, cloud_task
-from headrace.pipelines.flow import Stop, StoppedError, retrying, stopped_by_signals
+from headrace.pipelines.flow import Stop, StoppedError, paused, retrying
 from headrace.pipelines.wiring import Services, layout
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.ports import Clock
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Emitted:
-    windows: int = 0
-    mean_return: float = 0.0
 
 
 @click.command("fleet", cls=Command)
@@ -35,6 +28,7 @@ class _Emitted:
     "--every", "every_s", type=click.FloatRange(0), default=1.0, show_default=True, help="Seconds between windows."
 )
 @json_option
+@metrics_option
 @with_services
 def command(
     services: Services,
@@ -56,7 +50,7 @@ def command(
     start_ms = START_MS if start is None else start
     if start_ms > services.clock():
         raise SettingsError(f"--start {iso(start_ms)} lies ahead of the log's clock: name a time in the past")
-    stop, wish = threading.Event(), Stop()
+    stop = Stop()
     fleet = Fleet(
         services.log,
         services.policies,
@@ -65,41 +59,36 @@ def command(
         agents=agents,
         seed=seed,
         start_ms=start_ms,
-        retry=lambda call: retrying(call, wish),
+        retry=lambda call: retrying(call, stop),
     )
-    emitted = _Emitted()
-
-    def request_stop() -> None:
-        wish.requested = True
-        stop.set()
-
-    with stopped_by_signals(request_stop), reported(lambda: _told(emitted)), suppress(StoppedError):
+    with (
+        as_service(services, "fleet", fleet, lambda: stop),
+        reported(lambda: _told(fleet)),
+        suppress(StoppedError),
+    ):
         logger.info("fleet is ready: %d agents of task %s, log %s", agents, spec.task, services.settings.log)
-        _emit(fleet, emitted, services.clock, stop, windows=windows, every_s=every_s)
+        _emit(fleet, services.clock, stop, windows=windows, every_s=every_s)
     if as_json:
-        print_json([{"windows": emitted.windows, "transitions": fleet.steps}])
+        print_json([{"windows": fleet.windows, "transitions": fleet.steps}])
 
 
-def _emit(
-    fleet: Fleet, emitted: _Emitted, clock: Clock, stop: threading.Event, *, windows: int | None, every_s: float
-) -> None:
-    """Emit window after window; only between two of them is there a stop."""
-    while windows is None or emitted.windows < windows:
+def _emit(fleet: Fleet, clock: Clock, stop: Stop, *, windows: int | None, every_s: float) -> None:
+    """Emit window after window; a stop comes between two of them, or where one must wait for the log's clock."""
+    while windows is None or fleet.windows < windows:
         ahead_ms = fleet.window_end_ms - clock()
-        if stop.wait(max(ahead_ms / 1000, every_s if emitted.windows else 0.0)):
+        if paused(stop, max(ahead_ms / 1000, every_s if fleet.windows else 0.0)):
             return
-        emitted.mean_return = fleet.emit_window(lambda until_ms: _wait(clock, until_ms))
-        emitted.windows += 1
+        fleet.emit_window(lambda until_ms: _wait(clock, until_ms, stop))
 
 
-def _wait(clock: Clock, until_ms: int) -> None:
+def _wait(clock: Clock, until_ms: int, stop: Stop) -> None:
     """Wait until the log's clock has come so far: the last step is over already, so this is grace alone."""
-    pause = threading.Event()
     while (left_ms := until_ms - clock()) > 0:
-        pause.wait(left_ms / 1000)
+        if paused(stop, left_ms / 1000):
+            raise StoppedError("the last window was sent, but not closed")
 
 
-def _told(emitted: _Emitted) -> str:
-    return f"{emitted.windows} windows sent" + (
-        f", the last with a mean return of {emitted.mean_return:.2f}" if emitted.windows else ""
+def _told(fleet: Fleet) -> str:
+    return f"{fleet.windows} windows sent" + (
+        f", the last with a mean return of {fleet.mean_return:.2f}" if fleet.windows else ""
     )

@@ -1,14 +1,16 @@
 """headrace run ingest."""
 
+import gc
 import logging
 from contextlib import closing
 
 import click
 
-from headrace.pipelines.cli.options import Command, json_option, with_services
+from headrace.pipelines.cli.options import Command, json_option, metrics_option, with_services
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.progress import reported
-from headrace.pipelines.flow import run, stopped_by_signals
+from headrace.pipelines.cli.serving import as_service
+from headrace.pipelines.flow import run
 from headrace.pipelines.ingest import Counts, Ingest, dataflow
 from headrace.pipelines.wiring import Services, layout
 
@@ -22,6 +24,7 @@ logger = logging.getLogger(__name__)
     "--from-start", is_flag=True, help="Ignore the commits: read the whole log again, as into a new or damaged index."
 )
 @json_option
+@metrics_option
 @with_services
 def command(services: Services, *, until_caught_up: bool, accept_gap: bool, from_start: bool, as_json: bool) -> None:
     """Check, window and index transitions, from where the last run stopped. Start more of it to share partitions."""
@@ -34,12 +37,13 @@ def command(services: Services, *, until_caught_up: bool, accept_gap: bool, from
         accept_gap=accept_gap,
         from_start=from_start,
     )
-
-    def stop() -> None:
-        job.stop.requested = True
-
-    with closing(job), stopped_by_signals(stop), reported(lambda: _told(job.counts)):
+    with (
+        closing(job),
+        as_service(services, "ingest", job, lambda: job.stop, lambda: job.positions),
+        reported(lambda: _told(job.counts)),
+    ):
         logger.info("ingest is ready: log %s, index %s", services.settings.log, services.settings.index)
+        gc.freeze()  # what is loaded by now stays: to visit it again and again takes 4 % of the CPU
         run(dataflow(job), job.stop)
     if as_json:
         print_json([job.counts])

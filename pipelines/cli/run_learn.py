@@ -7,13 +7,15 @@ from typing import Literal
 import click
 import torch
 
-from headrace.pipelines.cli.options import Command, json_option, with_services
+from headrace.pipelines.advice import advising
+from headrace.pipelines.cli.options import Command, json_option, metrics_option, with_services
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.progress import reported
+from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.core.tasks import TaskTable
-from headrace.pipelines.flow import run, stopped_by_signals
+from headrace.pipelines.flow import run
 from headrace.pipelines.learn import Learn, dataflow
-from headrace.pipelines.learner import LearnSettings
+from headrace.pipelines.training import LearnSettings
 from headrace.pipelines.wiring import Services, layout
 
 logger = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ logger = logging.getLogger(__name__)
     help="What promotes a candidate: a paired test in the task's simulator, or nothing: each is promoted.",
 )
 @json_option
+@metrics_option
 @with_services
 def command(
     services: Services, *, until_caught_up: bool, seed: int, gate: Literal["simulator", "none"], as_json: bool
@@ -43,26 +46,32 @@ def command(
         TaskTable(services.log, layout(services)),
         services.clock,
         settings=LearnSettings(gate=gate),
+        advising=advising(services.advisor, services.settings.advisor.options),
         seed=seed,
         until_caught_up=until_caught_up,
     )
-
-    def stop() -> None:
-        job.stop.requested = True
-
-    with closing(job), stopped_by_signals(stop), reported(lambda: _told(job)):
+    with (
+        closing(job),
+        as_service(services, "learn", job, lambda: job.stop, lambda: job.positions),
+        reported(lambda: _told(job)),
+    ):
         logger.info("learn is ready: log %s, policies %s", services.settings.log, services.settings.policies)
         run(dataflow(job), job.stop)
     if as_json:
         print_json(
-            {"task": task, "rows": one.progress.rows, "updates": one.state.updates, "serving": one.progress.serving}
+            {
+                "task": task,
+                "rows": one.training.counts.rows,
+                "updates": one.training.state.updates,
+                "serving": one.progress.serving,
+            }
             for task, one in job.learners.items()
         )
 
 
 def _told(job: Learn) -> str:
     told = [
-        f"{task}: {one.progress.rows} rows, {one.state.updates} updates, "
+        f"{task}: {one.training.counts.rows} rows, {one.training.state.updates} updates, "
         f"{f'version {one.progress.serving} serves' if one.progress.serving else 'nothing serves yet'}"
         for task, one in job.learners.copy().items()
     ]

@@ -11,8 +11,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.pipelines.core.sample import sample
 from headrace.pipelines.core.segment import Part, encode_parts, group_rows
 from headrace.schemas.chunk import ChunkRow, ChunkStats, agent_stats, decode_stats, fold_stats, total_stats
+from headrace.schemas.decisions import DecisionBatch
 from headrace.schemas.errors import LogGapError
 from headrace.schemas.ports import Commit
 from headrace.schemas.records import (
@@ -63,11 +65,12 @@ class WindowFold:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What a fold wants written (chunks, windows), told (the windows) and committed."""
+    """What a fold wants written (chunks, windows, decisions), told (the windows) and committed."""
 
     chunks: list[ChunkRow]
     windows: list[WindowRow]
     commit: Commit
+    decisions: list[DecisionBatch]
 
 
 @dataclass(slots=True)
@@ -137,6 +140,7 @@ class PartitionFold:
     def fold(self) -> Folded:
         """Encode the chunks that have grown, tell the closed windows that have untold rows, and say where we are."""
         grown = self._encode()
+        decisions = self._sample()
         self._untold.update(part.row.key.window for part in grown)
         told = sorted(key for key in self._untold if self._closed(key))
         self._untold.difference_update(told)
@@ -145,7 +149,7 @@ class PartitionFold:
             self._close_segment()
         self._folded_offset = self.next_offset
         place = msgspec.json.encode(Place(self.segment, self.stream_ms)).decode()
-        return Folded([part.row for part in grown], windows, Commit(self.next_offset, place))
+        return Folded([part.row for part in grown], windows, Commit(self.next_offset, place), decisions)
 
     def confirm(self, commit: Commit) -> None:
         """Note that a fold's rows are durable and its commit has moved."""
@@ -170,6 +174,15 @@ class PartitionFold:
             grown.extend(encode_parts(group_rows(rows, spec, self.partition, self.segment), spec, received))
         self._parts.update((part.row.key, part) for part in grown)
         return grown
+
+    def _sample(self) -> list[DecisionBatch]:
+        """Sample the rows since the last fold or commit."""
+        since = max(self.committed, self._folded_offset)
+        found = []
+        for task, (rows,) in self._rows.items():  # joined, in log order
+            fresh = rows.slice(int(np.searchsorted(rows.offset, since)), len(rows))
+            found.append(sample(fresh, self.specs[task], self.partition, self.layout.sample_every))
+        return [batch for batch in found if batch is not None]
 
     def _closed(self, key: WindowKey) -> bool:
         return key.start_ms + self.specs[key.task].window_ms + self.layout.grace_ms <= self.stream_ms

@@ -25,6 +25,11 @@ TARGETS = {
     ("bench_ingest", "memory", "growth_mb"): 20,
     ("bench_cloud", "simulation_256", "steps_per_s"): 1_000_000,
     ("bench_learn", "decision batch=1", "microseconds"): 6,
+    ("bench_learn", "decision_prior batch=1", "microseconds"): 6,
+    ("bench_learn", "replay_sample batch=256", "items_per_s"): 5_000_000,
+    ("bench_learn", "replay_prioritised batch=256", "items_per_s"): 1_900_000,
+    ("bench_learn_peers", "ppo_to_sb3", "times"): 3,
+    ("bench_learn_peers", "dqn_to_sb3", "times"): 3,
 }
 LIMITS = ("_us", "_mb", "_row", "microseconds", "agents_10000_to_64")
 
@@ -65,7 +70,11 @@ def verdict(key: str, value: float, target: float | None) -> tuple[str, str]:
 
 
 def main() -> None:
-    files = [FOLDER / name for name in sys.argv[1:]] or sorted(FOLDER.glob("bench_*.py"))
+    files = [FOLDER / name for name in sys.argv[1:]] or sorted(
+        file
+        for file in FOLDER.glob("bench_*.py")
+        if not file.name.startswith("bench_servers")  # `make bench-servers`
+    )
     print(f"{'file':14} {'what':22} {'figure':24} {'value':>12} {'target':>14}")
     for file in files:
         for name, key, value in figures(file):

@@ -36,7 +36,7 @@ def timer() -> Timer:
 
 @pytest.fixture
 def cache(redis: Redis, tmp_path: Path, timer: Timer) -> Iterator[RedisCache]:
-    client = cache_redis._client("redis", netloc(redis), "", {})
+    client = cache_redis.client("redis", netloc(redis), "", {})
     with closing(RedisCache(client, prefix=f"{tmp_path.name}:", timer=timer)) as opened:
         yield opened
 
@@ -146,7 +146,7 @@ def test_a_redis_that_is_down_at_the_start_is_no_error(redis: Redis, rows: list[
         assert isinstance(cache, RedisCache)
         assert (found(cache, rows), cache.errors) == (0, 1)
         with pytest.raises(UnavailableError, match=r"redis://127.0.0.1:1/0 does not answer.*every lookup is a miss"):
-            cache.check()
+            cache.about()
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,12 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import Cluster, NoHostAvailable
 from contract_cassandra import netloc, open_index, target
-from contract_chunks import START_MS, chunk, window_row
+from contract_chunks import chunk, window_row
 from contract_servers import Cassandra, temporary
-from numpy.typing import NDArray
 from typing_extensions import override
 
 from headrace.pipelines.settings import read_settings
@@ -26,7 +24,6 @@ from headrace.schemas.records import Layout
 from headrace.sinks import cassandra_writes, index_cassandra
 from headrace.sinks.cassandra import Keyspace, schema
 from headrace.sinks.cassandra_target import OPTIONS, parse_target
-from headrace.sinks.decisions_cassandra import VECTOR, Decision
 from headrace.sinks.index_cassandra import BUCKET_MS, CassandraIndex
 
 
@@ -250,28 +247,6 @@ def test_a_row_s_timestamp_is_its_write_time_in_every_column(index: CassandraInd
     assert set(session.execute(f"SELECT WRITETIME(summary) FROM windows {where}").one()) == {window.write_time}
 
 
-@pytest.mark.parametrize("width", [4, 64, 200])
-def test_the_most_similar_decisions_come_first(index: CassandraIndex, name: str, width: int) -> None:
-    """Of their own task alone; written twice they are there once."""
-    random = np.random.default_rng(0)
-    states = random.normal(size=(300, width)).astype(np.float32)
-    decisions = [decision(name, width, row, state) for row, state in enumerate(states)]
-    index.decisions.put(decisions)
-    index.decisions.put([*decisions[:50], decision(f"{name}-b", width, 300, states[7])])
-    index.flush()
-    for wanted in (7, 123):
-        found = index.decisions.similar(name, states[wanted], 5)
-        assert found[0] == decisions[wanted]
-        nearest = np.argsort(np.linalg.norm(states - states[wanted], axis=1))[:5].tolist()
-        if width <= VECTOR:  # what is wider is projected
-            assert len({one.row for one in found}.intersection(nearest)) >= 4
-    assert index.decisions.similar(f"{name}-absent", states[0], 5) == []
-
-
-def decision(task: str, offset: int, row: int, state: NDArray[np.float32]) -> Decision:
-    return Decision(task, START_MS + row, 0, offset, row, "agent-1", "e", row, 3, 1, 0.5, -2.0, state.tobytes())
-
-
 def test_a_row_that_cassandra_can_t_take_is_refused_at_once(
     index: CassandraIndex, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -381,7 +356,7 @@ def test_time_to_live_is_the_keyspace_s_and_init_changes_it(cassandra: Cassandra
         Keyspace(target(cassandra, "contract_ttl")).close()
         session.execute("INSERT INTO meta (name, value) VALUES ('schema', '0')")
         for create in (True, False):
-            assert "has schema 0, this headrace reads 1" in refusal(netloc(cassandra), "contract_ttl", create=create)
+            assert "has schema 0, this headrace reads 2" in refusal(netloc(cassandra), "contract_ttl", create=create)
 
 
 def lives(session: object, columns: str, table: str) -> set[int]:

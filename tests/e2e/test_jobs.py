@@ -1,7 +1,7 @@
 """fleet, ingest, learn, explain and digest as jobs of their own, on one folder: a policy, its report, its mail."""
 
 import pytest
-from conftest import Shell
+from shell import Shell
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import T0, VALVE, transitions
+from shell import T0, VALVE, transitions
 
 from headrace.pipelines import produce as produce_module
 from headrace.pipelines.core.tasks import TaskTable, add_task

@@ -3,7 +3,7 @@
 import json
 import time
 
-from conftest import ordered, transitions
+from shell import ordered, transitions
 
 
 def test_what_came_before_its_task_is_replayed_once(shell):

@@ -4,7 +4,7 @@ import json
 import subprocess
 
 import pytest
-from conftest import ENVIRONMENT, HEADRACE, T0, VALVE, Shell, ordered, transitions
+from shell import ENVIRONMENT, HEADRACE, T0, VALVE, Shell, ordered, transitions
 
 COUNT = 400
 BAD = {

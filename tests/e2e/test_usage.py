@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from conftest import ENVIRONMENT, HEADRACE, transitions
+from shell import ENVIRONMENT, HEADRACE, transitions
 
 HEAVY = ("torch", "apache_beam", "great_expectations", "openai", "pandas", "scipy", "matplotlib")
 

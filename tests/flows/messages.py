@@ -56,9 +56,12 @@ def to_arrow(rows, spec):
     return codec_arrow.encode(checked.batches[0], spec)
 
 
-def random_records(rng, count):
-    """Yield (append time, Record) of about `count` messages; time goes on with them."""
-    now = T0
+def random_records(rng, count, start_ms=T0, ahead_ms=400_000):
+    """Yield (append time, Record) of about `count` messages; time goes on with them.
+
+    ahead_ms: by how much some are ahead of it, which a log with another clock may have to be told.
+    """
+    now = start_ms
     steps = {}
     sent = []
     for _ in range(count):
@@ -85,7 +88,7 @@ def random_records(rng, count):
         elif kind < 0.9:
             value = codec.heartbeat(spec.task, agent, now)
         elif kind < 0.93:
-            value = json.dumps({**row(), "ts": now + 400_000}).encode()
+            value = json.dumps({**row(), "ts": now + ahead_ms}).encode()
         else:
             value = [b"", b"{", b'{"task":"valve"}', json.dumps({**row(), "obs": [1e39] * 9}).encode()][
                 int(rng.integers(4))

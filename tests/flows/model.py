@@ -5,6 +5,7 @@ from collections import defaultdict
 
 import numpy as np
 
+from headrace.schemas.decisions import pack
 from headrace.schemas.errors import CommitConflictError
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Assigned, Commit, EndOfLog, MessageBatch, TopicInfo
@@ -119,13 +120,16 @@ class MemoryIndex:
     def __init__(self):
         self.rows = {}
         self.window_rows = {}
+        self.decision_rows = {}
         self._pending = []
         self.fate = Fate(random.Random(0), 0)
+        self.decisions = MemoryDecisions(self)
 
     def connect(self, fate):
         """Return a process's own connection: what it has not written dies with it."""
         connection = MemoryIndex()
         connection.rows, connection.window_rows, connection.fate = self.rows, self.window_rows, fate
+        connection.decision_rows = self.decision_rows
         return connection
 
     def put(self, chunks, windows):
@@ -140,7 +144,11 @@ class MemoryIndex:
         while self._pending:
             self.fate.strike()
             table, row = self._pending.pop(0)
-            self._upsert(table, row.key, row)
+            if table is self.decision_rows:
+                key, packed = row
+                assert table.setdefault(key, packed) == packed, f"two decisions of one key differ: {key}"
+            else:
+                self._upsert(table, row.key, row)
         self.fate.strike()
 
     @staticmethod
@@ -161,6 +169,17 @@ class MemoryIndex:
                 and (group is None or key.group == group)
             ):
                 yield self.rows[key]
+
+
+class MemoryDecisions:
+    """What the port `Decisions` writes, with the index's rows."""
+
+    def __init__(self, index):
+        self.index = index
+
+    def put(self, batches):
+        rows = [pair for batch in batches for pair in zip(batch.keys(), pack(batch), strict=True)]
+        self.index._pending += [(self.index.decision_rows, pair) for pair in rows]
 
 
 def _content(row):

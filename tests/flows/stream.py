@@ -8,7 +8,7 @@ from headrace.pipelines import ingest, learn
 from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.fleet import Fleet, VirtualClock, cloud_task
 from headrace.pipelines.flow import run
-from headrace.pipelines.learner import LearnSettings
+from headrace.pipelines.training import LearnSettings
 from headrace.schemas.records import Layout
 from headrace.sinks.cache_memory import MemoryCache
 from headrace.sinks.cached_index import CachedChunks
@@ -54,7 +54,7 @@ class Stream:
             job.close()
         return job.counts
 
-    def learner(self, store=None, settings=SETTINGS):
+    def learner(self, store=None, settings=SETTINGS, advising=None):
         tasks = TaskTable(self.log, self.layout)
         return learn.Learn(
             self.log,
@@ -64,6 +64,7 @@ class Stream:
             self.clock,
             config=CONFIG,
             settings=settings,
+            advising=advising,
             poll_windows=5,
             until_caught_up=True,
         )
@@ -91,7 +92,7 @@ def open_stream(folder, segment=16):
     clock = VirtualClock()
     log = SqliteLog(folder / "log.db", clock)
     log.create("tasks", 1)
-    for topic in ("transitions", "transitions.rejected", "windows", "policies", "reports"):
+    for topic in ("transitions", "transitions.rejected", "windows", "policies", "reports", "directives"):
         log.create(topic, 2)
     layout = Layout(log=log.topic("transitions").identity, segment=segment)
     index = SqliteIndex(folder / "index.db")

@@ -156,7 +156,7 @@ def test_a_lost_checkpoint_is_learned_again(stream):
 
 def test_a_partition_that_comes_back_is_learned_from_its_checkpoint(stream):
     """What another process learned in between is not overwritten by what this one remembers."""
-    expected = stream.learn().learners["cloud"].progress.rows
+    expected = stream.learn().learners["cloud"].training.counts.rows
     (stream.folder / "policies" / "cloud" / "checkpoint").unlink()
     first = stream.learner()
     first.poll()
@@ -191,9 +191,9 @@ def test_absurd_rewards_do_not_stop_the_learning(stream):
     fleet.emit_window(stream.advance)
     stream.ingest()
     job = stream.learn()
-    progress = job.learners["cloud"].progress
-    assert progress.skipped_updates > 0
-    assert np.isfinite(job.learners["cloud"].state.parameters.numpy()).all()
+    training = job.learners["cloud"].training
+    assert training.counts.skipped_updates > 0
+    assert np.isfinite(training.state.parameters.numpy()).all()
 
 
 def test_a_learner_that_was_overtaken_saves_nothing(stream):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from headrace.learners.cloud import draw_traces
+from headrace.learners.cloud import draw_traces, tuning
 from headrace.learners.cloud.baselines import (
     BASELINE_NAMES,
     STATIC_REPLICAS,
@@ -13,6 +13,7 @@ from headrace.learners.cloud.baselines import (
     Random,
     RateRule,
     Static,
+    TunedRule,
     baseline,
     best_static,
     evaluate,
@@ -21,6 +22,7 @@ from headrace.learners.cloud.baselines import (
 )
 from headrace.learners.cloud.clairvoyant import upper_bound
 from headrace.learners.cloud.plant import PENDING, RATE, READY, UTILISATION
+from headrace.learners.cloud.tuned_rule import START, RuleParameters
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,25 @@ def test_rate_rule_by_hand():
     assert changes(policy, seen(rate_rps=290.0), seen(rate_rps=350.0, pending=1)) == [0, 0]
 
 
+def test_tuned_rule_by_hand():
+    # 300 / 50 = 6 servers; 6 + 1 * sqrt(6) + .5 = 8.95, 9 replicas; 10 are within the deadband, 12 are not
+    rule = TunedRule(RuleParameters(0.5, 0.5, 0.5, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.6))
+    assert [changes(rule, seen(rate_rps=300.0, ready=n)) for n in (8, 9, 10, 12)] == [[1], [0], [0], [-2]]
+    # a rise of 50 moves average and trend by half each: 325 + 2 * 12.5 = 350, so 7 + sqrt(7) + .5 = 10.15
+    ahead = TunedRule(RuleParameters(0.5, 0.5, 0.5, 2.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.0))
+    assert changes(ahead, seen(rate_rps=300.0, ready=9), seen(rate_rps=350.0, ready=9)) == [0, 1]
+
+
+def test_tuning_improves_on_a_bad_start_and_repeats(monkeypatch):
+    for name, size in {"CANDIDATES": 8, "ELITE": 3, "TRACES": 32, "CHOICE_TRACES": 32}.items():
+        monkeypatch.setattr(tuning, name, size)
+    monkeypatch.setattr(tuning, "START", START._replace(safety=0.0))
+    found = tuning.tune(generations=3)
+    assert found == tuning.tune(generations=3)
+    traces = draw_traces(5, 64)
+    assert evaluate(TunedRule(found), traces).mean() > evaluate(TunedRule(tuning.START), traces).mean() + 1
+
+
 def test_random_repeats():
     first, again = changes(Random(1), *[seen()] * 20), changes(Random(1), *[seen()] * 20)
     assert first == again
@@ -88,7 +109,8 @@ def test_each_baseline_beats_the_one_before_on_the_same_traces(returns):
         ("random", "hpa"),
         ("hpa", "hpa_kubernetes"),
         ("hpa_kubernetes", "rate_rule"),
-        ("rate_rule", "clairvoyant"),
+        ("rate_rule", "tuned_rule"),
+        ("tuned_rule", "clairvoyant"),
     ]:
         difference = returns[better] - returns[worse]
         standard_error = difference.std() / np.sqrt(len(difference))

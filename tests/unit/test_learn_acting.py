@@ -12,6 +12,7 @@ from headrace.learners import dqn
 from headrace.learners.acting import Policy, epsilon_at
 from headrace.learners.checkpoint import pack
 from headrace.learners.networks import q_values, split_parameters
+from headrace.learners.normaliser import Moments
 from headrace.schemas.errors import CorruptDataError
 
 WIDTH, ACTIONS = 32, 5
@@ -25,9 +26,7 @@ def trained_state(hidden=(64, 64)):
     return dataclasses.replace(
         state,
         averaged=averaged,
-        observation_rows=10,
-        observation_mean=rng.normal(0.0, 2.0, WIDTH),
-        observation_square=10 * rng.uniform(0.05, 4.0, WIDTH),
+        inputs=Moments(10, rng.normal(0.0, 2.0, WIDTH), 10 * rng.uniform(0.05, 4.0, WIDTH)),
     )
 
 

@@ -145,7 +145,7 @@ def test_the_normaliser_is_the_mean_and_deviation_of_what_was_seen():
     config = dataclasses.replace(SMALL, normaliser_updates=6)
     buffer, state, seen = filled_buffer(), dqn.init(SMALL, WIDTH, ACTIONS, seed=0), []
     state = dataclasses.replace(state, config=config)
-    np.testing.assert_array_equal(state.observation_scale, np.ones(WIDTH))
+    np.testing.assert_array_equal(state.inputs.scale, np.ones(WIDTH))
     for step in range(9):
         batch = buffer.sample(np.random.default_rng(step), 20 + step)
         batch.obs[:, 2] = 7.0
@@ -154,8 +154,8 @@ def test_the_normaliser_is_the_mean_and_deviation_of_what_was_seen():
     rows = np.concatenate(seen[:6]).astype(np.float64)
     expected = rows.std(axis=0)
     expected[2] = 1.0
-    np.testing.assert_allclose(state.observation_mean, rows.mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(state.observation_scale, expected, rtol=1e-12)
+    np.testing.assert_allclose(state.inputs.mean, rows.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(state.inputs.scale, expected, rtol=1e-12)
 
 
 def test_the_config_is_json_and_its_ranges_are_checked():

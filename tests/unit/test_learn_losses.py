@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from headrace.learners.losses import double_q_learning, squared_error
+from headrace.learners.losses import double_q_learning, huber_error, quantile_huber, squared_error
 
 
 def reference_double_q(*, q_tm1, a_tm1, r_t, discount_t, q_t_value, q_t_selector):
@@ -69,3 +69,35 @@ def test_shapes_that_would_broadcast_are_refused(wrong):
     arguments[wrong] = arguments[wrong].unsqueeze(1)
     with pytest.raises(AssertionError):
         double_q_learning(*arguments)
+
+
+def test_hubers_error_by_hand():
+    """The square up to 1, a line beyond, joined smoothly."""
+    found = huber_error(torch.tensor([0.0, 0.5, -1.0, 3.0, -3.0]))
+    np.testing.assert_allclose(found, [0.0, 0.125, 0.5, 2.5, 2.5])
+
+
+def test_the_quantile_loss_equals_a_plain_loop():
+    """Each predicted quantile against each target's, by the side it errs on (Dabney et al., eq. 10)."""
+    predicted, target = torch.randn(6, 4), 2 * torch.randn(6, 4)
+    expected = np.zeros(6)
+    for row in range(6):
+        for i in range(4):
+            for j in range(4):
+                error = float(target[row, j] - predicted[row, i])
+                size = abs(error)
+                huber = 0.5 * error**2 if size <= 1 else size - 0.5
+                expected[row] += abs((i + 0.5) / 4 - (error < 0)) * huber / 4
+    np.testing.assert_allclose(quantile_huber(predicted, target), expected, rtol=1e-5)
+
+
+def test_the_quantile_loss_finds_the_quantiles():
+    """Descended on draws of a skewed distribution, the predictions end at its quantiles, not at its mean."""
+    draws = torch.from_numpy(np.random.default_rng(0).exponential(3.0, 4_000)).float()
+    predicted = torch.zeros(4, requires_grad=True)
+    for _ in range(400):
+        loss = quantile_huber(predicted.expand(4_000, 4), draws.unsqueeze(1).expand(4_000, 4), limit=0.05).mean()
+        (gradient,) = torch.autograd.grad(loss, predicted)
+        predicted = (predicted - 2.0 * gradient).detach().requires_grad_()
+    expected = np.quantile(draws.numpy(), [0.125, 0.375, 0.625, 0.875])
+    np.testing.assert_allclose(predicted.detach(), expected, atol=0.15)

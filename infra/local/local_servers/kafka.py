@@ -48,7 +48,9 @@ class Kafka(JavaServer):
 
     def _format(self, config: Path) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = self.java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config), heap_mb=128)
+        command = self.java(
+            "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(config), heap_mb=128
+        )
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 the command is ours
         if done.returncode:
             raise ServerError(f"Kafka's data folder {self.data} can't be formatted: {done.stdout}{done.stderr}")

@@ -1,0 +1,42 @@
+"""Adam on one flat vector."""
+
+import torch
+
+
+@torch.no_grad()
+def adam_step(
+    parameters: torch.Tensor,
+    first_moment: torch.Tensor,
+    second_moment: torch.Tensor,
+    gradient: torch.Tensor,
+    *,
+    step: int,
+    rate: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> None:
+    """Move `parameters` and both moments on, in place.
+
+    Source: Kingma, Ba (2015), "Adam: A Method for Stochastic Optimization", algorithm 1.
+
+    Args:
+        parameters: float32[P].
+        first_moment: float32[P], the mean gradient.
+        second_moment: float32[P], the mean squared gradient.
+        gradient: float32[P].
+        step: number of this step, from 1 on.
+        rate: step size.
+        beta1: decay of the gradient's mean.
+        beta2: decay of the gradient's mean square.
+        epsilon: added to the root of the mean square.
+    """
+    first_moment.lerp_(gradient, 1.0 - beta1)
+    second_moment.mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)
+    root = (second_moment / (1.0 - beta2**step)).sqrt_().add_(epsilon)
+    parameters.addcdiv_(first_moment, root, value=-rate / (1.0 - beta1**step))
+
+
+def shortened(gradient: torch.Tensor, norm: float, norm_max: float) -> torch.Tensor:
+    """The gradient, scaled to length `norm_max` where its length `norm` is greater."""
+    return gradient * (norm_max / norm) if norm > norm_max else gradient

@@ -1,0 +1,178 @@
+"""Directives in force: what may be accepted, what the configuration becomes by it, and what is undone. Pure.
+
+The configuration is a function of the one that learning began with and of the directives that stand, in order: one
+that is undone is as if it had never been.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from headrace.learners.statistics import paired_difference
+from headrace.schemas.directives import ACTIONS, Action, Proposal, key_of
+
+PROBATION_MAX: Final = 3
+"""So many changes are judged at a time: of more, nobody could say which did what."""
+PROBATION_VERSIONS: Final = 2
+"""For so many versions a change is judged."""
+STANDING_MAX: Final = 64
+"""Directives that can be undone; of more, the oldest that others have replaced are forgotten."""
+_TOLERANCE: Final = 1e-9
+"""Rounding that a rate of change may be over by."""
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """An accepted directive. version: the one after which it holds; judged_versions: those since that judged it."""
+
+    directive_id: str
+    change: str
+    target: str
+    value: float
+    previous: float
+    version: int
+    proposed_by: str
+    judged_versions: int = 0
+
+    @property
+    def key(self) -> str:
+        """The setting that it changes."""
+        return key_of(self.change, self.target)
+
+    @property
+    def on_probation(self) -> bool:
+        """Whether a fall of the return still undoes it."""
+        return self.judged_versions < PROBATION_VERSIONS
+
+
+class Ledger(msgspec.Struct, frozen=True):
+    """The configuration that learning began with, and what stands.
+
+    coefficients: of each shaped term's potential over the observations, fixed when the term is first shaped.
+    """
+
+    base: dict[str, Any]
+    standing: tuple[Standing, ...] = ()
+    coefficients: dict[str, tuple[float, ...]] = {}
+
+    @property
+    def probation(self) -> tuple[str, ...]:
+        """The keys whose last change is still being judged."""
+        return tuple(one.key for one in self.standing if one.on_probation)
+
+    def settings(self, terms: Sequence[str] = (), rules: Sequence[str] = ()) -> dict[str, float]:
+        """Return the present value of every setting that this algorithm has, by key."""
+        config = self.config()
+        values = {name: config[name] for name, a in ACTIONS.items() if not a.target and name in config}
+        if "potential" in config:
+            weights = {one.target: one.value for one in self.standing if one.change == "shaping"}
+            values |= {key_of("shaping", term): weights.get(term, 0.0) for term in terms}
+        if "explore_share" in config:
+            followed = {config["explore_rule"]: config["explore_share"]}
+            values |= {key_of("explore_rule", rule): followed.get(rule, 0.0) for rule in rules}
+        return {key: float(value) for key, value in values.items()}
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields of the configuration that directives decide, with their values; the rest is the base's."""
+        found: dict[str, Any] = {}
+        weights: dict[str, float] = {}
+        for one in self.standing:
+            if one.change == "shaping":
+                weights[one.target] = one.value
+            elif one.change == "explore_rule":  # the rule that was named last is followed
+                found |= {"explore_rule": one.target if one.value else "", "explore_share": one.value}
+            else:
+                found[one.change] = int(one.value) if ACTIONS[one.change].whole else one.value
+        if "learning_rate" in found and "learning_rate_final" in self.base:
+            share = self.base["learning_rate_final"] / self.base["learning_rate"]
+            found["learning_rate_final"] = found["learning_rate"] * share
+        if weights:
+            columns = zip(*(self.coefficients[term] for term in weights), strict=True)
+            found["potential"] = tuple(
+                sum(w * c for w, c in zip(weights.values(), column, strict=True)) for column in columns
+            )
+        return found
+
+    def config(self) -> dict[str, Any]:
+        """Return the whole configuration."""
+        return self.base | self.changes()
+
+    def accepted(self, one: Standing, coefficients: tuple[float, ...] | None = None) -> "Ledger":
+        """Return the ledger with one more directive; coefficients: of a term that is shaped for the first time."""
+        standing = (*self.standing, one)
+        if len(standing) > STANDING_MAX:
+            replaced = next((i for i, old in enumerate(standing) if old.key in {s.key for s in standing[i + 1 :]}), 0)
+            standing = standing[:replaced] + standing[replaced + 1 :]
+        added = {} if coefficients is None else {one.target: coefficients}
+        return msgspec.structs.replace(self, standing=standing, coefficients=self.coefficients | added)
+
+    def without(self, directive_ids: Sequence[str]) -> "Ledger":
+        """Return the ledger without some directives."""
+        kept = tuple(one for one in self.standing if one.directive_id not in directive_ids)
+        return msgspec.structs.replace(self, standing=kept)
+
+    def judged(self) -> "Ledger":
+        """Return the ledger after one more version has judged what is on probation."""
+        aged = tuple(
+            msgspec.structs.replace(one, judged_versions=one.judged_versions + 1) if one.on_probation else one
+            for one in self.standing
+        )
+        return msgspec.structs.replace(self, standing=aged)
+
+
+def problem(proposal: Proposal, settings: Mapping[str, float], probation: Sequence[str]) -> str | None:
+    """Say why a proposal is refused, None where nothing forbids it: the table's names, bounds and rates of change."""
+    action = ACTIONS.get(proposal.change)
+    if action is None:
+        return f"no such action; there are {', '.join(ACTIONS)}"
+    key = key_of(proposal.change, proposal.target)
+    if bool(action.target) != bool(proposal.target) or key not in settings:
+        return f"no such setting of this learner; there are {', '.join(settings)}"
+    if key in probation:
+        return f"the last change of {key} is still being judged"
+    if len(probation) >= PROBATION_MAX:
+        return f"{len(probation)} changes are being judged; at most {PROBATION_MAX} may be at a time"
+    return _value_problem(proposal.value, action) or _rate_problem(proposal.value, settings[key], action)
+
+
+def _value_problem(value: float, action: Action) -> str | None:
+    if not math.isfinite(value) or (action.whole and not float(value).is_integer()):
+        return f"{value} is not {'a whole' if action.whole else 'a finite'} number"
+    if not action.low <= value <= action.high:
+        return f"{value:g} is out of bounds, {action.low:g} to {action.high:g}"
+    return None
+
+
+def _rate_problem(value: float, now: float, action: Action) -> str | None:
+    ratio, step = action.ratio, action.step
+    if value == now:
+        return f"{now:g} is what it is already"
+    if ratio and not now / ratio * (1 - _TOLERANCE) <= value <= now * ratio * (1 + _TOLERANCE):
+        return f"{value:g} is too far from {now:g}: at most {ratio:g} times, or a part of {ratio:g}"
+    if step and abs(value - now) > step * (1 + _TOLERANCE):
+        return f"{value:g} is too far from {now:g}: at most {step:g} away"
+    return None
+
+
+def rule_problem(rule: np.ndarray | None, floor: np.ndarray) -> str | None:
+    """Judge a decision rule on the gate's traces, float64[N] each: worse than the floor, it is none to explore with."""
+    if rule is None:
+        return "the task's simulator knows no such rule"
+    interval = paired_difference(rule, floor)
+    if interval.high < 0.0:
+        return f"the rule is worse than the floor: {_figures(interval.mean, interval.low, interval.high, interval.n)}"
+    return None
+
+
+def fall(now: np.ndarray, then: np.ndarray) -> str | None:
+    """Say by how much the return fell on the same traces, float64[N] each; None where it is not shown to have."""
+    interval = paired_difference(now, then)
+    if interval.high >= 0.0:
+        return None
+    return f"the return at the gate fell since: {_figures(interval.mean, interval.low, interval.high, interval.n)}"
+
+
+def _figures(mean: float, low: float, high: float, count: int) -> str:
+    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}] on {count} paired traces"

@@ -1,0 +1,153 @@
+"""A multi-layer perceptron as pure functions of one flat parameter vector, its gradient written out.
+
+As in `networks` (the dueling network), all parameters lie in one float32 vector and layers are views of
+it; matrices are [inputs, outputs].
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+
+Activation = Literal["tanh", "relu"]
+ACTIVATIONS: tuple[Activation, ...] = ("tanh", "relu")
+
+
+@dataclasses.dataclass(frozen=True)
+class MLPShape:
+    """Sizes of a perceptron with linear outputs.
+
+    Attributes:
+        inputs: number of inputs.
+        hidden: widths of the hidden layers, first to last.
+        outputs: number of outputs.
+        output: name of the last layer; the others are `hidden_<i>`.
+        activation: of the hidden layers.
+    """
+
+    inputs: int
+    hidden: tuple[int, ...]
+    outputs: int
+    output: str
+    activation: Activation = "tanh"
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that make no network."""
+        if not self.hidden or min(self.inputs, self.outputs, *self.hidden) < 1:
+            raise ValueError(f"a network needs one hidden layer or more and positive sizes, got {self}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation {self.activation!r} is unknown; choose one of {', '.join(ACTIVATIONS)}")
+
+    @functools.cached_property
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each parameter by name, in the order of the flat vector."""
+        widths = (self.inputs, *self.hidden, self.outputs)
+        names = [f"hidden_{i}" for i in range(len(self.hidden))] + [self.output]
+        shapes: dict[str, tuple[int, ...]] = {}
+        for i, name in enumerate(names):
+            shapes |= {f"{name}.weight": (widths[i], widths[i + 1]), f"{name}.bias": (widths[i + 1],)}
+        return shapes
+
+    @functools.cached_property
+    def size(self) -> int:
+        """P, the length of the flat parameter vector."""
+        return sum(math.prod(shape) for shape in self.parameters.values())
+
+
+def initial_mlp(shape: MLPShape, rng: np.random.Generator, output_gain: float) -> torch.Tensor:
+    """Draw float32[P]: orthogonal weights, hidden ones with gain sqrt(2), zero biases.
+
+    Source: Saxe et al. (2014), "Exact solutions to the nonlinear dynamics of learning in deep linear
+    neural networks"; gains as in Andrychowicz et al. (2021), "What matters for on-policy deep
+    actor-critic methods?".
+    """
+    parts = []
+    for name, size in shape.parameters.items():
+        if name.endswith(".bias"):
+            parts.append(np.zeros(size))
+            continue
+        gain = output_gain if name.startswith(shape.output) else math.sqrt(2.0)
+        parts.append(gain * _orthogonal(size[0], size[1], rng).ravel())
+    return torch.from_numpy(np.concatenate(parts).astype(np.float32))
+
+
+def _orthogonal(rows: int, columns: int, rng: np.random.Generator) -> np.ndarray:
+    """float64[rows, columns] with orthonormal rows or columns, whichever are fewer."""
+    square, triangle = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+    square = square * np.sign(np.diag(triangle))
+    return square if rows >= columns else square.T
+
+
+def split_mlp(flat: torch.Tensor, shape: MLPShape) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Views of `flat` (float32[P]): each layer's weight and bias, first to last."""
+    assert flat.shape == (shape.size,), (flat.shape, shape.size)
+    sizes = list(shape.parameters.values())
+    parts = torch.split_with_sizes(flat, [math.prod(size) for size in sizes])
+    views = [part.view(size) for part, size in zip(parts, sizes, strict=True)]
+    return list(zip(views[::2], views[1::2], strict=True))
+
+
+def forward(
+    layers: Sequence[tuple[torch.Tensor, torch.Tensor]], inputs: torch.Tensor, activation: Activation
+) -> list[torch.Tensor]:
+    """What each layer is given, and the last one's outputs: float32[B, width] each."""
+    given = [inputs]
+    for weight, bias in layers[:-1]:
+        linear = torch.addmm(bias, given[-1], weight)
+        given.append(linear.tanh_() if activation == "tanh" else linear.relu_())
+    weight, bias = layers[-1]
+    given.append(torch.addmm(bias, given[-1], weight))
+    return given
+
+
+def backward(
+    layers: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    given: Sequence[torch.Tensor],
+    gradient: torch.Tensor,
+    activation: Activation,
+) -> torch.Tensor:
+    """Back-propagation through `forward`.
+
+    Args:
+        layers: as given to `forward`.
+        given: what `forward` returned.
+        gradient: float32[B, outputs], the loss's gradient with respect to the outputs.
+        activation: as given to `forward`.
+
+    Returns:
+        float32[P], the loss's gradient with respect to the flat parameters.
+    """
+    parts: list[torch.Tensor] = []
+    for i in reversed(range(len(layers))):
+        parts = [given[i].t() @ gradient, gradient.sum(dim=0), *parts]
+        if i:
+            gradient = gradient @ layers[i][0].t()
+            output = given[i]
+            if activation == "tanh":
+                gradient = torch.ops.aten.tanh_backward(gradient, output)
+            else:
+                gradient.mul_(output.sign())
+    return torch.cat([part.reshape(-1) for part in parts])
+
+
+def arrays_from_mlp(flat: torch.Tensor, shape: MLPShape) -> dict[str, np.ndarray]:
+    """Copy the flat vector out into named float32 arrays."""
+    views = [view for layer in split_mlp(flat.detach(), shape) for view in layer]
+    return {name: view.numpy().copy() for name, view in zip(shape.parameters, views, strict=True)}
+
+
+def mlp_from_arrays(arrays: Mapping[str, np.ndarray], shape: MLPShape) -> torch.Tensor:
+    """Copy named arrays into one flat vector, float32[P]; other names are ignored.
+
+    Raises:
+        ValueError: a parameter is missing or has another shape.
+    """
+    for name, expected in shape.parameters.items():
+        found = arrays[name].shape if name in arrays else "nothing"
+        if found != expected:
+            raise ValueError(f"parameter {name}: expected shape {expected}, found {found}; is it this network?")
+    return torch.from_numpy(np.concatenate([np.asarray(arrays[name], np.float32).ravel() for name in shape.parameters]))

@@ -1,0 +1,51 @@
+"""Running mean and deviation of columns, merged batch by batch."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+# A constant input carries no news: a scale this small would only amplify its rounding.
+MINIMAL_SCALE = 1e-3
+
+
+class Moments(NamedTuple):
+    """What the rows seen so far are like.
+
+    Attributes:
+        rows: how many.
+        mean: float64[D].
+        square: float64[D], sum of squared deviations from the mean.
+    """
+
+    rows: int
+    mean: np.ndarray
+    square: np.ndarray
+
+    @property
+    def scale(self) -> np.ndarray:
+        """Standard deviation of each column, float64[D]; 1 where nothing varies or nothing was seen."""
+        if not self.rows:
+            return np.ones_like(self.mean)
+        deviation = np.sqrt(self.square / self.rows)
+        return np.where(deviation > MINIMAL_SCALE, deviation, 1.0)
+
+
+def no_moments(width: int) -> Moments:
+    """Of no rows of `width` columns."""
+    return Moments(0, np.zeros(width), np.zeros(width))
+
+
+def merged(moments: Moments, rows: np.ndarray) -> Moments:
+    """The moments with float[B, D] more rows.
+
+    Source: Chan, Golub, LeVeque (1983), "Algorithms for computing the sample variance".
+    """
+    total = moments.rows + len(rows)
+    mean = rows.mean(axis=0, dtype=np.float64)
+    square = np.square(rows - mean).sum(axis=0, dtype=np.float64)
+    delta = mean - moments.mean
+    return Moments(
+        total,
+        moments.mean + delta * (len(rows) / total),
+        moments.square + square + np.square(delta) * (moments.rows * len(rows) / total),
+    )

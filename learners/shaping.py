@@ -1,0 +1,52 @@
+"""Reward shaping by a potential: what an advisor may add to the rewards that are learned from, never to those reported.
+
+A potential P adds g P(s') - P(s) to the reward of a step from s to s', g the discount: every policy's order stays,
+whatever P is (Ng, Harada, Russell 1999, "Policy invariance under reward transformations"). Here P is a linear function
+of the observation, fitted to a part of the reward: what that part is worth where one stands. NumPy only.
+"""
+
+import numpy as np
+
+RIDGE = 1e-3
+"""Of the standardised observations: features that hardly vary get next to no weight."""
+
+
+def fit_potential(obs: np.ndarray, term: np.ndarray) -> tuple[float, ...] | None:
+    """Fit a reward term by the observations that it was paid in, by ridge regression.
+
+    Args:
+        obs: float32[N, D], the observations after the step.
+        term: float32[N], the term's values; rows where it is absent (NaN) don't count.
+
+    Returns:
+        The D coefficients, without a constant (it shifts all values alike); None with fewer rows than 2 D.
+    """
+    known = np.isfinite(term)
+    x, y = obs[known].astype(np.float64), term[known].astype(np.float64)
+    if len(x) < 2 * obs.shape[1]:
+        return None
+    scale = x.std(axis=0)
+    steady = scale < RIDGE
+    z = (x - x.mean(axis=0)) / np.where(steady, 1.0, scale)
+    z[:, steady] = 0.0
+    gram = z.T @ z / len(z) + RIDGE * np.eye(z.shape[1])
+    weights = np.linalg.solve(gram, z.T @ (y - y.mean()) / len(z))
+    return tuple(float(w) for w in np.where(steady, 0.0, weights / np.where(steady, 1.0, scale)))
+
+
+def shaping(obs: np.ndarray, next_obs: np.ndarray, discount: np.ndarray, potential: tuple[float, ...]) -> np.ndarray:
+    """What a potential adds to each row's reward, which may span several steps.
+
+    Args:
+        obs: float32[B, D].
+        next_obs: float32[B, D], after the reward's last step.
+        discount: float[B], of what follows; 0 where the episode ended.
+        potential: D coefficients.
+
+    Returns:
+        float64[B].
+    """
+    weights = np.asarray(potential, np.float64)
+    assert weights.shape == (obs.shape[1],), (weights.shape, obs.shape)
+    added: np.ndarray = discount * (next_obs @ weights) - obs @ weights
+    return added

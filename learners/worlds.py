@@ -1,0 +1,288 @@
+"""Worlds to train in: many episodes at once, each of which starts again by itself.
+
+A step tells what truly followed (`next_obs`), also where an episode ends; the world's `obs` is then
+already the next episode's first. Everything random comes from the world's seed.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from headrace.learners.cloud import ENVIRONMENT_ID
+from headrace.learners.cloud.baselines import RateRule
+from headrace.learners.cloud.features import cloud_features, cloud_prior
+from headrace.learners.cloud.plant import ACTION_NAMES, FEATURES, FRAMES, REPLICAS_MAX, REWARD_SCALE, Simulation
+from headrace.learners.cloud.plant import RATE_UNIT_RPS as DEMAND_UNIT_RPS
+from headrace.learners.cloud.workload import LEAD_STEPS, draw_traces
+from headrace.learners.prior import RulePrior
+from headrace.schemas.errors import EnvironmentFailedError
+
+FORESIGHT_STEPS: Final = 12
+"""Demands ahead that a critic sees in training: three times what a new pod takes to become ready."""
+_POD_COLUMNS: Final = 5
+
+
+class Step(NamedTuple):
+    """What one step of N episodes brought.
+
+    Attributes:
+        reward: float32[N], as the environment gives it.
+        shadow: float32[N], what a rule earned on the same randomness; None where none runs along.
+        terminated: bool[N].
+        truncated: bool[N].
+        next_obs: float32[N, D], what followed.
+        next_privileged: float32[N, P], likewise; None where P is 0.
+    """
+
+    reward: np.ndarray
+    shadow: np.ndarray | None
+    terminated: np.ndarray
+    truncated: np.ndarray
+    next_obs: np.ndarray
+    next_privileged: np.ndarray | None
+
+
+class World(Protocol):
+    """N episodes in lockstep.
+
+    Attributes:
+        count: N.
+        width: D.
+        actions: A, number of discrete actions or dimensions of continuous ones.
+        bounds: float32[2, A], lowest and highest continuous action; None where actions are discrete.
+        privileged_width: P.
+        features: float32[D, K], what learners are given beside the observation; or None.
+        prior: a rule to start from; or None.
+        return_scale: rewards are this times what reports quote.
+        obs: float32[N, D], what the next actions are for.
+        privileged: float32[N, P], of the same moment; None where P is 0.
+    """
+
+    count: int
+    width: int
+    actions: int
+    bounds: np.ndarray | None
+    privileged_width: int
+    features: np.ndarray | None
+    prior: RulePrior | None
+    return_scale: float
+    obs: np.ndarray
+    privileged: np.ndarray | None
+
+    def step(self, actions: np.ndarray) -> Step:
+        """One step of all episodes; actions: int64[N], or float32[N, A]."""
+
+
+class CloudWorld:
+    """`CloudService-v0` on fresh traces every episode.
+
+    Args:
+        count: N.
+        seed: of the traces.
+        privileged: whether to tell what no agent sees: the plant's state and the demands to come.
+        shadow: whether the rate rule runs along on the same traces.
+    """
+
+    def __init__(self, count: int, seed: int, *, privileged: bool = False, shadow: bool = False) -> None:
+        self.count = count
+        self.width = FRAMES * FEATURES
+        self.actions = len(ACTION_NAMES)
+        self.bounds: np.ndarray | None = None
+        self.privileged_width = _POD_COLUMNS + 1 + FORESIGHT_STEPS if privileged else 0
+        self.features: np.ndarray | None = cloud_features()
+        self.prior: RulePrior | None = cloud_prior()
+        self.return_scale = REWARD_SCALE
+        self._rng = np.random.default_rng(seed)
+        self._rule = RateRule() if shadow else None
+        self._begin()
+
+    def step(self, actions: np.ndarray) -> Step:
+        """One step of all episodes; they all end together, by truncation."""
+        obs, reward, _, done = self._simulation.step(actions)
+        shadow = self._shadow_reward()
+        privileged = self._privileged_now()
+        never, cut = np.zeros(self.count, np.bool_), np.full(self.count, done)
+        step = Step(reward.astype(np.float32), shadow, never, cut, obs, privileged)
+        self.obs, self.privileged = obs, privileged
+        if done:
+            self._begin()
+        return step
+
+    def _begin(self) -> None:
+        traces = draw_traces(int(self._rng.integers(2**63 - 1)), self.count)
+        self._simulation = Simulation(traces)
+        self.obs = self._simulation.observation()
+        if self._rule is not None:
+            self._rule.reset(self.count)
+            self._shadow = Simulation(traces)
+            self._shadow_obs = self._shadow.observation()
+        if self.privileged_width:
+            self._demands = _windows(traces.arrivals_rps)
+        self.privileged = self._privileged_now()
+
+    def _shadow_reward(self) -> np.ndarray | None:
+        if self._rule is None:
+            return None
+        self._shadow_obs, reward, _, _ = self._shadow.step(self._rule.act(self._shadow_obs))
+        return reward.astype(np.float32)
+
+    def _privileged_now(self) -> np.ndarray | None:
+        """Pods by age, the queue, the demand just served and those to come: float32[N, 18]."""
+        if not self.privileged_width:
+            return None
+        now = self._simulation
+        pods = np.concatenate([now.ready[None], now.pending, np.log1p(now.queue)[None]]) / REPLICAS_MAX
+        return np.concatenate([pods.T.astype(np.float32), self._demands[now.step_index]], axis=1)
+
+
+def _windows(arrivals_rps: np.ndarray) -> np.ndarray:
+    """The demand of the step before each step and of those from it on: float32[T + 1, N, 13].
+
+    Beyond the trace's end the last demand stays.
+    """
+    demands = arrivals_rps.T[LEAD_STEPS - 1 :] / DEMAND_UNIT_RPS
+    padded = np.concatenate([demands, np.repeat(demands[-1:], FORESIGHT_STEPS, axis=0)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, FORESIGHT_STEPS + 1, axis=0)
+    return np.ascontiguousarray(windows, np.float32)
+
+
+class GymWorld:
+    """N copies of a Gymnasium environment, one after another; observations are flattened.
+
+    Args:
+        environment: its id.
+        count: N.
+        seed: each copy has a seed of its own, made of this.
+
+    Raises:
+        EnvironmentFailedError: there is none of that id, or its spaces can't be learned.
+    """
+
+    def __init__(self, environment: str, count: int, seed: int) -> None:
+        self._name = environment
+        self._environments = [self._made() for _ in range(count)]
+        one = self._environments[0]
+        self._space: spaces.Space[Any] = one.observation_space
+        self._action_space = one.action_space
+        self.count = count
+        self.width = self._flat_width()
+        self.actions, self.bounds = self._action_sizes()
+        self.privileged_width = 0
+        self.features: np.ndarray | None = None
+        self.prior: RulePrior | None = None
+        self.return_scale = 1.0
+        self.privileged: np.ndarray | None = None
+        seeds = np.random.SeedSequence(seed).generate_state(count)
+        self.obs = np.stack([self._reset(i, int(seeds[i])) for i in range(count)])
+
+    def step(self, actions: np.ndarray) -> Step:
+        """One step of all; those whose episode ended begin another."""
+        next_obs, reward = np.empty_like(self.obs), np.empty(self.count, np.float32)
+        terminated, truncated = np.zeros(self.count, np.bool_), np.zeros(self.count, np.bool_)
+        obs = np.empty_like(self.obs)
+        for i, environment in enumerate(self._environments):
+            try:
+                found, reward[i], terminated[i], truncated[i], _ = environment.step(self._action(actions[i]))
+            except Exception as error:
+                raise self._failed("step", error) from error
+            next_obs[i] = self._flat(found)
+            obs[i] = self._reset(i, None) if terminated[i] or truncated[i] else next_obs[i]
+        self.obs = obs
+        return Step(reward, None, terminated, truncated, next_obs, None)
+
+    def close(self) -> None:
+        """Close the environments."""
+        for environment in self._environments:
+            environment.close()
+
+    def _made(self) -> gymnasium.Env[Any, Any]:
+        try:
+            return gymnasium.make(self._name)
+        except Exception as error:
+            raise EnvironmentFailedError(f"environment {self._name!r} can't be made: {error}") from error
+
+    def _reset(self, index: int, seed: int | None) -> np.ndarray:
+        try:
+            return self._flat(self._environments[index].reset(seed=seed)[0])
+        except Exception as error:
+            raise self._failed("reset", error) from error
+
+    def _failed(self, verb: str, error: Exception) -> EnvironmentFailedError:
+        return EnvironmentFailedError(
+            f"environment {self._name} raised in {verb}: {type(error).__name__}: {error}: nothing was stored; mend the "
+            "environment and train again"
+        )
+
+    def _flat(self, obs: object) -> np.ndarray:
+        return np.asarray(spaces.flatten(self._space, obs), np.float32)
+
+    def _flat_width(self) -> int:
+        try:
+            return int(spaces.flatdim(self._space))
+        except (ValueError, NotImplementedError) as error:
+            raise EnvironmentFailedError(f"{self._name}: observations of {self._space} have no fixed width") from error
+
+    def _action_sizes(self) -> tuple[int, np.ndarray | None]:
+        space = self._action_space
+        if isinstance(space, spaces.Discrete):
+            return int(space.n), None
+        if isinstance(space, spaces.Box):
+            bounds = np.stack([space.low.reshape(-1), space.high.reshape(-1)]).astype(np.float32)
+            return bounds.shape[1], bounds
+        raise EnvironmentFailedError(f"{self._name}: actions of {space} are neither one choice nor a vector")
+
+    def _action(self, action: Any) -> Any:  # noqa: ANN401 as the space has it
+        if isinstance(self._action_space, spaces.Discrete):
+            return int(action) + int(self._action_space.start)
+        assert isinstance(self._action_space, spaces.Box)
+        return np.asarray(action, self._action_space.dtype).reshape(self._action_space.shape)
+
+
+def make_world(environment: str, count: int, seed: int, *, privileged: bool = False, shadow: bool = False) -> World:
+    """The fast world of `CloudService-v0`, else Gymnasium's environment of that id.
+
+    Raises:
+        EnvironmentFailedError: as in `GymWorld`.
+    """
+    if environment == ENVIRONMENT_ID:
+        return CloudWorld(count, seed, privileged=privileged, shadow=shadow)
+    return GymWorld(environment, count, seed)
+
+
+class Returns:
+    """Sums rewards by episode, in the unit that reports quote, and remembers what ended since it was last asked."""
+
+    def __init__(self, count: int, scale: float) -> None:
+        self.episodes = 0
+        self._running = np.zeros(count)
+        self._scale = scale
+        self._ended: list[float] = []
+        self._rewards: set[float] = set()
+        self._terminated = False
+
+    def add(self, step: Step) -> None:
+        """Take a step in."""
+        self._running += step.reward
+        done = step.terminated | step.truncated
+        if len(self._rewards) < 2:
+            self._rewards.update({float(step.reward.min()), float(step.reward.max())})
+        if done.any():
+            self._ended += (self._running[done] / self._scale).tolist()
+            self._running[done] = 0.0
+            self._terminated |= bool(step.terminated.any())
+
+    def take(self) -> Sequence[float]:
+        """The returns of the episodes that ended since the last call."""
+        ended, self._ended = self._ended, []
+        self.episodes += len(ended)
+        return ended
+
+    def require_news(self) -> None:
+        """Raise EnvironmentFailedError if every step earned the same and no episode terminated: nothing to learn."""
+        if len(self._rewards) == 1 and not self._terminated:
+            raise EnvironmentFailedError(
+                f"every reward was {next(iter(self._rewards)):g} and no episode terminated: there is nothing to learn"
+            )

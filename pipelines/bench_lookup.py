@@ -1,0 +1,301 @@
+"""How fast chunks are found by reference, through the configured cache and index: throughput, hit rate, latency.
+
+References are asked for in batches, their popularity by Zipf's law. A look-up of `rows` ends with columns: payload
+fetched, decompressed, checked against its reference, decoded (`CachedChunks.transitions`); one of `payload` ends with
+the bytes. Out of the measurement: writing the chunks, filling the caches, connecting.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from multiprocessing import get_context
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.pipelines import bench_rows
+from headrace.pipelines.bench_process import Meter, server_pids
+from headrace.pipelines.bench_scratch import scratch
+from headrace.pipelines.core.segment import encode_parts, group_rows
+from headrace.pipelines.settings import Settings, read_settings
+from headrace.pipelines.wiring import ADAPTERS, Services, open_services
+from headrace.schemas.chunk import ChunkRow
+from headrace.schemas.ports import Cache, Index
+from headrace.schemas.records import ChunkReference
+from headrace.sinks.cache_memory import ENTRY_BYTES, MemoryCache
+from headrace.sinks.cached_index import CachedChunks, TwoLevels
+
+logger = logging.getLogger(__name__)
+
+CASES: Final = (
+    ("configured", "payload"),
+    ("configured", "rows"),
+    ("far", "payload"),
+    ("far", "rows"),
+    ("share", "payload"),
+    ("share", "rows"),
+    ("none", "payload"),
+)
+"""(cache, what a look-up ends with). configured: HEADRACE_CACHE, all chunks put into it before. far: the same
+without the level in this process, where it has two. share: one level in this
+process that holds `cache_share` of the bytes. none: every look-up goes to the index."""
+CACHES: Final = tuple(dict.fromkeys(cache for cache, _ in CASES))
+_PEAK_SHARE: Final = 0.5
+_WARM_PASSES: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    """What is asked. chunks: at least so many. zipf: the exponent. cache_share: of the chunks' bytes.
+
+    batch: references a call. concurrency: processes that ask at the same time. seconds: of each measurement.
+    """
+
+    chunks: int = 16_000
+    zipf: float = 0.99
+    cache_share: float = 0.1
+    batch: int = 16
+    concurrency: int = 1
+    seconds: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What was written. references: the most popular first. bytes: of all payloads."""
+
+    references: list[ChunkReference]
+    rows: int
+    bytes: int
+
+
+@dataclass(slots=True)
+class Answer:
+    """What one process found out at its peak. latencies_s: of each call at half of that, from when it was due."""
+
+    lookups: int
+    wall_s: float
+    cpu_s: float
+    server_cpu_s: dict[str, float]
+    hits: int
+    latencies_s: list[float] = field(default_factory=list)
+
+
+class _Counted:
+    """The port `Cache` that counts hits and misses of another; without one, everything is a miss."""
+
+    def __init__(self, cache: Cache | None) -> None:
+        self._cache = cache
+        self.hits = 0
+
+    def get(self, references: Sequence[ChunkReference]) -> list[bytes | None]:
+        """Return each reference's payload, None on a miss."""
+        if self._cache is None:
+            return [None] * len(references)
+        found = self._cache.get(references)
+        self.hits += len(found) - found.count(None)
+        return found
+
+    def put(self, entries: Sequence[tuple[ChunkReference, bytes]]) -> None:
+        """Store payloads."""
+        if self._cache:
+            self._cache.put(entries)
+
+    def close(self) -> None:
+        """Leave the other open: it is its owner's."""
+
+
+def measure(settings: Settings, asked: Lookups, caches: Sequence[str] = CACHES) -> Iterator[dict[str, Any]]:
+    """Write chunks into a scratch place, then yield a record of each case of these caches."""
+    with scratch(settings) as place:
+        with open_services(place, create=True) as services:
+            stored = _write(services, asked.chunks)
+        for cache, ends_with in CASES:
+            if cache in caches:
+                yield _case(place, stored, asked, cache, ends_with)
+
+
+def _write(services: Services, wanted: int) -> Stored:
+    """Write at least `wanted` chunks as ingest does, and remember them in the cache."""
+    rows: list[ChunkRow] = []
+    chunks = CachedChunks(services.index, services.cache)
+    began_s, stored_bytes, stored_rows, segment = time.perf_counter(), 0, 0, 0
+    references: list[ChunkReference] = []
+    while len(references) < wanted:
+        batch = bench_rows.rows(64, segment * bench_rows.BLOCK_ROWS, bench_rows.BLOCK_ROWS)
+        parts = encode_parts(group_rows(batch, bench_rows.SPEC, 0, segment), bench_rows.SPEC, {})
+        rows = [part.row for part in parts]
+        services.index.put(rows, [])
+        chunks.remember(rows)
+        references += [row.reference for row in rows]
+        stored_bytes += sum(len(row.payload) for row in rows)
+        stored_rows += len(batch)
+        segment += 1
+    services.index.flush()
+    logger.info("wrote %d chunks in %.1f s", len(references), time.perf_counter() - began_s)
+    popular = np.random.default_rng(0).permutation(len(references))  # popularity has nothing to do with age
+    return Stored([references[i] for i in popular], stored_rows, stored_bytes)
+
+
+def _case(place: Settings, stored: Stored, asked: Lookups, cache: str, ends_with: str) -> dict[str, Any]:
+    """Ask, and tell what was found out."""
+    count = len(stored.references)
+    peak = _all(place, stored, asked, cache, ends_with)
+    lookups = sum(answer.lookups for answer in peak)
+    rate = sum(answer.lookups / answer.wall_s for answer in peak)
+    latencies_ms = np.array([s for answer in peak for s in answer.latencies_s]) * 1e3
+    p50_ms, p95_ms = np.percentile(latencies_ms, (50, 95)).tolist()
+    hit_rate = sum(answer.hits for answer in peak) / lookups
+    held = _held(place, cache, count, asked)
+    ceiling = float(_popularity(count, asked.zipf)[:held].sum())
+    return {
+        "bench": "lookup",
+        "cache": cache,
+        "ends_with": ends_with,
+        "chunks": count,
+        "chunk_rows": round(stored.rows / count),
+        "chunk_bytes": round(stored.bytes / count),
+        "zipf": asked.zipf,
+        "batch": asked.batch,
+        "concurrency": len(peak),
+        "lookups": lookups,
+        "lookups_per_s": round(rate),
+        "cpu_us_per_lookup": round(sum(answer.cpu_s for answer in peak) / lookups * 1e6, 1),
+        "server_cpu_us_per_lookup": {name: round(s / lookups * 1e6, 1) for name, s in peak[0].server_cpu_s.items()},
+        "hit_rate": round(hit_rate, 3),
+        "entries_held": held,
+        "perfect_lfu_hit_rate": round(ceiling, 3),
+        "p50_ms_at_half_peak": round(p50_ms, 2),
+        "p95_ms_at_half_peak": round(p95_ms, 2),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def _held(place: Settings, cache: str, count: int, asked: Lookups) -> int:
+    """Return how many chunks the cache has room for; of a Redis, how many it holds."""
+    if cache == "none":
+        return 0
+    if cache == "share":
+        return round(count * asked.cache_share)
+    if place.cache.scheme not in {"redis", "rediss"}:
+        return count
+    url = place.cache
+    found: int = import_module("headrace.sinks.scratch_redis").count(url.scheme, url.host, url.path, url.options)
+    return min(found, count)
+
+
+def _popularity(count: int, zipf: float) -> NDArray[np.float64]:
+    weights = np.arange(1, count + 1, dtype=np.float64) ** -zipf
+    share: NDArray[np.float64] = weights / weights.sum()
+    return share
+
+
+def _all(place: Settings, stored: Stored, asked: Lookups, cache: str, ends_with: str) -> list[Answer]:
+    """Ask in as many processes as wanted, at the same time."""
+    urls = {name: getattr(place, name).text for name in ADAPTERS}
+    work = [(urls, stored, asked, cache, ends_with, seed) for seed in range(1, asked.concurrency + 1)]
+    if len(work) == 1:
+        return [ask(*work[0])]
+    with ProcessPoolExecutor(len(work), mp_context=get_context("spawn")) as pool:
+        return [future.result() for future in [pool.submit(ask, *one) for one in work]]
+
+
+def ask(
+    urls: dict[str, str | None],
+    stored: Stored,
+    asked: Lookups,
+    cache: str,
+    ends_with: str,
+    seed: int,
+) -> Answer:
+    """Look up for a while as fast as it goes, and for as long at half of that rate."""
+    settings = read_settings(urls)
+    with open_services(settings) as services:
+        used = _Counted(_cache(services, stored, asked, cache))
+        look: Callable[[Sequence[ChunkReference]], object] = CachedChunks(services.index, used).transitions
+        if ends_with == "payload":
+            look = _payloads(services.index, used)
+        calls = _calls(stored.references, asked, seed)
+        if cache != "none":
+            _warm(services.index, used, stored.references, calls, asked.batch)
+        used.hits = 0
+        peak = _timed(look, calls, asked, None, used, Meter(server_pids(settings)))
+        paced = _timed(look, calls, asked, peak.lookups / peak.wall_s * _PEAK_SHARE, used, Meter({}))
+        return replace(peak, latencies_s=paced.latencies_s)
+
+
+def _warm(
+    index: Index,
+    cache: Cache,
+    references: Sequence[ChunkReference],
+    calls: Iterator[list[ChunkReference]],
+    batch: int,
+) -> None:
+    """Ask for everything once, the most popular last, then as it will be asked for."""
+    for first in range(len(references), 0, -batch):
+        cache.put(_missed(index, cache, references[max(0, first - batch) : first]))
+    for _ in range(_WARM_PASSES * len(references) // batch):
+        cache.put(_missed(index, cache, next(calls)))
+
+
+def _cache(services: Services, stored: Stored, asked: Lookups, cache: str) -> Cache | None:
+    if cache == "none":
+        return None
+    if cache == "configured":
+        return services.cache
+    if cache == "far":
+        return services.cache.far if isinstance(services.cache, TwoLevels) else services.cache
+    return MemoryCache(round((stored.bytes + ENTRY_BYTES * len(stored.references)) * asked.cache_share))
+
+
+def _payloads(index: Index, cache: Cache) -> Callable[[Sequence[ChunkReference]], object]:
+    return lambda references: cache.put(_missed(index, cache, references))
+
+
+def _missed(index: Index, cache: Cache, references: Sequence[ChunkReference]) -> list[tuple[ChunkReference, bytes]]:
+    """Ask the cache, and the index for what it lacks; returns the latter."""
+    missing = [r for r, payload in zip(references, cache.get(references), strict=True) if payload is None]
+    rows = index.chunks(missing) if missing else []
+    return [(reference, row.payload) for reference, row in zip(missing, rows, strict=True) if row]
+
+
+def _calls(references: Sequence[ChunkReference], asked: Lookups, seed: int) -> Iterator[list[ChunkReference]]:
+    """Draw references by their popularity, a batch at a time, for ever."""
+    rng = np.random.default_rng(seed)
+    edges = np.cumsum(_popularity(len(references), asked.zipf))
+    last = len(references) - 1
+    while True:
+        picks = np.minimum(np.searchsorted(edges, rng.random((1_000, asked.batch))), last).tolist()
+        yield from ([references[i] for i in some] for some in picks)
+
+
+def _timed(
+    look: Callable[[Sequence[ChunkReference]], object],
+    calls: Iterator[list[ChunkReference]],
+    asked: Lookups,
+    rate_s: float | None,
+    cache: _Counted,
+    meter: Meter,
+) -> Answer:
+    """Call for so long. At a rate, a call that is late counts from when it was due."""
+    pause_s = asked.batch / rate_s if rate_s else 0.0
+    latencies_s: list[float] = []
+    done = 0
+    next(calls)  # the first batches are drawn
+    meter.start()
+    began_s = due_s = time.perf_counter()
+    while due_s - began_s < asked.seconds:
+        call = next(calls)
+        if pause_s:
+            time.sleep(max(0.0, due_s - time.perf_counter()))
+        look(call)
+        now_s = time.perf_counter()
+        latencies_s.append(now_s - due_s)
+        done += len(call)
+        due_s = due_s + pause_s if pause_s else now_s
+    meter.stop()
+    return Answer(done, meter.wall_s, meter.own_cpu_s, meter.server_cpu_s, cache.hits, latencies_s)

@@ -1,0 +1,76 @@
+"""A place of its own for a bench, beside the configured one: other topics, another keyspace, another key prefix."""
+
+import logging
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode, urlsplit
+
+from headrace.pipelines.doctor import GROUP
+from headrace.pipelines.settings import Settings, Url, read_settings
+from headrace.pipelines.topics import PARTITIONED, SINGLE
+from headrace.pipelines.wiring import ADAPTERS
+from headrace.schemas.errors import HeadraceError
+
+logger = logging.getLogger(__name__)
+
+DECODE_GROUP: Final = "bench"
+_KEYSPACE_LETTERS: Final = 48
+_FILES: Final = {"log": "sqlite", "index": "sqlite", "policies": "file", "mail": "file"}
+
+
+@contextmanager
+def scratch(settings: Settings) -> Iterator[Settings]:
+    """Give settings of the same backends, but of places that nobody else uses; what was made there is removed."""
+    name = f"bench_{secrets.token_hex(4)}"
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
+        urls = {part: _moved(part, getattr(settings, part), name, Path(folder)) for part in ADAPTERS}
+        found = read_settings(urls)
+        try:
+            yield found
+        finally:
+            for part in ("log", "index", "cache"):
+                _remove(getattr(found, part))
+
+
+def _moved(part: str, url: Url, name: str, folder: Path) -> str:
+    parts = urlsplit(url.text)
+    if url.scheme == "kafka":
+        prefix = url.path.strip("/")
+        return parts._replace(path=f"/{prefix}{'' if not prefix or prefix[-1] in '._-' else '.'}{name}").geturl()
+    if url.scheme == "cassandra" and part == "index":
+        keyspace = url.path.strip("/")[: _KEYSPACE_LETTERS - len(name) - 1]
+        return parts._replace(path=f"/{keyspace}_{name}").geturl()
+    if url.scheme in {"redis", "rediss"}:
+        options = {**url.options, "prefix": f"{url.options.get('prefix', 'headrace:')}{name}:"}
+        return parts._replace(query=urlencode(options)).geturl()
+    if part in _FILES and part not in {"log", "index"}:
+        return f"{_FILES[part]}://{folder / part}"  # a bench writes no policies and no mail
+    return f"sqlite://{folder / part}.db" if url.scheme == "sqlite" else url.text
+
+
+def _remove(url: Url) -> None:
+    """Remove a place; where that fails it is named, for a person to remove."""
+    remove = _REMOVERS.get(url.scheme)
+    if remove is None:
+        return
+    try:
+        remove(url)
+    except HeadraceError as error:
+        logger.warning("%s is left behind: %s", url, error)
+
+
+def _sink(name: str) -> Any:  # noqa: ANN401 drivers are slow to load
+    return import_module(f"headrace.sinks.{name}")
+
+
+_REMOVERS: Final[Mapping[str, Callable[[Url], None]]] = {
+    "kafka": lambda url: _sink("scratch_kafka").drop(url.text, (*SINGLE, *PARTITIONED), (GROUP, DECODE_GROUP)),
+    "cassandra": lambda url: _sink("scratch_cassandra").drop(url.host, url.path, url.options),
+    "redis": lambda url: _sink("scratch_redis").drop(url.scheme, url.host, url.path, url.options),
+    "rediss": lambda url: _sink("scratch_redis").drop(url.scheme, url.host, url.path, url.options),
+}

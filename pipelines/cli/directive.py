@@ -1,0 +1,83 @@
+"""headrace directive: what the advisor proposed, what became of it, and taking it back."""
+
+from typing import Any
+
+import click
+import msgspec
+
+from headrace.pipelines.cli.options import Command, json_option, with_services
+from headrace.pipelines.cli.output import iso, print_json, print_table
+from headrace.pipelines.cli.policy import reason_option, who_option
+from headrace.pipelines.core.tasks import TaskTable
+from headrace.pipelines.published import directives
+from headrace.pipelines.topics import DIRECTIVES
+from headrace.pipelines.wiring import Services
+from headrace.schemas.directives import key_of
+from headrace.schemas.errors import SettingsError
+from headrace.schemas.ports import Record
+from headrace.schemas.records import Directive, Layout
+
+
+@click.group("directive")
+def command() -> None:
+    """What the advisor proposed and what became of it; taking it back."""
+
+
+@command.command("list", cls=Command)
+@click.option("--task", help="Only this task's.")
+@click.option("--standing", is_flag=True, help="Only those that are in force.")
+@json_option
+@with_services
+def list_directives(services: Services, *, task: str | None, standing: bool, as_json: bool) -> None:
+    """List the directives, each as it stands now: the change, the verdict, who gave it and why."""
+    found = [
+        one
+        for name in ([task] if task else _tasks(services))
+        for one in _newest(directives(services.log, name)).values()
+    ]
+    kept = [one for one in found if not standing or one.verdict in {"accepted", "undo"}]
+    if as_json:
+        print_json(kept)
+        return
+    columns = ("directive", "time", "setting", "from", "to", "verdict", "by", "proposed by", "reason")
+    print_table(columns, (_row(one) for one in kept))
+
+
+def _tasks(services: Services) -> list[str]:
+    table = TaskTable(services.log, Layout(log=""))
+    table.refresh()
+    return sorted(table.specs)
+
+
+def _newest(records: list[Directive]) -> dict[str, Directive]:
+    return {one.directive_id: one for one in records}
+
+
+def _row(one: Directive) -> tuple[Any, ...]:
+    previous = "" if one.previous is None else f"{one.previous:g}"
+    setting = key_of(one.change, one.target)
+    decided = (one.verdict, one.decided_by, one.proposed_by, one.reason)
+    return (one.directive_id, iso(one.ts), setting, previous, f"{one.value:g}", *decided)
+
+
+@command.command("undo", cls=Command)
+@click.argument("directive_id", metavar="DIRECTIVE")
+@reason_option
+@who_option
+@json_option
+@with_services
+def undo(services: Services, directive_id: str, *, reason: str, who: str, as_json: bool) -> None:
+    """Take a directive back: `run learn` undoes it at its next version, as if it had never been."""
+    task = directive_id.rsplit(".", 2)[0]
+    newest = _newest(directives(services.log, task))
+    if directive_id not in newest:
+        raise SettingsError(f"no directive {directive_id!r}: `headrace directive list` shows those that there are")
+    one = newest[directive_id]
+    if one.verdict != "accepted":
+        raise SettingsError(f"directive {directive_id} is {one.verdict}: only an accepted one can be undone")
+    record = msgspec.structs.replace(one, verdict="undo", decided_by=who, reason=reason, ts=services.clock())
+    services.log.send([Record(DIRECTIVES, task.encode(), msgspec.json.encode(record))])
+    if as_json:
+        print_json([record])
+    else:
+        click.echo(f"{directive_id} will be undone at the next version of {task}")

@@ -1,0 +1,60 @@
+"""headrace evaluate."""
+
+from typing import Any
+
+import click
+
+from headrace.pipelines.cli.options import Command, json_option, with_services
+from headrace.pipelines.cli.output import print_json
+from headrace.pipelines.wiring import Services
+from headrace.schemas.errors import SettingsError
+
+CLOUD = "headrace/CloudService-v0"
+
+
+@click.command("evaluate", cls=Command)
+@click.option("--policy", help="TASK@VERSION.")
+@click.option("--baseline", help="hpa, static, rate_rule, tuned_rule, clairvoyant, ...: a rule instead of a policy.")
+@click.option("--env", "environment", default=CLOUD, show_default=True, help="A Gymnasium environment's id.")
+@click.option("--traces", type=click.IntRange(min=1), default=512, show_default=True, help="Episodes.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of the traces.")
+@json_option
+@with_services
+def command(
+    services: Services,
+    *,
+    policy: str | None,
+    baseline: str | None,
+    environment: str,
+    traces: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Run a policy's greedy actions, or a baseline, on fixed traces: the same for the same --traces and --seed."""
+    if (policy is None) == (baseline is None):
+        raise SettingsError("give either --policy or --baseline")
+    from headrace.learners.statistics import mean_interval  # noqa: PLC0415 SciPy is slow to load
+    from headrace.pipelines import evaluate  # noqa: PLC0415 Gymnasium is slow to load
+
+    if baseline is not None:
+        returns = evaluate.evaluated_baseline(baseline, environment, traces, seed)
+    else:
+        weights = evaluate.stored_weights(services.policies, str(policy))
+        returns = evaluate.evaluated(weights, environment, traces, seed)
+    result: dict[str, Any] = {
+        "policy": policy,
+        "baseline": baseline,
+        "environment": environment,
+        "traces": traces,
+        "seed": seed,
+        "mean": float(returns.mean()),
+        "returns": returns.tolist(),
+    }
+    if as_json:
+        print_json([result])
+        return
+    told = ""
+    if traces > 1:
+        _, low, high, _ = mean_interval(returns)
+        told = f"  (95 % {low:.2f} to {high:.2f})"
+    click.echo(f"{policy or baseline}: mean return {result['mean']:.2f}{told} on {traces} traces of seed {seed}")

@@ -1,0 +1,74 @@
+"""headrace train."""
+
+import sys
+from typing import Any
+
+import click
+
+from headrace.pipelines.cli.options import Command, json_option, with_services
+from headrace.pipelines.cli.output import print_json
+from headrace.pipelines.wiring import Services
+from headrace.schemas.errors import SettingsError
+
+CLOUD = "headrace/CloudService-v0"
+
+
+@click.command("train", cls=Command)
+@click.argument("algorithm", type=click.Choice(["ppo", "dqn"]))
+@click.option("--env", "environment", default=CLOUD, show_default=True, help="A Gymnasium environment's id.")
+@click.option("--steps", type=click.IntRange(min=1), help="Environment steps, all episodes together.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=1.0), help="Instead of --steps: as many as fit; the number is kept."
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed and steps, same hash."
+)
+@click.option("--task", help="Store the policy under this task.  [default: cloud, or the environment's name]")
+@json_option
+@with_services
+def command(
+    services: Services,
+    *,
+    algorithm: str,
+    environment: str,
+    steps: int | None,
+    seconds: float | None,
+    seed: int,
+    task: str | None,
+    as_json: bool,
+) -> None:
+    """Train a policy in a simulated environment and store it as the task's next version.
+
+    It serves nobody until it is promoted. `headrace evaluate --policy TASK@VERSION` shows how it does.
+    """
+    if (steps is None) == (seconds is None):
+        raise SettingsError("give either --steps or --seconds")
+    from headrace.pipelines.train import Order, run_training  # noqa: PLC0415 torch takes seconds to load
+
+    order = Order("ppo" if algorithm == "ppo" else "dqn", environment, seed, steps, seconds, task)
+    shown = _Shown()
+    result = run_training(services.policies, order, shown.start, shown.point)
+    if as_json:
+        print_json([result])
+        return
+    click.echo(
+        f"{result['version']}  {result['hash'][:12]}  {result['steps']:,d} steps in {result['seconds']} s  "
+        f"mean return {result['mean_return']:.2f}"
+    )
+
+
+class _Shown:
+    """Progress on stderr, where a person watches."""
+
+    def __init__(self) -> None:
+        self._steps = 0
+
+    def start(self, steps: int) -> None:
+        self._steps = steps
+
+    def point(self, point: Any) -> None:  # noqa: ANN401 a CurvePoint, whose module loads torch
+        if not sys.stderr.isatty():
+            return
+        mean = "" if point.mean_return is None else f"mean return {point.mean_return:8.2f}"
+        over = point.steps >= self._steps
+        click.echo(f"\r{point.steps:12,d} of {self._steps:,d} steps  {mean}", err=True, nl=over)

@@ -1,0 +1,111 @@
+"""What people decide about policies: which serves, and whether `learn` may promote. Each is a `policies` record."""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from headrace.learners.acting import Policy
+from headrace.learners.explain.simulation import simulator
+from headrace.learners.statistics import MeanInterval, paired_difference
+from headrace.pipelines.published import published
+from headrace.pipelines.topics import POLICIES
+from headrace.schemas.errors import SettingsError, UnknownPolicyError
+from headrace.schemas.ports import Clock, Log, PolicyStore, Record
+from headrace.schemas.records import PolicyVersion, ServingPolicy, TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """Writes `policies` records in a person's name; `learn` and the agents follow them. who: that person."""
+
+    log: Log
+    store: PolicyStore
+    clock: Clock
+    who: str
+
+    def promote(self, task: str, number: int, reason: str) -> ServingPolicy:
+        """Let a version serve, whatever the gate said. Raises UnknownPolicyError, SettingsError."""
+        now = self._now(task)
+        if now.version == number:
+            raise SettingsError(f"{task}@{number} serves already")
+        version = find(self.store, task, number)
+        return self._send(now, version.version, version.weights_hash, reason, held=now.held)
+
+    def rollback(self, task: str, reason: str, number: int | None = None, *, hold: bool = False) -> ServingPolicy:
+        """Let a version serve again: the one before the present one, or the one given."""
+        now = self._now(task)
+        version = find(self.store, task, self._before(now) if number is None else number)
+        if version.version == now.version:
+            raise SettingsError(f"{task}@{version.version} serves already")
+        return self._send(now, version.version, version.weights_hash, reason, held=now.held or hold)
+
+    def hold(self, task: str, reason: str, *, held: bool) -> ServingPolicy:
+        """Freeze promotion by `learn`, or release it; what serves stays."""
+        now = self._now(task)
+        if now.held == held:
+            raise SettingsError(f"promotion of {task} is {'on hold already' if held else 'not on hold'}")
+        return self._send(now, now.version, now.weights_hash, reason, held=held)
+
+    def _now(self, task: str) -> ServingPolicy:
+        records = published(self.log, task)
+        return records[-1] if records else ServingPolicy(task, 0, "", "", "", 0)
+
+    def _before(self, now: ServingPolicy) -> int:
+        """Return what served before: as the log tells, or, where it was compacted, the newest promoted before it."""
+        told = [record.version for record in published(self.log, now.task) if record.version not in {0, now.version}]
+        if told:
+            return told[-1]
+        promoted = [v.version for v in self.store.versions(now.task) if v.promoted and v.version < now.version]
+        if not promoted:
+            raise SettingsError(f"no version of {now.task} served before: name one with --to")
+        return promoted[-1]
+
+    def _send(self, now: ServingPolicy, number: int, weights_hash: str, reason: str, *, held: bool) -> ServingPolicy:
+        record = msgspec.structs.replace(
+            now,
+            version=number,
+            weights_hash=weights_hash,
+            decided_by=self.who,
+            reason=reason,
+            ts=self.clock(),
+            held=held,
+        )
+        self.log.send([Record(POLICIES, record.task.encode(), msgspec.json.encode(record))])
+        return record
+
+
+def find(store: PolicyStore, task: str, number: int) -> PolicyVersion:
+    """Return a version's record; raises UnknownPolicyError, which names those that there are."""
+    versions = store.versions(task)
+    for version in versions:
+        if version.version == number:
+            return version
+    there = f"it has {versions[0].version} to {versions[-1].version}" if versions else "it has no versions"
+    raise UnknownPolicyError(f"there is no policy {task}@{number}: {there} (`headrace policy list`)")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How two versions differ: config has (name, one's value, other's).
+
+    difference: the other's return less the one's, paired on fixed traces. agreement: share of the one's decisions that
+    the other would make too. None where the task has no simulator.
+    """
+
+    config: list[tuple[str, object, object]]
+    difference: MeanInterval | None = None
+    agreement: float | None = None
+
+
+def compare(store: PolicyStore, spec: TaskSpec | None, one: PolicyVersion, other: PolicyVersion) -> Difference:
+    """Compare two versions of a task: their configurations, and, where it has a simulator, what they do there."""
+    pairs = [(name, one.config.get(name), other.config.get(name)) for name in sorted({*one.config, *other.config})]
+    config = [(name, mine, yours) for name, mine, yours in pairs if mine != yours]
+    world = simulator(spec.environment) if spec else None
+    if world is None:
+        return Difference(config)
+    first, second = (Policy.from_bytes(store.weights(v.task, v.version)) for v in (one, other))
+    difference = paired_difference(world.outcomes(second).returns, world.outcomes(first).returns)
+    decisions = world.decisions(first)
+    agreement = float((second.q_values(decisions.obs).argmax(axis=1) == decisions.actions).mean())
+    return Difference(config, difference, agreement)

@@ -1,0 +1,108 @@
+"""How a policy or a baseline does in an environment: greedy, on traces that the seed and their number fix."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from headrace.learners.acting import BoxPolicy, Policy, load_policy
+from headrace.learners.cloud import ENVIRONMENT_ID, draw_traces, observation_space
+from headrace.learners.cloud.baselines import BASELINE_NAMES, baseline, evaluate
+from headrace.learners.cloud.plant import ACTION_NAMES
+from headrace.schemas.errors import CorruptDataError, EnvironmentFailedError, SettingsError, UnknownPolicyError
+from headrace.schemas.ports import PolicyStore
+
+
+def task_of(environment: str) -> str:
+    """The task that an environment's policies are stored under, unless another is named."""
+    if environment == ENVIRONMENT_ID:
+        return "cloud"
+    name = re.sub(r"-v\d+$", "", environment.rsplit("/", 1)[-1]).lower()
+    return re.sub(r"[^a-z0-9._-]", "-", name)
+
+
+def stored_weights(store: PolicyStore, policy: str) -> bytes:
+    """The weights of TASK@VERSION; raises SettingsError for another form, UnknownPolicyError, CorruptDataError."""
+    task, _, version = policy.rpartition("@")
+    if not task or not version.isdecimal():
+        raise SettingsError(f"--policy {policy!r} is not TASK@VERSION, such as cloud@3")
+    known = [one.version for one in store.versions(task)]
+    if int(version) not in known:
+        raise UnknownPolicyError(f"policy {policy} is not in the store; {task} has the versions {known or 'none'}")
+    return store.weights(task, int(version))
+
+
+def evaluated(weights: bytes, environment: str, traces: int, seed: int) -> NDArray[np.float64]:
+    """Unscaled returns float64[N] of a policy's greedy actions.
+
+    Raises EnvironmentFailedError, SettingsError for a policy that doesn't fit, CorruptDataError for none at all.
+    """
+    try:
+        policy = load_policy(weights)
+    except ValueError as error:
+        raise CorruptDataError(f"these weights are no policy: {error}") from error
+    if environment == ENVIRONMENT_ID:
+        shape = observation_space().shape
+        _require_fit(policy, environment, (shape[0], len(ACTION_NAMES)), continuous=False)
+        assert isinstance(policy, Policy)
+        return evaluate(lambda obs: policy.q_values(obs).argmax(axis=1), draw_traces(seed, traces))
+    return _episodes(policy, environment, traces, seed)
+
+
+def evaluated_baseline(name: str, environment: str, traces: int, seed: int) -> NDArray[np.float64]:
+    """Unscaled returns float64[N] of a rule; raises SettingsError where there is none of that name."""
+    if environment != ENVIRONMENT_ID:
+        raise SettingsError(f"baselines are of {ENVIRONMENT_ID} alone, not of {environment}: give --policy")
+    if name not in BASELINE_NAMES:
+        raise SettingsError(f"baseline {name!r} is unknown; choose one of {', '.join(BASELINE_NAMES)}")
+    drawn = draw_traces(seed, traces)
+    return evaluate(baseline(name, drawn), drawn)
+
+
+def _require_fit(policy: Policy | BoxPolicy, environment: str, sizes: tuple[int, int], *, continuous: bool) -> None:
+    found = (policy.observation_width, policy.actions)
+    if found == sizes and isinstance(policy, BoxPolicy) == continuous:
+        return
+    kinds = {False: "discrete actions", True: "action dimensions"}
+    raise SettingsError(
+        f"the policy takes {found[0]} observations and has {found[1]} {kinds[isinstance(policy, BoxPolicy)]}; "
+        f"{environment} has {sizes[0]} and {sizes[1]} {kinds[continuous]}: it was trained for another task"
+    )
+
+
+def _episodes(policy: Policy | BoxPolicy, environment: str, count: int, seed: int) -> NDArray[np.float64]:
+    """One episode a seed, in an environment of Gymnasium's."""
+    try:
+        made = gymnasium.make(environment)
+    except Exception as error:
+        raise EnvironmentFailedError(f"environment {environment!r} can't be made: {error}") from error
+    continuous = isinstance(made.action_space, spaces.Box)
+    actions = spaces.flatdim(made.action_space)
+    _require_fit(policy, environment, (spaces.flatdim(made.observation_space), actions), continuous=continuous)
+    seeds = np.random.SeedSequence(seed).generate_state(count)
+    try:
+        return np.array([_episode(made, policy.decide, int(one)) for one in seeds])
+    except Exception as error:
+        raise EnvironmentFailedError(f"environment {environment} raised: {type(error).__name__}: {error}") from error
+    finally:
+        made.close()
+
+
+def _episode(environment: gymnasium.Env[Any, Any], decide: Callable[[Any], Any], seed: int) -> float:
+    obs, _ = environment.reset(seed=seed)
+    total, done = 0.0, False
+    space = environment.action_space
+    while not done:
+        action = decide(spaces.flatten(environment.observation_space, obs))
+        if isinstance(space, spaces.Discrete):
+            action += int(space.start)
+        elif isinstance(space, spaces.Box):
+            action = np.asarray(action, space.dtype).reshape(space.shape)
+        obs, reward, terminated, truncated, _ = environment.step(action)
+        total += float(reward)
+        done = terminated or truncated
+    return total

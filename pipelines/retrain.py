@@ -1,0 +1,139 @@
+"""Retrain a policy version from its lineage: the same chunks, in the same order, give the same weights to the bit."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+from headrace.learners import dqn
+from headrace.learners.checkpoint import weights_hash
+from headrace.learners.ppo import PPOConfig
+from headrace.learners.training import DQNTraining, PPOTraining, train
+from headrace.pipelines.training import LearnSettings, Training
+from headrace.schemas.errors import CorruptDataError, UnknownPolicyError, UnknownTaskError
+from headrace.schemas.ports import PolicyStore
+from headrace.schemas.records import ChunkReference, PolicyVersion, TaskSpec
+from headrace.sinks.cached_index import CachedChunks
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, slots=True)
+class Retrained:
+    """What retraining a version came to. chunks, rows: that went in. code_version: of the code that trained it then."""
+
+    task: str
+    version: int
+    hash: str
+    expected: str
+    chunks: int
+    rows: int
+    updates: int
+    code_version: str
+
+    @property
+    def equal(self) -> bool:
+        """Whether the weights are the same, to the bit."""
+        return self.hash == self.expected
+
+
+def ancestry(store: PolicyStore, task: str, number: int) -> list[PolicyVersion]:
+    """Return the versions whose training led to a version, the oldest first, itself last.
+
+    Raises UnknownPolicyError where one is not in the store, CorruptDataError where one's lineage can't be replayed.
+    """
+    versions = {one.version: one for one in store.versions(task)}
+    chain: list[PolicyVersion] = []
+    wanted: int | None = number
+    while wanted is not None:
+        if wanted not in versions:
+            needed = "" if wanted == number else f", from which {task}@{number} was trained on,"
+            raise UnknownPolicyError(f"{task}@{wanted}{needed} is not in the policy store")
+        chain.append(versions[wanted])
+        wanted = chain[-1].parent
+    for version in chain:
+        _require_complete(version)
+    return chain[::-1]
+
+
+def _require_complete(version: PolicyVersion) -> None:
+    name = f"{version.task}@{version.version}"
+    if not version.complete:
+        raise CorruptDataError(
+            f"{name} can't be retrained: before it, chunks were lost from the index and replay was begun anew"
+        )
+    if len(version.first_rows) != len(version.lineage) or sum(version.windows) != len(version.lineage):
+        raise CorruptDataError(f"{name} can't be retrained: its lineage does not say which rows of a chunk were new")
+
+
+def retrain(
+    store: PolicyStore,
+    chunks: CachedChunks,
+    task: str,
+    spec: TaskSpec | None,
+    number: int,
+    *,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Retrained:
+    """Train anew what led to a version, and compare the weights.
+
+    spec: the task's; a version that was trained in simulation needs none. progress: is told how much is done, and of
+    how much. Raises as `ancestry` does, UnknownTaskError, and CorruptDataError, which names the chunk, where the index
+    does not hold the rows of one any more.
+    """
+    chain = ancestry(store, task, number)
+    if chain[-1].config.get("source") == "simulation":
+        return _from_simulation(chain[-1], progress)
+    if spec is None:
+        raise UnknownTaskError(f"task {task} was never added: {task}@{number} was learned from its transitions")
+    return _from_stream(chain, spec, chunks, progress)
+
+
+def _from_simulation(version: PolicyVersion, progress: Callable[[int, int], None]) -> Retrained:
+    config, steps = version.config, int(version.config["steps"])
+    training: PPOTraining | DQNTraining
+    if version.algorithm == "ppo":
+        training = _part(PPOTraining, {**config, "config": _part(PPOConfig, config)})
+    else:
+        training = _part(DQNTraining, {**config, "config": _part(dqn.DQNConfig, config)})
+    done = train(training, config["environment"], version.seed, steps, lambda point: progress(point.steps, steps))
+    return _compared(version, weights_hash(done.arrays), 0, done.steps, done.updates)
+
+
+def _from_stream(
+    chain: Sequence[PolicyVersion], spec: TaskSpec, chunks: CachedChunks, progress: Callable[[int, int], None]
+) -> Retrained:
+    state = dqn.init(_part(dqn.DQNConfig, chain[0].config), spec.width, spec.action_count, chain[0].seed)
+    training = Training(state, LearnSettings(), task=spec.task)
+    done, total = 0, sum(len(version.windows) for version in chain)
+    for version in chain:
+        # Settings change at versions only: a directive takes effect after one.
+        training.settings = _part(LearnSettings, version.config)
+        training.state = dataclasses.replace(training.state, config=_part(dqn.DQNConfig, version.config))
+        for window in _windows(version):
+            batches = chunks.transitions([reference for reference, _ in window])
+            training.take((batch, first_row) for batch, (_, first_row) in zip(batches, window, strict=True))
+            done += 1
+            progress(done, total)
+    found = weights_hash(dqn.policy_arrays(training.state))
+    count = sum(len(version.lineage) for version in chain)
+    return _compared(chain[-1], found, count, training.counts.rows, training.state.updates)
+
+
+def _compared(version: PolicyVersion, found: str, chunks: int, rows: int, updates: int) -> Retrained:
+    expected, code_version = version.weights_hash, version.code_version
+    return Retrained(version.task, version.version, found, expected, chunks, rows, updates, code_version)
+
+
+def _part(kind: type[Config], config: Mapping[str, Any]) -> Config:
+    """Take a configuration's own fields out of a version's."""
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type] # each is a dataclass
+    return kind(**{name: value for name, value in config.items() if name in names})
+
+
+def _windows(version: PolicyVersion) -> Iterator[list[tuple[ChunkReference, int]]]:
+    """Yield each window's references with the first row that was new."""
+    pieces = zip(version.lineage, version.first_rows, strict=True)
+    for count in version.windows:
+        yield [*islice(pieces, count)]

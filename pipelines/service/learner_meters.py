@@ -1,0 +1,58 @@
+"""What a learner measures of itself: how old and how stale the data is that it learns from."""
+
+from collections import deque
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.pipelines.service.histogram import LONG_SECONDS, Histogram
+from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch
+
+MAX_ROWS: Final = 1 << 18
+"""Transitions of which it is remembered when they were emitted, until a candidate has learned from them."""
+
+
+class LearnerMeters:
+    """Since the process started; none of it is in the checkpoint.
+
+    promoted, refused: candidates. staleness: the newest version's number less that of the version which acted, mean
+    over the last rows that say which; None before there were any. emitted_to_policy_s: from a transition's event time
+    to the first candidate that learned from it, judged and stored. told_to_policy_s: the same from the append time of
+    the window that told of it.
+    """
+
+    def __init__(self) -> None:
+        self.promoted = 0
+        self.refused = 0
+        self.staleness: float | None = None
+        self.emitted_to_policy_s = Histogram(LONG_SECONDS)
+        self.told_to_policy_s = Histogram(LONG_SECONDS)
+        self._emitted_ms: deque[NDArray[np.int64]] = deque()
+        self._rows = 0
+        self._told_ms: deque[int] = deque(maxlen=MAX_ROWS)
+
+    def told(self, append_ms: int) -> None:
+        """A window is about to be taken in."""
+        self._told_ms.append(append_ms)
+
+    def took(self, rows: TransitionBatch, newest_version: int) -> None:
+        """Rows have come into replay."""
+        self._emitted_ms.append(rows.ts)
+        self._rows += len(rows)
+        while self._rows > MAX_ROWS and len(self._emitted_ms) > 1:
+            self._rows -= len(self._emitted_ms.popleft())
+        acted = rows.policy_version[rows.policy_version != NO_POLICY_VERSION]
+        if len(acted):
+            self.staleness = newest_version - float(acted.mean())
+
+    def judged(self, *, promoted: bool, now_ms: int) -> None:
+        """A candidate is stored; it has learned from all that was taken in."""
+        self.promoted += promoted
+        self.refused += not promoted
+        if self._emitted_ms:
+            self.emitted_to_policy_s.observe_all((now_ms - np.concatenate(self._emitted_ms)) / 1000)
+        self.told_to_policy_s.observe_all((now_ms - np.array(self._told_ms, np.int64)) / 1000)
+        self._emitted_ms.clear()
+        self._told_ms.clear()
+        self._rows = 0

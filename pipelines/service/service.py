@@ -1,0 +1,72 @@
+"""A job as others see it from outside: alive, ready, and how far it has come."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any, Final
+
+from headrace.pipelines.service.ends import Ends, Place
+from headrace.pipelines.service.metrics import Metric
+from headrace.pipelines.service.pulse import Pulse
+from headrace.schemas.ports import Log
+
+STANDBY_S: Final = 30.0
+"""A member of a group that has been given nothing for so long stands by for the others, and is ready."""
+
+Positions = Callable[[], Mapping[Place, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What is served of a job.
+
+    silent_s: how long its main loop may be busy without a sign of life. positions: how far it has come in each
+    partition that it has; None for a job that has none.
+    """
+
+    name: str
+    job: object
+    metrics: Iterable[Metric[Any]]
+    log: Log
+    pulse: Callable[[], Pulse]
+    silent_s: float
+    positions: Positions | None = None
+    ends: Ends = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make what asks the log for the ends."""
+        object.__setattr__(self, "ends", Ends(self.log, lambda: self.positions() if self.positions else ()))
+
+    def sick(self) -> str:
+        """Return why the job should be started anew; "" while its main loop lives. Waiting is living."""
+        silent_s = time.monotonic() - self.pulse().beat_s
+        if silent_s <= self.silent_s:
+            return ""
+        return f"{self.name}: no sign of life from the main loop for {silent_s:.0f} s (limit {self.silent_s:.0f} s)"
+
+    def unready(self) -> str:
+        """Return what the job waits for; "" when it does its work."""
+        pulse = self.pulse()
+        now_s = time.monotonic()
+        if waits_for := pulse.waits_for:
+            return f"{self.name}: waiting for {now_s - pulse.down_s:.1f} s: {waits_for}"
+        if self.positions and not self.positions() and now_s - pulse.began_s < STANDBY_S:
+            return f"{self.name}: waiting for partitions to be assigned"
+        return ""
+
+    def lags(self) -> dict[tuple[str, ...], float]:
+        """Return how far each partition's end is ahead, by topic and partition, where the log tells."""
+        if self.positions is None:
+            return {}
+        positions, ends = self.positions(), self.ends.now()
+        return {
+            (topic, str(partition)): float(max(0, ends[topic, partition] - position))
+            for (topic, partition), position in positions.items()
+            if (topic, partition) in ends
+        }
+
+
+def version() -> str:
+    """Return headrace's version."""
+    return metadata.version("headrace")

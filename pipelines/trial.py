@@ -1,0 +1,53 @@
+"""A policy on the gate's fixed traces, part by part, each run when the gate first asks for it."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.learners.explain.simulation import Learned, Simulator
+from headrace.learners.gate import LOOKS
+
+FLOOR: Final = "hpa"
+"""The baseline that a first policy must beat."""
+
+Returns = NDArray[np.float64]
+
+
+class Trial:
+    """A policy's returns in a world, as far as they were needed."""
+
+    def __init__(self, world: Simulator, policy: Learned) -> None:
+        self._policy = policy
+        self._parts = world.split(LOOKS)
+        self._floor: Returns = world.baselines()[FLOOR].returns
+        self._returns: list[Returns] = []
+
+    def __iter__(self) -> Iterator[Returns]:
+        """Yield each part's returns."""
+        for number, part in enumerate(self._parts):
+            if number == len(self._returns):
+                self._returns.append(part.outcomes(self._policy).returns)
+            yield self._returns[number]
+
+    def against(self, serving: "Trial | None") -> tuple[Iterable[tuple[Returns, Returns]], str]:
+        """Return what the gate judges: the paired returns, and who the opponent is."""
+        if serving is not None:
+            return zip(self, serving, strict=True), "serving"
+        return self._against_floor(), "floor"
+
+    def _against_floor(self) -> Iterator[tuple[Returns, Returns]]:
+        done = 0
+        for returns in self:
+            yield returns, self._floor[done : done + len(returns)]
+            done += len(returns)
+
+    def mean(self, count: int) -> float:
+        """Return the mean return on all traces, as far as the first `count` tell.
+
+        It is the floor's mean on all of them and the mean difference on these, so that versions judged by more or
+        fewer traces can be compared.
+        """
+        returns = np.concatenate(self._returns)[:count]
+        return float(self._floor.mean() + (returns - self._floor[:count]).mean())

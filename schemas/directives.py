@@ -1,0 +1,115 @@
+"""What an advisor may change and how far, what it is told, and what it may answer.
+
+ACTIONS is the one table of what can be changed. Facts hold numbers and names of headrace's own: a task's reward terms
+and actions are aliased by their place (`term_0`), so nothing that a producer or a task file names reaches an advisor.
+"""
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from headrace.schemas.records import Interval
+
+Target = Literal["", "term", "rule"]
+
+
+class Action(Struct, frozen=True):
+    """A setting that may be changed, to a value from low to high.
+
+    ratio: the most that one directive multiplies or divides it by; step: the most that one adds or takes away (one of
+    the two is given). whole: whether it is a whole number. target: what a directive must name beside it.
+    """
+
+    description: str
+    low: float
+    high: float
+    ratio: float = 0.0
+    step: float = 0.0
+    whole: bool = False
+    target: Target = ""
+
+
+ACTIONS: Final[dict[str, Action]] = {
+    "epsilon_end": Action("exploration after its ramp, a share of the decisions", 0.01, 0.3, ratio=2.0),
+    "epsilon_steps": Action("length of the exploration's ramp, in rows", 1_000, 10_000_000, ratio=2.0, whole=True),
+    "learning_rate": Action("the schedule's first rate; its last one keeps its share of it", 1e-6, 1e-2, ratio=2.0),
+    "n_step": Action("rewards summed before the value is bootstrapped", 1, 5, step=1.0, whole=True),
+    "priority": Action("how much replay prefers large errors; 0 is uniform", 0.0, 1.0, step=0.2),
+    "shaping": Action("weight of a reward term's potential, added as shaping", -1.0, 1.0, step=0.25, target="term"),
+    "explore_rule": Action("share of exploration that follows a decision rule", 0.0, 0.8, step=0.4, target="rule"),
+}
+RULES: Final = ("rate_rule", "tuned_rule", "hpa", "hpa_kubernetes")
+"""Decision rules that exploration may follow, where the task's simulator knows them."""
+PROPOSALS_MAX: Final = 3
+"""Read of an advisor's answer; what it says beyond is dropped."""
+REASON_CHARACTERS: Final = 300
+
+
+class LearningFacts(Struct, frozen=True):
+    """How learning goes, at the version that was just made.
+
+    settings: present values by key (`key_of`); what the algorithm lacks is absent. probation: keys whose last change is
+    still being judged. exploration: epsilon now. loss, td_abs, q_mean, grad_norm: means over the updates since the
+    last version, `before`: over those of the version before. q_gap: best minus second-best value, mean over replay.
+    returns: at the gate, by version, the newest last. floor, serving: of the gate's baseline and of what serves.
+    difference: from the one of them that was the opponent. rules: of the decision rules. terms: mean of each reward
+    term a row; terms_before: in the interval before. actions: share of each. staleness: by how many versions the
+    policy that acted is older than the newest, mean over rows.
+    """
+
+    version: int
+    rows: int
+    updates: int
+    skipped_updates: int
+    settings: dict[str, float]
+    probation: tuple[str, ...] = ()
+    exploration: float = 0.0
+    loss: float | None = None
+    td_abs: float | None = None
+    td_abs_before: float | None = None
+    q_mean: float | None = None
+    grad_norm: float | None = None
+    q_gap: float | None = None
+    returns: tuple[float, ...] = ()
+    floor: float | None = None
+    serving: float | None = None
+    difference: Interval | None = None
+    rules: dict[str, float] = {}
+    terms: dict[str, float] = {}
+    terms_before: dict[str, float] = {}
+    actions: tuple[float, ...] = ()
+    staleness: float | None = None
+
+
+class Proposal(Struct, frozen=True, forbid_unknown_fields=True):
+    """What an advisor would change: an action of the table, to which value, of which term or rule, and why."""
+
+    change: str
+    value: float
+    target: str = ""
+    reason: str = ""
+
+
+def key_of(change: str, target: str = "") -> str:
+    """Name a setting: the action, and where it has one its target."""
+    return f"{change}.{target}" if target else change
+
+
+def described(facts: LearningFacts, names: Sequence[str]) -> str:
+    """Say what some facts are; a name that is none is left out."""
+    known = set(facts.__struct_fields__)
+    told = [f"{name} {_told(getattr(facts, name))}" for name in dict.fromkeys(names) if name in known]
+    return "; ".join(told)[:REASON_CHARACTERS]
+
+
+def _told(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, tuple):
+        return ", ".join(_told(one) for one in value) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_told(one)}" for key, one in value.items()) or "none"
+    if isinstance(value, Interval):
+        return ", ".join(f"{name} {_told(getattr(value, name))}" for name in value.__struct_fields__)
+    return "unknown" if value is None else str(value)

@@ -1,0 +1,106 @@
+"""A language model as the advisor. It gets numbers under headrace's own names and answers with actions of the table.
+
+It writes no sentence that is shown: its reasons are names of facts, and the reason that is logged states those facts.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from headrace.schemas.directives import ACTIONS, PROPOSALS_MAX, LearningFacts, Proposal, described
+from headrace.sinks.openai_client import OpenAIClient, open_client
+
+INSTRUCTIONS: Final = f"""\
+You advise a deep reinforcement learner while it learns from a stream. You get facts about its learning as JSON:
+numbers only. Propose changes of its settings that make the return at the gate rise; propose none where nothing needs
+changing: each change is on trial, and is undone if the return falls. Only keys in "settings" can be changed, none that
+is in "probation", at most {PROPOSALS_MAX} at a time, the most urgent first, each within its bounds. "value" is the new
+value, not a difference. "target" is the reward term or rule after the dot of the key, or "". "because" names the facts
+that speak for it. The actions:
+"""
+FACTS: Final = LearningFacts.__struct_fields__
+
+
+class Advice(Struct, frozen=True, forbid_unknown_fields=True):
+    """One change, as the model states it."""
+
+    change: str
+    target: str
+    value: float
+    because: list[str]
+
+
+class Answer(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the model answers."""
+
+    changes: list[Advice]
+
+
+def schema(facts: LearningFacts) -> dict[str, Any]:
+    """Return the JSON Schema that the model is held to: the actions and targets that these facts allow."""
+    keys = [key.partition(".") for key in facts.settings]
+    advice = {
+        "change": {"type": "string", "enum": sorted({change for change, _, _ in keys})},
+        "target": {"type": "string", "enum": sorted({"", *(target for _, _, target in keys)})},
+        "value": {"type": "number"},
+        "because": {"type": "array", "items": {"type": "string", "enum": list(FACTS)}},
+    }
+    return _object({"changes": {"type": "array", "items": _object(advice)}})
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def instructions(facts: LearningFacts) -> str:
+    """Return the system's message: the task, and the table of the actions that this learner has."""
+    known = {key.partition(".")[0] for key in facts.settings}
+    return INSTRUCTIONS + "\n".join(_line(name) for name in ACTIONS if name in known)
+
+
+def _line(name: str) -> str:
+    action = ACTIONS[name]
+    most = f"at most {action.ratio:g} times or a part of {action.ratio:g}" if action.ratio else f"by {action.step:g}"
+    whole = ", a whole number" if action.whole else ""
+    return f"- {name}: {action.description}; {action.low:g} to {action.high:g}{whole}; {most} at once"
+
+
+class OpenAIAdvisor:
+    """A model behind the advisor's port."""
+
+    def __init__(self, client: OpenAIClient) -> None:
+        self.name = f"openai:{client.settings.model}"
+        self._client = client
+
+    def propose(self, facts: LearningFacts) -> list[Proposal]:
+        """Ask the model; raises UnavailableError, LanguageModelError."""
+        if not facts.settings:
+            return []
+        question = msgspec.json.encode(facts).decode()
+        answer = self._client.ask(instructions(facts), question, "changes", Answer, schema(facts))
+        return [
+            Proposal(one.change, one.value, one.target, described(facts, one.because))
+            for one in answer.changes[:PROPOSALS_MAX]
+        ]
+
+    def about(self) -> str:
+        """Ask the service whether it is there."""
+        return self._client.about()
+
+    def close(self) -> None:
+        """Close the client."""
+        self._client.close()
+
+
+def open_advisor(model: str, options: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> OpenAIAdvisor:
+    """Open the advisor from a URL's parts; raises SettingsError."""
+    own = {name: value for name, value in options.items() if name != "mode"}
+    return OpenAIAdvisor(open_client(model, own, environ))

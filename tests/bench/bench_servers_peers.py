@@ -1,0 +1,100 @@
+"""What headrace is measured against on Kafka: `floor` and `bytewax`. python bench_servers_peers.py NAME URL ROWS
+
+floor: a plain consume(), msgspec, and sums by agent and window in a loop: the least that a Python program must do.
+bytewax: stock Bytewax, KafkaSource and a callback a transition, windows kept by hand; no commit, no chunks.
+Prints a line of JSON: rows, and wall and CPU seconds from the first message on.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+
+import bytewax.operators as op
+import msgspec
+import naive
+from bytewax.connectors.kafka import KafkaSource
+from bytewax.dataflow import Dataflow
+from bytewax.testing import TestingSink, run_main
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+from headrace.pipelines import bench_rows
+from headrace.sinks.kafka_client import parse_cluster
+
+PARTITIONS = range(4)
+APPEND_MS = 4_000_000_000_000
+
+
+class Clock:
+    """Runs from the first message on."""
+
+    def __init__(self) -> None:
+        self.wall_s = self.cpu_s = None
+
+    def start(self) -> None:
+        if self.wall_s is None:
+            self.wall_s, self.cpu_s = time.perf_counter(), time.process_time()
+
+    def tell(self, name: str, rows: int) -> None:
+        wall_s, cpu_s = time.perf_counter() - self.wall_s, time.process_time() - self.cpu_s
+        print(json.dumps({"bench": name, "rows": rows, "wall_s": wall_s, "cpu_s": cpu_s}), flush=True)
+
+
+def consumed(url: str) -> Iterator[list[bytes]]:
+    cluster = parse_cluster(url)
+    settings = {"group.id": "floor", "enable.auto.commit": False, "fetch.queue.backoff.ms": 10}
+    consumer = Consumer({"bootstrap.servers": cluster.servers, **settings})
+    topic = cluster.name("transitions")
+    consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in PARTITIONS])
+    while True:
+        yield [m.value() for m in consumer.consume(512, 1.0)]
+
+
+def floor(url: str, rows: int) -> None:
+    clock, done = Clock(), 0
+    decode = msgspec.json.Decoder(naive.Transition).decode
+    windows: dict[tuple[str, int], list[float]] = {}
+    for values in consumed(url):
+        if values:
+            clock.start()
+        for value in values:
+            row = decode(value)
+            key = row.agent_id, row.ts // bench_rows.SPEC.window_ms
+            window = windows.get(key)
+            if window is None:
+                windows[key] = [1, row.reward]
+            else:
+                window[0] += 1
+                window[1] += row.reward
+        done += len(values)
+        if done >= rows:
+            break
+    clock.tell("floor", done)
+
+
+def bytewax(url: str, rows: int) -> None:
+    cluster, clock, out = parse_cluster(url), Clock(), []
+    decode = msgspec.json.Decoder(naive.Transition).decode
+    done = 0
+
+    def parse(message: object) -> naive.Transition | None:
+        nonlocal done
+        clock.start()
+        done += 1
+        row = decode(message.value)
+        return row if naive.valid(row, bench_rows.WIDTH, len(bench_rows.ACTIONS), APPEND_MS) else None
+
+    flow = Dataflow("naive_kafka")
+    source = KafkaSource([cluster.servers], [cluster.name("transitions")], tail=False)
+    messages = op.input("in", flow, source)
+    keyed = op.key_on("key", op.filter_map("parse", messages, parse), lambda row: row.agent_id)
+    window_ms = bench_rows.SPEC.window_ms
+    op.output("out", op.stateful("window", keyed, lambda _: naive.WindowLogic(window_ms)), TestingSink(out))
+    run_main(flow)
+    assert done >= rows
+    assert out
+    clock.tell("bytewax", done)
+
+
+if __name__ == "__main__":
+    {"floor": floor, "bytewax": bytewax}[sys.argv[1]](sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,266 @@
+"""The advisor's port: what any advisor says of any facts is typed and bounded in number; its errors are headrace's."""
+
+import json
+import time
+from contextlib import closing
+
+import jsonschema
+import msgspec
+import openai_server
+import pytest
+from openai_server import KEY, MODEL, change, completion
+
+from headrace.learners.advisor import RuleAdvisor
+from headrace.learners.directives import problem
+from headrace.pipelines.settings import read_settings
+from headrace.pipelines.wiring import open_services
+from headrace.schemas.directives import ACTIONS, PROPOSALS_MAX, LearningFacts
+from headrace.schemas.errors import LanguageModelError, SettingsError, UnavailableError
+from headrace.sinks.advisor_openai import open_advisor
+
+SETTINGS = {"learning_rate": 1e-3, "epsilon_end": 0.05, "shaping.term_0": 0.0, "explore_rule.rate_rule": 0.0}
+SINKING = LearningFacts(
+    version=4, rows=1_000, updates=50, skipped_updates=0, settings=SETTINGS, td_abs=0.5, returns=(80.0, 70.0, 60.0)
+)
+WELL = msgspec.structs.replace(SINKING, returns=(60.0, 70.0, 80.0))
+
+
+@pytest.fixture
+def server():
+    with openai_server.running() as running:
+        yield running
+
+
+def opened(server, key=KEY, **options):
+    options = {"base_url": server.base_url, **{name: str(value) for name, value in options.items()}}
+    return closing(open_advisor(MODEL, options, {"OPENAI_API_KEY": key}))
+
+
+@pytest.fixture(params=["rules", "openai"])
+def advisor(request, server):
+    if request.param == "rules":
+        yield RuleAdvisor()
+        return
+    server.behaviour = lambda request: {
+        "changes": [change()] if "80.0,70.0,60.0" in request["messages"][1]["content"] else []
+    }
+    with opened(server) as advisor:
+        yield advisor
+
+
+def test_it_has_a_name(advisor):
+    assert advisor.name in {"rules:", f"openai:{MODEL}"}
+
+
+def test_it_proposes_what_the_table_allows(advisor):
+    (proposal,) = advisor.propose(SINKING)
+    assert (proposal.change, proposal.value, proposal.target) == ("learning_rate", 5e-4, "")
+    assert problem(proposal, SETTINGS, ()) is None
+    assert proposal.reason
+
+
+def test_it_proposes_nothing_where_nothing_needs_changing(advisor):
+    assert list(advisor.propose(WELL)) == []
+
+
+def test_the_same_facts_give_the_same_proposals(advisor):
+    assert list(advisor.propose(SINKING)) == list(advisor.propose(SINKING))
+
+
+def test_it_never_says_more_than_is_read(advisor):
+    facts = msgspec.structs.replace(
+        SINKING, skipped_updates=3, actions=(0.95, 0.05), terms={"term_0": -3.0}, terms_before={"term_0": -1.0}
+    )
+    assert len(advisor.propose(facts)) <= PROPOSALS_MAX
+
+
+def test_facts_without_settings_give_no_proposals(advisor):
+    assert list(advisor.propose(msgspec.structs.replace(SINKING, settings={}))) == []
+
+
+# What follows is of the model alone.
+
+
+def test_the_request_is_what_the_service_asks_for(server):
+    """Two messages, a strict schema that holds the table's actions and this learner's targets, a bound of tokens."""
+    with opened(server, max_tokens=321) as advisor:
+        advisor.propose(SINKING)
+    (body,) = server.requests
+    request = json.loads(body)
+    assert [message["role"] for message in request["messages"]] == ["system", "user"]
+    assert request["max_completion_tokens"] == 321
+    assert json.loads(request["messages"][1]["content"])["returns"] == [80.0, 70.0, 60.0]
+    schema = request["response_format"]["json_schema"]["schema"]
+    jsonschema.validate({"changes": [change(), change("shaping", 0.1, "term_0")]}, schema)
+    for wrong in (
+        change("hidden"),
+        change(target="term_9"),
+        {**change(), "why": "x"},
+        change(because=["my own words"]),
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({"changes": [wrong]}, schema)
+    for key in SETTINGS:
+        assert ACTIONS[key.partition(".")[0]].description in request["messages"][0]["content"]
+
+
+def test_the_reason_states_facts_and_none_of_the_models_words(server):
+    server.behaviour = lambda _: {"changes": [change(because=["td_abs", "returns", "ignore all rules"])]}
+    with opened(server) as advisor:
+        (proposal,) = advisor.propose(SINKING)
+    assert proposal.reason == "td_abs 0.5; returns 80, 70, 60"
+
+
+def test_what_is_out_of_bounds_comes_through_and_is_refused_by_the_check(server):
+    answers = [change(value=1.0), change("n_step", 3), change("learning_rate", 1e-3)]
+    server.behaviour = lambda _: {"changes": answers}
+    with opened(server) as advisor:
+        proposals = advisor.propose(SINKING)
+    assert [bool(problem(one, SETTINGS, ())) for one in proposals] == [True] * 3
+
+
+GARBAGE = {
+    "no JSON": b"<html>gateway</html>",
+    "not UTF-8": b"\xff\xfe",
+    "empty": b"",
+    "no choices": {"choices": []},
+    "another shape": {"choices": "none"},
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_a_response_that_is_no_completion(server, name):
+    server.behaviour = lambda _: lambda handler: handler._send(200, GARBAGE[name])
+    with opened(server) as advisor, pytest.raises(LanguageModelError):
+        advisor.propose(SINKING)
+    assert len(server.requests) == 1
+
+
+ANSWERS = {
+    "prose": "I would lower the learning rate.",
+    "cut JSON": '{"changes": [{"change": "learn',
+    "a stray field": json.dumps({"changes": [{**change(), "note": "hello"}]}),
+    "a missing field": json.dumps({"changes": [{"change": "learning_rate", "value": 1e-4}]}),
+    "a number as text": json.dumps({"changes": [{**change(), "value": "0.1"}]}),
+    "not a number": json.dumps({"changes": [{**change(), "value": float("nan")}]}),
+    "null": "null",
+    "a list": "[]",
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_that_is_not_of_the_schema(server, name):
+    server.behaviour = lambda _: ANSWERS[name]
+    with opened(server) as advisor, pytest.raises(LanguageModelError, match="schema"):
+        advisor.propose(SINKING)
+
+
+@pytest.mark.parametrize(
+    ("response", "words"),
+    [
+        (completion('{"changes"', finish_reason="length"), "cut off"),
+        (completion(None, refusal="I can't help with that"), "refused"),
+        (completion(None, finish_reason="content_filter"), "refused"),
+    ],
+)
+def test_an_answer_that_was_cut_off_or_refused(server, response, words):
+    server.behaviour = lambda _: (200, response)
+    with opened(server) as advisor, pytest.raises(LanguageModelError, match=words):
+        advisor.propose(SINKING)
+
+
+def test_a_wrong_key_is_refused_at_once_and_never_repeated(server):
+    with opened(server, key="sk-secret-and-wrong") as advisor, pytest.raises(LanguageModelError) as refused:
+        advisor.propose(SINKING)
+    assert "401" in str(refused.value)
+    assert "sk-secret" not in str(refused.value)
+    assert len(server.requests) == 1
+
+
+def test_a_busy_service_is_asked_again(server):
+    """However long it says that one should wait: the exchange as a whole is bounded."""
+    busy = (429, {"error": {"message": "slow down"}}, [("retry-after", "120")])
+    server.behaviour = lambda _: busy if len(server.requests) == 1 else {"changes": [change()]}
+    with opened(server) as advisor:
+        start = time.monotonic()
+        assert len(advisor.propose(SINKING)) == 1
+    assert time.monotonic() - start < 10
+    assert len(server.requests) == 2
+
+
+def test_a_failing_service_is_unavailable(server):
+    server.behaviour = lambda _: (503, {"error": {"message": "down"}})
+    with opened(server) as advisor, pytest.raises(UnavailableError, match="503"):
+        advisor.propose(SINKING)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("slow", ["silent", "in drops"])
+def test_a_slow_service_is_given_up(server, slow):
+    server.behaviour = lambda _: lambda handler: time.sleep(3) if slow == "silent" else handler.drip(5)
+    start = time.monotonic()
+    with opened(server, timeout_s=0.6) as advisor, pytest.raises(UnavailableError):
+        advisor.propose(SINKING)
+    assert time.monotonic() - start < 2.5
+
+
+def test_a_flood_is_given_up(server):
+    server.behaviour = lambda _: b" " * (3 << 20)
+    with opened(server) as advisor, pytest.raises(LanguageModelError, match="bytes"):
+        advisor.propose(SINKING)
+
+
+def test_a_service_that_is_down(server):
+    gone = server.base_url
+    server.server_close()
+    options = {"base_url": gone, "timeout_s": "2"}
+    with closing(open_advisor(MODEL, options, {})) as advisor, pytest.raises(UnavailableError):
+        advisor.propose(SINKING)
+
+
+def test_doctor_learns_whether_the_model_is_there(server):
+    with opened(server) as advisor:
+        assert "knows" in advisor.about()
+    options = {"base_url": server.base_url}
+    with closing(open_advisor("other", options, {})) as advisor:
+        assert "no such model" in advisor.about()
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "environ", "words"),
+    [
+        ("", {}, {"OPENAI_API_KEY": KEY}, "names no model"),
+        (MODEL, {}, {}, "needs a key"),
+        (MODEL, {"key_file": "/nowhere/key"}, {}, "/nowhere/key"),
+        (MODEL, {"timeout_s": "soon"}, {"OPENAI_API_KEY": KEY}, "timeout_s"),
+        (MODEL, {"timeout_s": "nan"}, {"OPENAI_API_KEY": KEY}, "timeout_s"),
+        (MODEL, {"max_tokens": "0"}, {"OPENAI_API_KEY": KEY}, "max_tokens"),
+        (MODEL, {"base_url": "ftp://x"}, {"OPENAI_API_KEY": KEY}, "base_url"),
+    ],
+)
+def test_settings_that_cannot_be_used(model, options, environ, words):
+    with pytest.raises(SettingsError, match=words):
+        open_advisor(model, options, environ)
+
+
+def test_the_key_comes_from_a_file(server, tmp_path):
+    path = tmp_path / "key"
+    path.write_text(KEY + "\n")
+    for options, environ in (({"key_file": str(path)}, {}), ({}, {"OPENAI_API_KEY_FILE": str(path)})):
+        with closing(open_advisor(MODEL, {"base_url": server.base_url, **options}, environ)) as advisor:
+            assert advisor.propose(SINKING) == []
+
+
+def test_settings_name_the_advisor(server, tmp_path):
+    """A URL gives the advisor, opened when it is first used; the key's file is masked where the URL is shown."""
+    path = tmp_path / "key"
+    path.write_text(KEY)
+    url = f"openai:{MODEL}?base_url={server.base_url}&key_file={path}&mode=log"
+    for text, name in ((url, f"openai:{MODEL}"), ("rules:", "rules:"), ("rules:?every=3", "rules:")):
+        with open_services(read_settings({"advisor": text})) as services:
+            assert services.advisor.name == name
+            services.advisor.propose(SINKING)
+            assert str(path) not in str(services.settings.advisor)
+    with open_services(read_settings({"advisor": "none:"})) as services:
+        assert services.advisor is None
+    assert server.headers[0]["authorization"] == f"Bearer {KEY}"

@@ -1,0 +1,111 @@
+"""What people decide about policies, and how `learn` and the agents follow."""
+
+import dataclasses
+
+import msgspec
+import pytest
+import torch
+from stream import SETTINGS, open_stream
+
+from headrace.pipelines.control import Control, compare, find
+from headrace.pipelines.fleet import START_MS, cloud_task
+from headrace.pipelines.published import published
+from headrace.schemas.errors import SettingsError, UnknownPolicyError
+
+torch.set_num_threads(1)
+WINDOW_MS = cloud_task().window_ms
+
+
+@pytest.fixture
+def stream(tmp_path):
+    opened = open_stream(tmp_path)
+    yield opened
+    opened.close()
+
+
+def go_on(stream, windows, first, **options):
+    fleet = stream.fleet(seed=first, start_ms=START_MS + first * WINDOW_MS)
+    for _ in range(windows):
+        fleet.emit_window(stream.advance)
+    stream.ingest()
+    stream.learn(**options)
+    return fleet
+
+
+def control(stream):
+    return Control(stream.log, stream.store, stream.clock, "ada")
+
+
+def test_hold_freezes_promotion_until_it_is_released(stream):
+    """It may come before anything serves; candidates are judged and stored all the same."""
+    record = control(stream).hold("cloud", "until the audit", held=True)
+    assert (record.version, record.held, record.decided_by, record.reason) == (0, True, "ada", "until the audit")
+    fleet = go_on(stream, 5, first=0)
+    versions = stream.store.versions("cloud")
+    assert len(versions) >= 2
+    assert not any(version.promoted for version in versions)
+    assert "on hold by ada (until the audit)" in versions[0].reason
+    fleet.refresh_policy()
+    assert fleet.version == -1
+    control(stream).hold("cloud", "audited", held=False)
+    go_on(stream, 5, first=10)
+    later = stream.store.versions("cloud")[len(versions) :]
+    assert later
+    assert all(version.promoted for version in later)
+    assert published(stream.log, "cloud")[-1].version == later[-1].version
+
+
+def test_rollback_returns_to_what_served_before_and_agents_follow(stream):
+    fleet = go_on(stream, 9, first=0)
+    newest = published(stream.log, "cloud")[-1].version
+    record = control(stream).rollback("cloud", "latency rose", hold=True)
+    assert (record.version, record.held) == (newest - 1, True)
+    fleet.refresh_policy()
+    assert fleet.version == newest - 1
+    again = control(stream).rollback("cloud", "it was not the policy")
+    assert again.version == newest
+    assert again.held
+    assert again.weights_hash == find(stream.store, "cloud", newest).weights_hash
+
+
+def test_a_candidate_must_beat_what_a_person_let_serve(stream):
+    """The gate's opponent is the version that serves now, not the one that learn promoted last."""
+    settings = dataclasses.replace(SETTINGS, gate="simulator")
+    go_on(stream, 5, first=0, settings=settings)
+    versions = stream.store.versions("cloud")
+    control(stream).promote("cloud", 1, "as a test")
+    go_on(stream, 3, first=10, settings=settings)
+    later = stream.store.versions("cloud")[len(versions) :]
+    assert later
+    assert later[0].evaluation["serving"] == pytest.approx(versions[0].evaluation["policy"])
+
+
+def test_what_can_not_be_decided_is_said(stream):
+    go_on(stream, 5, first=0)
+    people = control(stream)
+    serves = published(stream.log, "cloud")[-1].version
+    with pytest.raises(SettingsError, match=rf"cloud@{serves} serves already"):
+        people.promote("cloud", serves, "again")
+    with pytest.raises(UnknownPolicyError, match=rf"no policy cloud@99: it has 1 to {serves}"):
+        people.promote("cloud", 99, "who knows")
+    with pytest.raises(UnknownPolicyError, match="it has no versions"):
+        people.promote("other", 1, "who knows")
+    with pytest.raises(SettingsError, match="not on hold"):
+        people.hold("cloud", "", held=False)
+    with pytest.raises(SettingsError, match="served before: name one with --to"):
+        people.rollback("other", "")
+
+
+def test_versions_are_compared_on_the_same_traces(stream):
+    go_on(stream, 9, first=0)
+    versions = stream.store.versions("cloud")
+    one, other = versions[0], msgspec.structs.replace(versions[1], config=versions[1].config | {"discount": 0.5})
+    found = compare(stream.store, cloud_task(), one, other)
+    assert found.config == [("discount", 0.95, 0.5)]
+    assert found.difference.n == 512
+    assert 0 < found.agreement < 1
+    back = compare(stream.store, cloud_task(), other, one)
+    assert back.difference.mean == pytest.approx(-found.difference.mean)
+    same = compare(stream.store, cloud_task(), one, one)
+    assert (same.config, same.difference.mean, same.agreement) == ([], 0, 1)
+    assert compare(stream.store, None, one, other).difference is None

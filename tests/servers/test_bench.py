@@ -1,0 +1,61 @@
+"""`headrace bench` on real servers: topics, keyspace and keys of its own, which are gone in the end."""
+
+import pytest
+from cassandra.cluster import Cluster
+from redis import Redis as Client
+
+from headrace.pipelines import bench_ingest, bench_lookup
+from headrace.pipelines.settings import Settings, read_settings
+from headrace.sinks.kafka_driver import AdminClient
+
+
+@pytest.fixture
+def settings(kafka, cassandra, redis) -> Settings:
+    return read_settings({"log": f"{kafka.url}/mine", "index": cassandra.url, "cache": f"{redis.url}?prefix=mine:"})
+
+
+@pytest.fixture
+def names(kafka, cassandra, redis):
+    """What there is on the servers: topics, groups, keyspaces, keys."""
+
+    def find() -> tuple[set[str], ...]:
+        admin = AdminClient({"bootstrap.servers": kafka.url.removeprefix("kafka://")})
+        topics = set(admin.list_topics(timeout=10).topics)
+        groups = {group.group_id for group in admin.list_consumer_groups(request_timeout=10).result().valid}
+        with Cluster([cassandra.host], port=cassandra.port) as cluster:
+            cluster.connect()
+            keyspaces = set(cluster.metadata.keyspaces)
+        with Client(host=redis.host, port=redis.port) as client:
+            return topics - {"__consumer_offsets", "__transaction_state"}, groups, keyspaces, set(client.keys())
+
+    return find
+
+
+def test_a_bench_of_ingest_leaves_the_servers_as_they_were(settings, names, redis):
+    with Client(host=redis.host, port=redis.port) as client:
+        client.set("mine:entry", b"kept")
+    before = names()
+    load = bench_ingest.Load(rows=40_000, warm_up=10_000)
+    found = {record["depth"]: record for record in bench_ingest.measure(settings, load)}
+    assert names() == before
+    assert found["whole"]["chunks"] > 0
+    assert set(found["whole"]["server_cpu_s_per_million"]) == {"kafka", "cassandra", "redis"}
+
+
+def test_a_bench_of_lookups_leaves_the_servers_as_they_were(settings, names):
+    before = names()
+    asked = bench_lookup.Lookups(chunks=300, seconds=0.2)
+    found = {(record["cache"], record["ends_with"]): record for record in bench_lookup.measure(settings, asked)}
+    assert names() == before
+    assert found["far", "rows"]["hit_rate"] == 1.0
+    assert found["far", "rows"]["entries_held"] == found["far", "rows"]["chunks"]
+    assert found["none", "payload"]["hit_rate"] == 0.0
+
+
+def test_what_a_failed_bench_has_made_is_removed_as_well(settings, names):
+    before = names()
+    records = bench_ingest.measure(settings, bench_ingest.Load(rows=1_000, warm_up=0))
+    next(records)
+    with pytest.raises(RuntimeError, match="stopped by a test"):
+        records.throw(RuntimeError("stopped by a test"))
+    assert names() == before

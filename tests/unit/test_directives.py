@@ -1,0 +1,241 @@
+"""Directives in force: bounds whatever is proposed, a configuration that is a function of what stands, undoing."""
+
+import math
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.learners.advice import Asked, Judging, consult
+from headrace.learners.directives import (
+    PROBATION_MAX,
+    PROBATION_VERSIONS,
+    STANDING_MAX,
+    Ledger,
+    Standing,
+    fall,
+    problem,
+    rule_problem,
+)
+from headrace.schemas.directives import ACTIONS, LearningFacts, Proposal, key_of
+
+BASE = {
+    "learning_rate": 1e-3,
+    "learning_rate_final": 1e-5,
+    "epsilon_end": 0.05,
+    "epsilon_steps": 384_000,
+    "n_step": 1,
+    "priority": 0.0,
+    "potential": (),
+    "explore_rule": "",
+    "explore_share": 0.0,
+}
+TERMS, RULES = ("term_0", "term_1"), ("rate_rule", "hpa")
+FACTS = LearningFacts(
+    version=2,
+    rows=10,
+    updates=5,
+    skipped_updates=0,
+    settings={},
+    terms={"term_0": 1.0, "term_1": 2.0},
+    rules={"rate_rule": 87.0, "hpa": 77.0},
+)
+
+
+def standing(number, change, value, target="", version=1):
+    return Standing(f"t.{version}.{number}", change, target, value, 0.0, version, "rules:")
+
+
+def asking(*proposals):
+    return lambda _: Asked(proposals, "test")
+
+
+@pytest.mark.parametrize(
+    ("proposal", "probation", "words"),
+    [
+        (Proposal("learning_rate", 5e-4), (), None),
+        (Proposal("learning_rate", 2e-3), (), None),
+        (Proposal("epsilon_steps", 200_000), (), None),
+        (Proposal("explore_rule", 0.4, "rate_rule"), (), None),
+        (Proposal("shaping", -0.25, "term_1"), (), None),
+        (Proposal("hidden", 5), (), "no such action"),
+        (Proposal("", 5), (), "no such action"),
+        (Proposal("shaping", 0.1), (), "no such setting"),
+        (Proposal("shaping", 0.1, "term_7"), (), "no such setting"),
+        (Proposal("explore_rule", 0.4, "clairvoyant"), (), "no such setting"),
+        (Proposal("learning_rate", 5e-4, "term_0"), (), "no such setting"),
+        (Proposal("learning_rate", math.nan), (), "finite"),
+        (Proposal("learning_rate", math.inf), (), "finite"),
+        (Proposal("n_step", 1.5), (), "whole"),
+        (Proposal("learning_rate", 1.0), (), "bounds"),
+        (Proposal("epsilon_end", 0.0), (), "bounds"),
+        (Proposal("learning_rate", 4e-4), (), "too far"),
+        (Proposal("learning_rate", 2.1e-3), (), "too far"),
+        (Proposal("n_step", 3), (), "too far"),
+        (Proposal("shaping", 0.3, "term_0"), (), "too far"),
+        (Proposal("learning_rate", 1e-3), (), "already"),
+        (Proposal("learning_rate", 5e-4), ("learning_rate",), "being judged"),
+        (Proposal("learning_rate", 5e-4), ("a", "b", "c"), "at most 3"),
+    ],
+)
+def test_what_is_refused(proposal, probation, words):
+    found = problem(proposal, Ledger(BASE).settings(TERMS, RULES), probation)
+    assert found is None if words is None else words in found
+
+
+VALUES = st.floats() | st.floats(0, 1) | st.sampled_from([5e-4, 2e-3, 0.1, 2.0, 0.0, -0.2, 0.2, 0.4, 192_000.0, -0.25])
+settable = st.sampled_from(sorted(Ledger(BASE).settings(TERMS, RULES))).map(lambda key: key.split("."))
+sensible = st.builds(lambda key, value: Proposal(key[0], value, *key[1:]), settable, VALUES)
+senseless = st.builds(
+    Proposal,
+    change=st.sampled_from([*ACTIONS, "hidden"]) | st.text(max_size=20),
+    value=VALUES,
+    target=st.sampled_from(["", *TERMS, *RULES, "term_9"]) | st.text(max_size=20),
+    reason=st.text(max_size=400),
+)
+anything = sensible | senseless
+
+
+@settings(max_examples=300, deadline=None)
+@given(rounds=st.lists(st.lists(anything, max_size=5), max_size=6), returns=st.lists(st.floats(50, 99), min_size=6))
+def test_whatever_is_proposed_stays_within_bounds_or_is_refused(rounds, returns):
+    """Also over several consultations, with undoing in between; the records tell what happened, and can be written."""
+    ledger = Ledger(BASE)
+    noise = np.linspace(-1.0, 1.0, 16)
+    judging = Judging(lambda v: returns[v % len(returns)] + noise, lambda _: noise + 87.0, noise + 77.0)
+    for version, proposals in enumerate(rounds, 1):
+        before = ledger.settings(TERMS, RULES)
+        facts = msgspec.structs.replace(FACTS, version=version)
+        ledger, records = consult(
+            ledger, facts, asking(*proposals), task="t", judging=judging, fit=lambda _: (0.5, -0.25)
+        )
+        now = ledger.settings(TERMS, RULES)
+        assert now.keys() == before.keys()
+        for key, value in now.items():
+            action = ACTIONS[key.partition(".")[0]]
+            assert action.low <= value <= action.high or value == Ledger(BASE).settings(TERMS, RULES)[key]
+        for record in records:
+            assert msgspec.json.decode(msgspec.json.encode(record), type=type(record)) == record
+            assert record.reason.isprintable()
+            if record.verdict == "accepted":
+                action = ACTIONS[record.change]
+                assert action.low <= record.value <= action.high
+                if action.ratio:
+                    assert 1 / action.ratio - 1e-6 <= record.value / record.previous <= action.ratio + 1e-6
+                else:
+                    assert abs(record.value - record.previous) <= action.step + 1e-6
+        assert len(ledger.probation) <= PROBATION_MAX
+        assert all(math.isfinite(weight) for weight in ledger.config()["potential"])
+
+
+def test_the_configuration_is_a_function_of_what_stands():
+    ledger = Ledger(BASE, coefficients={"term_0": (1.0, 0.0), "term_1": (0.0, 2.0)})
+    for one in (
+        standing(1, "learning_rate", 5e-4),
+        standing(2, "n_step", 2.0),
+        standing(3, "shaping", 0.25, "term_0"),
+        standing(4, "shaping", -0.5, "term_1"),
+        standing(5, "explore_rule", 0.4, "hpa"),
+        standing(6, "explore_rule", 0.8, "rate_rule"),
+        standing(7, "learning_rate", 2.5e-4),
+    ):
+        ledger = ledger.accepted(one)
+    assert ledger.config() == BASE | {
+        "learning_rate": 2.5e-4,
+        "learning_rate_final": pytest.approx(2.5e-6),
+        "n_step": 2,
+        "potential": (0.25, -1.0),
+        "explore_rule": "rate_rule",
+        "explore_share": 0.8,
+    }
+    assert ledger.settings(TERMS, RULES)["explore_rule.hpa"] == 0.0
+
+
+def test_what_is_undone_is_as_if_it_had_never_been():
+    """In any order; the configuration comes back to the bit."""
+    ledger = Ledger(BASE, coefficients={"term_0": (1.0, 0.1)})
+    changes = [
+        standing(1, "learning_rate", 5e-4),
+        standing(2, "shaping", 0.1, "term_0"),
+        standing(3, "learning_rate", 3e-4),
+    ]
+    for one in changes:
+        ledger = ledger.accepted(one)
+    assert ledger.without(["t.1.3"]).config()["learning_rate"] == 5e-4
+    assert ledger.without(["t.1.1"]).config()["learning_rate"] == 3e-4
+    assert ledger.without([one.directive_id for one in changes]).config() == BASE
+
+
+def test_the_ledger_comes_back_from_json():
+    ledger = Ledger(BASE, coefficients={"term_0": (1.0, 0.1)}).accepted(standing(1, "shaping", 0.3, "term_0"))
+    again = msgspec.convert(msgspec.json.decode(msgspec.json.encode(ledger)), Ledger)
+    assert again.changes() == ledger.changes()
+    assert again.standing == ledger.standing
+
+
+def test_the_ledger_is_bounded():
+    ledger = Ledger(BASE)
+    for number in range(STANDING_MAX * 3):
+        ledger = ledger.accepted(standing(number, "learning_rate", 1e-3 * (1 + number)))
+    assert len(ledger.standing) == STANDING_MAX
+    assert ledger.config()["learning_rate"] == pytest.approx(1e-3 * STANDING_MAX * 3)
+
+
+def test_a_fall_of_the_return_undoes_what_is_on_probation():
+    """Paired on the same traces: what fell for sure goes, what wavers stays, what passed its probation stays."""
+    noise = np.random.default_rng(1).normal(size=64)
+    levels = {2: 80.0, 3: 80.05, 4: 60.0, 5: 60.0}
+    jitter = {v: np.random.default_rng(v).normal(size=64) for v in levels}
+    judging = Judging(lambda v: levels[v] + noise + jitter[v], lambda _: None, noise)
+    ledger, records = consult(Ledger(BASE), FACTS, asking(Proposal("learning_rate", 5e-4)), task="t", judging=judging)
+    assert [r.verdict for r in records] == ["accepted"]
+    wavering = consult(ledger, msgspec.structs.replace(FACTS, version=3), None, task="t", judging=judging)
+    assert wavering[1] == []
+    ledger, records = consult(wavering[0], msgspec.structs.replace(FACTS, version=4), None, task="t", judging=judging)
+    assert [(r.verdict, r.decided_by, r.directive_id) for r in records] == [("undone", "gate", "t.2.1")]
+    assert "fell since: -2" in records[0].reason
+    assert ledger.config() == BASE
+    aged = wavering[0]
+    for _ in range(PROBATION_VERSIONS):
+        aged = aged.judged()
+    kept, records = consult(aged, msgspec.structs.replace(FACTS, version=5), None, task="t", judging=judging)
+    assert records == []
+    assert kept.config()["learning_rate"] == 5e-4
+
+
+def test_a_rule_that_is_worse_than_the_floor_is_refused():
+    floor = np.linspace(70.0, 80.0, 32)
+    judging = Judging(
+        lambda _: floor, lambda name: floor - 5 + np.arange(32) % 2 if name == "hpa" else floor + 1, floor
+    )
+    proposals = [Proposal("explore_rule", 0.4, "hpa"), Proposal("explore_rule", 0.4, "rate_rule")]
+    _, records = consult(Ledger(BASE), FACTS, asking(*proposals), task="t", judging=judging)
+    assert [(r.verdict, r.decided_by) for r in records] == [("refused", "gate"), ("accepted", "gate")]
+    assert "worse than the floor: -4.5" in records[0].reason
+    assert rule_problem(None, floor) == "the task's simulator knows no such rule"
+    assert fall(floor, floor) is None
+
+
+def test_without_applying_everything_is_only_proposed():
+    ledger, records = consult(
+        Ledger(BASE), FACTS, asking(Proposal("learning_rate", 5e-4), Proposal("n_step", 9)), task="t", apply=False
+    )
+    assert [(r.verdict, r.decided_by) for r in records] == [("proposed", "settings"), ("refused", "bounds")]
+    assert ledger == Ledger(BASE)
+
+
+def test_a_term_that_cannot_be_fitted_is_not_shaped():
+    _, records = consult(Ledger(BASE), FACTS, asking(Proposal("shaping", 0.1, "term_0")), task="t")
+    assert records[0].verdict == "refused"
+    assert "too few rows" in records[0].reason
+
+
+def test_settings_are_those_that_the_algorithm_has():
+    assert Ledger({"learning_rate": 1e-3}).settings(TERMS, RULES) == {"learning_rate": 1e-3}
+    assert set(Ledger(BASE).settings(TERMS, RULES)) == {
+        *(name for name, action in ACTIONS.items() if not action.target),
+        *(key_of("shaping", term) for term in TERMS),
+        *(key_of("explore_rule", rule) for rule in RULES),
+    }

@@ -1,0 +1,310 @@
+"""PPO: against slow references, reproducible, resumable, safe with aged and bad data, and able to learn."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from headrace.learners import ppo
+from headrace.learners.acting import BoxPolicy, Policy, load_policy
+from headrace.learners.checkpoint import pack, unpack, weights_hash
+from headrace.learners.mlp import MLPShape, backward, forward, initial_mlp, split_mlp
+from headrace.learners.policy_gradient import (
+    categorical,
+    clipped_surrogate,
+    diagonal_gaussian,
+    generalised_advantages,
+)
+from headrace.learners.prior import rule_prior
+from headrace.schemas.errors import LearnerDivergedError
+
+WIDTH, ACTIONS = 4, 3
+SMALL = ppo.PPOConfig(
+    hidden=(16,), critic_hidden=(16,), minibatch_size=40, schedule_rows=4_000, normaliser_rows=100, entropy=0.01
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Bits are promised on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def rollout(state, seed=0, steps=10, count=8, **more):
+    """Random observations; reward 1 for action 0 (or a small first component) where obs[0] > 0."""
+    rng = np.random.default_rng(seed)
+    obs, next_obs = (rng.normal(0.5, 2.0, (steps, count, WIDTH)).astype(np.float32) for _ in range(2))
+    policy = load_policy(pack(ppo.behaviour_arrays(state)))
+    action, log_prob = policy.sample(obs.reshape(-1, WIDTH), rng)
+    action = action.reshape(steps, count, *action.shape[1:])
+    good = (action == 0) == (obs[..., 0] > 0) if action.ndim == 2 else -np.square(action[..., 0] - obs[..., 0])
+    ends = rng.random((2, steps, count)) < 0.1
+    return ppo.Rollout(
+        obs, action, log_prob.reshape(steps, count), good.astype(np.float32), next_obs, ends[0], ends[1] & ~ends[0]
+    )._replace(**more)
+
+
+def trained(state, updates, first=0):
+    metrics = {}
+    for i in range(updates):
+        state, metrics = ppo.update(state, rollout(state, first + i))
+    return state, metrics
+
+
+def state_hash(state):
+    return weights_hash(ppo.state_to_arrays(state)[0])
+
+
+def by_definition(reward, discount, lam, values, following, continues):
+    """A_t = sum over k of (gamma lambda)^k delta_{t+k}, until the trajectory ends."""
+    steps, count = reward.shape
+    found = np.zeros_like(reward)
+    for n in range(count):
+        for t in range(steps):
+            weight = 1.0
+            for k in range(t, steps):
+                found[t, n] += weight * (reward[k, n] + discount[k, n] * following[k, n] - values[k, n])
+                if not continues[k, n]:
+                    break
+                weight *= discount[k, n] * lam[k + 1, n]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_advantages_equal_the_sum_by_definition(seed):
+    """With terminations, truncations and a trace that varies."""
+    rng = np.random.default_rng(seed)
+    reward, values, following = rng.normal(size=(3, 12, 5))
+    terminated, cut = rng.random((2, 12, 5)) < 0.15
+    discount, lam = 0.9 * ~terminated, rng.uniform(0.3, 1.0, (12, 5))
+    continues = ~(terminated | cut)
+    continues[-1] = False
+    found = generalised_advantages(reward, discount, continues, values, following, lam)
+    np.testing.assert_allclose(found, by_definition(reward, discount, lam, values, following, continues), rtol=1e-10)
+
+
+def test_advantages_by_hand():
+    """Two steps, the second cut off: delta = 1 + .5 * 4 - 2 = 1 each; the first adds .5 * .5 * 1."""
+    one = np.ones((2, 1))
+    continues = np.array([[True], [False]])
+    found = generalised_advantages(one, 0.5 * one, continues, 2 * one, 4 * one, 0.5 * one)
+    np.testing.assert_allclose(found[:, 0], [1.25, 1.0])
+    ended = generalised_advantages(one, np.array([[0.5], [0.0]]), continues, 2 * one, 4 * one, 0.5 * one)
+    np.testing.assert_allclose(ended[:, 0], [1.0 - 0.25, -1.0])
+
+
+def test_the_clipped_objective_by_hand():
+    """Gains stop at 1.2 times, losses at .8 times; what makes it worse is never cut off."""
+    ratio = torch.tensor([1.5, 1.5, 0.5, 0.5, 1.1])
+    advantage = torch.tensor([2.0, -2.0, 2.0, -2.0, 1.0])
+    np.testing.assert_allclose(clipped_surrogate(ratio, advantage, 0.2), [-2.4, 3.0, -1.0, 1.6, -1.1], rtol=1e-6)
+
+
+def test_distributions_equal_torchs():
+    """Log-probabilities and entropies of both kinds."""
+    rng = torch.Generator().manual_seed(0)
+    logits, mean = torch.randn(50, 4, generator=rng), torch.randn(50, 2, generator=rng)
+    action, drawn = torch.randint(4, (50,), generator=rng), torch.randn(50, 2, generator=rng)
+    log_std = torch.tensor([-0.3, 0.4])
+    expected = torch.distributions.Categorical(logits=logits)
+    found = categorical(logits, action)
+    np.testing.assert_allclose(found[0], expected.log_prob(action), rtol=1e-5)
+    np.testing.assert_allclose(found[1], expected.entropy(), rtol=1e-5)
+    normal = torch.distributions.Normal(mean, log_std.exp())
+    found = diagonal_gaussian(mean, log_std, drawn)
+    np.testing.assert_allclose(found[0], normal.log_prob(drawn).sum(1), rtol=1e-5)
+    np.testing.assert_allclose(found[1], normal.entropy().sum(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("hidden", [(7,), (8, 5, 6)])
+def test_the_written_out_gradient_equals_autograds(activation, hidden):
+    """Of every layer's weights and biases, at any batch size."""
+    shape = MLPShape(5, hidden, 3, "logits", activation)
+    flat = initial_mlp(shape, np.random.default_rng(0), 1.0)
+    obs, weight = torch.randn(9, 5), torch.randn(9, 3)
+    given = forward(split_mlp(flat, shape), obs, activation)
+    found = backward(split_mlp(flat, shape), given, weight, activation)
+    leaf = flat.clone().requires_grad_()
+    layers, x = split_mlp(leaf, shape), obs
+    for w, b in layers[:-1]:
+        x = getattr(torch, activation)(x @ w + b)
+    ((x @ layers[-1][0] + layers[-1][1]) * weight).sum().backward()
+    np.testing.assert_allclose(found, leaf.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_equal_seeds_and_rollouts_give_equal_bits():
+    """Two runs end in one hash, whatever torch's own generator does; another seed in another."""
+    first, _ = trained(ppo.init(SMALL, WIDTH, ACTIONS, seed=5), 4)
+    torch.manual_seed(99)
+    second, _ = trained(ppo.init(SMALL, WIDTH, ACTIONS, seed=5), 4)
+    other, _ = trained(ppo.init(SMALL, WIDTH, ACTIONS, seed=6), 4)
+    assert state_hash(first) == state_hash(second) != state_hash(other)
+
+
+@pytest.mark.parametrize("bounds", [None, np.float32([[-2, -2, -2], [2, 2, 2]])])
+@pytest.mark.parametrize("at", [0, 3])
+def test_training_resumes_to_identical_weights(at, bounds):
+    """Through bytes and back; features, prior, moments and the order of rows go on."""
+    features = np.random.default_rng(0).normal(size=(WIDTH, 2)).astype(np.float32)
+    prior = None if bounds is not None else rule_prior(np.ones(WIDTH), 1.0, ACTIONS, 0.5)
+    start = ppo.init(SMALL, WIDTH, ACTIONS, 5, bounds=bounds, features=features, prior=prior)
+    straight, _ = trained(start, 6)
+    stopped, _ = trained(ppo.init(SMALL, WIDTH, ACTIONS, 5, bounds=bounds, features=features, prior=prior), at)
+    payload = pack(*ppo.state_to_arrays(stopped))
+    trained(stopped, 2)  # what happens to the old state afterwards must not show
+    resumed, _ = trained(ppo.state_from_arrays(*unpack(payload)), 6 - at, first=at)
+    assert state_hash(resumed) == state_hash(straight)
+    assert ppo.state_to_arrays(resumed)[1] == ppo.state_to_arrays(straight)[1]
+
+
+def test_a_checkpoint_of_something_else_is_refused():
+    """The algorithm is named; a network of another size doesn't pass for ours."""
+    arrays, meta = ppo.state_to_arrays(ppo.init(SMALL, WIDTH, ACTIONS, seed=0))
+    with pytest.raises(ValueError, match="expected a checkpoint of algorithm 'ppo', found 'dqn'"):
+        ppo.state_from_arrays(arrays, meta | {"algorithm": "dqn"})
+    with pytest.raises(ValueError, match="expected shape"):
+        ppo.state_from_arrays(arrays, meta | {"observation_width": 7})
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_what_acts_is_what_was_trained(continuous):
+    """NumPy's log-probabilities of drawn actions equal torch's, features, prior and normaliser included."""
+    bounds = np.float32([[-1] * ACTIONS, [1] * ACTIONS]) if continuous else None
+    features = np.random.default_rng(0).normal(size=(WIDTH, 2)).astype(np.float32)
+    prior = None if continuous else rule_prior(np.ones(WIDTH), 1.0, ACTIONS, 0.7)
+    state, _ = trained(ppo.init(SMALL, WIDTH, ACTIONS, 3, bounds=bounds, features=features, prior=prior), 3)
+    drawn = rollout(state, seed=9)
+    _, metrics = ppo.update(dataclasses.replace(state, config=dataclasses.replace(SMALL, averaging=0.5)), drawn)
+    assert metrics["importance"] == pytest.approx(1.0, abs=1e-4)
+    policy = load_policy(pack(ppo.policy_arrays(state)))
+    assert isinstance(policy, BoxPolicy if continuous else Policy)
+    obs = drawn.obs.reshape(-1, WIDTH)
+    if continuous:
+        assert np.abs(policy.act(obs)).max() <= 1.0
+        np.testing.assert_allclose([policy.decide(row) for row in obs], policy.act(obs), rtol=1e-4, atol=1e-5)
+    else:
+        greedy = policy.act(obs, 0.0, np.random.default_rng(0)).tolist()
+        assert [policy.decide(row) for row in obs] == greedy
+
+
+def test_draws_follow_the_softmax():
+    """Frequencies of 40,000 draws, by chi-square."""
+    state = ppo.init(SMALL, WIDTH, ACTIONS, 3, prior=rule_prior(np.zeros(WIDTH), 1.0, ACTIONS, 0.7))
+    policy, obs = Policy(ppo.policy_arrays(state)), np.ones((40_000, WIDTH), np.float32)
+    action, log_prob = policy.sample(obs, np.random.default_rng(0))
+    logits = policy.q_values(obs[:1])[0]
+    expected = np.exp(logits) / np.exp(logits).sum()
+    counts = np.bincount(action, minlength=ACTIONS)
+    chi_square = (np.square(counts - 40_000 * expected) / (40_000 * expected)).sum()
+    assert chi_square < 13.8  # p = .001 at two degrees of freedom
+    np.testing.assert_allclose(np.exp(log_prob), expected[action], rtol=1e-4)
+
+
+def test_it_learns_and_the_prior_fades():
+    """A bandit with context: from a prior that is wrong half of the time to nearly always right."""
+    config = dataclasses.replace(SMALL, schedule_rows=16_000, discount=0.0, minibatch_size=160, learning_rate=3e-3)
+    state = ppo.init(config, WIDTH, ACTIONS, 0, prior=rule_prior(np.zeros(WIDTH), 1.0, ACTIONS, 1.0))
+    before = rollout(state, 999, steps=50).reward.mean()
+    for i in range(25):
+        state, _ = ppo.update(state, rollout(state, i, steps=40, count=16))
+    after = rollout(state, 999, steps=50).reward.mean()
+    assert before < 0.7
+    assert after > 0.93
+
+
+def test_continuous_actions_are_learned():
+    """The mean moves to where the reward is, and the deviation shrinks."""
+    config = dataclasses.replace(
+        SMALL, schedule_rows=32_000, discount=0.0, minibatch_size=160, learning_rate=3e-3, epochs=8, entropy=0.0
+    )
+    state = ppo.init(config, WIDTH, 1, 0, bounds=np.float32([[-9], [9]]))
+    before = rollout(state, 999, steps=50).reward.mean()
+    for i in range(40):
+        state, _ = ppo.update(state, rollout(state, i, steps=40, count=16))
+    after = rollout(state, 999, steps=50).reward.mean()
+    assert before < -3.0
+    assert after > -0.5
+
+
+def test_aged_rows_are_weighted_and_then_dropped():
+    """Rows of older versions count by their importance; those beyond the limit not at all, and that is told."""
+    state, _ = trained(ppo.init(SMALL, WIDTH, ACTIONS, seed=5), 6)
+    fresh = rollout(state, 50)
+    version = np.full(fresh.reward.shape, state.version)
+    version[:, :2] = state.version - 4
+    _, metrics = ppo.update(state, fresh._replace(version=version, log_prob=fresh.log_prob - 0.5))
+    assert metrics["dropped_share"] == 0.0
+    assert metrics["importance"] == pytest.approx(np.exp(0.5), rel=1e-3)
+    version[:, :2] = state.version - 5
+    dropped, metrics = ppo.update(state, fresh._replace(version=version))
+    assert metrics["dropped_share"] == pytest.approx(0.25)
+    absent, _ = ppo.update(
+        dataclasses.replace(state, rng=np.random.default_rng(0)),
+        fresh._replace(version=version * 0, reward=fresh.reward),
+    )
+    assert absent.version == dropped.version == state.version + 1
+    assert torch.equal(absent.policy.parameters, state.policy.parameters)
+
+
+def test_rows_that_are_not_there_teach_nothing():
+    """A shorter trajectory's padding may hold anything."""
+    present = np.ones((10, 8), np.bool_)
+    present[6:, 3] = False
+    hashes = []
+    for filling in (0.0, 77.0):
+        state, _ = trained(ppo.init(SMALL, WIDTH, ACTIONS, seed=5), 2)
+        one = rollout(state, 50, present=present)
+        one.reward[6:, 3] = filling
+        hashes.append(state_hash(ppo.update(state, one)[0]))
+    assert hashes[0] == hashes[1]
+
+
+def test_advantages_that_do_not_differ_teach_nothing():
+    """A constant reward and a constant value: nothing is divided by zero, and the policy stays as it is."""
+    config = dataclasses.replace(SMALL, entropy=0.0, discount=0.0)
+    state = ppo.init(config, WIDTH, ACTIONS, seed=5)
+    state.critic.parameters.zero_()
+    one = rollout(state)
+    following, metrics = ppo.update(state, one._replace(reward=np.full_like(one.reward, 2.0)))
+    assert np.isfinite(list(metrics.values())).all()
+    torch.testing.assert_close(following.policy.parameters, state.policy.parameters, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("column", ["obs", "reward", "next_obs", "log_prob"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_bad_numbers_stop_learning_and_leave_the_state_good(column, value):
+    """The error names the column; the state is as before, and training goes on from it."""
+    state, _ = trained(ppo.init(SMALL, WIDTH, ACTIONS, seed=5), 2)
+    before, bad = state_hash(state), rollout(state, 7)
+    getattr(bad, column)[3, 2] = value
+    with pytest.raises(LearnerDivergedError, match=column):
+        ppo.update(state, bad)
+    assert state_hash(state) == before
+    trained(state, 1)
+
+
+def test_an_exploding_loss_stops_learning():
+    """Beyond the limit is diverged, though still finite; the state stays good."""
+    state = ppo.init(dataclasses.replace(SMALL, loss_limit=1e-3), WIDTH, ACTIONS, seed=5)
+    with pytest.raises(LearnerDivergedError, match=r"limit 0\.001"):
+        ppo.update(state, rollout(state))
+
+
+def test_epochs_end_where_the_policy_has_moved_far():
+    """With a tiny limit the policy stops moving after its first step; the critic goes on."""
+    state = ppo.init(dataclasses.replace(SMALL, kl_stop=1e-12), WIDTH, ACTIONS, seed=5)
+    following, metrics = ppo.update(state, rollout(state))
+    assert following.policy.steps < following.critic.steps
+    assert metrics["epochs"] == SMALL.epochs
+
+
+@pytest.mark.parametrize("change", [{"clip": 0.0}, {"discount": 1.5}, {"entropy": -1.0}, {"minibatch_size": 0}])
+def test_settings_out_of_range_are_refused(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        dataclasses.replace(SMALL, **change)
