@@ -250,7 +250,7 @@ def _with_statistics(state: DQNState, batch: Batch) -> DQNState:
     """The state with the reward mean, and early on the normaliser, moved on by the batch."""
     # The rate 1/n of a plain mean at first, so that the start value 0 has no weight.
     rate = max(state.config.reward_mean_rate, 1.0 / (state.updates + 1))
-    batch_mean = float(batch.reward.mean(dtype=np.float64))
+    batch_mean = float((batch.reward / _spans(state.config, batch)[1]).mean(dtype=np.float64))
     reward_mean = state.reward_mean + rate * (batch_mean - state.reward_mean)
     if state.updates >= state.config.normaliser_updates:
         return dataclasses.replace(state, reward_mean=reward_mean)
@@ -307,12 +307,19 @@ def _losses(
     return quantile_huber(_with_prior(state, outputs.view(shape), batch.obs)[rows, a_tm1], target), td_error
 
 
+def _spans(config: DQNConfig, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """Steps that each row's reward is summed over, and what a reward of 1 at each of them sums to: float64[B] both."""
+    steps = np.ones(len(batch.reward)) if batch.steps is None else batch.steps.astype(np.float64)
+    if config.discount == 1.0:
+        return steps, steps
+    return steps, (1.0 - config.discount**steps) / (1.0 - config.discount)
+
+
 def _rewards(state: DQNState, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Rewards less their running mean, and discounts of what follows: float32[B] each."""
     config = state.config
-    steps = np.ones(len(batch.reward)) if batch.steps is None else batch.steps.astype(np.float64)
+    steps, spanned = _spans(config, batch)
     discount = config.discount**steps
-    spanned = steps if config.discount == 1.0 else (1.0 - discount) / (1.0 - config.discount)
     centre = state.reward_mean * spanned if config.centre_rewards else 0.0
     discount = discount * ~batch.terminated
     reward = batch.reward - centre

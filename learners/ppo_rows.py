@@ -36,7 +36,7 @@ class Rows(NamedTuple):
 
     def take(self, index: torch.Tensor) -> "Rows":
         """These rows; index: int64[B]."""
-        return Rows(*(None if column is None else column[index] for column in self))  # type: ignore[arg-type]
+        return Rows(*(None if column is None else column.index_select(0, index) for column in self))  # type: ignore[arg-type]
 
 
 def require_finite(rollout: Rollout, state: PPOState) -> None:

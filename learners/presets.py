@@ -12,7 +12,7 @@ Algorithm = Literal["ppo", "dqn"]
 ALGORITHMS: Final[tuple[Algorithm, ...]] = ("ppo", "dqn")
 
 _CLOUD: Final[Mapping[Algorithm, Training]] = {
-    "ppo": PPOTraining(PPOConfig(activation="relu", minibatch_size=1_024)),
+    "ppo": PPOTraining(PPOConfig(hidden=(96, 96), activation="relu", minibatch_size=1_024, averaging=0.02)),
     "dqn": DQNTraining(DQNConfig(hidden=(128, 128)), exploration_share=0.3),
 }
 _OTHERS: Final[Mapping[Algorithm, Training]] = {

@@ -1,10 +1,11 @@
 """What people decide about policies: which serves, and whether `learn` may promote. Each is a `policies` record."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
 
-from headrace.learners.acting import Policy
+from headrace.learners.acting import Policy, load_policy
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.statistics import MeanInterval, paired_difference
 from headrace.pipelines.published import published
@@ -20,6 +21,7 @@ class Control:
 
     log: Log
     store: PolicyStore
+    specs: Mapping[str, TaskSpec]
     clock: Clock
     who: str
 
@@ -28,16 +30,27 @@ class Control:
         now = self._now(task)
         if now.version == number:
             raise SettingsError(f"{task}@{number} serves already")
-        version = find(self.store, task, number)
+        version = self._fitting(task, number)
         return self._send(now, version.version, version.weights_hash, reason, held=now.held)
 
     def rollback(self, task: str, reason: str, number: int | None = None, *, hold: bool = False) -> ServingPolicy:
         """Let a version serve again: the one before the present one, or the one given."""
         now = self._now(task)
-        version = find(self.store, task, self._before(now) if number is None else number)
+        version = self._fitting(task, self._before(now) if number is None else number)
         if version.version == now.version:
             raise SettingsError(f"{task}@{version.version} serves already")
         return self._send(now, version.version, version.weights_hash, reason, held=now.held or hold)
+
+    def _fitting(self, task: str, number: int) -> PolicyVersion:
+        """Return a version whose weights fit the task; raises SettingsError where they are another's."""
+        version = find(self.store, task, number)
+        policy, spec = load_policy(self.store.weights(task, number)), self.specs.get(task)
+        if spec and (policy.observation_width, policy.actions) != (spec.width, spec.action_count):
+            raise SettingsError(
+                f"{task}@{number} sees {policy.observation_width} values and has {policy.actions} actions; the task "
+                f"has {spec.width} and {spec.action_count}: it is a policy of another task"
+            )
+        return version
 
     def hold(self, task: str, reason: str, *, held: bool) -> ServingPolicy:
         """Freeze promotion by `learn`, or release it; what serves stays."""

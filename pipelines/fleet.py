@@ -165,13 +165,12 @@ class Fleet:
 
     def _heed_directives(self) -> None:
         """Explore as the directives say that stand now."""
-        key, found = self.spec.task.encode(), []
+        key = self.spec.task.encode()
         partition = partition_of(key, self._log.topic(DIRECTIVES).partitions)
         for batch in partition_messages(self._log, DIRECTIVES, partition, self._directives_read):
             values = [value for own, value in zip(batch.keys, batch.values, strict=True) if own == key and value]
-            found += [msgspec.json.decode(value, type=Directive) for value in values]
-            self._directives_read = int(batch.offsets[-1]) + 1
-        self._explorer.heed(found)
+            self._explorer.heed([msgspec.json.decode(value, type=Directive) for value in values])
+            self._directives_read = int(batch.offsets[-1]) + 1  # only now: the next read may fail
 
     def _episode(self) -> tuple[TransitionBatch, float]:
         """Step every agent through an episode; rows in the order of (step, agent)."""

@@ -197,8 +197,8 @@ class Learn:
         if not learner.training.counts.rows:
             learner.advice.disown(known)
         elif learner.outputs():
-            found = self._retry(lambda: published(self.log, task))
-            learner.sent({one.version for one in found}, {(one.directive_id, one.verdict) for one in known})
+            learner.follow()
+            learner.advice.sent({(one.directive_id, one.verdict) for one in known})
         self.learners[task] = learner
         return learner
 
@@ -214,6 +214,8 @@ class Learn:
         outputs = []
         self._require_unmoved()
         for learner in self.learners.values():
+            if learner.progress.pending:
+                learner.follow()  # a person may have decided otherwise meanwhile
             learner.save()
             outputs += learner.outputs()
         commits = {p: Commit(offset, self._metadata(p)) for p, offset in self._offsets.items()}

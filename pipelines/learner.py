@@ -47,7 +47,7 @@ class _Progress(msgspec.Struct):
     inserted: references whose rows replay may still hold, in order, and the first row taken of each. first_row: how
     many rows came before them. base_row: of these, how many this replay never held. lineage, first_rows, windows,
     complete: as in `PolicyVersion`. version: the newest number taken; parent: the one that this learner made last.
-    pending: policy records that are not yet on the log.
+    pending: policy records that are not yet on the log. seen: the newest one there that was heeded.
     """
 
     next_offset: int = 0
@@ -63,6 +63,7 @@ class _Progress(msgspec.Struct):
     parent: int | None = None
     serving: int | None = None
     pending: list[ServingPolicy] = []
+    seen: ServingPolicy | None = None
 
 
 class Learner:
@@ -180,14 +181,15 @@ class Learner:
         progress = self.progress
         weights = pack(dqn.policy_arrays(self.training.state))
         progress.version += 1
-        held = self._follow_published()
+        self.follow()
+        held = progress.seen if progress.seen and progress.seen.held else None
         version = self._stored(self._judged(weights, held), weights)
         progress.parent = version.version
         self._advise(version)
         progress.lineage, progress.first_rows, progress.windows = [], [], []
         self.meters.judged(promoted=version.promoted, now_ms=self._clock())
         logger.info("%s@%d: %s", version.task, version.version, version.reason)
-        if version.promoted:
+        if version.promoted and not held:
             progress.serving = version.version
             progress.pending.append(
                 ServingPolicy(
@@ -217,13 +219,22 @@ class Learner:
     def _learned(self, metrics: Mapping[str, float]) -> None:
         self.advice.learned(metrics)
 
-    def _follow_published(self) -> ServingPolicy | None:
-        """Take over what a person has set to serve meanwhile; return the record that holds promotion, if one does."""
-        record = None if self.progress.pending else self._retry(self._published)
-        if record and record.version != (self.progress.serving or 0):
-            self.progress.serving = record.version or None
+    def follow(self) -> None:
+        """Heed the newest record on `policies`.
+
+        One of the pending ones was sent before a kill. Any other is a person's: it stands above what is pending,
+        which is dropped, sent or not.
+        """
+        progress, record = self.progress, self._retry(self._published)
+        if record is None or record == progress.seen:
+            return
+        if record in progress.pending:
+            del progress.pending[: progress.pending.index(record) + 1]
+        else:
+            progress.pending.clear()
+            progress.serving = record.version or None
             self._serving = None
-        return record if record and record.held else None
+        progress.seen = record
 
     def _stored(self, version: PolicyVersion, weights: bytes) -> PolicyVersion:
         """Store a version, unless one of the same weights is there: from before a kill, maybe by older code."""
@@ -309,11 +320,12 @@ class Learner:
         self._saved_rows = self.training.counts.rows
         self._saved_offset = self.progress.next_offset
 
-    def sent(self, versions: set[int] | None = None, directives: set[tuple[str, str]] | None = None) -> None:
-        """Note that the pending records are on the log now; or those of the versions, and directives, given."""
-        pending = self.progress.pending
-        self.progress.pending = [one for one in pending if versions is not None and one.version not in versions]
-        self.advice.sent(directives)
+    def sent(self) -> None:
+        """Note that the pending records are on the log now."""
+        progress = self.progress
+        progress.seen = progress.pending[-1] if progress.pending else progress.seen
+        progress.pending = []
+        self.advice.sent(None)
 
     def _restore(self, saved: bytes) -> None:
         try:

@@ -39,8 +39,8 @@ ACTIONS: Final[dict[str, Action]] = {
     "shaping": Action("weight of a reward term's potential, added as shaping", -1.0, 1.0, step=0.25, target="term"),
     "explore_rule": Action("share of exploration that follows a decision rule", 0.0, 0.8, step=0.4, target="rule"),
 }
-RULES: Final = ("rate_rule", "tuned_rule", "hpa", "hpa_kubernetes")
-"""Decision rules that exploration may follow, where the task's simulator knows them."""
+RULES: Final = ("rate_rule", "hpa", "hpa_kubernetes")
+"""Decision rules that exploration may follow: those that the gate's simulator judges."""
 PROPOSALS_MAX: Final = 3
 """Read of an advisor's answer; what it says beyond is dropped."""
 REASON_CHARACTERS: Final = 300

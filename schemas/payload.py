@@ -170,44 +170,47 @@ def single(rows: TransitionBatch) -> bytes:
     return Payloads(rows, starts, agents, episodes).raw(0)
 
 
+def _column(data: bytes, dtype: np.dtype[Any], *shape: int) -> NDArray[Any]:
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+def _codes(data: bytes, rows: int, names: list[str]) -> NDArray[np.int32]:
+    code = _column(data, _CODE, rows).astype(np.int32)
+    if code.max() >= len(names):
+        raise ValueError(f"code {code.max()} of {len(names)} names")
+    return code
+
+
 def rows_of(raw: bytes) -> TransitionBatch:
     """Read canonical bytes; raises msgspec.MsgspecError, or ValueError where the columns don't fit together."""
     p = _decode(raw)
     if p.version != 1 or not (0 < p.rows <= _MAX_ROWS and p.width > 0 and 0 <= p.term_count <= _MAX_TERMS):
         raise ValueError(f"payload version {p.version}, {p.rows} rows, width {p.width}, {p.term_count} terms")
 
-    def column(data: bytes, dtype: np.dtype[Any], *width: int) -> NDArray[Any]:
-        return np.frombuffer(data, dtype).reshape(p.rows, *width)
-
-    def codes(data: bytes, names: list[str]) -> NDArray[np.int32]:
-        code = column(data, _CODE).astype(np.int32)
-        if code.max() >= len(names):
-            raise ValueError(f"code {code.max()} of {len(names)} names")
-        return code
-
-    ends = column(p.ends, _BYTE)
-    action = column(p.action, _INT32) if p.discrete else column(p.action, _FLOAT, -1)
+    ends = _column(p.ends, _BYTE, p.rows)
+    action = _column(p.action, _INT32, p.rows) if p.discrete else _column(p.action, _FLOAT, p.rows, -1)
     terms = (
-        column(p.reward_terms, _FLOAT, p.term_count)
+        _column(p.reward_terms, _FLOAT, p.rows, p.term_count)
         if p.reward_terms
         else np.full((p.rows, p.term_count), np.nan, _FLOAT)
     )
+    versions = _column(p.policy_version, _INT, p.rows) if p.policy_version else np.full(p.rows, NO_POLICY_VERSION)
     return TransitionBatch(
         task=p.task,
         agents=tuple(p.agents),
         episodes=tuple(p.episodes),
-        agent=codes(p.agent, p.agents),
-        episode=codes(p.episode, p.episodes),
-        step=column(p.step, _INT).cumsum(),
-        ts=column(p.ts, _INT).cumsum(),
-        offset=column(p.offset, _INT).cumsum(),
-        obs=column(p.obs, _FLOAT, p.width),
+        agent=_codes(p.agent, p.rows, p.agents),
+        episode=_codes(p.episode, p.rows, p.episodes),
+        step=_column(p.step, _INT, p.rows).cumsum(),
+        ts=_column(p.ts, _INT, p.rows).cumsum(),
+        offset=_column(p.offset, _INT, p.rows).cumsum(),
+        obs=_column(p.obs, _FLOAT, p.rows, p.width),
         action=action,
-        reward=column(p.reward, _FLOAT),
-        next_obs=column(p.next_obs, _FLOAT, p.width),
+        reward=_column(p.reward, _FLOAT, p.rows),
+        next_obs=_column(p.next_obs, _FLOAT, p.rows, p.width),
         terminated=(ends & 1).view(np.bool_),
         truncated=(ends >> 1 & 1).view(np.bool_),
         reward_terms=terms,
-        policy_version=column(p.policy_version, _INT) if p.policy_version else np.full(p.rows, NO_POLICY_VERSION),
-        log_prob=column(p.log_prob, _FLOAT) if p.log_prob else np.full(p.rows, np.nan, _FLOAT),
+        policy_version=versions,
+        log_prob=_column(p.log_prob, _FLOAT, p.rows) if p.log_prob else np.full(p.rows, np.nan, _FLOAT),
     )

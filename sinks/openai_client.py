@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import httpx2
 import msgspec
 import openai
 
@@ -111,6 +112,8 @@ class OpenAIClient:
                 return self._read(response, deadline)
         except openai.OpenAIError as error:
             raise self._mapped(error) from error
+        except httpx2.HTTPError as error:  # the package maps none that comes while the body is read
+            raise UnavailableError(f"{self._name}: the answer broke off ({type(error).__name__})") from error
 
     def _mapped(self, error: openai.OpenAIError) -> HeadraceError:
         if isinstance(error, openai.APIStatusError):

@@ -1,5 +1,8 @@
 """Tests on real servers are marked as such: `make test-servers` runs them, `make test` does not start a server."""
 
+import subprocess
+from collections.abc import Generator
+
 import pytest
 
 SERVERS = {"kafka", "cassandra", "redis", "servers", "cassandra_cluster", "guarded"}
@@ -21,3 +24,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if needs_server(item):
             item.add_marker(pytest.mark.servers)
+
+
+LATE = 7
+"""The exit status where time-outs are all that failed."""
+failures: list[bool] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note of each failure whether it was a time-out."""
+    report = yield
+    if report.failed and call.excinfo:
+        failures.append(call.excinfo.errisinstance((TimeoutError, subprocess.TimeoutExpired)))
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Tell whoever called that nothing but time was short."""
+    if exitstatus == pytest.ExitCode.TESTS_FAILED and failures and all(failures):
+        session.exitstatus = LATE

@@ -183,7 +183,7 @@ def promote(services: Services, policy: tuple[str, int], *, reason: str, who: st
 def rollback(
     services: Services, task: str, *, version: int | None, hold: bool, reason: str, who: str, as_json: bool
 ) -> None:
-    """Let the version before serve again."""
+    """Let what served before serve again; done twice, it returns."""
     _print(_control(services, who).rollback(task, reason, version, hold=hold), as_json=as_json)
 
 
@@ -219,7 +219,7 @@ def _require(services: Services, task: str) -> None:
 def _control(services: Services, who: str) -> Any:  # noqa: ANN401 a type of a module that is loaded late
     from headrace.pipelines.control import Control  # noqa: PLC0415 it loads the learners
 
-    return Control(services.log, services.policies, services.clock, who)
+    return Control(services.log, services.policies, _specs(services), services.clock, who)
 
 
 def _print(record: ServingPolicy, *, as_json: bool) -> None:

@@ -22,7 +22,7 @@ from headrace.learners.training import train
 from headrace.pipelines.evaluate import evaluated
 
 HELD_OUT_SEED, HELD_OUT = 20_260_101, 1_024
-STEPS = {"ppo": 8_192_000, "dqn": 2_048_000}
+STEPS = {"ppo": 6_144_000, "dqn": 2_048_000}
 SEEDS = (0, 1, 2)
 
 

@@ -204,6 +204,27 @@ def test_a_slow_service_is_given_up(server, slow):
     assert time.monotonic() - start < 2.5
 
 
+@pytest.mark.parametrize("broken", ["cut", "stalled", "bad gzip"])
+def test_an_answer_that_breaks_off_is_unavailable(server, broken):
+    """What goes wrong in the body is mapped as what goes wrong before it."""
+
+    def half(handler):
+        handler.send_response(200)
+        handler.send_header("content-length", "1000")
+        if broken == "bad gzip":
+            handler.send_header("content-encoding", "gzip")
+        handler.end_headers()
+        handler.wfile.write(b" " * (1_000 if broken == "bad gzip" else 10))
+        handler.wfile.flush()
+        if broken == "stalled":
+            time.sleep(1.5)
+        handler.close_connection = True
+
+    server.behaviour = lambda _: half
+    with opened(server, timeout_s=0.6) as advisor, pytest.raises(UnavailableError):
+        advisor.propose(SINKING)
+
+
 def test_a_flood_is_given_up(server):
     server.behaviour = lambda _: b" " * (3 << 20)
     with opened(server) as advisor, pytest.raises(LanguageModelError, match="bytes"):

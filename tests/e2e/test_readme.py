@@ -32,7 +32,7 @@ def quick_start(tmp_path_factory):
     task, data = blocks("json")
     (folder / "valve.json").write_text(task)
     (folder / "data.jsonl").write_text(data)
-    _, commands = blocks("sh")
+    _, commands, _ = blocks("sh")
     return folder, {line: run(line, folder) for line in commands.splitlines()}
 
 
@@ -46,6 +46,18 @@ def test_the_quick_start(quick_start):
     assert re.search(r"^0\.0\d+ .* v1 +e1 +0 +c +1\.5 ", decision)
     assert "action" in printed["headrace rejected list"]
     assert re.fullmatch(r"[0-9a-f]{64}\n", printed["headrace index hash"])
+
+
+def test_the_policies(tmp_path):
+    """Versions are listed, retrained to the same weights, compared, rolled back, promoted and trained."""
+    _, _, commands = blocks("sh")
+    printed = {line: run(line, tmp_path) for line in commands.splitlines()}
+    assert "the same weights" in printed["headrace policy replay cloud@2"]
+    assert "paired on 512 traces" in printed["headrace policy diff cloud@1 cloud@2"]
+    rolled_back = printed['headrace policy rollback cloud --hold --reason "cloud@2 needs a second look"']
+    assert rolled_back == "cloud@1 serves; promotion by `learn` is on hold\n"
+    promoted = printed['headrace policy promote cloud@2 --reason "it was fine"']
+    assert promoted == "cloud@2 serves; promotion by `learn` is free\n"
 
 
 def test_the_python_line(quick_start):

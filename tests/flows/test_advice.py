@@ -99,7 +99,7 @@ def test_directives_hold_from_the_version_on(stream):
     assert any(after["potential"])
     assert {name for name in before if before[name] != after[name]} == {"potential", "epsilon_end"}
     for version in versions:
-        assert retrain(stream.store, stream.chunks, cloud_task(), version.version).equal
+        assert retrain(stream.store, stream.chunks, "cloud", cloud_task(), version.version).equal
 
 
 def test_the_directives_change_what_is_learned(recorded, stream, tmp_path):
@@ -189,7 +189,7 @@ def test_a_person_undoes_a_directive(recorded, tmp_path, monkeypatch):
     ]
     assert "too wide" in call("list").output
     for version in versions:
-        assert retrain(stream.store, stream.chunks, cloud_task(), version.version).equal
+        assert retrain(stream.store, stream.chunks, "cloud", cloud_task(), version.version).equal
     stream.close()
 
 

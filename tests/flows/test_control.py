@@ -10,6 +10,7 @@ from stream import SETTINGS, open_stream
 from headrace.pipelines.control import Control, compare, find
 from headrace.pipelines.fleet import START_MS, cloud_task
 from headrace.pipelines.published import published
+from headrace.pipelines.train import Order, run_training
 from headrace.schemas.errors import SettingsError, UnknownPolicyError
 
 torch.set_num_threads(1)
@@ -33,7 +34,7 @@ def go_on(stream, windows, first, **options):
 
 
 def control(stream):
-    return Control(stream.log, stream.store, stream.clock, "ada")
+    return Control(stream.log, stream.store, {"cloud": cloud_task()}, stream.clock, "ada")
 
 
 def test_hold_freezes_promotion_until_it_is_released(stream):
@@ -53,6 +54,49 @@ def test_hold_freezes_promotion_until_it_is_released(stream):
     assert later
     assert all(version.promoted for version in later)
     assert published(stream.log, "cloud")[-1].version == later[-1].version
+
+
+def test_a_hold_stands_above_what_was_decided_before_it_and_not_yet_sent(stream):
+    """Two candidates fall due between two commits; the hold comes between them."""
+    fleet = stream.fleet(seed=0)
+    for _ in range(9):
+        fleet.emit_window(stream.advance)
+    stream.ingest()
+    job = stream.learner()
+    job._settings = dataclasses.replace(SETTINGS, checkpoint_rows=10**9)
+    held, versions = None, []
+    while len(versions) < 2:
+        for item in job.poll():
+            job.learn(item)
+            versions = stream.store.versions("cloud")
+            if versions and held is None:
+                held = control(stream).hold("cloud", "audit", held=True)
+    assert versions[0].promoted
+    job.commit([None])
+    job.close()
+    assert published(stream.log, "cloud") == [held]
+    assert not stream.store.versions("cloud")[1].promoted
+
+
+def test_a_rollback_while_learn_is_down_stands_above_what_it_had_pending(stream):
+    """Killed between its checkpoint and its commit, learn does not announce its version over a person's decision."""
+    go_on(stream, 5, first=0)
+    fleet = stream.fleet(seed=7, start_ms=START_MS + 10 * WINDOW_MS)
+    for _ in range(4):
+        fleet.emit_window(stream.advance)
+    stream.ingest()
+    job = stream.learner()
+    before = len(stream.store.versions("cloud"))
+    while len(stream.store.versions("cloud")) == before:
+        for item in job.poll():
+            job.learn(item)
+    for learner in job.learners.values():
+        assert learner.progress.pending
+        learner.save()
+    job.close()  # killed
+    decided = control(stream).rollback("cloud", "it was too slow", 1, hold=True)
+    stream.learn()
+    assert published(stream.log, "cloud")[-1] == decided
 
 
 def test_rollback_returns_to_what_served_before_and_agents_follow(stream):
@@ -94,6 +138,17 @@ def test_what_can_not_be_decided_is_said(stream):
         people.hold("cloud", "", held=False)
     with pytest.raises(SettingsError, match="served before: name one with --to"):
         people.rollback("other", "")
+
+
+def test_a_policy_of_another_task_is_refused(stream):
+    """Its weights don't fit: agents and the gate would stop at it."""
+    go_on(stream, 5, first=0)
+    run_training(
+        stream.store, Order("dqn", "CartPole-v1", 0, 3_000, None, task="cloud"), lambda _: None, lambda _: None
+    )
+    other = stream.store.versions("cloud")[-1].version
+    with pytest.raises(SettingsError, match=rf"cloud@{other} sees 4 values and has 2 actions; the task has 32 and 5"):
+        control(stream).promote("cloud", other, "by mistake")
 
 
 def test_versions_are_compared_on_the_same_traces(stream):

@@ -231,3 +231,23 @@ def test_it_learns_the_values_of_a_chain(terminates):
     assert error.max() < 0.1, error
     assert found.argmax(axis=1).tolist() == [1] * CHAIN
     assert metrics["td_abs"] < 0.05
+
+
+@pytest.mark.parametrize("n_step", [1, 2, 3])
+def test_a_constant_reward_is_centred_to_nothing(n_step):
+    """The mean is of rewards a step, however many of them a row sums."""
+    config = dqn.DQNConfig(hidden=(4,), batch_size=8, n_step=n_step, discount=0.9)
+    state = dqn.init(config, 2, 2, seed=0)
+    summed = sum(0.9**k for k in range(n_step))
+    batch = Batch(
+        obs=np.zeros((8, 2), np.float32),
+        action=np.zeros(8, np.int64),
+        reward=np.full(8, summed, np.float32),
+        next_obs=np.zeros((8, 2), np.float32),
+        terminated=np.ones(8, np.bool_),
+        steps=np.full(8, n_step),
+    )
+    state, _ = dqn.update(state, batch)
+    assert state.reward_mean == pytest.approx(1.0)
+    rewards, _ = dqn._rewards(state, batch)
+    assert rewards.numpy() == pytest.approx(np.zeros(8), abs=1e-6)

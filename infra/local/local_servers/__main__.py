@@ -1,9 +1,10 @@
-"""`python -m local_servers up [--nodes 3] | status | down [--purge]`: what the Makefile calls."""
+"""`python -m local_servers up [--nodes 3] | status | down [--purge] | install`: what the Makefile calls."""
 
 import argparse
 import sys
 import time
 
+from local_servers import install
 from local_servers.local import Local, describe
 from local_servers.server import ServerError
 
@@ -17,6 +18,8 @@ def main() -> int:
             _up(local, options.nodes)
         elif options.command == "down":
             local.down(purge=options.purge)
+        elif options.command == "install":
+            install.everything()
         else:
             return _status(local)
     except (ServerError, OSError) as error:
@@ -53,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     down = commands.add_parser("down", help="stop everything cleanly")
     down.add_argument("--purge", action="store_true", help="drop the data too")
     commands.add_parser("status", help="what runs, and whether it answers")
+    commands.add_parser("install", help="get what the servers need, and start none")
     return parser
 
 

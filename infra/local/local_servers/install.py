@@ -47,6 +47,14 @@ def jars(server: str) -> Path:
     return folder
 
 
+def everything() -> None:
+    """Get all that is missing; raises ServerError where something can't be had."""
+    java()
+    redis()
+    for server in ("kafka", "cassandra"):
+        jars(server)
+
+
 @cache
 def versions() -> dict[str, str]:
     """Return the contents of versions.env."""

@@ -1,0 +1,139 @@
+"""headrace study: the paper's evaluation, run and reported."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from headrace.pipelines.cli.logs import log_to_stderr
+from headrace.pipelines.cli.options import json_option
+from headrace.pipelines.cli.output import print_json, print_table
+from headrace.pipelines.cli.progress import bar
+from headrace.schemas.errors import SettingsError
+
+ARMS: Final = "dqn,ppo,dqn+advisor,dqn+schedule"
+FOLDER: Final = Path(".headrace/study")
+
+out_option = click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True, help="Where runs are."
+)
+processes_option = click.option(
+    "--processes", type=click.IntRange(1, 256), default=2, show_default=True, help="Runs side by side."
+)
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Log more, and show where a fault is.")
+steps_option = click.option(
+    "--steps",
+    type=click.IntRange(min=25_600),
+    help="A run's environment steps, a multiple of 25600.  [default: 307200]",
+)
+
+
+@click.group("study")
+def command() -> None:
+    """The paper's evaluation on CloudService-v0, done with seeds, intervals and a control arm.
+
+    \b
+    headrace study run --seeds 20 --out DIR       a run is a file: killed, it goes on where it was
+    headrace study report DIR                     the tables
+    headrace study report DIR --page study.md     and a page with figures
+    """  # noqa: D301 \b is click's
+
+
+@command.command("run")
+@click.option("--arms", default=ARMS, show_default=True, help="Which to run, with commas between them.")
+@click.option("--seeds", type=click.IntRange(2, 1_000), default=20, show_default=True, help="Runs of each arm.")
+@out_option
+@processes_option
+@steps_option
+@verbose_option
+@json_option
+def run(*, arms: str, seeds: int, out: Path, processes: int, steps: int | None, verbose: bool, as_json: bool) -> None:
+    """Train and evaluate every arm with every seed. What is in the folder already is not run again."""
+    log_to_stderr(verbose=verbose)
+    from headrace.pipelines.study import design, pool  # noqa: PLC0415 torch takes seconds to load
+
+    chosen = {name: design.arm(name) for name in dict.fromkeys(part.strip() for part in arms.split(","))}
+    numbers = range(design.FIRST_SEED, design.FIRST_SEED + seeds)
+    wanted = pool.jobs(chosen, numbers, design.Budget(steps or design.STEPS))
+    with bar("runs") as shown:
+        made = pool.run_all(out, wanted, processes, shown)
+    if as_json:
+        print_json([{"out": str(out), "runs": len(wanted), "made": made, "arms": list(chosen), "seeds": seeds}])
+    else:
+        click.echo(f"{len(wanted)} runs in {out}, {made} of them made now: `headrace study report {out}` shows them")
+
+
+@command.command("report")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, metavar="[FOLDER]")
+@click.option(
+    "--page", type=click.Path(path_type=Path, dir_okay=False), help="Write a page (.md), figures in a folder beside it."
+)
+@verbose_option
+@json_option
+def report(folder: Path, *, page: Path | None, verbose: bool, as_json: bool) -> None:
+    """Compare the arms. FOLDER is what `study run --out` named, or that beside a page; by default .headrace/study."""
+    log_to_stderr(verbose=verbose)
+    if page is not None and page.suffix != ".md":
+        raise SettingsError(f"--page {page}: the page is Markdown, give a name that ends in .md")
+    from headrace.pipelines.study import store  # noqa: PLC0415 Arrow, SciPy and torch are slow to load
+    from headrace.pipelines.study.page import write_page  # noqa: PLC0415
+    from headrace.pipelines.study.tables import tables  # noqa: PLC0415
+
+    runs, designs = store.read(folder), store.read_design(folder)
+    found = tables(runs, designs)
+    if page is not None:
+        for path in write_page(page, found, runs):
+            click.echo(f"wrote {path}", err=True)
+    if as_json:
+        print_json([found])
+    else:
+        _show(found)
+
+
+def _show(found: Mapping[str, Any]) -> None:
+    arms = found["arms"]
+    labels = {name: f"{one['label']} ({one['unit']})" for name, one in found["definitions"].items()}
+    rows = [[labels[row["measure"]], *(_cell(row["arms"][arm]) for arm in arms)] for row in found["table1"]]
+    click.echo(f"{len(found['seeds'])} seeds, {found['steps']:,} steps a run; mean [95 % interval]\n")
+    print_table(["", *arms], rows)
+    click.echo("\nArm against arm, seed by seed\n")
+    columns = ("measure", "arms", "difference", "95 % interval", "p", "p (Holm)", "Hedges' g")
+    print_table(columns, (_pair(row, labels) for row in found["table4"]["pairwise"]))
+
+
+def _cell(told: Mapping[str, Any]) -> str:
+    return f"{told['mean']:.4g} [{told['low']:.4g}, {told['high']:.4g}]"
+
+
+def _pair(row: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[str, ...]:
+    effect = "" if row["g"] is None else f"{row['g']:.2f}"
+    between = f"{row['low']:+.3g} to {row['high']:+.3g}"
+    told = (f"{row['difference']:+.3g}", between, f"{row['p']:.2g}", f"{row['p_holm']:.2g}", effect)
+    return (labels[row["measure"]], f"{row['first']} - {row['second']}", *told)
+
+
+@command.command("search")
+@out_option
+@processes_option
+@steps_option
+@verbose_option
+@json_option
+def search(*, out: Path, processes: int, steps: int | None, verbose: bool, as_json: bool) -> None:
+    """How the fixed schedule and the advisor's cadence were chosen, on other seeds; give it a folder of its own."""
+    log_to_stderr(verbose=verbose)
+    from headrace.pipelines.study import design  # noqa: PLC0415
+    from headrace.pipelines.study.search import search as run_search  # noqa: PLC0415
+
+    with bar("runs") as shown:
+        found = run_search(out, processes, design.Budget(steps or design.STEPS), shown)
+    if as_json:
+        print_json(found)
+    else:
+        print_table(("name", "mean return", "settings"), (_candidate(one) for one in found))
+
+
+def _candidate(one: dict[str, Any]) -> tuple[str, ...]:
+    settings = {name: value for name, value in one.items() if name not in {"name", "mean_return"}}
+    return (one["name"], f"{one['mean_return']:.3f}", json.dumps(settings))

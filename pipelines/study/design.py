@@ -1,0 +1,215 @@
+"""What the study compares: arms, budget, seeds and traces, all fixed before any of its runs.
+
+Every arm learns from observations and rewards alone: no features, no prior, no privileged critic and no rule's rewards
+to subtract, which presets use where a simulator offers them. Otherwise hyper-parameters are the presets' of the day
+when the study was designed; they are written down here, because presets move on and a study must not.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from headrace.learners.cloud import ENVIRONMENT_ID
+from headrace.learners.cloud.workload import EPISODE_STEPS
+from headrace.learners.dqn import DQNConfig
+from headrace.learners.ppo import PPOConfig
+from headrace.learners.training import DQNTraining, PPOTraining, Training
+from headrace.schemas.errors import SettingsError
+
+ARMS: Final = ("dqn", "ppo", "dqn+advisor", "dqn+schedule")
+PAPER_ARMS: Final = ARMS[:3]
+ENVIRONMENT: Final = ENVIRONMENT_ID
+
+STEPS: Final = 307_200
+"""A run's budget in environment steps: whole episodes and whole rollouts for every arm (3,072 episodes)."""
+EVALUATION_STEPS: Final = 5_120
+"""From one evaluation to the next: a whole PPO rollout, and whole steps of DQN's 64 episodes."""
+STEPS_UNIT: Final = 25_600
+"""A budget is a multiple of this: PPO's episodes end together after so many steps, DQN's after a quarter."""
+FIRST_SEED: Final = 1_000
+"""The study's seeds are this and the following ones; nothing else is trained with them."""
+SEARCH_SEED: Final = 500
+"""The schedules were chosen with this seed and the following ones."""
+
+CURVE_TRACES, CURVE_TRACES_SEED = 128, 86_028_121
+"""Held-out traces of every evaluation in a run."""
+FINAL_TRACES, FINAL_TRACES_SEED = 512, 86_028_157
+"""Held-out traces of each run's final policy, used for nothing else."""
+JUDGE_TRACES, JUDGE_TRACES_SEED = 128, 49_979_687
+"""Traces that the advisor's directives are judged on, as the gate would."""
+SEARCH_TRACES, SEARCH_TRACES_SEED = 256, 67_867_967
+"""Traces that schedules were chosen on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What a fixed schedule sets, and an advisor may change while it learns.
+
+    exploration_share: of the budget, over which epsilon falls to epsilon_end. explore_rule: followed by explore_share
+    of the exploration; "" for none.
+    """
+
+    exploration_share: float = 0.1
+    epsilon_end: float = 0.05
+    learning_rate: float = 1e-3
+    explore_rule: str = ""
+    explore_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cadence:
+    """How often the advisor is asked: every `every` versions, of `points` evaluations each."""
+
+    points: int
+    every: int
+
+
+BEST_SCHEDULE: Final = Schedule(exploration_share=0.3, epsilon_end=0.02, explore_rule="rate_rule", explore_share=0.8)
+"""The best of `search.candidates()`, found by `headrace study search`."""
+BEST_CADENCE: Final = Cadence(points=1, every=1)
+"""Likewise, of `search.cadences()`."""
+
+
+_PPO: Final = PPOTraining(
+    PPOConfig(
+        hidden=(64, 64),
+        critic_hidden=(64, 64),
+        activation="relu",
+        discount=0.95,
+        gae_lambda=0.9,
+        clip=0.2,
+        epochs=4,
+        minibatch_size=1_024,
+        learning_rate=1e-3,
+        critic_learning_rate=2e-3,
+        entropy=0.01,
+        kl_stop=0.03,
+        gradient_norm_max=1.0,
+        averaging=1.0,
+        normaliser_rows=200_000,
+        value_rate=0.02,
+    ),
+    environments=256,
+    rollout_steps=20,
+    privileged=False,
+    informed=False,
+)
+_DQN: Final = DQNTraining(
+    DQNConfig(
+        hidden=(64, 64),
+        discount=0.95,
+        batch_size=512,
+        replay_capacity=384_000,
+        learning_rate=1e-3,
+        learning_rate_final=1e-5,
+        gradient_norm_max=10.0,
+        polyak=0.005,
+        averaging=5e-4,
+        centre_rewards=True,
+        reward_mean_rate=1e-3,
+        normaliser_updates=1_000,
+        epsilon_start=1.0,
+        epsilon_end=0.05,
+        double=True,
+        error="squared",
+        quantiles=1,
+        n_step=1,
+        priority=0.0,
+    ),
+    environments=64,
+    learning_starts=6_400,
+    updates_per_step=1.0,
+    exploration_share=0.1,
+    shadowed=False,
+    informed=False,
+    prior=False,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """How an arm trains. cadence: of its advisor, None without one."""
+
+    training: Training
+    cadence: Cadence | None = None
+
+
+def arm(name: str) -> Arm:
+    """Return an arm by its name; raises SettingsError for another."""
+    if name == "ppo":
+        return Arm(plain_ppo())
+    if name == "dqn":
+        return Arm(plain_dqn())
+    if name == "dqn+advisor":
+        return Arm(plain_dqn(), BEST_CADENCE)
+    if name == "dqn+schedule":
+        return Arm(scheduled(BEST_SCHEDULE))
+    raise SettingsError(f"--arms: {name!r} is none; choose among {', '.join(ARMS)}")
+
+
+def plain_ppo() -> PPOTraining:
+    """PPO without what only a simulator knows."""
+    return _PPO
+
+
+def plain_dqn() -> DQNTraining:
+    """DQN without what only a simulator knows."""
+    return _DQN
+
+
+def scheduled(schedule: Schedule) -> DQNTraining:
+    """DQN by a fixed schedule; the learning rate falls to the same share of itself as the preset's."""
+    plain = plain_dqn()
+    fields = dataclasses.asdict(schedule)
+    share = fields.pop("exploration_share")
+    fields["learning_rate_final"] = (
+        plain.config.learning_rate_final * schedule.learning_rate / plain.config.learning_rate
+    )
+    return dataclasses.replace(plain, exploration_share=share, config=dataclasses.replace(plain.config, **fields))
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long a run is, and how often and on how many traces it is evaluated; final_seed: of the last ones."""
+
+    steps: int = STEPS
+    curve_traces: int = CURVE_TRACES
+    final_traces: int = FINAL_TRACES
+    final_seed: int = FINAL_TRACES_SEED
+
+    def __post_init__(self) -> None:
+        """Refuse a number of steps that doesn't end with episodes."""
+        if self.steps % STEPS_UNIT:
+            raise SettingsError(
+                f"--steps {self.steps}: give a multiple of {STEPS_UNIT}, where episodes end in every arm"
+            )
+
+    @property
+    def points(self) -> int:
+        """Evaluations in a run."""
+        return self.steps // EVALUATION_STEPS
+
+    @property
+    def episodes(self) -> float:
+        """Episodes in a run, all of them together."""
+        return self.steps / EPISODE_STEPS
+
+
+def described(one: Arm, budget: Budget) -> dict[str, Any]:
+    """Return all that a run of an arm depends on but its seed."""
+    return {
+        "environment": ENVIRONMENT,
+        "training": type(one.training).__name__,
+        "config": dataclasses.asdict(one.training),
+        "cadence": dataclasses.asdict(one.cadence) if one.cadence else None,
+        "budget": dataclasses.asdict(budget),
+        "traces": {"curve": CURVE_TRACES_SEED, "judge": [JUDGE_TRACES_SEED, JUDGE_TRACES]},
+    }
+
+
+def fingerprint(description: Mapping[str, Any]) -> str:
+    """Return a hash of a description: runs of one arm with different ones must not be mixed."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]

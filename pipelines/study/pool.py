@@ -1,0 +1,96 @@
+"""Runs side by side, each process on one thread; what is stored already is not run again."""
+
+import logging
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.pipelines.study import store
+from headrace.pipelines.study.design import Arm, Budget, described, fingerprint
+from headrace.pipelines.study.run import Run, run
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A run to be made."""
+
+    name: str
+    arm: Arm
+    seed: int
+    budget: Budget
+    fingerprint: str
+
+
+def jobs(arms: Mapping[str, Arm], seeds: Sequence[int], budget: Budget) -> list[Job]:
+    """Return the runs of each arm with each seed, seed by seed: a study that is cut short has whole blocks."""
+    prints = {name: fingerprint(described(arm, budget)) for name, arm in arms.items()}
+    return [Job(name, arm, seed, budget, prints[name]) for seed in seeds for name, arm in arms.items()]
+
+
+def run_all(
+    folder: Path, wanted: Sequence[Job], processes: int, on_done: Callable[[int, int], None] = lambda *_: None
+) -> int:
+    """Make the runs that are not in the folder yet, and return how many those were.
+
+    on_done is told (finished, all). Raises SettingsError where the folder has runs of another design.
+    """
+    pending = [job for job in wanted if not store.finished(folder, job.name, job.seed, job.fingerprint)]
+    _write_design(folder, wanted)
+    done, started_s = len(wanted) - len(pending), time.monotonic()
+    on_done(done, len(wanted))
+    if not pending:
+        return 0
+    with _pool(min(processes, len(pending))) as pool:
+        futures = [pool.submit(_run_job, folder, job) for job in pending]
+        try:
+            for count, future in enumerate(as_completed(futures), 1):
+                found = future.result()
+                on_done(done + count, len(wanted))
+                left_s = (time.monotonic() - started_s) / count * (len(pending) - count)
+                logger.info(
+                    "run %d of %d: %s, seed %d: return %.2f; about %.0f min left",
+                    *(done + count, len(wanted), found.arm, found.seed, sum(found.final) / len(found.final)),
+                    left_s / 60,
+                )
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return len(pending)
+
+
+def _run_job(folder: Path, job: Job) -> Run:
+    """Make a run and store it, in a process of the pool."""
+    found = run(job.name, job.arm, job.seed, job.budget, job.fingerprint)
+    store.write(folder, found)
+    return found
+
+
+def _pool(processes: int) -> ProcessPoolExecutor:
+    # Spawned: a fork of a process with torch's and Arrow's threads may hang.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Have this process end when its parent does, however that was: a killed study leaves nothing running."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def _write_design(folder: Path, wanted: Sequence[Job]) -> None:
+    """Arms that were run before stay in."""
+    known = store.read_design(folder) if (folder / store.DESIGN).exists() else {}
+    store.write_design(folder, known | {job.name: described(job.arm, job.budget) for job in wanted})

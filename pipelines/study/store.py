@@ -1,0 +1,114 @@
+"""A study's runs in Parquet: a file a run, a row a file, each there whole or not at all."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headrace.pipelines.study.run import Run
+from headrace.schemas.errors import CorruptDataError, SettingsError
+
+FOLDER: Final = "runs"
+DESIGN: Final = "design.json"
+MERGED: Final = "runs.parquet"
+SCHEMA: Final = pa.schema(
+    {
+        "arm": pa.string(),
+        "seed": pa.int64(),
+        "fingerprint": pa.string(),
+        "weights_hash": pa.string(),
+        "steps": pa.list_(pa.int64()),
+        "evaluation": pa.list_(pa.float64()),
+        "ended": pa.list_(pa.int64()),
+        "training": pa.list_(pa.float64()),
+        "final": pa.list_(pa.float64()),
+        "train_cpu_s": pa.float64(),
+        "train_wall_s": pa.float64(),
+        "samples": pa.int64(),
+        "judged_steps": pa.int64(),
+        "decision_us": pa.list_(pa.float64()),
+        "directives": pa.list_(pa.string()),
+    }
+)
+
+
+def path_of(folder: Path, arm: str, seed: int) -> Path:
+    """Return where a run is."""
+    return folder / FOLDER / f"{arm}.{seed}.parquet"
+
+
+def write(folder: Path, run: Run) -> None:
+    """Store a run, at once and for good."""
+    path = path_of(folder, run.arm, run.seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, [run])
+
+
+def write_merged(path: Path, runs: Sequence[Run]) -> None:
+    """Store all runs in one file."""
+    _write(path, sorted(runs, key=lambda run: (run.arm, run.seed)))
+
+
+def read(folder: Path) -> list[Run]:
+    """Return the runs in a folder, of a study or a merged one; raises SettingsError without any, CorruptDataError."""
+    paths = sorted((folder / FOLDER).glob("*.parquet")) or [path for path in [folder / MERGED] if path.exists()]
+    if not paths:
+        raise SettingsError(f"no runs of a study in {folder}: `headrace study run --out {folder}` makes them")
+    return [run for path in paths for run in _read(path)]
+
+
+def finished(folder: Path, arm: str, seed: int, fingerprint: str) -> bool:
+    """Say whether a run is there; raises SettingsError if it is one of another design."""
+    path = path_of(folder, arm, seed)
+    if not path.exists():
+        return False
+    (run,) = _read(path)
+    if run.fingerprint != fingerprint:
+        raise SettingsError(
+            f"{path} is of another design ({run.fingerprint}, not {fingerprint}: other steps, settings or traces): "
+            "give another --out, or remove it"
+        )
+    return True
+
+
+def read_design(folder: Path) -> dict[str, Any]:
+    """Return what the runs are runs of, by arm; raises SettingsError, CorruptDataError."""
+    path = folder / DESIGN
+    if not path.exists():
+        raise SettingsError(f"{path} is missing: it says what the runs are; `headrace study run` writes it again")
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CorruptDataError(f"{path} is not JSON: {error}; `headrace study run` writes it again") from error
+    return found
+
+
+def write_design(folder: Path, designs: Mapping[str, Any]) -> None:
+    """Say beside the runs what they are runs of."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / DESIGN
+    unfinished = path.with_name(f".{DESIGN}.{os.getpid()}")
+    unfinished.write_text(json.dumps(designs, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _write(path: Path, runs: Iterable[Run]) -> None:
+    table = pa.Table.from_pylist([msgspec.to_builtins(run) for run in runs], schema=SCHEMA)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    pq.write_table(table, unfinished, compression="zstd")
+    with unfinished.open("rb") as file:
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
+def _read(path: Path) -> list[Run]:
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(path, partitioning=None).to_pylist()
+        return [msgspec.convert(row, Run) for row in rows]
+    except (pa.ArrowException, OSError, msgspec.ValidationError) as error:
+        raise CorruptDataError(f"{path} is no run of a study: {error}; remove it, and run the study again") from error

@@ -1,0 +1,64 @@
+"""The study as a user runs it: killed, it goes on where it was; the report has every table."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pyarrow.parquet as pq
+import pytest
+from shell import ENVIRONMENT, HEADRACE
+
+from headrace.schemas.errors import SettingsError
+
+ARGUMENTS = ("study", "run", "--arms", "dqn,dqn+schedule", "--seeds", "2", "--steps", "25600", "--processes", "1")
+
+
+def stored(folder):
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("runs/*.parquet")}
+
+
+def test_a_killed_study_goes_on_and_repeats_nothing(shell):
+    """SIGKILL after the first run; then the same command makes the rest, and once more nothing."""
+    out = shell.folder / "s"
+    process = subprocess.Popen(
+        [HEADRACE, *ARGUMENTS, "--out", "s"], cwd=shell.folder, env=ENVIRONMENT, stderr=subprocess.DEVNULL
+    )
+    until = time.monotonic() + 120.0
+    while not stored(out) and time.monotonic() < until:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    before = stored(out)
+    assert 1 <= len(before) < 4, "the kill came between the first run and the last"
+    went_on = shell.json(*ARGUMENTS, "--out", "s")
+    assert went_on["made"] <= 4 - len(before)
+    after = stored(out)
+    assert len(after) == 4
+    assert {name: after[name] for name in before} == before, "a finished run is never repeated"
+    assert shell.json(*ARGUMENTS, "--out", "s")["made"] == 0
+
+    report = shell.json("study", "report", "s", "--page", "docs/study.md")
+    assert report["arms"] == ["dqn", "dqn+schedule"]
+    assert report["seeds"] == [1_000, 1_001]
+    assert (shell.folder / "docs" / "study" / "learning_curves.png").exists()
+    assert shell.json("study", "report", "docs/study")["table1"] == report["table1"]
+    rows = pq.read_table(shell.folder / "docs" / "study" / "runs.parquet").to_pylist()
+    assert len({row["weights_hash"] for row in rows}) >= 3, "seeds differ"
+    with pytest.raises(SettingsError, match="another design"):
+        shell.here("study", "run", "--arms", "dqn", "--seeds", "2", "--steps", "51200", "--out", "s")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("report", "none"), "no runs of a study"),
+        (("report", "none", "--page", "x.html"), r"ends in \.md"),
+        (("run", "--arms", "dqn,sarsa"), "choose among"),
+        (("run", "--steps", "30000"), "multiple of 25600"),
+    ],
+)
+def test_what_cannot_be_studied_is_refused(shell, arguments, told):
+    with pytest.raises(SettingsError, match=told):
+        shell.here("study", *arguments)
+    assert list(shell.folder.iterdir()) == [], "nothing was made"
