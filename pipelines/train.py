@@ -39,6 +39,7 @@ class Order:
     steps: int | None
     seconds: float | None
     task: str | None = None
+    plain: bool = False
 
 
 def run_training(
@@ -54,7 +55,7 @@ def run_training(
     started_s = time.perf_counter()
     task = order.task or task_of(order.environment)
     store.versions(task)  # a name or a store that won't do is told now, not after the training
-    training = training_for(order.algorithm, order.environment)
+    training = _plain(training_for(order.algorithm, order.environment), order)
     steps = order.steps or _steps_in(training, order, started_s)
     on_start(steps)
     trained = train(training, order.environment, order.seed, steps, on_point)
@@ -66,6 +67,8 @@ def run_training(
         "environment": order.environment,
         "seed": order.seed,
         "steps": steps,
+        "environment_steps": trained.steps,
+        "traces": _traces(order),
         "seconds": round(time.perf_counter() - started_s, 2),
         "mean_return": version.evaluation.get("policy"),
         "curve": [{"steps": point.steps, "mean_return": point.mean_return} for point in trained.curve],
@@ -92,8 +95,7 @@ def _stored(
     store: PolicyStore, task: str, order: Order, training: Training, steps: int, trained: Trained
 ) -> PolicyVersion:
     weights = pack(trained.arrays)
-    traces = SELECTION_TRACES if order.environment == ENVIRONMENT_ID else SELECTION_EPISODES
-    mean = float(evaluated(weights, order.environment, traces, SELECTION_SEED).mean())
+    mean = float(evaluated(weights, order.environment, _traces(order), SELECTION_SEED).mean())
     if math.isnan(mean):
         raise LearnerDivergedError(f"the trained policy's mean return in {order.environment} is not a number")
     newest = max((one.version for one in store.versions(task)), default=0)
@@ -102,7 +104,7 @@ def _stored(
         version=newest + 1,
         parent=None,
         algorithm=order.algorithm,
-        config={"source": "simulation", "environment": order.environment, "steps": steps} | _plain(training),
+        config={"source": "simulation", "environment": order.environment, "steps": steps} | _fields(training),
         seed=order.seed,
         code_version=metadata.version("headrace"),
         weights_hash=weights_hash(weights),
@@ -118,7 +120,20 @@ def _stored(
     return version
 
 
-def _plain(training: Training) -> dict[str, Any]:
+def _traces(order: Order) -> int:
+    return SELECTION_TRACES if order.environment == ENVIRONMENT_ID else SELECTION_EPISODES
+
+
+def _plain(training: Training, order: Order) -> Training:
+    """Return the configuration without what a simulator offers beyond observations and rewards, where asked for."""
+    if not order.plain:
+        return training
+    if isinstance(training, DQNTraining):
+        return dataclasses.replace(training, informed=False, prior=False, shadowed=False)
+    return dataclasses.replace(training, informed=False, privileged=False)
+
+
+def _fields(training: Training) -> dict[str, Any]:
     fields = dataclasses.asdict(training)
     inner: dict[str, Any] = fields.pop("config")
     return fields | inner

@@ -59,7 +59,11 @@ def list_policies(services: Services, *, task: str | None, as_json: bool) -> Non
         print_json(rows)
         return
     columns = ("policy", "serves", "promoted", "mean_return", "updates", "parent", "hash", "reason")
-    print_table(columns, ([_cell(row[column]) for column in columns] for row in rows))
+    names = ["gate return" if name == "mean_return" else name for name in columns]
+    print_table(names, ([_cell(row[column]) for column in columns] for row in rows))
+    for record in (now[name] for name in sorted({row["task"] for row in rows} & now.keys())):
+        serves = f"{record.task}@{record.version} serves" if record.version else f"no version of {record.task} serves"
+        click.echo(f"{serves}: decided {_told(record)}", err=True)
 
 
 def _specs(services: Services) -> dict[str, TaskSpec]:
@@ -120,8 +124,9 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
     shown = row | {
         "lineage": f"windows from {iso(min(starts))} to {iso(max(starts))}" if starts else "none",
         "decisions": "; ".join(map(_told, row["decisions"])),
-        "difference": version.difference and f"{version.difference.mean:+.3f}",
-        **{name: ", ".join(f"{k} {_cell(v)}" for k, v in row[name].items()) for name in ("evaluation", "config")},
+        "difference": version.difference and f"{version.difference.mean:+.3f} to the gate's opponent",
+        "evaluation": "on the gate's traces: " + ", ".join(f"{k} {_cell(v)}" for k, v in version.evaluation.items()),
+        "config": ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in version.config.items()),
     }
     print_table(("field", "value"), ((name, _cell(value)) for name, value in shown.items()))
 
@@ -259,7 +264,8 @@ def replay(services: Services, policy: tuple[str, int], *, as_json: bool) -> Non
     if as_json:
         print_json([row])
     elif found.equal:
-        click.echo(f"{task}@{number}: {found.rows} rows of {found.chunks} chunks give the same weights {found.hash}")
+        source = f"{found.rows} rows of {found.chunks} chunks" if found.chunks else f"{found.rows} simulated steps"
+        click.echo(f"{task}@{number}: {source} give the same weights {found.hash}")
     if not found.equal:
         raise HeadraceError(
             f"{task}@{number}: retraining gave the weights {found.hash}, not {found.expected}; it was trained by "

@@ -23,6 +23,9 @@ CLOUD = "headrace/CloudService-v0"
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed and steps, same hash."
 )
+@click.option(
+    "--plain", is_flag=True, help="From observations and rewards alone: no features, prior or simulator's knowledge."
+)
 @click.option("--task", help="Store the policy under this task.  [default: cloud, or the environment's name]")
 @json_option
 @with_services
@@ -34,26 +37,31 @@ def command(
     steps: int | None,
     seconds: float | None,
     seed: int,
+    plain: bool,
     task: str | None,
     as_json: bool,
 ) -> None:
     """Train a policy in a simulated environment and store it as the task's next version.
 
     It serves nobody until it is promoted. `headrace evaluate --policy TASK@VERSION` shows how it does.
+
+    In headrace/CloudService-v0 learning uses what the simulator offers: features made of the observation, and for PPO
+    the rate rule as a prior to start from (so even an untrained policy does as well as that rule) and a critic that
+    sees the plant. --plain does without them.
     """
     if (steps is None) == (seconds is None):
         raise SettingsError("give either --steps or --seconds")
     from headrace.pipelines.train import Order, run_training  # noqa: PLC0415 torch takes seconds to load
 
-    order = Order("ppo" if algorithm == "ppo" else "dqn", environment, seed, steps, seconds, task)
+    order = Order("ppo" if algorithm == "ppo" else "dqn", environment, seed, steps, seconds, task, plain=plain)
     shown = _Shown()
     result = run_training(services.policies, order, shown.start, shown.point)
     if as_json:
         print_json([result])
         return
     click.echo(
-        f"{result['version']}  {result['hash'][:12]}  {result['steps']:,d} steps in {result['seconds']} s  "
-        f"mean return {result['mean_return']:.2f}"
+        f"{result['version']}  {result['hash'][:12]}  {result['environment_steps']:,d} steps in "
+        f"{result['seconds']} s  mean return {result['mean_return']:.2f} on {result['traces']} traces of its own"
     )
 
 
