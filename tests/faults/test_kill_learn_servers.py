@@ -114,7 +114,7 @@ def policies(stack, store):
 
 
 def _timeless(found):
-    """What a checkpoint says, without the times of announcements, and whether one was still to come when it was saved."""
+    """What a checkpoint says, but for when versions were announced, and which of that was done by then."""
     if isinstance(found, dict):
-        return {name: _timeless(value) for name, value in found.items() if name not in {"ts", "pending"}}
+        return {name: _timeless(value) for name, value in found.items() if name not in {"ts", "pending", "seen"}}
     return [_timeless(value) for value in found] if isinstance(found, list) else found

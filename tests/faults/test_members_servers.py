@@ -11,7 +11,7 @@ from fault_stack import told, wait_until
 PARTITIONS = 4
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(8, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(8, marks=pytest.mark.long)])
 def test_a_zombie_undoes_nothing(new_stack, rounds):
     """One is frozen at work for longer than its session; another takes over; then the first wakes up.
 
