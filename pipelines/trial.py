@@ -1,6 +1,7 @@
 """A policy on the gate's fixed traces, part by part, each run when the gate first asks for it."""
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -19,29 +20,25 @@ class Trial:
     """A policy's returns in a world, as far as they were needed."""
 
     def __init__(self, world: Simulator, policy: Learned) -> None:
+        self._world = world
         self._policy = policy
-        self._parts = world.split(LOOKS)
         self._floor: Returns = world.baselines()[FLOOR].returns
+        edges = [len(self._floor) * part // LOOKS for part in range(LOOKS + 1)]
+        self._parts = [slice(start, stop) for start, stop in pairwise(edges)]
         self._returns: list[Returns] = []
 
     def __iter__(self) -> Iterator[Returns]:
         """Yield each part's returns."""
         for number, part in enumerate(self._parts):
             if number == len(self._returns):
-                self._returns.append(part.outcomes(self._policy).returns)
+                self._returns.append(self._world.outcomes(self._policy, part).returns)
             yield self._returns[number]
 
     def against(self, serving: "Trial | None") -> tuple[Iterable[tuple[Returns, Returns]], str]:
         """Return what the gate judges: the paired returns, and who the opponent is."""
         if serving is not None:
             return zip(self, serving, strict=True), "serving"
-        return self._against_floor(), "floor"
-
-    def _against_floor(self) -> Iterator[tuple[Returns, Returns]]:
-        done = 0
-        for returns in self:
-            yield returns, self._floor[done : done + len(returns)]
-            done += len(returns)
+        return zip(self, map(self._floor.__getitem__, self._parts), strict=True), "floor"
 
     def mean(self, count: int) -> float:
         """Return the mean return on all traces, as far as the first `count` tell.

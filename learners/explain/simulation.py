@@ -4,9 +4,8 @@ An environment joins by one entry in SIMULATORS; a task whose environment has no
 stream alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ from headrace.schemas.records import Series
 EXPLANATION_SEED = 7_340_033
 """Of the traces that reports compare on: fixed, and drawn for neither training nor the gate."""
 TRACES = 512
+ALL = slice(None)
 SHADOWS = ("rate_rule", "hpa_kubernetes")
 """The rules that look over a policy's shoulder; a clairvoyant's plan is only good in its own episodes."""
 
@@ -32,14 +32,11 @@ class Learned(Protocol):
 class Simulator(Protocol):
     """A world with fixed traces."""
 
-    def outcomes(self, policy: Learned) -> Outcomes:
-        """Run the greedy policy on every trace."""
+    def outcomes(self, policy: Learned, rows: slice = ALL) -> Outcomes:
+        """Run the greedy policy on every trace, or on some rows of them."""
 
     def baselines(self) -> Mapping[str, Outcomes]:
-        """Return how the world's baselines do on the same traces."""
-
-    def split(self, parts: int) -> Sequence["Simulator"]:
-        """Return worlds that have these traces between them, in order."""
+        """Return how the world's baselines do on every trace."""
 
     def decisions(self, policy: Learned) -> Decisions:
         """Return what the greedy policy saw and decided, and what the baselines would have done there."""
@@ -81,12 +78,11 @@ def greedy(policy: Learned) -> Callable[[NDArray[np.float32]], NDArray[np.int64]
 class CloudSimulator:
     """`headrace/CloudService-v0` on fixed traces."""
 
-    def __init__(self, count: int = TRACES, seed: int = EXPLANATION_SEED, rows: slice = slice(None)) -> None:
+    def __init__(self, count: int = TRACES, seed: int = EXPLANATION_SEED) -> None:
         # Imported here, because Gymnasium takes a third of a second.
         from headrace.learners.cloud import baselines, plant, workload  # noqa: PLC0415
 
-        self._traces = workload.draw_traces(seed, count, workload.EPISODE_STEPS).take(rows)
-        self._drawn = count, seed
+        self._traces = workload.draw_traces(seed, count, workload.EPISODE_STEPS)
         self._rules: dict[str, baselines.Baseline] = {
             "rate_rule": baselines.RateRule(),
             "hpa": baselines.HorizontalPodAutoscaler(),
@@ -99,9 +95,9 @@ class CloudSimulator:
         self._minutes = tuple(step * workload.STEP_MS / 60_000 for step in range(workload.EPISODE_STEPS))
         self._baselines: dict[str, Outcomes] = {}
 
-    def outcomes(self, policy: Learned) -> Outcomes:
-        """Run the greedy policy on every trace."""
-        done = self._evaluate(greedy(policy), self._traces)
+    def outcomes(self, policy: Learned, rows: slice = ALL) -> Outcomes:
+        """Run the greedy policy on every trace, or on some rows of them."""
+        done = self._evaluate(greedy(policy), self._traces.take(rows))
         return Outcomes(done.returns, done.terms)
 
     def baselines(self) -> Mapping[str, Outcomes]:
@@ -110,11 +106,6 @@ class CloudSimulator:
             done = {name: self._evaluate(rule, self._traces) for name, rule in self._rules.items()}
             self._baselines = {name: Outcomes(one.returns, one.terms) for name, one in done.items()}
         return self._baselines
-
-    def split(self, parts: int) -> Sequence[Simulator]:
-        """Cut the traces into parts, equal but for one."""
-        edges = [len(self._traces) * part // parts for part in range(parts + 1)]
-        return [CloudSimulator(*self._drawn, slice(start, stop)) for start, stop in pairwise(edges)]
 
     def decisions(self, policy: Learned) -> Decisions:
         """Record the policy's episodes, and what the rules would have done at each of their steps."""
