@@ -1,24 +1,8 @@
 """The rule that a share of the exploration may follow, in training by simulation."""
 
-from collections.abc import Callable, Mapping
-from typing import Final
-
 import numpy as np
 
-from headrace.learners.cloud.baselines import (
-    Baseline,
-    HorizontalPodAutoscaler,
-    RateRule,
-    TunedRule,
-    hpa_kubernetes,
-)
-
-_RULES: Final[Mapping[str, Callable[[], Baseline]]] = {
-    "rate_rule": RateRule,
-    "tuned_rule": TunedRule,
-    "hpa": HorizontalPodAutoscaler,
-    "hpa_kubernetes": hpa_kubernetes,
-}
+from headrace.learners.cloud.baselines import RULES, Baseline
 
 
 class Guide:
@@ -39,10 +23,10 @@ class Guide:
         """The random actions int64[N], a share of them replaced by the rule's for obs float32[N, D].
 
         Raises:
-            KeyError: there is no such rule; `schemas.directives.RULES` lists them.
+            KeyError: there is no such rule; `cloud.baselines.RULES` has them.
         """
         if name != self._name:
-            self._name, self._rule = name, _RULES[name]() if name else None
+            self._name, self._rule = name, RULES[name]() if name else None
             self._reset()
         if self._rule is None:
             return random

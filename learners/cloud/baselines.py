@@ -8,7 +8,7 @@ static 77.4, HPA 76.8, HPA with Kubernetes' defaults 83.1, rate rule 86.6, clair
 exceed 97.6).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, runtime_checkable
 
@@ -252,7 +252,14 @@ class Clairvoyant:
         return self._plan[:, self._step - 1]
 
 
-BASELINE_NAMES: Final = ("random", "static", "hpa", "hpa_kubernetes", "rate_rule", "tuned_rule", "clairvoyant")
+RULES: Final[Mapping[str, Callable[[], Baseline]]] = {
+    "hpa": HorizontalPodAutoscaler,
+    "hpa_kubernetes": hpa_kubernetes,
+    "rate_rule": RateRule,
+    "tuned_rule": TunedRule,
+}
+"""What decides by what an agent sees."""
+BASELINE_NAMES: Final = ("random", "static", *RULES, "clairvoyant")
 
 
 def baseline(name: str, traces: Traces) -> Baseline:
@@ -264,10 +271,7 @@ def baseline(name: str, traces: Traces) -> Baseline:
     makers: dict[str, Callable[[], Baseline]] = {
         "random": Random,
         "static": Static,
-        "hpa": HorizontalPodAutoscaler,
-        "hpa_kubernetes": hpa_kubernetes,
-        "rate_rule": RateRule,
-        "tuned_rule": TunedRule,
+        **RULES,
         "clairvoyant": lambda: Clairvoyant(traces),
     }
     if name not in makers:

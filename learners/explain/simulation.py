@@ -18,6 +18,8 @@ EXPLANATION_SEED = 7_340_033
 """Of the traces that reports compare on: fixed, and drawn for neither training nor the gate."""
 TRACES = 512
 ALL = slice(None)
+COMPARED = ("rate_rule", "hpa", "hpa_kubernetes", "static", "clairvoyant")
+"""The baselines that a version is told beside."""
 SHADOWS = ("rate_rule", "hpa_kubernetes")
 """The rules that look over a policy's shoulder; a clairvoyant's plan is only good in its own episodes."""
 
@@ -83,13 +85,7 @@ class CloudSimulator:
         from headrace.learners.cloud import baselines, plant, workload  # noqa: PLC0415
 
         self._traces = workload.draw_traces(seed, count, workload.EPISODE_STEPS)
-        self._rules: dict[str, baselines.Baseline] = {
-            "rate_rule": baselines.RateRule(),
-            "hpa": baselines.HorizontalPodAutoscaler(),
-            "hpa_kubernetes": baselines.hpa_kubernetes(),
-            "static": baselines.Static(),
-            "clairvoyant": baselines.Clairvoyant(self._traces),
-        }
+        self._rules = {name: baselines.baseline(name, self._traces) for name in COMPARED}
         self._evaluate = baselines.evaluate_detailed
         self._order = tuple(float(change) for change in plant.ACTION_CHANGES)
         self._minutes = tuple(step * workload.STEP_MS / 60_000 for step in range(workload.EPISODE_STEPS))
