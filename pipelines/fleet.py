@@ -27,10 +27,9 @@ from headrace.learners.cloud import (
     draw_traces,
 )
 from headrace.pipelines.exploring import Exploration, Explorer
-from headrace.pipelines.topics import DIRECTIVES, POLICIES, TRANSITIONS, partition_messages
+from headrace.pipelines.topics import DIRECTIVES, POLICIES, TRANSITIONS, of_key
 from headrace.schemas import codec, codec_arrow
 from headrace.schemas.errors import CorruptDataError
-from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Log, PolicyStore, Record
 from headrace.schemas.records import Directive, Layout, ServingPolicy, TaskSpec
 from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch
@@ -145,12 +144,10 @@ class Fleet:
 
     def refresh_policy(self) -> None:
         """Load the policy that serves now, if another does than did. Raises CorruptDataError for other weights."""
-        partition = partition_of(self.spec.task.encode(), self._log.topic(POLICIES).partitions)
-        for batch in partition_messages(self._log, POLICIES, partition, self._policies_read):
-            for key, value in zip(batch.keys, batch.values, strict=True):
-                if key == self.spec.task.encode() and value:
-                    self._wanted = msgspec.json.decode(value, type=ServingPolicy)
-            self._policies_read = int(batch.offsets[-1]) + 1
+        for values, following in of_key(self._log, POLICIES, self.spec.task, self._policies_read):
+            for value in filter(None, values):
+                self._wanted = msgspec.json.decode(value, type=ServingPolicy)
+            self._policies_read = following
         wanted = self._wanted
         if wanted is None or wanted.version == self.version or not wanted.version:
             return
@@ -165,12 +162,9 @@ class Fleet:
 
     def _heed_directives(self) -> None:
         """Explore as the directives say that stand now."""
-        key = self.spec.task.encode()
-        partition = partition_of(key, self._log.topic(DIRECTIVES).partitions)
-        for batch in partition_messages(self._log, DIRECTIVES, partition, self._directives_read):
-            values = [value for own, value in zip(batch.keys, batch.values, strict=True) if own == key and value]
-            self._explorer.heed([msgspec.json.decode(value, type=Directive) for value in values])
-            self._directives_read = int(batch.offsets[-1]) + 1  # only now: the next read may fail
+        for values, following in of_key(self._log, DIRECTIVES, self.spec.task, self._directives_read):
+            self._explorer.heed([msgspec.json.decode(value, type=Directive) for value in filter(None, values)])
+            self._directives_read = following  # only now: the next read may fail
 
     def _episode(self) -> tuple[TransitionBatch, float]:
         """Step every agent through an episode; rows in the order of (step, agent)."""

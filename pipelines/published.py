@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from headrace.pipelines.topics import DIRECTIVES, POLICIES, messages, partition_messages
+from headrace.pipelines.topics import DIRECTIVES, POLICIES, messages, of_key
 from headrace.schemas.errors import SettingsError
-from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Log
 from headrace.schemas.records import Directive, Report, ServingPolicy
 
@@ -30,23 +29,24 @@ def report(log: Log, report_id: str) -> Report:
 
 def published(log: Log, task: str) -> list[ServingPolicy]:
     """Return the task's records on `policies` that the log still holds, in order; the last one is what holds now."""
-    found, key = [], task.encode()
-    for batch in partition_messages(log, POLICIES, partition_of(key, log.topic(POLICIES).partitions)):
-        for own, value in zip(batch.keys, batch.values, strict=True):
-            if own == key and value:
+    found: list[ServingPolicy] = []
+    for values, _ in of_key(log, POLICIES, task):
+        for value in values:
+            if value:
                 found.append(msgspec.json.decode(value, type=ServingPolicy))
-            elif own == key:
+            else:
                 found.clear()  # a tombstone
     return found
 
 
-def directives(log: Log, task: str, offset: int = 0) -> list[Directive]:
+def directives(log: Log, task: str) -> list[Directive]:
     """Return the task's records on `directives`, in order; of an id the last one is what holds."""
-    found, key = [], task.encode()
-    for batch in partition_messages(log, DIRECTIVES, partition_of(key, log.topic(DIRECTIVES).partitions), offset):
-        values = [value for own, value in zip(batch.keys, batch.values, strict=True) if own == key and value]
-        found += [msgspec.json.decode(value, type=Directive) for value in values]
-    return found
+    return [
+        msgspec.json.decode(value, type=Directive)
+        for values, _ in of_key(log, DIRECTIVES, task)
+        for value in values
+        if value
+    ]
 
 
 def serving(log: Log) -> dict[str, ServingPolicy]:

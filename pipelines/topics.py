@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Headers, Log, MessageBatch
 
 TASKS: Final = "tasks"
@@ -38,6 +39,17 @@ def partition_messages(log: Log, topic: str, partition: int, offset: int = 0) ->
             break
         yield batch
         offset = int(batch.offsets[-1]) + 1
+
+
+def of_key(log: Log, topic: str, key: str, offset: int = 0) -> Iterator[tuple[list[bytes | None], int]]:
+    """Read what a topic holds under a key, from an offset of its partition on.
+
+    Yields values, and the offset from which to go on once they are dealt with.
+    """
+    name = key.encode()
+    for batch in partition_messages(log, topic, partition_of(name, log.topic(topic).partitions), offset):
+        values = [value for own, value in zip(batch.keys, batch.values, strict=True) if own == name]
+        yield values, int(batch.offsets[-1]) + 1
 
 
 def header(headers: Headers, name: str) -> str | None:
