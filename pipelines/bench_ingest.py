@@ -156,7 +156,7 @@ class _TimedIngest(Ingest):
             return super().check(event)
 
     @override
-    def fold(self, item: Piece | EndOfLog | None) -> list[Fold]:
+    def fold(self, item: Piece | EndOfLog | None) -> list[Fold | None]:
         with self.stages.timed("chunk, window"):
             return super().fold(item)
 

@@ -119,7 +119,7 @@ class Layout(Struct, frozen=True):
     max_clock_skew_ms: int = 300_000
     max_message_bytes: int = 1_048_576
     max_message_rows: int = 8_192
-    sample_every: int = 256
+    sample_every: int = 1_024
     codec_version: int = 1
     rules_version: int = 1
 

@@ -99,6 +99,7 @@ class PartitionFold:
     _before: dict[WindowKey, WindowFold] = field(default_factory=dict)
     _untold: set[WindowKey] = field(default_factory=set)
     _folded_offset: int = -1
+    _folded_ms: int = -1
 
     @property
     def segment_end(self) -> int:
@@ -114,6 +115,11 @@ class PartitionFold:
     def changed(self) -> bool:
         """Whether the log was read further than the last fold or commit."""
         return self.next_offset > max(self.committed, self._folded_offset)
+
+    def has_closed(self) -> bool:
+        """Whether stream time has passed the end of a window, and its grace, since the last fold."""
+        before_ms, now_ms = (at_ms - self.layout.grace_ms for at_ms in (self._folded_ms, self.stream_ms))
+        return any(before_ms // spec.window_ms < now_ms // spec.window_ms for spec in self.specs.values())
 
     def add(self, batches: Iterable[TransitionBatch], stream_ms: int, next_offset: int) -> None:
         """Take in the checked rows of messages up to `next_offset`; stream_ms: their greatest stream time."""
@@ -147,16 +153,22 @@ class PartitionFold:
         windows = [self._tell(key) for key in told]
         if self.next_offset == self.segment_end:
             self._close_segment()
-        self._folded_offset = self.next_offset
+        self._folded_offset, self._folded_ms = self.next_offset, self.stream_ms
         place = msgspec.json.encode(Place(self.segment, self.stream_ms)).decode()
         return Folded([part.row for part in grown], windows, Commit(self.next_offset, place), decisions)
 
     def confirm(self, commit: Commit) -> None:
         """Note that a fold's rows are durable and its commit has moved."""
         self.committed = commit.offset
-        if msgspec.json.decode(commit.metadata, type=Place).segment == self.segment:
-            self._uncommitted.clear()
-            self._uncommitted_from = None
+        if self._uncommitted_from is None:
+            return
+        durable_end = msgspec.json.decode(commit.metadata, type=Place).segment
+        self._uncommitted_from = durable_end if durable_end < self.segment else None
+        waiting = {
+            key: [part for part in parts if part.row.key.segment >= durable_end]
+            for key, parts in self._uncommitted.items()
+        }
+        self._uncommitted = {key: parts for key, parts in waiting.items() if parts}
 
     def _finish_rebuilding(self) -> None:
         """What lies before the commit is written, and told where its window had closed."""

@@ -8,7 +8,7 @@ import numpy as np
 from headrace.schemas.decisions import pack
 from headrace.schemas.errors import CommitConflictError
 from headrace.schemas.partition import partition_of
-from headrace.schemas.ports import Assigned, Commit, EndOfLog, MessageBatch, TopicInfo
+from headrace.schemas.ports import Assigned, Commit, EndOfLog, MessageBatch, Revoked, TopicInfo
 
 MARK = None
 """Stands for a control record."""
@@ -68,14 +68,25 @@ class MemoryLog:
 
 
 class MemorySubscription:
+    """The Subscription port. rejoins: whether it gives its partitions up after a conflict, and takes them anew.
+
+    Then it also loses them now and then for no reason that its user knows of.
+    """
+
+    rejoins = False
+
     def __init__(self, log, group, topic, fate=None):
         self.log, self.group, self.topic = log, group, topic
         self.fate = fate or Fate(random.Random(0), 0)
         self.seen = {}
         self.places = {}
+        self.stale = False
 
     def poll(self, limit, timeout_s):
         log = self.log
+        if self.rejoins and self.seen and (self.stale or self.fate.rng.random() < 0.1):
+            gone, self.seen, self.places, self.stale = self.seen, {}, {}, False
+            return [Revoked(p) for p in gone]
         if not self.seen:
             events = []
             for p in range(log.topics[self.topic]):
@@ -103,6 +114,7 @@ class MemorySubscription:
         self.fate.strike()
         for p in commits:
             if self.log.commits.get((self.group, self.topic, p)) != self.seen[p]:
+                self.stale = True
                 raise CommitConflictError(f"partition {p}")
         self.log.send(outputs)
         for p, commit in commits.items():

@@ -56,8 +56,7 @@ def turn(ingest):
     # Bytewax hands an operator everything that the one before it made of a batch, at once.
     pieces = [piece for event in events for piece in ingest.split(event)]
     checked = [item for piece in pieces for item in ingest.check(piece)]
-    folds = [fold for item in checked for fold in ingest.fold(item)]
-    ingest.commit([written for fold in folds for written in ingest.write(fold)])
+    ingest.store([fold for item in checked for fold in ingest.fold(item)])
     return True
 
 
@@ -136,6 +135,27 @@ def test_zombies(seed):
         except CommitConflictError:
             conflicts += 1
     assert conflicts
+    check_equal(outcome(log, index), expected)
+    check_told_once(log)
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_members_that_lose_their_partitions(seed):
+    """Members who all believe that they have every partition: one whose commit is refused takes them anew."""
+    expected = undisturbed(seed)
+    rng = random.Random(2_000 + seed)
+    log, index = new_log(seed), MemoryIndex()
+    crew = [new_ingest(log, index, rng) for _ in range(3)]
+    for member in crew:
+        member._subscription.rejoins = True
+    refused = 0
+    while crew:
+        member = rng.choice(crew)
+        if not turn(member):
+            crew.remove(member)
+        refused += member._refused is not None
+    finish(new_ingest(log, index, rng))
+    assert refused
     check_equal(outcome(log, index), expected)
     check_told_once(log)
 
