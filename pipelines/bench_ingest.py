@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, cast
 
+import msgspec
 from typing_extensions import override
 
 from headrace.pipelines import bench_rows
@@ -36,13 +37,18 @@ DEPTHS: Final = ("decode", "no store", "whole")
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What ingest is given. rows: those that are timed. warm_up: those before them. form: json or arrow."""
+    """What ingest is given. rows: those that are timed. warm_up: those before them. form: json or arrow.
+
+    window_ms: of event time; an agent emits a row each 100 ms (of more than 64 agents, each 2 s). A store costs by the
+    chunk that it writes, and a chunk is what a group emits within a window.
+    """
 
     form: str = "json"
     rows: int = 1_000_000
     warm_up: int = 200_000
     agents: int = 64
     partitions: int = 4
+    window_ms: int = bench_rows.SPEC.window_ms
     seconds: float | None = None
 
 
@@ -183,7 +189,11 @@ def prepare(settings: Settings, load: Load) -> int:
     """Make the topics, the layout and the task, and send the rows; returns how many."""
     with open_services(settings, create=True) as services:
         found = initialise(services, partitions=load.partitions, segment=bench_rows.SEGMENT[load.form])
-        add_task(services.log, TaskTable(services.log, found), bench_rows.SPEC)
+        add_task(
+            services.log,
+            TaskTable(services.log, found),
+            msgspec.structs.replace(bench_rows.SPEC, window_ms=load.window_ms),
+        )
         began_s = time.perf_counter()
         sent = bench_rows.produce(services.log, load.form, load.agents, load.warm_up + load.rows)
         logger.info("sent %d rows as %s in %.1f s", sent, load.form, time.perf_counter() - began_s)
@@ -234,7 +244,9 @@ def _ingest(settings: Settings, load: Load, opened: Callable[[Services], tuple[I
             finally:
                 gc.unfreeze()
             timed = job.finish()
-    return timed, meter, stages, {"chunks": job.counts.chunks, "windows": job.counts.windows}
+    counts = job.counts
+    per_chunk = round(counts.transitions / max(1, counts.chunks), 1)
+    return timed, meter, stages, {"chunks": counts.chunks, "windows": counts.windows, "rows_per_chunk": per_chunk}
 
 
 def without_store(settings: Settings, load: Load) -> Measured:
@@ -263,6 +275,7 @@ def _describe(load: Load, depth: str, timed: int, meter: Meter, stages: Stages, 
         "format": load.form,
         "agents": load.agents,
         "partitions": load.partitions,
+        "window_ms": load.window_ms,
         "rows": timed,
         "wall_s": round(meter.wall_s, 3),
         "rows_per_s": round(timed / meter.wall_s),

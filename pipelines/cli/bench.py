@@ -46,6 +46,13 @@ def command() -> None:
 @click.option("--agents", type=click.IntRange(1, 99_999), default=64, show_default=True)
 @click.option("--partitions", type=click.IntRange(1, 256), default=4, show_default=True)
 @click.option(
+    "--window-ms",
+    type=click.IntRange(1),
+    default=bench_rows.SPEC.window_ms,
+    show_default=True,
+    help="Of event time. An agent emits a row each 100 ms (of more than 64 agents, each 2 s).",
+)
+@click.option(
     "--depth", "depths", type=click.Choice(bench_ingest.DEPTHS), multiple=True, help="Only these.  [default: each]"
 )
 @click.option("--sustained", is_flag=True, help=f"{SUSTAINED_ROWS // 1_000_000} M rows, the whole way only.")
@@ -61,8 +68,8 @@ def ingest(
 ) -> None:
     """Measure ingest: rows a second, CPU seconds a million rows, and where they go.
 
-    The rows (8 observations, 64 groups, windows of 100 steps) are on the log before the clock starts. It runs from
-    the end of the warm-up to the last commit.
+    The rows (8 observations, 64 groups, windows of 100 steps unless told otherwise) are on the log before the clock
+    starts. It runs from the end of the warm-up to the last commit.
 
     \b
     decode     read the log, decode, apply the rules

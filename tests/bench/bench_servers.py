@@ -80,13 +80,18 @@ def ingested(record: dict) -> str:
     )
 
 
+def per_chunk(record: dict) -> str:
+    return f"{record['rows_per_chunk']:.0f} rows a chunk"
+
+
 def without_and_with_store(settings: Settings, rows: int, points: set[int]) -> None:
     """Points 1 and 2."""
     for form, count, floor_target, whole_target in (
         ("json", rows, "≥ the floor, ≥ 4 times Bytewax", "≥ 280 k/s, ≤ 2.8 CPU-s"),
         ("arrow", 3 * rows, "≥ 1.3 M", "≥ 500 k/s, ≤ 1.4 CPU-s"),
     ):
-        found = {r["depth"]: r for r in bench(settings, "ingest", "--format", form, "--rows", str(count))}
+        asked = ("--format", form, "--rows", str(count))
+        found = {r["depth"]: r for r in bench(settings, "ingest", *asked)}
         if 1 in points:
             bare, decode = found["no store"], found["decode"]
             row(f"{form}, decode only: rows per CPU-s", thousands(decode["rows_per_cpu_s"]))
@@ -99,7 +104,9 @@ def without_and_with_store(settings: Settings, rows: int, points: set[int]) -> N
                 measured += f": {ratios[0]:.2f} of the floor, {ratios[1]:.1f} times Bytewax"
             row(f"{form}, to windows, no store: rows per CPU-s", measured, floor_target)
         if 2 in points:
-            row(f"{form}, the whole way", ingested(found["whole"]), whole_target)
+            (minute,) = bench(settings, "ingest", *asked, "--depth", "whole", "--window-ms", "60000")
+            for name, record in (("10 s", found["whole"]), ("a minute", minute)):
+                row(f"{form}, the whole way, windows of {name} ({per_chunk(record)})", ingested(record), whole_target)
 
 
 def many_agents(settings: Settings, rows: int) -> None:
