@@ -46,11 +46,16 @@ _several = msgspec.json.Decoder(list[_Agent]).decode
 
 @dataclass(slots=True)
 class Produced:
-    """What was sent: lines read, messages appended, and among them heartbeats; windows left open, in words."""
+    """What was sent: lines read, messages appended, and among them heartbeats; windows left open, in words.
+
+    doubtful: lines that ingest will reject, as far as can be seen here; doubt: what is wrong with the first of them.
+    """
 
     lines: int = 0
     messages: int = 0
     heartbeats: int = 0
+    doubtful: int = 0
+    doubt: str = ""
     open_windows: list[str] = field(default_factory=list)
 
 
@@ -120,24 +125,31 @@ class Producer:
         self.produced.lines += len(lines)
         if not lines:
             return
+        plain = [_plain(line) for line in lines]
         if not self._pack and not self._watch:
-            self._append([_plain(line) for line in lines])
+            self._doubt(["its agent_id can't be read" for record in plain if record.key is None])
+            self._append(plain)
             return
         messages = self._messages(lines)
         checked = codec.check(messages, self._tasks, self._layout)
+        self._doubt([rejection.reason for rejection in checked.rejected])
         for batch in checked.batches:
             self._last_ms[batch.task] = max(self._last_ms.get(batch.task, 0), int(batch.ts.max()))
         if not self._pack:
-            self._append([_plain(line) for line in lines])
+            self._append(plain)
             return
         packed = np.zeros(len(lines), np.bool_)
         for batch in checked.batches:
             packed[batch.offset] = True
             self._append(list(self._packed(batch)))
-        others = [_plain(line) for line, done in zip(lines, packed.tolist(), strict=True) if not done]
+        others = [record for record, done in zip(plain, packed.tolist(), strict=True) if not done]
         if others and (checked.stream_ts[~packed] >= 0).any():
             self.flush()  # a heartbeat comes after the rows before it
         self._append(others)
+
+    def _doubt(self, reasons: Sequence[str]) -> None:
+        self.produced.doubtful += len(reasons)
+        self.produced.doubt = self.produced.doubt or next(iter(reasons), "")
 
     def _messages(self, lines: Sequence[bytes]) -> MessageBatch:
         """Return the lines as if they lay on the log already, at the offsets 0 to N - 1."""

@@ -33,6 +33,12 @@ def command(services: Services, file: BinaryIO, *, batch: int | None, close: boo
     producer = Producer(services.log, services.clock, found, pack=batch or 0, watch=close)
     with _progress(file) as advance:
         done = produce(file, file.name, producer, close=close, advance=advance)
+    if done.doubtful:
+        click.echo(
+            f"{done.doubtful} of the lines will be rejected, the first because: {done.doubt} (sent all the same; "
+            "after ingest: headrace rejected list)",
+            err=True,
+        )
     for reason in done.open_windows:
         click.echo(reason, err=True)
     if close and not done.heartbeats:

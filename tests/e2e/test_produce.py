@@ -136,3 +136,15 @@ def test_a_line_without_end_is_refused(services, monkeypatch):
 def test_files_that_are_no_text_are_refused(services, magic):
     with pytest.raises(SettingsError, match="give lines of JSON"):
         sent(services, magic + b"...")
+
+
+@pytest.mark.parametrize(
+    ("close", "count", "doubt"), [(False, 2, "agent_id can't be read"), (True, 3, "Expected `str`, got `int`")]
+)
+def test_lines_that_will_be_rejected_are_told_of(services, close, count, doubt):
+    """Without a check only those whose agent can't be read are seen."""
+    bad = [b'{"agent_id": 3', b'{"agent_id": "a", "task": "valve"}', b"[]"]
+    producer = Producer(services.log, services.clock, layout(services), watch=close)
+    done = produce(io.BytesIO(lines(5) + b"\n".join(bad)), "text", producer, close=close)
+    assert (done.lines, done.doubtful) == (8, count)
+    assert doubt in done.doubt
