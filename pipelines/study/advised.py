@@ -20,12 +20,10 @@ from headrace.learners.directives import Ledger
 from headrace.learners.learning_facts import Meter
 from headrace.learners.training import Moment
 from headrace.pipelines.study.design import JUDGE_TRACES, JUDGE_TRACES_SEED, Cadence
-from headrace.schemas.directives import LearningFacts
+from headrace.pipelines.trial import FLOOR
+from headrace.schemas.directives import RULES, LearningFacts
 from headrace.schemas.records import Directive
 
-FLOOR: Final = "hpa"
-RULES: Final = ("rate_rule", "hpa", "hpa_kubernetes")
-"""What the task's simulator knows on the stream too."""
 HEEDED: Final = (
     "learning_rate",
     "learning_rate_final",
