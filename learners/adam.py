@@ -1,9 +1,10 @@
 """Adam on one flat vector."""
 
+import math
+
 import torch
 
 
-@torch.no_grad()
 def adam_step(
     parameters: torch.Tensor,
     first_moment: torch.Tensor,
@@ -33,10 +34,18 @@ def adam_step(
     """
     first_moment.lerp_(gradient, 1.0 - beta1)
     second_moment.mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)
-    root = (second_moment / (1.0 - beta2**step)).sqrt_().add_(epsilon)
-    parameters.addcdiv_(first_moment, root, value=-rate / (1.0 - beta1**step))
+    # Both corrections of the start are numbers: they go into the rate and epsilon, not through the vectors.
+    correction = math.sqrt(1.0 - beta2**step)
+    root = second_moment.sqrt().add_(epsilon * correction)
+    parameters.addcdiv_(first_moment, root, value=-rate * correction / (1.0 - beta1**step))
 
 
 def shortened(gradient: torch.Tensor, norm: float, norm_max: float) -> torch.Tensor:
     """The gradient, scaled to length `norm_max` where its length `norm` is greater."""
     return gradient * (norm_max / norm) if norm > norm_max else gradient
+
+
+def length(gradient: torch.Tensor) -> float:
+    """The Euclidean length of float32[P]."""
+    vector = gradient.numpy()
+    return math.sqrt(vector.dot(vector))

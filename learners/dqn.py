@@ -12,29 +12,24 @@ Polyak, Juditsky (1992), "Acceleration of Stochastic Approximation by Averaging"
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 
-from headrace.learners.acting import FEATURES, OBSERVATION_MEAN, OBSERVATION_SCALE, network_inputs
-from headrace.learners.adam import adam_step, shortened
-from headrace.learners.checkpoint import generator_from_meta, generator_to_meta
+from headrace.learners.adam import adam_step, length, shortened
 from headrace.learners.dqn_config import DQNConfig, exploration_at, learning_rate_at, priority_correction_at
-from headrace.learners.losses import double_q_learning, huber_error, quantile_huber, squared_error
-from headrace.learners.networks import (
-    NetworkShape,
-    activations,
-    arrays_from_parameters,
-    initial_parameters,
-    parameter_gradient,
-    parameters_from_arrays,
-    q_head,
-    q_values,
-    split_parameters,
+from headrace.learners.dqn_state import (
+    DQNState,
+    Passes,
+    init,
+    passes_of,
+    policy_arrays,
+    state_from_arrays,
+    state_to_arrays,
 )
-from headrace.learners.normaliser import Moments, merged, no_moments
-from headrace.learners.prior import RulePrior, prior_from_arrays, prior_to_arrays
+from headrace.learners.losses import double_q_learning, huber_error, quantile_huber, squared_error
+from headrace.learners.mlp import backward, forward
+from headrace.learners.normaliser import merged
 from headrace.learners.replay import Batch
 from headrace.learners.shaping import shaping
 from headrace.schemas.errors import LearnerDivergedError
@@ -54,83 +49,7 @@ __all__ = [
     "update_prioritised",
 ]
 
-_VECTORS = ("parameters", "target", "averaged", "first_moment", "second_moment")
 _ERRORS = {"squared": squared_error, "huber": huber_error}
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class DQNState:
-    """All that learning goes on from. The vectors are float32[P].
-
-    Attributes:
-        config: the hyper-parameters.
-        shape: the network's sizes.
-        parameters: online weights.
-        target: weights that are bootstrapped from.
-        averaged: weights that act.
-        first_moment: Adam's mean gradient.
-        second_moment: Adam's mean squared gradient.
-        inputs: moments of the observations, of which the normaliser is made.
-        reward_mean: running mean reward.
-        updates: updates done.
-        rng: for drawing from replay; it advances in place.
-        features: float32[D, K], sums of the observation that the network sees beside it, or None.
-        prior: a rule's values, to which the network adds, or None.
-    """
-
-    config: DQNConfig
-    shape: NetworkShape
-    parameters: torch.Tensor
-    target: torch.Tensor
-    averaged: torch.Tensor
-    first_moment: torch.Tensor
-    second_moment: torch.Tensor
-    inputs: Moments
-    reward_mean: float
-    updates: int
-    rng: np.random.Generator
-    features: np.ndarray | None = None
-    prior: RulePrior | None = None
-
-
-def init(
-    config: DQNConfig,
-    observation_width: int,
-    actions: int,
-    seed: int,
-    *,
-    features: np.ndarray | None = None,
-    prior: RulePrior | None = None,
-) -> DQNState:
-    """A state before any update; the seed fixes the weights and the draws from replay.
-
-    Args:
-        config: the hyper-parameters.
-        observation_width: D.
-        actions: A.
-        seed: any non-negative int.
-        features: float32[D, K], linear features.
-        prior: a rule whose values the network adds to.
-    """
-    weights_seed, replay_seed = np.random.SeedSequence(seed).spawn(2)
-    width = observation_width + (0 if features is None else features.shape[1])
-    shape = NetworkShape(width, config.hidden, actions, config.quantiles)
-    parameters = initial_parameters(shape, np.random.default_rng(weights_seed))
-    return DQNState(
-        config=config,
-        shape=shape,
-        parameters=parameters,
-        target=parameters.clone(),
-        averaged=parameters.clone(),
-        first_moment=torch.zeros_like(parameters),
-        second_moment=torch.zeros_like(parameters),
-        inputs=no_moments(observation_width),
-        reward_mean=0.0,
-        updates=0,
-        rng=np.random.default_rng(replay_seed),
-        features=features,
-        prior=prior,
-    )
 
 
 def update(state: DQNState, batch: Batch) -> tuple[DQNState, dict[str, float]]:
@@ -167,182 +86,113 @@ def update_prioritised(
     Returns:
         As `update`, and the absolute errors, float32[B]: the rows' new priorities.
     """
-    following = _with_statistics(state, batch)
-    gradient, metrics, sizes = _gradient(following, batch, weight)
+    passes = passes_of(state)
+    following = _with_statistics(state, passes, batch)
+    with np.errstate(all="ignore"):  # what is not finite is told by a LearnerDivergedError
+        gradient, metrics, sizes = _gradient(following, passes, batch, weight)
     _require_finite(metrics, following)
     _descend(following, gradient, metrics["grad_norm"])
-    return dataclasses.replace(following, updates=state.updates + 1), metrics, sizes
+    return following, metrics, sizes
 
 
 def greedy(state: DQNState, obs: np.ndarray) -> np.ndarray:
     """The online weights' greedy actions: float32[B, D] -> int64[B]."""
-    with torch.no_grad():
-        outputs = q_values(split_parameters(state.parameters, state.shape), _normalised(state, obs))
-        actions: np.ndarray = _valued(state, outputs, obs).argmax(dim=1).numpy()
+    passes = passes_of(state)
+    outputs = passes.online.q_values(passes.normalised(state, obs)).numpy()
+    actions: np.ndarray = _values(state, _with_prior(state, outputs, obs)).argmax(axis=1)
     return actions
 
 
-def policy_arrays(state: DQNState) -> dict[str, np.ndarray]:
-    """What acts: the averaged weights and the normaliser, float32, for `acting.Policy`."""
-    arrays = arrays_from_parameters(state.averaged, state.shape) | {
-        OBSERVATION_MEAN: state.inputs.mean.astype(np.float32),
-        OBSERVATION_SCALE: state.inputs.scale.astype(np.float32),
-    }
-    return arrays | _given_arrays(state)
-
-
-def _given_arrays(state: DQNState) -> dict[str, np.ndarray]:
-    """Features and prior, which are given and not learned."""
-    features = {} if state.features is None else {FEATURES: state.features}
-    return features | prior_to_arrays(state.prior)
-
-
-def state_to_arrays(state: DQNState) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The state as arrays and JSON-able metadata, for `checkpoint.pack`; the arrays are copies."""
-    arrays = {
-        f"{vector}/{name}": array
-        for vector in _VECTORS
-        for name, array in arrays_from_parameters(getattr(state, vector), state.shape).items()
-    }
-    arrays |= {"observation_mean": state.inputs.mean.copy(), "observation_square": state.inputs.square.copy()}
-    arrays |= _given_arrays(state)
-    meta: dict[str, Any] = {
-        "algorithm": "dqn",
-        "config": dataclasses.asdict(state.config),
-        "observation_width": state.shape.observation_width,
-        "actions": state.shape.actions,
-        "observation_rows": state.inputs.rows,
-        "reward_mean": state.reward_mean,
-        "updates": state.updates,
-        "rng": generator_to_meta(state.rng),
-    }
-    return arrays, meta
-
-
-def state_from_arrays(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> DQNState:
-    """The inverse of `state_to_arrays`: training goes on to identical weights.
-
-    Raises:
-        ValueError: the metadata is not of this algorithm, or the arrays don't fit it.
-    """
-    if meta.get("algorithm") != "dqn":
-        raise ValueError(f"expected a checkpoint of algorithm 'dqn', found {meta.get('algorithm')!r}")
-    config = DQNConfig(**meta["config"])
-    shape = NetworkShape(meta["observation_width"], config.hidden, meta["actions"], config.quantiles)
-    features = arrays.get(FEATURES)
-    width = shape.observation_width if features is None else len(features)
-    return DQNState(
-        config=config,
-        shape=shape,
-        **{vector: parameters_from_arrays(_below(arrays, f"{vector}/"), shape) for vector in _VECTORS},
-        inputs=Moments(
-            meta["observation_rows"], arrays["observation_mean"].copy(), arrays["observation_square"].copy()
-        ),
-        reward_mean=meta["reward_mean"],
-        updates=meta["updates"],
-        rng=generator_from_meta(meta["rng"]),
-        features=features,
-        prior=prior_from_arrays(arrays, width, shape.actions),
-    )
-
-
-def _with_statistics(state: DQNState, batch: Batch) -> DQNState:
-    """The state with the reward mean, and early on the normaliser, moved on by the batch."""
+def _with_statistics(state: DQNState, passes: Passes, batch: Batch) -> DQNState:
+    """The state one update on, with the reward mean, and early on the normaliser, moved on by the batch."""
     # The rate 1/n of a plain mean at first, so that the start value 0 has no weight.
     rate = max(state.config.reward_mean_rate, 1.0 / (state.updates + 1))
-    batch_mean = float((batch.reward / _spans(state.config, batch)[1]).mean(dtype=np.float64))
-    reward_mean = state.reward_mean + rate * (batch_mean - state.reward_mean)
-    if state.updates >= state.config.normaliser_updates:
-        return dataclasses.replace(state, reward_mean=reward_mean)
-    inputs = merged(state.inputs, batch.obs)
-    return dataclasses.replace(state, reward_mean=reward_mean, inputs=inputs)
+    summed = batch.reward if batch.steps is None else batch.reward / _spans(state.config, batch.steps)
+    reward_mean = state.reward_mean + rate * (float(summed.mean(dtype=np.float64)) - state.reward_mean)
+    frozen = state.updates >= state.config.normaliser_updates
+    inputs = state.inputs if frozen else merged(state.inputs, batch.obs)
+    return dataclasses.replace(state, reward_mean=reward_mean, inputs=inputs, updates=state.updates + 1, passes=passes)
 
 
 def _gradient(
-    state: DQNState, batch: Batch, weight: np.ndarray | None
+    state: DQNState, passes: Passes, batch: Batch, weight: np.ndarray | None
 ) -> tuple[torch.Tensor, dict[str, float], np.ndarray]:
     """The loss's gradient, float32[P], the metrics, and the absolute errors, float32[B]."""
-    online = split_parameters(state.parameters, state.shape)
-    given = activations(online, _normalised(state, batch.obs))
-    outputs = q_head(online, given[-1]).requires_grad_()
-    a_tm1 = torch.from_numpy(batch.action)
-    loss_rows, td_error = _losses(state, batch, outputs, a_tm1, online)
-    loss = (loss_rows if weight is None else loss_rows * torch.from_numpy(weight)).mean()
-    (q_gradient,) = torch.autograd.grad(loss, outputs)
-    gradient = parameter_gradient(online, given, q_gradient)
-    taken = _valued(state, outputs.detach(), batch.obs).gather(1, a_tm1.unsqueeze(1))
-    sizes = td_error.detach().abs()
+    rows, layers = len(batch.action), passes.online.combined()
+    given = forward(layers, passes.normalised(state, batch.obs), "relu")
+    outputs = _with_prior(state, given[-1].numpy(), batch.obs)
+    losses, by_taken, td_error = _losses(state, passes, batch, outputs)
+    share = np.float32(1.0 / rows) if weight is None else weight / np.float32(rows)
+    taken = np.arange(0, rows * state.shape.actions, state.shape.actions) + batch.action
+    by_outputs = np.zeros_like(outputs)
+    by_outputs.reshape(-1, state.config.quantiles)[taken] = by_taken * np.reshape(share, (-1, 1))
+    backward(layers, given, torch.from_numpy(by_outputs), "relu", passes.gradient.layers)
+    gradient, sizes = passes.gradient.distribute(), np.abs(td_error)
     metrics = {
-        "loss": loss.item(),
-        "q_mean": taken.mean().item(),
-        "td_abs": sizes.mean().item(),
-        "grad_norm": gradient.norm().item(),
+        "loss": float((losses * share).sum()),
+        "q_mean": float(_values(state, outputs).reshape(-1).take(taken).sum()) / rows,
+        "td_abs": float(sizes.sum()) / rows,
+        "grad_norm": length(gradient),
     }
-    return gradient, metrics, sizes.numpy()
+    return gradient, metrics, sizes
 
 
 def _losses(
-    state: DQNState, batch: Batch, outputs: torch.Tensor, a_tm1: torch.Tensor, online: Mapping[str, torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss and temporal-difference error of each row, float32[B] each."""
-    config = state.config
-    next_obs = _normalised(state, batch.next_obs)
-    next_outputs = q_values(split_parameters(state.target, state.shape), next_obs)
-    selector = _valued(state, q_values(online, next_obs) if config.double else next_outputs, batch.next_obs)
+    state: DQNState, passes: Passes, batch: Batch, outputs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each row's loss, float32[B], its gradient by the taken action's outputs, float32[B, Q], and error, float32[B]."""
+    config, rows = state.config, np.arange(len(batch.action))
+    next_obs = passes.normalised(state, batch.next_obs)
+    priced = _with_prior(state, passes.target.q_values(next_obs).numpy(), batch.next_obs)
+    selector = priced
+    if config.double:
+        selector = _with_prior(state, forward(passes.online.layers, next_obs, "relu")[-1].numpy(), batch.next_obs)
+    selector = _values(state, selector)
     r_t, discount_t = _rewards(state, batch)
     td_error = double_q_learning(
-        _valued(state, outputs, batch.obs),
-        a_tm1,
-        r_t=r_t,
-        discount_t=discount_t,
-        q_t_value=_valued(state, next_outputs, batch.next_obs),
-        q_t_selector=selector,
+        _values(state, outputs), batch.action, r_t, discount_t, _values(state, priced), selector
     )
     if config.quantiles == 1:
-        return _ERRORS[config.error](td_error), td_error
+        losses, slope = _ERRORS[config.error](td_error)
+        return losses, -slope[:, None], td_error
     shape = (-1, state.shape.actions, config.quantiles)
-    rows, a_t = torch.arange(len(a_tm1)), selector.argmax(dim=1)
-    following = _with_prior(state, next_outputs.view(shape), batch.next_obs)[rows, a_t]
-    target = r_t.unsqueeze(1) + discount_t.unsqueeze(1) * following
-    return quantile_huber(_with_prior(state, outputs.view(shape), batch.obs)[rows, a_tm1], target), td_error
+    target = r_t[:, None] + discount_t[:, None] * priced.reshape(shape)[rows, selector.argmax(axis=1)]
+    return *quantile_huber(outputs.reshape(shape)[rows, batch.action], target), td_error
 
 
-def _spans(config: DQNConfig, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-    """Steps that each row's reward is summed over, and what a reward of 1 at each of them sums to: float64[B] both."""
-    steps = np.ones(len(batch.reward)) if batch.steps is None else batch.steps.astype(np.float64)
+def _spans(config: DQNConfig, steps: np.ndarray) -> np.ndarray:
+    """What a reward of 1 at each of so many steps sums to: int64[B] -> float64[B]."""
     if config.discount == 1.0:
-        return steps, steps
-    return steps, (1.0 - config.discount**steps) / (1.0 - config.discount)
+        return steps.astype(np.float64)
+    spans: np.ndarray = (1.0 - config.discount**steps) / (1.0 - config.discount)
+    return spans
 
 
-def _rewards(state: DQNState, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def _rewards(state: DQNState, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
     """Rewards less their running mean, and discounts of what follows: float32[B] each."""
     config = state.config
-    steps, spanned = _spans(config, batch)
-    discount = config.discount**steps
-    centre = state.reward_mean * spanned if config.centre_rewards else 0.0
-    discount = discount * ~batch.terminated
-    reward = batch.reward - centre
+    spans = 1.0 if batch.steps is None else _spans(config, batch.steps)
+    discount = (config.discount if batch.steps is None else config.discount**batch.steps) * ~batch.terminated
+    reward = batch.reward - (state.reward_mean * spans if config.centre_rewards else 0.0)
     if config.potential:
         reward = reward + shaping(batch.obs, batch.next_obs, discount, config.potential)
-    return torch.from_numpy(reward.astype(np.float32)), torch.from_numpy(discount.astype(np.float32))
+    return reward.astype(np.float32), discount.astype(np.float32)
 
 
-def _valued(state: DQNState, outputs: torch.Tensor, obs: np.ndarray) -> torch.Tensor:
-    """Values float32[B, A] of a network's outputs: the mean of each action's quantiles, and the prior."""
-    shaped = outputs.view(-1, state.shape.actions, state.config.quantiles)
-    return _with_prior(state, shaped, obs).mean(dim=2)
+def _values(state: DQNState, outputs: np.ndarray) -> np.ndarray:
+    """float32[B, A * Q] -> float32[B, A], each action's mean."""
+    if state.config.quantiles == 1:
+        return outputs
+    means: np.ndarray = outputs.reshape(-1, state.shape.actions, state.config.quantiles).mean(axis=2)
+    return means
 
 
-def _with_prior(state: DQNState, quantiles: torch.Tensor, obs: np.ndarray) -> torch.Tensor:
-    """float32[B, A, Q] with the rule's values added."""
-    if state.prior is None:
-        return quantiles
-    return quantiles + torch.from_numpy(state.prior.logits(obs)).unsqueeze(2)
-
-
-def _normalised(state: DQNState, obs: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(network_inputs(obs, state.inputs.mean, state.inputs.scale, state.features))
+def _with_prior(state: DQNState, outputs: np.ndarray, obs: np.ndarray) -> np.ndarray:
+    """The outputs float32[B, A * Q], overwritten, with the rule's values added to each quantile."""
+    if state.prior is not None:
+        shaped = outputs.reshape(-1, state.shape.actions, state.config.quantiles)
+        shaped += state.prior.logits(obs)[:, :, None]
+    return outputs
 
 
 def _require_finite(metrics: Mapping[str, float], state: DQNState) -> None:
@@ -350,23 +200,22 @@ def _require_finite(metrics: Mapping[str, float], state: DQNState) -> None:
     if finite and metrics["loss"] <= state.config.loss_limit:
         return
     raise LearnerDivergedError(
-        f"update {state.updates + 1} diverged: loss {metrics['loss']:g} (limit {state.config.loss_limit:g}), "
+        f"update {state.updates} diverged: loss {metrics['loss']:g} (limit {state.config.loss_limit:g}), "
         f"gradient norm {metrics['grad_norm']:g}; look for bad observations or rewards in the batch, "
         "or lower learning_rate"
     )
 
 
-@torch.no_grad()
 def _descend(state: DQNState, gradient: torch.Tensor, norm: float) -> None:
     """Adam, then the target's and the average's step; all in place."""
-    config, step = state.config, state.updates + 1
+    config, step = state.config, state.updates
     adam_step(
         state.parameters,
         state.first_moment,
         state.second_moment,
         shortened(gradient, norm, config.gradient_norm_max),
         step=step,
-        rate=learning_rate_at(config, state.updates),
+        rate=learning_rate_at(config, step - 1),
         beta1=config.adam_beta1,
         beta2=config.adam_beta2,
         epsilon=config.adam_epsilon,
@@ -375,7 +224,3 @@ def _descend(state: DQNState, gradient: torch.Tensor, norm: float) -> None:
     # A share of about 9/n at first, so that the average forgets the untrained weights
     # (as in TensorFlow's ExponentialMovingAverage with num_updates).
     state.averaged.lerp_(state.parameters, max(config.averaging, 9.0 / (9.0 + step)))
-
-
-def _below(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,21 +1,21 @@
-"""Value-learning losses: pure functions of tensors, in the manner of google-deepmind/rlax.
+"""Value-learning losses and their derivatives, written out. NumPy only, in the manner of google-deepmind/rlax.
 
 Times are in the names: `q_tm1` are the values at t-1, where `a_tm1` was taken; `r_t`, `discount_t`
 and `q_t_*` belong to the state that followed. `discount_t` is gamma, or 0 where t-1 was terminal.
 """
 
-import torch
+import numpy as np
 
 
 def double_q_learning(
-    q_tm1: torch.Tensor,
-    a_tm1: torch.Tensor,
-    r_t: torch.Tensor,
-    discount_t: torch.Tensor,
-    q_t_value: torch.Tensor,
-    q_t_selector: torch.Tensor,
-) -> torch.Tensor:
-    """Double Q-learning's temporal-difference error; gradients flow through `q_tm1` alone.
+    q_tm1: np.ndarray,
+    a_tm1: np.ndarray,
+    r_t: np.ndarray,
+    discount_t: np.ndarray,
+    q_t_value: np.ndarray,
+    q_t_selector: np.ndarray,
+) -> np.ndarray:
+    """Double Q-learning's temporal-difference error; its derivative is -1 with respect to the value of `a_tm1`.
 
     The selector (online network) chooses the next action and the value (target network) prices it,
     which removes most of the maximum's upward bias.
@@ -36,14 +36,14 @@ def double_q_learning(
     rows, actions = q_tm1.shape
     assert a_tm1.shape == r_t.shape == discount_t.shape == (rows,), (a_tm1.shape, r_t.shape, discount_t.shape)
     assert q_t_value.shape == q_t_selector.shape == (rows, actions), (q_t_value.shape, q_t_selector.shape)
-    with torch.no_grad():
-        a_t = q_t_selector.argmax(dim=1, keepdim=True)
-        target_tm1 = r_t + discount_t * q_t_value.gather(1, a_t).squeeze(1)
-    return target_tm1 - q_tm1.gather(1, a_tm1.unsqueeze(1)).squeeze(1)
+    first = np.arange(0, rows * actions, actions)
+    v_t = q_t_value.reshape(-1).take(first + q_t_selector.argmax(axis=1))
+    error: np.ndarray = r_t + discount_t * v_t - q_tm1.reshape(-1).take(first + a_tm1)
+    return error
 
 
-def squared_error(td_error: torch.Tensor) -> torch.Tensor:
-    """Half the square of the error, so that its gradient is the error itself.
+def squared_error(td_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Half the square of the error, and its derivative: the error itself.
 
     Where rewards are noisy, Huber's loss pulls values from the mean towards the median and so
     underrates rare, costly events (a flash crowd); the square keeps the mean.
@@ -54,45 +54,48 @@ def squared_error(td_error: torch.Tensor) -> torch.Tensor:
         td_error: float32[B].
 
     Returns:
-        float32[B].
+        float32[B], float32[B].
     """
     assert td_error.ndim == 1, td_error.shape
-    return 0.5 * td_error.square()
+    return np.float32(0.5) * td_error * td_error, td_error
 
 
-def huber_error(td_error: torch.Tensor, limit: float = 1.0) -> torch.Tensor:
-    """Half the square of the error up to `limit`, linear beyond.
+def huber_error(td_error: np.ndarray, limit: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Half the square of the error up to `limit`, linear beyond; and its derivative.
 
     Source: Huber (1964), "Robust Estimation of a Location Parameter".
 
     Args:
-        td_error: float32[B].
+        td_error: float32[B], or of any shape.
         limit: where the square ends.
 
     Returns:
-        float32[B].
+        float32[B], float32[B].
     """
-    size = td_error.abs()
-    return torch.where(size <= limit, 0.5 * td_error.square(), limit * (size - 0.5 * limit))
+    slope = np.minimum(np.maximum(td_error, -limit), limit)
+    return slope * (td_error - np.float32(0.5) * slope), slope
 
 
-def quantile_huber(quantiles_tm1: torch.Tensor, target_tm1: torch.Tensor, limit: float = 1.0) -> torch.Tensor:
+def quantile_huber(
+    quantiles_tm1: np.ndarray, target_tm1: np.ndarray, limit: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Huber's loss of each predicted quantile against each target quantile, weighted by which side it errs on.
 
     Source: Dabney et al. (2018), "Distributional Reinforcement Learning with Quantile Regression", eq. 10.
 
     Args:
         quantiles_tm1: float32[B, Q], of the actions taken, at the levels (i + .5) / Q.
-        target_tm1: float32[B, Q], quantiles of the target; no gradient flows through them.
+        target_tm1: float32[B, Q], quantiles of the target.
         limit: as in `huber_error`.
 
     Returns:
-        float32[B], the sum over predicted quantiles of the mean over target quantiles.
+        float32[B], the sum over predicted quantiles of the mean over target quantiles; and its gradient with respect
+        to the predicted quantiles, float32[B, Q].
     """
     assert quantiles_tm1.shape == target_tm1.shape, (quantiles_tm1.shape, target_tm1.shape)
     count = quantiles_tm1.shape[1]
-    levels = (torch.arange(count, dtype=torch.float32) + 0.5) / count
-    error = target_tm1.detach().unsqueeze(1) - quantiles_tm1.unsqueeze(2)
-    below = (error.detach() < 0.0).float()
-    loss = (levels.view(1, count, 1) - below).abs() * huber_error(error, limit) / limit
-    return loss.mean(dim=2).sum(dim=1)
+    levels = (np.arange(count, dtype=np.float32) + np.float32(0.5)) / np.float32(count)
+    error = target_tm1[:, None, :] - quantiles_tm1[:, :, None]
+    weight = np.abs(levels[None, :, None] - (error < 0.0)).astype(np.float32) / np.float32(limit)
+    loss, slope = huber_error(error, limit)
+    return (weight * loss).mean(axis=2).sum(axis=1), -(weight * slope).mean(axis=2)

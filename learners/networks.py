@@ -8,10 +8,12 @@ Matrices are stored as [inputs, outputs]: `x @ weight + bias`, for NumPy and tor
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
+
+from headrace.learners.mlp import Layers, forward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,76 +80,60 @@ def split_parameters(flat: torch.Tensor, shape: NetworkShape) -> dict[str, torch
     return {name: part.view(size) for (name, size), part in zip(shapes.items(), parts, strict=True)}
 
 
-def q_values(weights: Mapping[str, torch.Tensor], obs: torch.Tensor) -> torch.Tensor:
-    """Values of all actions: q = v + a - mean(a), over a shared ReLU torso with linear heads.
+class DuelingNetwork:
+    """A flat vector as layers: a ReLU torso, and both linear heads combined into one.
+
+    q = v + a - mean(a) is linear in both heads, so they combine as weights: H rows to average instead of B.
 
     Source: Wang et al. (2016), "Dueling Network Architectures for Deep Reinforcement Learning", eq. 9.
 
     Args:
-        weights: parameters by name, as from `split_parameters`.
-        obs: float32[B, D], normalised.
+        flat: float32[P], parameters or their gradient; it is viewed, not copied.
+        shape: the network's sizes.
 
-    Returns:
-        float32[B, A * Q], an action's Q quantiles side by side; with Q = 1, its value.
+    Attributes:
+        flat: as given.
+        layers: for `mlp.forward` and `mlp.backward`; the last one is a buffer, not a view.
     """
-    return q_head(weights, activations(weights, obs)[-1])
 
+    def __init__(self, flat: torch.Tensor, shape: NetworkShape) -> None:
+        self.flat = flat
+        weights, hidden = split_parameters(flat, shape), len(shape.hidden)
+        rows, columns = shape.hidden[-1] + 1, shape.actions * shape.quantiles
+        # A head's weight and bias lie side by side: together they are one matrix, the bias its last row.
+        heads = flat[-rows * (columns + shape.quantiles) :].numpy()
+        self._value = heads[: rows * shape.quantiles].reshape(rows, shape.quantiles)
+        self._advantage = heads[rows * shape.quantiles :].reshape(rows, columns)
+        self._spread = np.tile(np.eye(shape.quantiles, dtype=np.float32), shape.actions)
+        centred = np.eye(shape.actions, dtype=np.float32) - np.float32(1.0 / shape.actions)
+        self._centred = np.kron(centred, np.eye(shape.quantiles, dtype=np.float32))
+        self._head = np.empty((rows, columns), np.float32)
+        head = torch.from_numpy(self._head)
+        self.layers = [(weights[f"hidden_{i}.weight"], weights[f"hidden_{i}.bias"]) for i in range(hidden)]
+        self.layers.append((head[:-1], head[-1]))
 
-def activations(weights: Mapping[str, torch.Tensor], obs: torch.Tensor) -> list[torch.Tensor]:
-    """What each layer is given: obs, then each hidden layer's ReLU output, float32[B, width]."""
-    given = [obs]
-    for layer in range(len(weights) // 2 - 2):
-        linear = torch.addmm(weights[f"hidden_{layer}.bias"], given[-1], weights[f"hidden_{layer}.weight"])
-        given.append(linear.relu_())
-    return given
+    def combined(self) -> Layers:
+        """The layers, after the flat vector was written to."""
+        np.dot(self._advantage, self._centred, out=self._head)
+        self._head += np.dot(self._value, self._spread)
+        return self.layers
 
+    def distribute(self) -> torch.Tensor:
+        """Of a gradient: the flat vector, after the layers were written to."""
+        self._value[:] = np.dot(self._head, self._spread.T)
+        self._advantage[:] = np.dot(self._head, self._centred)
+        return self.flat
 
-def q_head(weights: Mapping[str, torch.Tensor], features: torch.Tensor) -> torch.Tensor:
-    """Values float32[B, A * Q] from the last hidden layer's output, float32[B, H]."""
-    # Both heads are linear, so they combine as weights: H rows to average instead of B.
-    return torch.addmm(_dueling(weights, "bias").squeeze(0), features, _dueling(weights, "weight"))
+    def q_values(self, obs: torch.Tensor) -> torch.Tensor:
+        """Values of all actions.
 
+        Args:
+            obs: float32[B, D], normalised.
 
-def _dueling(weights: Mapping[str, torch.Tensor], part: str) -> torch.Tensor:
-    """Both heads' weights (or biases) as one layer's: [H, A * Q] (or [1, A * Q])."""
-    value, advantage = (weights[f"{head}.{part}"] for head in ("value", "advantage"))
-    value, advantage = value.reshape(-1, value.shape[-1]), advantage.reshape(-1, advantage.shape[-1])
-    advantage = advantage.view(len(value), -1, value.shape[1])
-    combined: torch.Tensor = value.unsqueeze(1) + advantage - advantage.mean(dim=1, keepdim=True)
-    return combined.view(len(value), -1)
-
-
-def parameter_gradient(
-    weights: Mapping[str, torch.Tensor], given: Sequence[torch.Tensor], q_gradient: torch.Tensor
-) -> torch.Tensor:
-    """Back-propagation through `q_values`, written out: at these sizes autograd takes twice the time.
-
-    Args:
-        weights: parameters by name.
-        given: what `activations` returned.
-        q_gradient: float32[B, A * Q], the loss's gradient with respect to the values.
-
-    Returns:
-        float32[P], the loss's gradient with respect to the flat parameters.
-    """
-    quantiles = len(weights["value.bias"])
-    weight = (given[-1].t() @ q_gradient).view(given[-1].shape[1], -1, quantiles)
-    bias = q_gradient.sum(dim=0).view(-1, quantiles)
-    value_weight, value_bias = weight.sum(dim=1), bias.sum(dim=0)
-    actions = len(bias)
-    parts = [
-        value_weight,
-        value_bias,
-        weight - value_weight.unsqueeze(1) / actions,
-        bias - value_bias / actions,
-    ]
-    gradient = q_gradient @ _dueling(weights, "weight").t()
-    for layer in reversed(range(len(given) - 1)):
-        gradient.mul_(given[layer + 1].sign())  # ReLU's derivative: 1 where its output is positive, else 0
-        parts = [given[layer].t() @ gradient, gradient.sum(dim=0), *parts]
-        if layer:
-            gradient = gradient @ weights[f"hidden_{layer}.weight"].t()
-    return torch.cat([part.reshape(-1) for part in parts])
+        Returns:
+            float32[B, A * Q], an action's Q quantiles side by side; with Q = 1, its value.
+        """
+        return forward(self.combined(), obs, "relu")[-1]
 
 
 def arrays_from_parameters(flat: torch.Tensor, shape: NetworkShape) -> dict[str, np.ndarray]:

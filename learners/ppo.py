@@ -12,13 +12,14 @@ Sources: Schulman et al. (2017), "Proximal Policy Optimization Algorithms"; Hilt
 import dataclasses
 import math
 
+import numpy as np
 import torch
 
-from headrace.learners.adam import adam_step, shortened
-from headrace.learners.mlp import backward, forward, split_mlp
+from headrace.learners.adam import adam_step, length, shortened
+from headrace.learners.mlp import backward, forward
 from headrace.learners.policy_gradient import clipped_surrogate
 from headrace.learners.ppo_checkpoint import state_from_arrays, state_to_arrays
-from headrace.learners.ppo_rows import Rows, prepared, require_finite, with_inputs
+from headrace.learners.ppo_rows import Minibatch, Rows, prepared, require_finite, with_inputs
 from headrace.learners.ppo_state import (
     Net,
     PPOConfig,
@@ -68,7 +69,8 @@ def update(state: PPOState, rollout: Rollout) -> tuple[PPOState, dict[str, float
     state, rows, metrics = prepared(state, rollout)
     if not len(rows.advantage):
         return dataclasses.replace(state, version=state.version + 1), metrics
-    policy, critic, learned = _epochs(state, rows)
+    with np.errstate(all="ignore"):  # what is not finite is told by a LearnerDivergedError
+        policy, critic, learned = _epochs(state, rows)
     averaged = state.averaged.lerp(policy.parameters, max(state.config.averaging, 1.0 / (state.version + 1)))
     following = dataclasses.replace(
         state,
@@ -84,70 +86,92 @@ def update(state: PPOState, rollout: Rollout) -> tuple[PPOState, dict[str, float
 def _epochs(state: PPOState, rows: Rows) -> tuple[Net, Net, dict[str, float]]:
     """Epochs of minibatches on copies of both networks."""
     config = state.config
-    policy, critic = state.policy.clone(), state.critic.clone()
+    policy, critic = _PolicyDescent(config, state.policy.clone()), _CriticDescent(config, state.critic.clone())
     remaining = 1.0 - progress_of(state)
     metrics: dict[str, float] = {"epochs": 0.0}
     moving = True
     for epoch in range(config.epochs):
-        order = torch.from_numpy(state.rng.permutation(len(rows.advantage)))
-        for index in torch.split(order, config.minibatch_size):
-            batch = rows.take(index)
-            critic, value_loss = _critic_step(config, critic, batch, config.critic_learning_rate * remaining)
-            metrics["value_loss"] = value_loss
+        for batch in rows.minibatches(state.rng.permutation(len(rows.advantage)), config.minibatch_size):
+            metrics["value_loss"] = critic.step(batch, config.critic_learning_rate * remaining)
             if moving:
-                policy, found = _policy_step(config, policy, batch, remaining)
+                found = policy.step(batch, config.learning_rate * remaining, config.entropy * remaining)
                 moving = not config.kl_stop or found["kl"] <= config.kl_stop
                 metrics |= found
         metrics["epochs"] = epoch + 1.0
-    return policy, critic, metrics
+    return policy.net, critic.net, metrics
 
 
-def _critic_step(config: PPOConfig, net: Net, batch: Rows, rate: float) -> tuple[Net, float]:
-    layers = split_mlp(net.parameters, net.shape)
-    given = forward(layers, batch.critic_inputs, net.shape.activation)
-    error = given[-1] - batch.target.unsqueeze(1)
-    loss = 0.5 * float(error.square().mean())
-    gradient = backward(layers, given, error / len(error), net.shape.activation)
-    return _stepped(config, net, gradient, rate, loss, "value"), loss
+class _Descent:
+    """Gradient descent on one network: its vectors are overwritten, and so is one gradient.
+
+    Attributes:
+        net: so far.
+    """
+
+    def __init__(self, config: PPOConfig, net: Net) -> None:
+        self.net = net
+        self._config = config
+        self._gradient = torch.empty_like(net.parameters)
+        self._layers, log_std = policy_layers(net.parameters, net.shape)
+        self._layer_gradients, log_std_gradient = policy_layers(self._gradient, net.shape)
+        self._log_std = None if log_std is None else log_std.numpy()
+        self._log_std_gradient = None if log_std_gradient is None else log_std_gradient.numpy()
+
+    def _forward(self, inputs: np.ndarray) -> list[torch.Tensor]:
+        return forward(self._layers, torch.from_numpy(inputs), self.net.shape.activation)
+
+    def _descend(self, given: list[torch.Tensor], by_outputs: np.ndarray, rate: float, loss: float, name: str) -> None:
+        """Back-propagate, and a step of Adam."""
+        config, net, gradient = self._config, self.net, self._gradient
+        backward(self._layers, given, torch.from_numpy(by_outputs), net.shape.activation, self._layer_gradients)
+        norm = length(gradient)
+        if not (math.isfinite(norm) and abs(loss) <= config.loss_limit):
+            raise LearnerDivergedError(
+                f"{name} diverged at step {net.steps + 1}: loss {loss:g} (limit {config.loss_limit:g}), gradient norm "
+                f"{norm:g}; look for bad observations or rewards, or lower learning_rate"
+            )
+        gradient = shortened(gradient, norm, config.gradient_norm_max)
+        step = net.steps + 1
+        adam_step(net.parameters, net.first_moment, net.second_moment, gradient, step=step, rate=rate, epsilon=1e-5)
+        self.net = net._replace(steps=step)
 
 
-def _policy_step(config: PPOConfig, net: Net, batch: Rows, remaining: float) -> tuple[Net, dict[str, float]]:
-    layers, log_std = policy_layers(net)
-    given = forward(layers, batch.inputs, net.shape.activation)
-    outputs = given[-1].requires_grad_()
-    leaves = [outputs] if log_std is None else [outputs, log_std.detach().requires_grad_()]
-    log_prob, entropy = distribution(outputs, batch.prior, leaves[1] if len(leaves) > 1 else None, batch.action)
-    log_ratio = log_prob - batch.log_prob
-    ratio = log_ratio.exp()
-    surrogate = clipped_surrogate(ratio, batch.advantage, config.clip)
-    if batch.weight is not None:
-        surrogate = surrogate * batch.weight
-    loss = surrogate.mean() - config.entropy * remaining * entropy.mean()
-    gradients = torch.autograd.grad(loss, leaves)
-    gradient = backward(layers, given, gradients[0], net.shape.activation)
-    if len(gradients) > 1:
-        gradient = torch.cat([gradient, gradients[1]])
-    with torch.no_grad():
-        metrics = {
-            "policy_loss": float(loss),
-            "entropy": float(entropy.mean()),
-            # Schulman's low-variance estimate of KL(old, new): http://joschu.net/blog/kl-approx.html
-            "kl": float((ratio - 1.0 - log_ratio).mean()),
-            "clipped_share": float(((ratio - 1.0).abs() > config.clip).float().mean()),
-        }
-    return _stepped(config, net, gradient, config.learning_rate * remaining, metrics["policy_loss"], "policy"), metrics
+class _CriticDescent(_Descent):
+    def step(self, batch: Minibatch, rate: float) -> float:
+        """The loss of a minibatch before a step on it."""
+        given = self._forward(batch.critic_inputs)
+        error = given[-1].numpy()[:, 0] - batch.target
+        loss = 0.5 * float(error.dot(error)) / len(error)
+        error /= len(error)
+        self._descend(given, error[:, None], rate, loss, "value")
+        return loss
 
 
-def _stepped(config: PPOConfig, net: Net, gradient: torch.Tensor, rate: float, loss: float, name: str) -> Net:
-    """The net after a step of Adam, in place."""
-    norm = float(gradient.norm())
-    if not (math.isfinite(norm) and abs(loss) <= config.loss_limit):
-        raise LearnerDivergedError(
-            f"{name} diverged at step {net.steps + 1}: loss {loss:g} (limit {config.loss_limit:g}), gradient norm "
-            f"{norm:g}; look for bad observations or rewards, or lower learning_rate"
-        )
-    gradient = shortened(gradient, norm, config.gradient_norm_max)
-    adam_step(
-        net.parameters, net.first_moment, net.second_moment, gradient, step=net.steps + 1, rate=rate, epsilon=1e-5
-    )
-    return net._replace(steps=net.steps + 1)
+class _PolicyDescent(_Descent):
+    def step(self, batch: Minibatch, rate: float, entropy: float) -> dict[str, float]:
+        """The metrics of a minibatch before a step on it; entropy: its weight."""
+        given, rows = self._forward(batch.inputs), len(batch.advantage)
+        acted = distribution(given[-1].numpy(), batch.prior, self._log_std, batch.action)
+        log_ratio = acted.log_prob - batch.log_prob
+        ratio = np.exp(log_ratio)
+        surrogate, by_ratio = clipped_surrogate(ratio, batch.advantage, self._config.clip)
+        if batch.weight is not None:
+            surrogate, by_ratio = surrogate * batch.weight, by_ratio * batch.weight
+        by_log_prob, by_entropy = by_ratio * ratio / rows, -entropy / rows
+        metrics = _metrics(log_ratio, ratio, acted.entropy, self._config.clip)
+        loss = metrics["policy_loss"] = float(surrogate.sum()) / rows - entropy * metrics["entropy"]
+        by_outputs, by_log_std = acted.gradient(by_log_prob, by_entropy)
+        if self._log_std_gradient is not None and by_log_std is not None:
+            self._log_std_gradient[:] = by_log_std
+        self._descend(given, by_outputs, rate, loss, "policy")
+        return metrics
+
+
+def _metrics(log_ratio: np.ndarray, ratio: np.ndarray, entropy: np.ndarray, clip: float) -> dict[str, float]:
+    rows, change = len(ratio), ratio - 1.0
+    return {
+        "entropy": float(entropy.sum()) / rows,
+        # Schulman's low-variance estimate of KL(old, new): http://joschu.net/blog/kl-approx.html
+        "kl": float((change - log_ratio).sum()) / rows,
+        "clipped_share": float(np.count_nonzero(np.abs(change) > clip)) / rows,
+    }

@@ -1,6 +1,7 @@
 """From a rollout to the rows that PPO learns from: values, advantages, importance weights, what is too old."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,19 @@ from headrace.schemas.errors import LearnerDivergedError
 
 _ADVANTAGE_FLOOR = 1e-6
 """Advantages that vary less are all zero but for rounding: a constant reward teaches nothing."""
+
+
+class Minibatch(NamedTuple):
+    """Columns of B of the rows, as `Rows` has them, for NumPy."""
+
+    inputs: np.ndarray
+    critic_inputs: np.ndarray
+    prior: np.ndarray | None
+    action: np.ndarray
+    log_prob: np.ndarray
+    weight: np.ndarray | None
+    advantage: np.ndarray
+    target: np.ndarray
 
 
 class Rows(NamedTuple):
@@ -37,6 +51,17 @@ class Rows(NamedTuple):
     def take(self, index: torch.Tensor) -> "Rows":
         """These rows; index: int64[B]."""
         return Rows(*(None if column is None else column.index_select(0, index) for column in self))  # type: ignore[arg-type]
+
+    def minibatches(self, order: np.ndarray, size: int) -> Iterator[Minibatch]:
+        """The rows in an order, int64[R], `size` at a time; what remains is the last."""
+        inputs = self.inputs.numpy().take(order, axis=0)
+        shared = self.critic_inputs is self.inputs
+        critic_inputs = inputs if shared else self.critic_inputs.numpy().take(order, axis=0)
+        others = (None if column is None else column.numpy().take(order, axis=0) for column in self[2:])
+        columns = (inputs, critic_inputs, *others)
+        for start in range(0, len(order), size):
+            part = slice(start, start + size)
+            yield Minibatch(*(None if column is None else column[part] for column in columns))  # type: ignore[arg-type]
 
 
 def require_finite(rollout: Rollout, state: PPOState) -> None:
@@ -76,11 +101,10 @@ def prepared(state: PPOState, rollout: Rollout) -> tuple[PPOState, Rows, dict[st
     flat = rollout.obs.reshape(steps * count, -1)
     inputs = _inputs(state, flat)
     critic_inputs = _with_privileged(state, inputs, rollout.privileged)
-    action = torch.from_numpy(rollout.action.reshape(steps * count, *rollout.action.shape[2:]))
-    behaviour = torch.from_numpy(rollout.log_prob.reshape(-1).astype(np.float32))
-    prior = None if state.prior is None else torch.from_numpy(state.prior.logits(flat))
-    tensor = torch.from_numpy(inputs)
-    log_prob, weight = _log_prob_now(state, rollout, (tensor, prior, action, behaviour))
+    action = rollout.action.reshape(steps * count, *rollout.action.shape[2:])
+    behaviour = rollout.log_prob.reshape(-1).astype(np.float32)
+    prior = None if state.prior is None else state.prior.logits(flat)
+    log_prob, weight = _log_prob_now(state, rollout, (inputs, prior, action, behaviour))
     keep, dropped = _kept(state, rollout)
     value = _values(state, critic_inputs).reshape(steps, count)
     following = _following_values(state, rollout, value)
@@ -88,13 +112,14 @@ def prepared(state: PPOState, rollout: Rollout) -> tuple[PPOState, Rows, dict[st
     target = advantage + value
     state = _with_value_scale(state, target[keep])
     scaled_target = ((target - state.value_mean) / state.value_scale).astype(np.float32)
+    tensor = torch.from_numpy(inputs)
     rows = Rows(
         inputs=tensor,
-        critic_inputs=torch.from_numpy(critic_inputs),
-        prior=prior,
-        action=action,
-        log_prob=log_prob,
-        weight=weight,
+        critic_inputs=tensor if critic_inputs is inputs else torch.from_numpy(critic_inputs),
+        prior=None if prior is None else torch.from_numpy(prior),
+        action=torch.from_numpy(action),
+        log_prob=torch.from_numpy(log_prob),
+        weight=None if weight is None else torch.from_numpy(weight),
         advantage=torch.from_numpy(_standardised(state.config, advantage, keep).reshape(-1)),
         target=torch.from_numpy(scaled_target.reshape(-1)),
     )
@@ -132,26 +157,24 @@ def _present(rollout: Rollout) -> np.ndarray:
 
 
 def _log_prob_now(
-    state: PPOState, rollout: Rollout, columns: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+    state: PPOState, rollout: Rollout, columns: tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Log-probabilities under the state's policy, and the importance weights of what others took."""
     inputs, prior, action, behaviour = columns
     own = rollout.version is None or bool((rollout.version == state.version).all())
     if own and state.inputs.rows >= state.config.normaliser_rows and state.config.averaging >= 1.0:
         return behaviour, None
-    with torch.no_grad():
-        layers, log_std = policy_layers(state.policy)
-        outputs = forward(layers, inputs, state.policy.shape.activation)[-1]
-        log_prob, _ = distribution(outputs, prior, log_std, action)
-    weight = (log_prob - behaviour).clamp(-20.0, 20.0).exp().clamp(max=state.config.importance_max)
+    layers, log_std = policy_layers(state.policy.parameters, state.policy.shape)
+    outputs = forward(layers, torch.from_numpy(inputs), state.policy.shape.activation)[-1].numpy()
+    log_prob = distribution(outputs, prior, None if log_std is None else log_std.numpy(), action).log_prob
+    weight = np.minimum(np.exp(np.clip(log_prob - behaviour, -20.0, 20.0)), state.config.importance_max)
     return log_prob, weight
 
 
 def _values(state: PPOState, critic_inputs: np.ndarray) -> np.ndarray:
     """float64[R], in the reward's unit."""
-    with torch.no_grad():
-        layers = split_mlp(state.critic.parameters, state.critic.shape)
-        outputs = forward(layers, torch.from_numpy(critic_inputs), state.critic.shape.activation)[-1]
+    layers = split_mlp(state.critic.parameters, state.critic.shape)
+    outputs = forward(layers, torch.from_numpy(critic_inputs), state.critic.shape.activation)[-1]
     return state.value_mean + state.value_scale * outputs.squeeze(1).numpy().astype(np.float64)
 
 
@@ -176,11 +199,11 @@ def _continues(rollout: Rollout) -> np.ndarray:
 
 
 def _advantages(
-    config: PPOConfig, rollout: Rollout, value: np.ndarray, following: np.ndarray, weight: torch.Tensor | None
+    config: PPOConfig, rollout: Rollout, value: np.ndarray, following: np.ndarray, weight: np.ndarray | None
 ) -> np.ndarray:
     trace = np.full_like(value, config.gae_lambda)
     if weight is not None:
-        trace *= np.minimum(1.0, weight.numpy().reshape(value.shape))
+        trace *= np.minimum(1.0, weight.reshape(value.shape))
     discount = config.discount * ~rollout.terminated
     reward = rollout.reward.astype(np.float64)
     return generalised_advantages(reward, discount, _continues(rollout), value, following, trace)

@@ -15,9 +15,9 @@ from headrace.learners.acting import (
     OBSERVATION_SCALE,
     TANH,
 )
-from headrace.learners.mlp import MLPShape, arrays_from_mlp, initial_mlp, split_mlp
+from headrace.learners.mlp import Layers, MLPShape, arrays_from_mlp, initial_mlp, split_mlp
 from headrace.learners.normaliser import Moments, no_moments
-from headrace.learners.policy_gradient import LOG_STD_MAX, LOG_STD_MIN, categorical, diagonal_gaussian
+from headrace.learners.policy_gradient import LOG_STD_MAX, LOG_STD_MIN, Categorical, DiagonalGaussian
 from headrace.learners.prior import RulePrior, prior_to_arrays
 
 
@@ -233,19 +233,19 @@ def progress_of(state: PPOState) -> float:
     return min(1.0, state.rows / state.config.schedule_rows)
 
 
-def policy_layers(net: Net) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], torch.Tensor | None]:
-    """The policy's layers, and its log deviations float32[A] if actions are continuous."""
-    log_std = net.parameters[net.shape.size :]
-    return split_mlp(net.parameters[: net.shape.size], net.shape), log_std if len(log_std) else None
+def policy_layers(flat: torch.Tensor, shape: MLPShape) -> tuple[Layers, torch.Tensor | None]:
+    """Views of a policy's vector: its layers, and its log deviations float32[A] if actions are continuous."""
+    log_std = flat[shape.size :]
+    return split_mlp(flat[: shape.size], shape), log_std if len(log_std) else None
 
 
 def distribution(
-    outputs: torch.Tensor, prior: torch.Tensor | None, log_std: torch.Tensor | None, action: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability of the actions, and entropy: float32[B] each."""
+    outputs: np.ndarray, prior: np.ndarray | None, log_std: np.ndarray | None, action: np.ndarray
+) -> Categorical | DiagonalGaussian:
+    """Of the actions that B rows of the policy's outputs took."""
     if log_std is not None:
-        return diagonal_gaussian(outputs, log_std, action)
-    return categorical(outputs if prior is None else outputs + prior, action)
+        return DiagonalGaussian(outputs, log_std, action)
+    return Categorical(outputs if prior is None else outputs + prior, action)
 
 
 def policy_arrays(state: PPOState) -> dict[str, np.ndarray]:

@@ -110,4 +110,5 @@ class ReplayBuffer:
 def _write(column: np.ndarray, values: np.ndarray, start: int, first: int) -> None:
     """Put `first` values at `start`, and the rest at the ring's beginning."""
     column[start : start + first] = values[:first]
-    column[: len(values) - first] = values[first:]
+    if first < len(values):
+        column[: len(values) - first] = values[first:]

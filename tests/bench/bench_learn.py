@@ -3,6 +3,7 @@
 Run: `python tests/bench/bench_learn.py`.
 """
 
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -45,6 +46,28 @@ def filled(buffer: Memory, capacity: int) -> Memory:
     return buffer
 
 
+def products(batch: int, hidden: tuple[int, ...]) -> Callable[[], None]:
+    """The bare matrix products of a DQN update, into memory that is there: what no update on torch's CPU goes below.
+
+    Three forward passes (online before and after the step, target after it), one backward.
+    """
+    widths = (WIDTH, *hidden, ACTIONS)
+    values = [torch.randn(batch, width) for width in widths]
+    weights = [torch.randn(shape) for shape in itertools.pairwise(widths)]
+    gradients = [torch.empty_like(weight) for weight in weights]
+
+    def call() -> None:
+        for _ in range(3):
+            for given, weight, out in zip(values, weights, values[1:], strict=False):
+                torch.mm(given, weight, out=out)
+        for i in reversed(range(len(weights))):
+            torch.mm(values[i].t(), values[i + 1], out=gradients[i])
+            if i:
+                torch.mm(values[i + 1], weights[i].t(), out=values[i])
+
+    return call
+
+
 def main() -> None:
     """Print the figures."""
     torch.set_num_threads(1)
@@ -77,7 +100,9 @@ def main() -> None:
     actor = Policy(ppo.policy_arrays(agent))
     actor_s = best_seconds(lambda: actor.decide(obs[0]), 20_000)
     report("decision_prior", batch=1, microseconds=actor_s * 1e6, limit_microseconds=6.0)
+    floor_s = best_seconds(products(config.batch_size, config.hidden), 200)
     report("update", batch=config.batch_size, updates_per_s=1 / update_s, microseconds=update_s * 1e6)
+    report("update_floor", batch=config.batch_size, microseconds=floor_s * 1e6, times_floor=update_s / floor_s)
 
 
 def report(name: str, **figures: float) -> None:

@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from dueling_reference import plain_q_values
 
 from headrace.learners import dqn
-from headrace.learners.acting import Policy, epsilon_at
+from headrace.learners.acting import Policy, epsilon_at, network_inputs
 from headrace.learners.checkpoint import pack
-from headrace.learners.networks import q_values, split_parameters
 from headrace.learners.normaliser import Moments
 from headrace.schemas.errors import CorruptDataError
 
@@ -38,8 +38,8 @@ def observations(rows, seed=3):
 def test_values_equal_the_torch_network(hidden):
     """Folding the normaliser and the heads changes nothing beyond 1e-5 of the values' size."""
     state, obs = trained_state(hidden), observations(200)
-    normalised = dqn._normalised(state, obs)
-    expected = q_values(split_parameters(state.averaged, state.shape), normalised).numpy()
+    seen = network_inputs(obs, state.inputs.mean, state.inputs.scale, state.features)
+    expected = plain_q_values(state.averaged, state.shape, torch.from_numpy(seen)).numpy()
     found = Policy(dqn.policy_arrays(state)).q_values(obs)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)

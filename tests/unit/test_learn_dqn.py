@@ -6,11 +6,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from dueling_reference import plain_q_values
 
 from headrace.learners import dqn
-from headrace.learners.acting import Policy
+from headrace.learners.acting import Policy, network_inputs
 from headrace.learners.checkpoint import pack, unpack, weights_hash
-from headrace.learners.networks import q_values, split_parameters
+from headrace.learners.prior import rule_prior
 from headrace.learners.replay import Batch, ReplayBuffer
 from headrace.schemas.errors import LearnerDivergedError
 
@@ -43,6 +44,60 @@ def trained(state, buffer, updates):
     return state, metrics
 
 
+@pytest.mark.parametrize("change", [{"quantiles": 3}, {"error": "huber"}, {"double": False}])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_each_losss_gradient_equals_autograds(change, steps):
+    """Weighted rows, rewards of several steps, prior and features included."""
+    rng, config = np.random.default_rng(1), dataclasses.replace(SMALL, **change)
+    features, prior = rng.normal(size=(WIDTH, 2)).astype(np.float32), rule_prior(np.ones(WIDTH), 1.0, ACTIONS, 0.5)
+    state = dqn.init(config, WIDTH, ACTIONS, 0, features=features, prior=prior)
+    state.target.mul_(1.5)
+    batch = filled_buffer().sample(rng, 32)._replace(steps=np.full(32, steps))
+    weight = rng.random(32).astype(np.float32)
+    leaf = state.parameters.clone().requires_grad_()
+    following, metrics, errors = dqn.update_prioritised(state, batch, weight)
+    loss, expected_errors = plain_loss(following, leaf, state.shape, batch, weight)
+    loss.backward()
+    np.testing.assert_allclose(following.passes.gradient.flat, leaf.grad, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(errors, expected_errors.detach().abs(), rtol=1e-4, atol=1e-5)
+    assert metrics["loss"] == pytest.approx(loss.item(), rel=1e-4)
+
+
+def plain_loss(state, leaf, shape, batch, weight):
+    """By definition, of an update's first state; its target is the parameters times 1.5."""
+    config, rows = state.config, torch.arange(len(batch.action))
+    seen = [
+        torch.from_numpy(network_inputs(obs, state.inputs.mean, state.inputs.scale, state.features))
+        for obs in (batch.obs, batch.next_obs)
+    ]
+    priors = [torch.from_numpy(state.prior.logits(obs)).unsqueeze(2) for obs in (batch.obs, batch.next_obs)]
+    online, after, priced = (
+        plain_q_values(flat, shape, inputs).view(len(rows), ACTIONS, -1) + prior
+        for flat, inputs, prior in (
+            (leaf, seen[0], priors[0]),
+            (leaf.detach(), seen[1], priors[1]),
+            (1.5 * leaf.detach(), seen[1], priors[1]),
+        )
+    )
+    best = (after if config.double else priced).mean(dim=2).argmax(dim=1)
+    steps = torch.from_numpy(batch.steps)
+    spans = (1 - config.discount**steps) / (1 - config.discount)
+    reward = torch.from_numpy(batch.reward) - state.reward_mean * spans
+    discount = config.discount**steps * torch.from_numpy(~batch.terminated)
+    target = (reward.unsqueeze(1) + discount.unsqueeze(1) * priced[rows, best]).float()
+    taken = online[rows, torch.from_numpy(batch.action)]
+    error = target.mean(dim=1) - taken.mean(dim=1)
+    if config.quantiles == 1:
+        losses = torch.nn.functional.huber_loss(taken, target, reduction="none")[:, 0]
+        losses = losses if config.error == "huber" else 0.5 * error.square()
+    else:
+        levels = (torch.arange(config.quantiles) + 0.5) / config.quantiles
+        gap = target.unsqueeze(1) - taken.unsqueeze(2)
+        huber = torch.nn.functional.huber_loss(gap, torch.zeros_like(gap), reduction="none")
+        losses = ((levels.view(1, -1, 1) - (gap < 0).float()).abs() * huber).mean(dim=2).sum(dim=1)
+    return (losses * torch.from_numpy(weight)).mean(), error
+
+
 def state_hash(state):
     return weights_hash(dqn.state_to_arrays(state)[0])
 
@@ -59,11 +114,11 @@ def test_updates_equal_a_plain_implementation():
         obs, next_obs = torch.from_numpy(batch.obs), torch.from_numpy(batch.next_obs)
         reward_mean += (batch.reward.mean() - reward_mean) / (step + 1)
         with torch.no_grad():
-            chosen = q_values(split_parameters(online, shape), next_obs).argmax(1)
-            priced = q_values(split_parameters(target, shape), next_obs)[torch.arange(32), chosen]
+            chosen = plain_q_values(online, shape, next_obs).argmax(1)
+            priced = plain_q_values(target, shape, next_obs)[torch.arange(32), chosen]
             goal = torch.from_numpy(batch.reward - np.float32(reward_mean))
             goal = goal + 0.95 * torch.from_numpy(~batch.terminated) * priced
-        taken = q_values(split_parameters(online, shape), obs)[torch.arange(32), torch.from_numpy(batch.action)]
+        taken = plain_q_values(online, shape, obs)[torch.arange(32), torch.from_numpy(batch.action)]
         loss = 0.5 * (goal - taken).square().mean()
         (gradient,) = torch.autograd.grad(loss, online)
         norm = gradient.norm()
@@ -250,4 +305,4 @@ def test_a_constant_reward_is_centred_to_nothing(n_step):
     state, _ = dqn.update(state, batch)
     assert state.reward_mean == pytest.approx(1.0)
     rewards, _ = dqn._rewards(state, batch)
-    assert rewards.numpy() == pytest.approx(np.zeros(8), abs=1e-6)
+    assert rewards == pytest.approx(np.zeros(8), abs=1e-6)

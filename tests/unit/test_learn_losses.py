@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from headrace.learners.losses import double_q_learning, huber_error, quantile_huber, squared_error
 
@@ -22,12 +21,12 @@ def reference_double_q(*, q_tm1, a_tm1, r_t, discount_t, q_t_value, q_t_selector
 def test_double_q_error_equals_the_hand_computed_table():
     """Row 0: 1 + .5 * 4 - 2; row 1: the selector's choice is priced by the other net; row 2: terminal."""
     error = double_q_learning(
-        q_tm1=torch.tensor([[1.0, 2.0], [3.0, 0.0], [5.0, 7.0]]),
-        a_tm1=torch.tensor([1, 0, 1]),
-        r_t=torch.tensor([1.0, -1.0, 2.0]),
-        discount_t=torch.tensor([0.5, 0.5, 0.0]),
-        q_t_value=torch.tensor([[4.0, 0.0], [8.0, -2.0], [9.0, 9.0]]),
-        q_t_selector=torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]),
+        q_tm1=np.array([[1.0, 2.0], [3.0, 0.0], [5.0, 7.0]]),
+        a_tm1=np.array([1, 0, 1]),
+        r_t=np.array([1.0, -1.0, 2.0]),
+        discount_t=np.array([0.5, 0.5, 0.0]),
+        q_t_value=np.array([[4.0, 0.0], [8.0, -2.0], [9.0, 9.0]]),
+        q_t_selector=np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]),
     )
     assert error.tolist() == [1.0, -5.0, -5.0]
 
@@ -40,46 +39,37 @@ def test_double_q_error_equals_the_slow_reference():
     discount_t = 0.9 * (rng.random(50) < 0.8)
     arguments = {"q_tm1": q_tm1, "a_tm1": a_tm1, "r_t": r_t, "discount_t": discount_t}
     arguments |= {"q_t_value": q_t_value, "q_t_selector": q_t_selector}
-    error = double_q_learning(**{name: torch.from_numpy(values) for name, values in arguments.items()})
-    np.testing.assert_allclose(error.numpy(), reference_double_q(**arguments), rtol=1e-12)
-
-
-def test_gradient_reaches_only_the_value_of_the_action_taken():
-    """The target is a constant: neither the value nor the selector gets a gradient."""
-    q_tm1, q_t_value, q_t_selector = (torch.randn(4, 3, requires_grad=True) for _ in range(3))
-    a_tm1 = torch.tensor([0, 2, 1, 1])
-    error = double_q_learning(q_tm1, a_tm1, torch.ones(4), torch.full((4,), 0.9), q_t_value, q_t_selector)
-    squared_error(error).sum().backward()
-    expected = torch.zeros(4, 3).scatter(1, a_tm1.unsqueeze(1), -error.detach().unsqueeze(1))
-    np.testing.assert_allclose(q_tm1.grad, expected)
-    assert q_t_value.grad is None
-    assert q_t_selector.grad is None
+    np.testing.assert_allclose(double_q_learning(**arguments), reference_double_q(**arguments), rtol=1e-12)
 
 
 def test_squared_error_is_half_the_square():
-    """The table: 0, 1/2, 9/2."""
-    assert squared_error(torch.tensor([0.0, 1.0, -3.0])).tolist() == [0.0, 0.5, 4.5]
+    """The table: 0, 1/2, 9/2; the derivative is the error."""
+    loss, slope = squared_error(np.array([0.0, 1.0, -3.0]))
+    assert loss.tolist() == [0.0, 0.5, 4.5]
+    assert slope.tolist() == [0.0, 1.0, -3.0]
 
 
 @pytest.mark.parametrize("wrong", [1, 2, 3, 4, 5])
 def test_shapes_that_would_broadcast_are_refused(wrong):
     """A column [B, 1] where [B] is due would silently give [B, B] errors."""
-    arguments = [torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64), torch.zeros(4), torch.zeros(4)]
-    arguments += [torch.zeros(4, 3), torch.zeros(4, 3)]
-    arguments[wrong] = arguments[wrong].unsqueeze(1)
+    arguments = [np.zeros((4, 3)), np.zeros(4, np.int64), np.zeros(4), np.zeros(4)]
+    arguments += [np.zeros((4, 3)), np.zeros((4, 3))]
+    arguments[wrong] = arguments[wrong][:, None]
     with pytest.raises(AssertionError):
         double_q_learning(*arguments)
 
 
 def test_hubers_error_by_hand():
     """The square up to 1, a line beyond, joined smoothly."""
-    found = huber_error(torch.tensor([0.0, 0.5, -1.0, 3.0, -3.0]))
-    np.testing.assert_allclose(found, [0.0, 0.125, 0.5, 2.5, 2.5])
+    loss, slope = huber_error(np.array([0.0, 0.5, -1.0, 3.0, -3.0]))
+    np.testing.assert_allclose(loss, [0.0, 0.125, 0.5, 2.5, 2.5])
+    np.testing.assert_allclose(slope, [0.0, 0.5, -1.0, 1.0, -1.0])
 
 
 def test_the_quantile_loss_equals_a_plain_loop():
     """Each predicted quantile against each target's, by the side it errs on (Dabney et al., eq. 10)."""
-    predicted, target = torch.randn(6, 4), 2 * torch.randn(6, 4)
+    rng = np.random.default_rng(0)
+    predicted, target = rng.standard_normal((6, 4)), 2 * rng.standard_normal((6, 4))
     expected = np.zeros(6)
     for row in range(6):
         for i in range(4):
@@ -88,16 +78,27 @@ def test_the_quantile_loss_equals_a_plain_loop():
                 size = abs(error)
                 huber = 0.5 * error**2 if size <= 1 else size - 0.5
                 expected[row] += abs((i + 0.5) / 4 - (error < 0)) * huber / 4
-    np.testing.assert_allclose(quantile_huber(predicted, target), expected, rtol=1e-5)
+    np.testing.assert_allclose(quantile_huber(predicted, target)[0], expected, rtol=1e-5)
+
+
+def test_the_quantile_losss_gradient_equals_differences():
+    """Of each predicted quantile, by central differences in float64."""
+    rng = np.random.default_rng(1)
+    predicted, target = rng.standard_normal((5, 3)), 2 * rng.standard_normal((5, 3))
+    _, gradient = quantile_huber(predicted, target)
+    for i in range(3):
+        step = np.zeros(3)
+        step[i] = 1e-4
+        above, below = (quantile_huber(predicted + sign * step, target)[0] for sign in (1, -1))
+        np.testing.assert_allclose(gradient[:, i], (above - below) / 2e-4, atol=1e-4)
 
 
 def test_the_quantile_loss_finds_the_quantiles():
     """Descended on draws of a skewed distribution, the predictions end at its quantiles, not at its mean."""
-    draws = torch.from_numpy(np.random.default_rng(0).exponential(3.0, 4_000)).float()
-    predicted = torch.zeros(4, requires_grad=True)
+    draws = np.random.default_rng(0).exponential(3.0, (4_000, 1)).repeat(4, axis=1)
+    predicted = np.zeros(4)
     for _ in range(400):
-        loss = quantile_huber(predicted.expand(4_000, 4), draws.unsqueeze(1).expand(4_000, 4), limit=0.05).mean()
-        (gradient,) = torch.autograd.grad(loss, predicted)
-        predicted = (predicted - 2.0 * gradient).detach().requires_grad_()
-    expected = np.quantile(draws.numpy(), [0.125, 0.375, 0.625, 0.875])
-    np.testing.assert_allclose(predicted.detach(), expected, atol=0.15)
+        _, gradient = quantile_huber(np.broadcast_to(predicted, draws.shape), draws, limit=0.05)
+        predicted = predicted - 2.0 * gradient.mean(axis=0)
+    expected = np.quantile(draws[:, 0], [0.125, 0.375, 0.625, 0.875])
+    np.testing.assert_allclose(predicted, expected, atol=0.15)

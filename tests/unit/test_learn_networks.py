@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from dueling_reference import plain_q_values
 
+from headrace.learners.mlp import backward, forward
 from headrace.learners.networks import (
+    DuelingNetwork,
     NetworkShape,
-    activations,
     arrays_from_parameters,
     initial_parameters,
-    parameter_gradient,
     parameters_from_arrays,
-    q_values,
     split_parameters,
 )
 
@@ -31,34 +31,32 @@ def test_the_flat_vector_holds_every_parameter_once():
     assert weights["advantage.bias"].tolist() == [94, 95, 96, 97]
 
 
-def test_values_equal_a_plain_dueling_network():
-    """The mean over actions is the value stream; the rest is the advantage without its mean."""
-    weights = {name: part.numpy() for name, part in split_parameters(parameters(), SHAPE).items()}
-    obs = np.random.default_rng(1).standard_normal((6, 3)).astype(np.float32)
-    features = obs
-    for layer in range(2):
-        linear = features @ weights[f"hidden_{layer}.weight"] + weights[f"hidden_{layer}.bias"]
-        features = np.maximum(linear, 0)
-    value = features @ weights["value.weight"] + weights["value.bias"]
-    advantage = features @ weights["advantage.weight"] + weights["advantage.bias"]
-    q = q_values(split_parameters(parameters(), SHAPE), torch.from_numpy(obs)).numpy()
-    np.testing.assert_allclose(q, value + advantage - advantage.mean(axis=1, keepdims=True), atol=1e-6)
-    np.testing.assert_allclose(q.mean(axis=1), value[:, 0], atol=1e-6)
-
-
-def test_the_written_out_gradient_equals_autograd():
-    """Back-propagation by hand and by torch agree on every parameter, biases not zero."""
-    rng = np.random.default_rng(2)
-    flat = torch.from_numpy(rng.standard_normal(SHAPE.size).astype(np.float32))
-    obs = torch.from_numpy(rng.standard_normal((9, 3)).astype(np.float32))
-    q_gradient = torch.from_numpy(rng.standard_normal((9, 4)).astype(np.float32))
+@pytest.mark.parametrize("quantiles", [1, 3])
+def test_values_and_gradient_equal_a_plain_dueling_network(quantiles):
+    """Both heads combined into one, and back-propagation by hand, agree with autograd on every parameter."""
+    shape, rng = NetworkShape(6, (9, 7), 4, quantiles), np.random.default_rng(2)
+    flat = torch.from_numpy(rng.standard_normal(shape.size).astype(np.float32))
+    obs, by_outputs = (
+        torch.from_numpy(rng.standard_normal((11, width)).astype(np.float32)) for width in (6, 4 * quantiles)
+    )
     leaf = flat.clone().requires_grad_()
-    loss = (q_values(split_parameters(leaf, SHAPE), obs) * q_gradient).sum()
-    (expected,) = torch.autograd.grad(loss, leaf)
-    weights = split_parameters(flat, SHAPE)
-    found = parameter_gradient(weights, activations(weights, obs), q_gradient)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    assert (expected != 0).float().mean() > 0.8
+    expected = plain_q_values(leaf, shape, obs)
+    (expected * by_outputs).sum().backward()
+    network, gradient = DuelingNetwork(flat, shape), DuelingNetwork(torch.full_like(flat, 9.0), shape)
+    np.testing.assert_allclose(network.q_values(obs), expected.detach(), rtol=1e-4, atol=1e-5)
+    layers = network.combined()
+    backward(layers, forward(layers, obs, "relu"), by_outputs, "relu", gradient.layers)
+    np.testing.assert_allclose(gradient.distribute(), leaf.grad, rtol=1e-4, atol=1e-4)
+    assert (leaf.grad != 0).float().mean() > 0.8
+
+
+def test_what_is_written_to_the_vector_shows_in_the_values():
+    """The layers are views; the combined head is made anew."""
+    flat, obs = parameters(), torch.ones(2, 3)
+    network = DuelingNetwork(flat, SHAPE)
+    network.q_values(obs)
+    flat.copy_(parameters(1))
+    np.testing.assert_allclose(network.q_values(obs), plain_q_values(parameters(1), SHAPE, obs), atol=1e-6)
 
 
 def test_arrays_there_and_back_are_equal_bits():

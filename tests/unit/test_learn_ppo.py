@@ -11,9 +11,9 @@ from headrace.learners.acting import BoxPolicy, Policy, load_policy
 from headrace.learners.checkpoint import pack, unpack, weights_hash
 from headrace.learners.mlp import MLPShape, backward, forward, initial_mlp, split_mlp
 from headrace.learners.policy_gradient import (
-    categorical,
+    Categorical,
+    DiagonalGaussian,
     clipped_surrogate,
-    diagonal_gaussian,
     generalised_advantages,
 )
 from headrace.learners.prior import rule_prior
@@ -99,36 +99,56 @@ def test_advantages_by_hand():
 
 def test_the_clipped_objective_by_hand():
     """Gains stop at 1.2 times, losses at .8 times; what makes it worse is never cut off."""
-    ratio = torch.tensor([1.5, 1.5, 0.5, 0.5, 1.1])
-    advantage = torch.tensor([2.0, -2.0, 2.0, -2.0, 1.0])
-    np.testing.assert_allclose(clipped_surrogate(ratio, advantage, 0.2), [-2.4, 3.0, -1.0, 1.6, -1.1], rtol=1e-6)
+    ratio = np.array([1.5, 1.5, 0.5, 0.5, 1.1])
+    advantage = np.array([2.0, -2.0, 2.0, -2.0, 1.0])
+    loss, slope = clipped_surrogate(ratio, advantage, 0.2)
+    np.testing.assert_allclose(loss, [-2.4, 3.0, -1.0, 1.6, -1.1], rtol=1e-6)
+    assert slope.tolist() == [0.0, 2.0, -2.0, 0.0, -1.0]
 
 
-def test_distributions_equal_torchs():
-    """Log-probabilities and entropies of both kinds."""
+def test_a_softmax_policy_equals_torchs():
+    """Log-probabilities, entropies and the gradient of a loss of both; scores far apart included."""
     rng = torch.Generator().manual_seed(0)
-    logits, mean = torch.randn(50, 4, generator=rng), torch.randn(50, 2, generator=rng)
-    action, drawn = torch.randint(4, (50,), generator=rng), torch.randn(50, 2, generator=rng)
-    log_std = torch.tensor([-0.3, 0.4])
-    expected = torch.distributions.Categorical(logits=logits)
-    found = categorical(logits, action)
-    np.testing.assert_allclose(found[0], expected.log_prob(action), rtol=1e-5)
-    np.testing.assert_allclose(found[1], expected.entropy(), rtol=1e-5)
-    normal = torch.distributions.Normal(mean, log_std.exp())
-    found = diagonal_gaussian(mean, log_std, drawn)
-    np.testing.assert_allclose(found[0], normal.log_prob(drawn).sum(1), rtol=1e-5)
-    np.testing.assert_allclose(found[1], normal.entropy().sum(1), rtol=1e-5)
+    logits, action = torch.randn(50, 4, generator=rng), torch.randint(4, (50,), generator=rng)
+    logits[0] = torch.tensor([0.0, 90.0, -90.0, 0.0])
+    by_log_prob, leaf = torch.randn(50, generator=rng), logits.requires_grad_()
+    expected = torch.distributions.Categorical(logits=leaf)
+    ((by_log_prob * expected.log_prob(action)).sum() - 0.3 * expected.entropy().sum()).backward()
+    found = Categorical(logits.detach().numpy(), action.numpy())
+    np.testing.assert_allclose(found.log_prob, expected.log_prob(action).detach(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.entropy, expected.entropy().detach(), rtol=1e-5, atol=1e-6)
+    by_logits, by_more = found.gradient(by_log_prob.numpy(), -0.3)
+    np.testing.assert_allclose(by_logits, leaf.grad, rtol=1e-4, atol=1e-6)
+    assert by_more is None
+
+
+def test_a_gaussian_policy_equals_torchs():
+    """As the softmax; a deviation that is cut off has no gradient."""
+    rng = torch.Generator().manual_seed(0)
+    mean, drawn, by_log_prob = (torch.randn(*size, generator=rng) for size in ((50, 3), (50, 3), (50,)))
+    log_std = torch.tensor([-0.3, 0.4, 3.0])
+    leaves = mean.requires_grad_(), log_std.requires_grad_()
+    expected = torch.distributions.Normal(mean, log_std.clamp(-5.0, 2.0).exp())
+    log_prob, entropy = expected.log_prob(drawn).sum(1), expected.entropy().sum(1)
+    ((by_log_prob * log_prob).sum() - 0.3 * entropy.sum()).backward()
+    found = DiagonalGaussian(mean.detach().numpy(), log_std.detach().numpy(), drawn.numpy())
+    np.testing.assert_allclose(found.log_prob, log_prob.detach(), rtol=1e-5)
+    np.testing.assert_allclose(found.entropy, entropy.detach(), rtol=1e-5)
+    for gradient, leaf in zip(found.gradient(by_log_prob.numpy(), -0.3), leaves, strict=True):
+        np.testing.assert_allclose(gradient, leaf.grad, rtol=1e-4, atol=1e-5)
+    assert gradient[2] == 0.0
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
-@pytest.mark.parametrize("hidden", [(7,), (8, 5, 6)])
+@pytest.mark.parametrize("hidden", [(7,), (8, 5, 6), (40, 20)])
 def test_the_written_out_gradient_equals_autograds(activation, hidden):
     """Of every layer's weights and biases, at any batch size."""
     shape = MLPShape(5, hidden, 3, "logits", activation)
     flat = initial_mlp(shape, np.random.default_rng(0), 1.0)
     obs, weight = torch.randn(9, 5), torch.randn(9, 3)
     given = forward(split_mlp(flat, shape), obs, activation)
-    found = backward(split_mlp(flat, shape), given, weight, activation)
+    found = torch.full_like(flat, 9.0)
+    backward(split_mlp(flat, shape), given, weight, activation, split_mlp(found, shape))
     leaf = flat.clone().requires_grad_()
     layers, x = split_mlp(leaf, shape), obs
     for w, b in layers[:-1]:

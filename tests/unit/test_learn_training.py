@@ -12,14 +12,6 @@ from headrace.learners.checkpoint import pack, unpack, weights_hash
 from headrace.learners.cloud import ENVIRONMENT_ID, Simulation, draw_traces
 from headrace.learners.cloud.baselines import RateRule, evaluate
 from headrace.learners.cloud.features import cloud_features, cloud_prior
-from headrace.learners.networks import (
-    NetworkShape,
-    activations,
-    initial_parameters,
-    parameter_gradient,
-    q_values,
-    split_parameters,
-)
 from headrace.learners.training import DQNTraining, PPOTraining, train
 from headrace.learners.worlds import CloudWorld, GymWorld
 
@@ -67,26 +59,6 @@ def test_quantile_values_are_their_means_in_torch_and_numpy():
     obs = np.random.default_rng(0).random((50, 32), dtype=np.float32)
     found = Policy(dqn.policy_arrays(state)).q_values(obs)
     assert found.argmax(axis=1).tolist() == dqn.greedy(state, obs).tolist()
-
-
-@pytest.mark.parametrize("quantiles", [1, 3])
-def test_the_dueling_gradient_equals_autograds(quantiles):
-    shape = NetworkShape(6, (9, 7), 4, quantiles)
-    flat = initial_parameters(shape, np.random.default_rng(0))
-    obs, weight = torch.randn(11, 6), torch.randn(11, 4 * quantiles)
-    leaf = flat.clone().requires_grad_()
-    given = [obs]
-    weights = split_parameters(leaf, shape)
-    for i in range(2):
-        given.append(torch.relu(given[-1] @ weights[f"hidden_{i}.weight"] + weights[f"hidden_{i}.bias"]))
-    value = given[-1] @ weights["value.weight"] + weights["value.bias"]
-    advantage = (given[-1] @ weights["advantage.weight"] + weights["advantage.bias"]).view(11, 4, quantiles)
-    outputs = (value.unsqueeze(1) + advantage - advantage.mean(dim=1, keepdim=True)).reshape(11, -1)
-    (outputs * weight).sum().backward()
-    plain = split_parameters(flat, shape)
-    np.testing.assert_allclose(q_values(plain, obs), outputs.detach(), rtol=1e-4, atol=1e-5)
-    found = parameter_gradient(plain, activations(plain, obs), weight)
-    np.testing.assert_allclose(found, leaf.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_a_world_tells_what_truly_followed():
