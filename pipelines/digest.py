@@ -6,6 +6,10 @@ The log is the state. Group `digest` on `reports` says which reports were in a d
 A mail pins its content (`Mail.ends`) and its date, so a restart composes the same bytes. The commit moves in
 the same transaction that records `sent` (or `unknown`). What is found `sending` at a start may or may not have
 gone out: an idempotent mailer is asked again, for any other it is recorded `unknown` and left to a person.
+
+Each record is fenced by a commit: a process that was overtaken is refused, and joins again. Where several processes
+share the partitions, each sends a digest of its own part; but what is in a mail that is found `sending` waits until one
+of them has all of that mail's partitions.
 """
 
 import hashlib
@@ -24,7 +28,7 @@ from croniter import CroniterBadDateError, croniter
 from headrace.pipelines.core.digest import Envelope, compose
 from headrace.pipelines.flow import Stop
 from headrace.pipelines.topics import MAILS, REPORTS
-from headrace.schemas.errors import SettingsError, UnavailableError
+from headrace.schemas.errors import CommitConflictError, SettingsError, UnavailableError
 from headrace.schemas.ports import Assigned, Clock, Commit, Event, Log, Mailer, Record, Revoked
 from headrace.schemas.records import Mail, Report
 
@@ -90,7 +94,7 @@ class Digest:
     """The job. Uses a log and a mailer, nothing else.
 
     idempotent: whether the mailer itself refuses a second mail of the same digest_id. tasks: whose reports are
-    sent; None for all. One process: a second one would share the partitions and send a digest of its own part.
+    sent; None for all. One process is enough: a second one shares the partitions and sends a digest of its own part.
     """
 
     def __init__(
@@ -115,6 +119,7 @@ class Digest:
         self._subscription = log.subscribe(GROUP, REPORTS)
         self._commits: dict[int, int] = {}
         self._open: list[Mail] | None = None
+        self._held: set[int] = set()  # partitions whose next reports may have gone out already
         self._handed_over = ""
         self._looked_at_ms: int | None = None
         self._retry_ms, self._wait_ms = 0, FIRST_WAIT_MS
@@ -147,7 +152,10 @@ class Digest:
         return len(self._open or ())
 
     def step(self, timeout_s: float = 0.0) -> list[str]:
-        """Do what is due now; returns the ids of what was sent. Raises UnavailableError; the mail stays due."""
+        """Do what is due now; returns the ids of what was sent. Raises UnavailableError; the mail stays due.
+
+        Where another process has gone on, this one does nothing, and joins again with the next step.
+        """
         self._follow(timeout_s)
         if self._schedule is None or not self._commits or self._clock() < self._retry_ms:
             return []
@@ -157,6 +165,10 @@ class Digest:
             self._retry_ms = self._clock() + self._wait_ms
             self._wait_ms = min(2 * self._wait_ms, LONGEST_WAIT_MS)
             raise
+        except CommitConflictError as error:
+            logger.warning("digest: %s", error)
+            self._open = None
+            return []
 
     def send_now(self, polls: int = 30) -> list[str]:
         """Send what is not in a digest yet, without a schedule; raises UnavailableError, the mail stays due.
@@ -205,7 +217,7 @@ class Digest:
     def _recover(self) -> Iterator[str]:
         """Finish what a start found in the outbox, or what could not be handed over the last time."""
         if self._open is None:
-            self._open = [mail for mail in self._outbox() if mail.ends.keys() <= self._commits.keys()]
+            self._open = self._ours(self._outbox())
         while self._open:
             mail = self._open[0]
             if mail.digest_id == self._handed_over:
@@ -216,6 +228,18 @@ class Digest:
             else:
                 yield from self._deliver(mail)
             self._open.pop(0)
+
+    def _ours(self, mails: list[Mail]) -> list[Mail]:
+        """Return the mails whose partitions this process has, and hold what one that it shares may have sent."""
+        mine = self._commits.keys()
+        shared = [
+            mail for mail in mails if mail.state == "sending" and mail.ends.keys() & mine and mail.ends.keys() - mine
+        ]
+        self._held = {partition for mail in shared for partition in mail.ends}
+        for mail in shared:
+            what = "it was being sent, and several processes share its partitions: their reports wait until one has all"
+            logger.warning("digest %s: %s of %s", mail.digest_id, what, sorted(mail.ends))
+        return [mail for mail in mails if mail.ends.keys() <= mine]
 
     def _outbox(self) -> list[Mail]:
         """Return the mails whose last state is due or sending."""
@@ -231,6 +255,8 @@ class Digest:
         """Return, by partition with any, where the reports end that were appended before the slot."""
         ends = {}
         for partition, commit in sorted(self._commits.items()):
+            if partition in self._held:
+                continue
             batch = self._log.read(REPORTS, partition, commit, MAX_REPORTS)
             before = len(batch) if slot_ms is None else int((batch.append_ts < slot_ms).sum())
             if before:
@@ -252,7 +278,7 @@ class Digest:
     def _deliver(self, mail: Mail) -> Iterator[str]:
         reports = self._reports(mail.ends)
         if not reports:
-            logger.error("digest %s: its reports are gone from the log; it is not sent", mail.digest_id)
+            logger.error("digest %s: its reports are gone, or in other digests; it is not sent", mail.digest_id)
             self._record(mail, "unknown", mail.ends)
             return
         message = compose(reports, mail.digest_id, mail.ts, self._envelope)
@@ -283,9 +309,12 @@ class Digest:
         return mail
 
     def _commit(self, ends: Mapping[int, int], outputs: Iterable[Record] = (), mail: Mail | None = None) -> None:
-        """Commit. Where nothing moves the old offset is committed again: that fences a second process."""
+        """Commit. Where nothing moves the old offset is committed again: that fences a second process.
+
+        It never moves back: a mail that is found late may have its reports in other digests.
+        """
         partitions = mail.ends if mail else ends
-        commits = {p: Commit(ends.get(p, self._commits[p])) for p in partitions}
+        commits = {p: Commit(max(ends.get(p, 0), self._commits[p])) for p in partitions}
         self._subscription.commit(commits, list(outputs))
         self._commits.update({partition: commit.offset for partition, commit in commits.items()})
 

@@ -4,14 +4,15 @@
 
 A version's report follows its first promotion, an interval's its windows, once `ingest` is past it everywhere. A
 report and the offsets that it follows from go out in one commit, and its id depends on what it is about alone: none
-is lost, none comes twice. The commit on `windows` stays before the intervals that are open or still compared with, so
-that a restart reads them again. Its metadata says from where `transitions.rejected` must be read again.
+is lost, none comes twice. A process whose commit is refused (another one has its partitions) joins again. The commit
+on `windows` stays before the intervals that are open or still compared with, so that a restart reads them again. Its
+metadata says from where `transitions.rejected` must be read again.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 import bytewax.operators as op
@@ -26,6 +27,7 @@ from headrace.learners.explain.timeline import ClosedInterval, Closing, Timeline
 from headrace.learners.explain.witness import Witness
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying, run
+from headrace.pipelines.happenings import Finding, Happening, Place
 from headrace.pipelines.reported import (
     Follower,
     KnownReports,
@@ -37,28 +39,22 @@ from headrace.pipelines.reported import (
     version_id,
 )
 from headrace.pipelines.topics import POLICIES, REPORTS, WINDOWS
+from headrace.schemas.errors import CommitConflictError
 from headrace.schemas.grounding import check
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import (
     Assigned,
     Commit,
     EndOfLog,
+    Event,
     Log,
     MessageBatch,
     Narrator,
     PolicyStore,
     Record,
     Revoked,
-    Subscription,
 )
-from headrace.schemas.records import (
-    Facts,
-    Narrative,
-    Report,
-    ServingPolicy,
-    TaskSpec,
-    WindowSummary,
-)
+from headrace.schemas.records import Facts, Narrative, Report, ServingPolicy, TaskSpec, WindowSummary
 from headrace.sinks.cached_index import CachedChunks
 from headrace.sinks.narrator_template import BARE, TemplateNarrator
 
@@ -72,35 +68,6 @@ ASK_INTERVAL_S = 1.0
 Decoded = TypeVar("Decoded", WindowSummary, ServingPolicy)
 _windows_decoder = msgspec.json.Decoder(WindowSummary)
 _policies_decoder = msgspec.json.Decoder(ServingPolicy)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What may be committed once an item is done. life: the assignment that it was read under."""
-
-    topic: str
-    partition: int
-    commit: Commit
-    life: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Happening:
-    """Something to report on: a policy that serves now, or an interval that is over."""
-
-    place: Place
-    promotion: ServingPolicy | None = None
-    interval: ClosedInterval | None = None
-    rejected: Rejected | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Finding:
-    """A happening's report, without words at first; None where there is nothing (new) to report."""
-
-    place: Place
-    report: Report | None
-    closing: Closing | None = None
 
 
 class Explainer:
@@ -148,6 +115,7 @@ class Explainer:
         self._rejections = Rejections(log)
         self._known = KnownReports(log)
         self._under_way: dict[str, Place] = {}
+        self._refused: dict[str, CommitConflictError] = {}
         self._partitions = log.topic(REPORTS).partitions
 
     def close(self) -> None:
@@ -170,7 +138,7 @@ class Explainer:
 
     def poll(self) -> list[Happening]:
         """Return what happened; raises StopIteration when there is no more to do."""
-        caught_up = self._until_caught_up and self._asked_at_end and not self._behind
+        caught_up = self._until_caught_up and self._asked_at_end and not self._refused and not self._behind
         if self.stop.finished or self.stop.requested or caught_up:
             self.stop.finished = True
             raise StopIteration
@@ -187,8 +155,7 @@ class Explainer:
         return self._policies.behind or self._windows.behind
 
     def _events(self, follower: Follower, timeout_s: float) -> Iterator[MessageBatch]:
-        subscription = follower.subscription
-        events = retrying(lambda: subscription.poll(self._poll_messages, timeout_s), self.stop)
+        events = self._polled(follower, timeout_s)
         if any(isinstance(event, Assigned) for event in events):
             retrying(self._known.refresh, self.stop)  # who had the partition may have reported since this one began
         for event in events:
@@ -205,6 +172,14 @@ class Explainer:
             else:
                 yield event
                 follower.offsets[event.partition] = int(event.offsets[-1]) + 1
+
+    def _polled(self, follower: Follower, timeout_s: float) -> list[Event]:
+        """Poll. After a commit was refused the log takes away what this member had, or it can't go on."""
+        events = retrying(lambda: follower.subscription.poll(self._poll_messages, timeout_s), self.stop)
+        refused = self._refused.pop(follower.topic, None)
+        if refused and not any(isinstance(event, Revoked) for event in events):
+            raise refused
+        return events
 
     def _assign(self, follower: Follower, event: Assigned) -> None:
         follower.offsets[event.partition] = event.commit.offset if event.commit else event.begin
@@ -358,20 +333,31 @@ class Explainer:
         """Append the reports and move the offsets that they follow from, all or nothing, topic by topic."""
         for follower in (self._policies, self._windows):
             done = [f for f in findings if f.place.topic == follower.topic and self._current(f.place)]
-            commits = {finding.place.partition: finding.place.commit for finding in done}
-            outputs = [*self._new(done)]
-            if commits:
-                _commit(follower.subscription, commits, outputs, self.stop)
-                self.reports += len(outputs)
+            if done:
+                self._commit(follower, done)
         self._under_way.clear()
         return findings
 
-    def _new(self, findings: list[Finding]) -> Iterator[Record]:
-        """Give the reports that are not on the log, and remember them: now they will be, or this process ends."""
-        for finding in findings:
-            if finding.report is not None and finding.report.report_id not in self._known:
-                self._known.add(finding.report.report_id)
-                yield self._record(finding.report, finding.closing)
+    def _commit(self, follower: Follower, findings: list[Finding]) -> None:
+        commits = {finding.place.partition: finding.place.commit for finding in findings}
+        new = self._new(findings)
+        try:
+            retrying(lambda: follower.subscription.commit(commits, [*new.values()]), self.stop)
+        except CommitConflictError as error:  # whoever has the partitions now reports this
+            logger.warning("%s", error)
+            self._refused[follower.topic] = error
+            return
+        for report_id in new:
+            self._known.add(report_id)
+        self.reports += len(new)
+
+    def _new(self, findings: list[Finding]) -> dict[str, Record]:
+        """Return, by id, the reports that are not on the log."""
+        return {
+            finding.report.report_id: self._record(finding.report, finding.closing)
+            for finding in findings
+            if finding.report is not None and finding.report.report_id not in self._known
+        }
 
     def _current(self, place: Place) -> bool:
         """Whether the partition is still assigned as it was when the item was read."""
@@ -391,10 +377,6 @@ def _decoded(decoder: msgspec.json.Decoder[Decoded], value: bytes | None) -> Dec
     except msgspec.MsgspecError as error:
         logger.warning("a message is no %s: %s", decoder.type, error)
         return None
-
-
-def _commit(subscription: Subscription, commits: Mapping[int, Commit], outputs: list[Record], stop: Stop) -> None:
-    retrying(lambda: subscription.commit(commits, outputs), stop)
 
 
 def dataflow(explainer: Explainer) -> Dataflow:

@@ -1,17 +1,33 @@
 """A group's commits, as Kafka keeps them."""
 
+import re
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from headrace.schemas.errors import UnavailableError
 from headrace.schemas.ports import Commit
 from headrace.sinks.kafka_client import ANSWER_S, FLEETING, mapped
 from headrace.sinks.kafka_driver import TIMED_OUT, KafkaError, KafkaException, TopicPartition
 
+_MARK: Final = re.compile(r"#[0-9a-f]{32}\.[0-9]+$")
+
+
+def marked(commit: Commit, mark: str) -> Commit:
+    """Return the commit as it is written: its metadata ends with a mark, by which it is known from any other.
+
+    mark: 32 hexadecimal digits, which are the member's own, a dot, and the number of its try.
+    """
+    return Commit(commit.offset, f"{commit.metadata}#{mark}")
+
+
+def unmarked(commit: Commit) -> Commit:
+    """Return the commit as the job made it."""
+    return Commit(commit.offset, _MARK.sub("", commit.metadata))
+
 
 def read_commits(consumer: Any, group: str, topic: str, partitions: Sequence[int]) -> dict[int, Commit]:  # noqa: ANN401
-    """Return a group's commits by partition; an error is never taken for "no commit".
+    """Return a group's commits by partition, with their marks; an error is never taken for "no commit".
 
     consumer: one of the group, member or not. (The driver's AdminClient dies of a segmentation fault where the
     broker answers this question with "not the coordinator", as it does when it starts.) While a transaction that

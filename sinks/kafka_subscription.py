@@ -7,7 +7,6 @@ to by then.
 
 import logging
 import time
-import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
@@ -31,7 +30,7 @@ from headrace.sinks.kafka_driver import (
     KafkaException,
     TopicPartition,
 )
-from headrace.sinks.kafka_groups import read_commits
+from headrace.sinks.kafka_groups import read_commits, unmarked
 from headrace.sinks.kafka_reader import CONFIG
 from headrace.sinks.kafka_transactions import Transactions
 
@@ -92,14 +91,13 @@ class KafkaSubscription:
         self._member_id: str | None = None
         self._metadata: Any = None
         self._fresh: set[int] = set()  # the group gave them to us, but Assigned was not told yet
-        self._commits: dict[int, Commit | None] = {}  # as they stand, of the partitions that Assigned was told of
+        self._had: set[int] = set()  # the partitions that Assigned was told of
         self._starts: dict[int, int] = {}  # where reading begins with the next poll
         self._positions: dict[int, int] = {}  # the next offset, of the partitions that are being read
         self._revoked: list[int] = []  # to be told
         self._stale = False
         self._consumer = self._joined()
-        identity = f"{cluster.name(group)}.{topic}.{uuid.uuid4().hex}"
-        self._transactions = Transactions(cluster, self._name, identity, self._doing)
+        self._transactions = Transactions(cluster, self._name, f"{cluster.name(group)}.{topic}", self._doing)
 
     def _joined(self) -> Any:  # noqa: ANN401 a driver's class
         own = {**CONFIG, **_OWN, "group.id": self._cluster.name(self._group), "error_cb": self._failures.note}
@@ -141,8 +139,8 @@ class KafkaSubscription:
             self._fresh.discard(partition)
             self._starts.pop(partition, None)
             self._positions.pop(partition, None)
-            if partition in self._commits:
-                del self._commits[partition]
+            if partition in self._had:
+                self._had.remove(partition)
                 self._revoked.append(partition)
 
     def poll(self, limit: int, timeout_s: float) -> list[Event]:
@@ -200,7 +198,7 @@ class KafkaSubscription:
 
     def _join_again(self) -> None:
         """Leave the group, forget everything, and join anew."""
-        self._forget([*self._commits])
+        self._forget([*self._had])
         self._consumer.close()
         self._fresh.clear()
         self._consumer = self._joined()
@@ -259,7 +257,7 @@ class KafkaSubscription:
         fresh = sorted(self._fresh)
         if not fresh:
             return []
-        commits = self._read_commits(fresh)
+        commits = {partition: unmarked(commit) for partition, commit in self._read_commits(fresh).items()}
         bounds = self._source.all_bounds(self._topic, fresh)
         for partition in fresh:
             commit, (_, end) = commits.get(partition), bounds[partition]
@@ -271,7 +269,7 @@ class KafkaSubscription:
         self._fresh.clear()
         for partition in fresh:
             commit, (begin, _) = commits.get(partition), bounds[partition]
-            self._commits[partition] = commit
+            self._had.add(partition)
             self._starts[partition] = max(begin, commit.offset if commit else begin)
         return [Assigned(partition, commits.get(partition), *bounds[partition]) for partition in fresh]
 
@@ -304,15 +302,14 @@ class KafkaSubscription:
         self._require(commits)
         outputs = self._source.placed(outputs)
         try:
-            self._transactions.commit(self, commits, outputs, {p: self._commits[p] for p in commits})
+            self._transactions.commit(self, commits, outputs)
         except CommitConflictError:
             self._stale = True
             raise
-        self._commits.update(commits)
 
     def _require(self, partitions: Iterable[int]) -> None:
         for partition in partitions:
-            if partition not in self._commits:
+            if partition not in self._had:
                 raise CommitConflictError(
                     f"{self._doing}: partition {partition} is not assigned to this member: poll until it is"
                 )
@@ -330,8 +327,8 @@ class KafkaSubscription:
         return self._metadata
 
     def standing(self) -> dict[int, Commit]:
-        """Return the group's commits of this member's partitions, as they stand."""
-        return self._read_commits([*self._commits])
+        """Return the group's commits of this member's partitions as they stand, with their marks."""
+        return self._read_commits([*self._had])
 
     def close(self) -> None:
         """Leave the group."""

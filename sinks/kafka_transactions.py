@@ -2,6 +2,7 @@
 
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -12,6 +13,7 @@ from headrace.schemas.errors import CommitConflictError, HeadraceError
 from headrace.schemas.ports import Commit, Record
 from headrace.sinks.kafka_client import ANSWER_S, Cluster, Failures, made
 from headrace.sinks.kafka_driver import TIMED_OUT, KafkaError, KafkaException, Producer, TopicPartition
+from headrace.sinks.kafka_groups import marked
 from headrace.sinks.kafka_producer import CONFIG, produce
 
 TRANSACTION_MS: Final = 10_000
@@ -32,37 +34,35 @@ class Member(Protocol):
         """Return what names the member to the broker: its id and generation, for the broker to judge."""
 
     def standing(self) -> Mapping[int, Commit]:
-        """Return the group's commits as they stand."""
+        """Return the group's commits as they stand, with their marks."""
 
 
 class Transactions:
     """One member's commits, one after another, under a transactional id of its own.
 
     A commit whose outcome is unknown (the broker went away while it was asked for) is settled before another one
-    begins: so a caller that tries the same commit again never has its outputs twice.
+    begins: so a caller that tries the same commit again never has its outputs twice. Each try has a mark of its own in
+    the metadata: whether it stands shows what became of it, also where no offset moved, and where another member has
+    committed the same since. (Outputs that go out without any commit have nothing to show it by: tried again, they
+    may come twice.)
 
-    topic: the cluster's name of it. doing: for messages.
+    topic: the cluster's name of it. name: what the transactional id begins with. doing: for messages.
     """
 
-    def __init__(self, cluster: Cluster, topic: str, transactional_id: str, doing: str) -> None:
+    def __init__(self, cluster: Cluster, topic: str, name: str, doing: str) -> None:
         self._cluster = cluster
         self._topic = topic
-        self._id = transactional_id
+        self._own = uuid.uuid4().hex
+        self._id = f"{name}.{self._own}"
+        self._tries = 0
         self._doing = doing
         self._failures = Failures()
         self._failed: list[KafkaError] = []
         self._producer: Any = None
         self._asked: Wanted | None = None
-        self._before: Mapping[int, Commit | None] = {}
 
-    def commit(
-        self,
-        member: Member,
-        commits: Mapping[int, Commit],
-        outputs: Sequence[Record],
-        before: Mapping[int, Commit | None],
-    ) -> None:
-        """Move the commits and append the outputs, all or nothing. before: the commits that stand now.
+    def commit(self, member: Member, commits: Mapping[int, Commit], outputs: Sequence[Record]) -> None:
+        """Move the commits and append the outputs, all or nothing.
 
         Raises CommitConflictError when the group gave a partition away, UnavailableError when it may be tried again.
         """
@@ -72,7 +72,7 @@ class Transactions:
             return
         for _ in range(_TRIES):
             if self._attempt(member, wanted):
-                self._end(wanted, before)
+                self._end(wanted)
                 return
             time.sleep(_PAUSE_S)
         raise CommitConflictError(f"{self._doing}: the group has gone on without this member, which must join again")
@@ -82,7 +82,8 @@ class Transactions:
         commits, outputs = wanted
         producer = self._ready()
         self._failed = []
-        offsets = [TopicPartition(self._topic, p, c.offset, metadata=c.metadata) for p, c in commits.items()]
+        self._tries += 1
+        offsets = [TopicPartition(self._topic, p, c.offset, metadata=c.metadata) for p, c in self._written(commits)]
         try:
             producer.begin_transaction()
             produce(producer, self._cluster, outputs, self._failed)
@@ -93,6 +94,10 @@ class Transactions:
             self._abort(error.args[0])
             return self._moving(error.args[0])
         return True
+
+    def _written(self, commits: Mapping[int, Commit]) -> list[tuple[int, Commit]]:
+        """Return the commits as this try writes them."""
+        return [(partition, marked(commit, f"{self._own}.{self._tries}")) for partition, commit in commits.items()]
 
     def _moving(self, error: KafkaError) -> bool:
         """Return False where the same may be tried at once; raises what anything else means."""
@@ -105,9 +110,9 @@ class Transactions:
             )
         raise self._explained(error)
 
-    def _end(self, wanted: Wanted, before: Mapping[int, Commit | None]) -> None:
+    def _end(self, wanted: Wanted) -> None:
         """Ask for the transaction's commit."""
-        self._asked, self._before = wanted, before
+        self._asked = wanted
         try:
             self._producer.commit_transaction(ANSWER_S)
         except KafkaException as error:
@@ -134,9 +139,7 @@ class Transactions:
         self._ready()  # whatever was open under this id is over after it
         now = member.standing()
         self._asked = None
-        # Where no offset moved nothing shows it; then the broker has aborted it, as it would else have said yes.
-        moved = any(commit != self._before.get(partition) for partition, commit in asked[0].items())
-        return moved and all(now.get(partition) == commit for partition, commit in asked[0].items())
+        return bool(asked[0]) and all(now.get(partition) == commit for partition, commit in self._written(asked[0]))
 
     def _ready(self) -> Any:  # noqa: ANN401 a driver's class
         if self._producer is None:

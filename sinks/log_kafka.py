@@ -16,7 +16,7 @@ from headrace.schemas.ports import Commit, MessageBatch, Record, TopicInfo
 from headrace.sinks.kafka_batches import to_batch
 from headrace.sinks.kafka_client import ANSWER_S, Admin, made, parse_cluster
 from headrace.sinks.kafka_driver import Consumer, IsolationLevel, OffsetSpec, TopicPartition, murmur2
-from headrace.sinks.kafka_groups import read_commits
+from headrace.sinks.kafka_groups import read_commits, unmarked
 from headrace.sinks.kafka_producer import Sender
 from headrace.sinks.kafka_reader import CONFIG, Reader
 from headrace.sinks.kafka_subscription import KafkaSubscription
@@ -128,7 +128,8 @@ class KafkaLog:
         consumer = made(Consumer, config, f"group {group}")
         try:
             partitions = range(self.topic(topic).partitions)
-            return read_commits(consumer, self._cluster.name(group), self._cluster.name(topic), partitions)
+            found = read_commits(consumer, self._cluster.name(group), self._cluster.name(topic), partitions)
+            return {partition: unmarked(commit) for partition, commit in found.items()}
         finally:
             consumer.close()
 

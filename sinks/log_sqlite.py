@@ -22,6 +22,7 @@ from headrace.schemas.ports import (
     Headers,
     MessageBatch,
     Record,
+    Revoked,
     TopicInfo,
 )
 from headrace.sinks.sqlite import Database
@@ -216,8 +217,7 @@ class SqliteLog:
                     current = {row[0]: row[2] for row in connection.execute(_COMMITS, values[:2])}
                     raise CommitConflictError(
                         f"group {group}, topic {topic.name}, partition {partition}: another member committed "
-                        f"offset {current[partition]} meanwhile, so {commit.offset} is refused: "
-                        "stop this process, or let it join the group again"
+                        f"offset {current[partition]} meanwhile, so {commit.offset} is refused: it must join again"
                     )
             self._append(connection, placed)
 
@@ -298,12 +298,13 @@ class SqliteSubscription:
         self._turn = 0
         self._data_version: list[tuple[int]] = []
         self._quiet = False
+        self._lost: list[int] = []  # to be told
 
     def poll(self, limit: int, timeout_s: float) -> list[Event]:
         """Return what happened: at most `limit` messages altogether; an empty list when time is up.
 
-        The first poll assigns all partitions. After that each poll goes on with the partition whose turn it
-        is, and takes the next ones too while the limit allows, so that batches are long and none starves.
+        The first poll (also after a refused commit) assigns all partitions. After that each goes on with the partition
+        whose turn it is, and takes the next ones too while the limit allows, so that batches are long and none starves.
         """
         if not self._position:
             return self._assign()
@@ -319,13 +320,13 @@ class SqliteSubscription:
 
     def _assign(self) -> list[Event]:
         commits = {row[0]: row[1:] for row in self._database.rows(_COMMITS, (self._topic.number, self._group))}
-        events: list[Event] = []
+        events: list[Event] = [Revoked(partition) for partition in self._lost]
         for partition, (begin, end) in self._read_bounds().items():
             revision, offset, metadata = commits.get(partition, (0, begin, ""))
             commit = Commit(offset, metadata) if partition in commits else None
-            self._revision[partition] = revision
-            self._position[partition] = offset
+            self._revision[partition], self._position[partition] = revision, offset
             events.append(Assigned(partition, commit, begin, end))
+        self._lost, self._told_end, self._quiet = [], {}, False
         return events
 
     def _read_bounds(self) -> dict[int, tuple[int, int]]:
@@ -376,13 +377,16 @@ class SqliteSubscription:
     def commit(self, commits: Mapping[int, Commit], outputs: Sequence[Record] = ()) -> None:
         """Move the group's commits and append `outputs` in one transaction, all or nothing.
 
-        Raises CommitConflictError when another member has moved one of them meanwhile.
+        Raises CommitConflictError when another member has moved one meanwhile; the next poll revokes and assigns all.
         """
         for partition in commits:
             self._require(partition)
-        self._log.move((self._group, self._topic), self._revision, commits, outputs)
-        for partition in commits:
-            self._revision[partition] += 1
+        try:
+            self._log.move((self._group, self._topic), self._revision, commits, outputs)
+        except CommitConflictError:
+            self._lost, self._position = [*self._position], {}
+            raise
+        self._revision.update({partition: self._revision[partition] + 1 for partition in commits})
 
     def _require(self, partition: int) -> None:
         if partition not in self._position:

@@ -375,8 +375,8 @@ def outcome_unknown() -> Iterator[None]:
     """The answer to a commit gets lost: the broker has it, the caller does not know."""
     end = kafka_transactions.Transactions._end
 
-    def lost(self, wanted, before):
-        self._asked, self._before = wanted, before
+    def lost(self, wanted):
+        self._asked = wanted
         self._producer.commit_transaction(5)
         self._producer = None
         raise UnavailableError("the answer got lost")
@@ -402,6 +402,40 @@ def test_a_commit_whose_answer_got_lost_is_not_made_twice(log: KafkaLog, name: s
     assert log.read(f"{name}-out", 0, 0, 10).values == [b"once", b"next"]
 
 
+def test_a_commit_that_moves_nothing_is_not_made_twice_either(log: KafkaLog, name: str) -> None:
+    """The mark of the try in its metadata shows what became of it; who reads the commit does not see the mark."""
+    log.create(name, 1)
+    log.create(f"{name}-out", 1)
+    with closing(log.subscribe(name, name)) as subscription:
+        poll_until(subscription, assigned(1))
+        subscription.commit({0: Commit(3, "third")})
+        wanted = {0: Commit(3, "third")}, [Record(f"{name}-out", b"k", b"once")]
+        with outcome_unknown(), pytest.raises(UnavailableError):
+            subscription.commit(*wanted)
+        subscription.commit(*wanted)
+        subscription.commit(*wanted)
+    assert log.committed(name, name) == {0: Commit(3, "third")}
+    assert log.read(f"{name}-out", 0, 0, 10).values == [b"once", b"once"]
+
+
+def test_the_same_commit_of_another_member_is_not_taken_for_ones_own(log: KafkaLog, name: str) -> None:
+    """One's transaction was aborted, and the successor has come to the same place: the outputs are its own."""
+    log.create(name, 1)
+    log.create(f"{name}-out", 1)
+    with closing(log.subscribe(name, name)) as first:
+        poll_until(first, assigned(1))
+        asked = {0: Commit(3, "third")}, (Record(f"{name}-out", b"k", b"first"),)
+        transactions = first._transactions
+        transactions._attempt(first, asked)
+    transactions._ready()  # the broker aborts what was open
+    transactions._producer = None
+    with closing(log.subscribe(name, name)) as second:
+        poll_until(second, assigned(1))
+        second.commit(asked[0], [Record(f"{name}-out", b"k", b"second")])
+        assert not transactions._settle(second, asked)
+    assert log.read(f"{name}-out", 0, 0, 10).values == [b"second"]
+
+
 def test_a_commit_is_made_anew_when_the_broker_had_not_made_it(log: KafkaLog, name: str) -> None:
     log.create(name, 1)
     log.create(f"{name}-out", 1)
@@ -410,7 +444,7 @@ def test_a_commit_is_made_anew_when_the_broker_had_not_made_it(log: KafkaLog, na
         wanted = {0: Commit(3, "third")}, [Record(f"{name}-out", b"k", b"once")]
         transactions = subscription._transactions
         transactions._attempt(subscription, (wanted[0], tuple(wanted[1])))
-        transactions._asked, transactions._before = (wanted[0], tuple(wanted[1])), {0: None}
+        transactions._asked = (wanted[0], tuple(wanted[1]))
         transactions._producer = None  # gone without a word
         subscription.commit(*wanted)
     assert log.committed(name, name) == {0: Commit(3, "third")}

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from contract_faults import child, file_size_limit, unprivileged
-from contract_polling import assigned, batches, ended, poll_until, values
+from contract_polling import assigned, assignments, batches, ended, poll_until, values
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.schemas.errors import CommitConflictError, SettingsError, StorageError, UnavailableError
-from headrace.schemas.ports import Commit, MessageBatch, Record
+from headrace.schemas.ports import Commit, MessageBatch, Record, Revoked
 from headrace.sinks import log_sqlite, sqlite
 from headrace.sinks.log_sqlite import SqliteLog
 
@@ -107,6 +107,25 @@ def test_a_commit_that_moves_nothing_still_fences_the_other_member(log: SqliteLo
         with pytest.raises(CommitConflictError):
             second.commit({0: Commit(0)}, [Record("out", b"k", b"once")])
     assert log.read("out", 0, 0, 10).values == [b"once"]
+
+
+def test_a_member_that_was_refused_is_told_so_and_goes_on_from_what_stands(log: SqliteLog) -> None:
+    log.send(one() * 10)
+    first, second = log.subscribe("group", "t"), log.subscribe("group", "t")
+    with closing(first), closing(second):
+        for member in (first, second):
+            poll_until(member, ended(PARTITIONS))
+        first.commit({0: Commit(4, "first")})
+        with pytest.raises(CommitConflictError):
+            second.commit({0: Commit(7)})
+        events = poll_until(second, ended(PARTITIONS))
+        assert events[:PARTITIONS] == [Revoked(p) for p in range(PARTITIONS)]
+        assert assignments(events)[0].commit == Commit(4, "first")
+        assert values(events) == {0: [b"v"] * 6}
+        second.commit({0: Commit(10)})
+        with pytest.raises(CommitConflictError):
+            first.commit({0: Commit(9)})
+    assert log.committed("group", "t") == {0: Commit(10)}
 
 
 def test_partitions_take_turns(log: SqliteLog) -> None:

@@ -20,12 +20,11 @@ from headrace.pipelines.explain import (
     POLICIES,
     WINDOWS,
     Explainer,
-    Finding,
-    Happening,
     dataflow,
     run_until_caught_up,
 )
 from headrace.pipelines.flow import run
+from headrace.pipelines.happenings import Finding, Happening
 from headrace.pipelines.reported import REJECTED, REPORTS, KnownReports, Rejections, interval_id, version_id
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.schemas.errors import UnavailableError
