@@ -94,12 +94,14 @@ class Policy:
     Attributes:
         observation_width: D.
         actions: A.
+        softmax: whether agents draw from it, as its outputs are logits.
 
     Raises:
         ValueError: an array is missing, doesn't fit its neighbours, or isn't finite.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.softmax = "logits.weight" in arrays
         self._network = Network(_folded_layers(arrays), tanh=TANH in arrays)
         self.observation_width = self._network.inputs
         self.actions = self._network.outputs
@@ -217,6 +219,13 @@ class BoxPolicy:
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
         log_density = (-0.5 * np.square(noise) - self._log_std - np.float32(0.5 * np.log(2.0 * np.pi))).sum(axis=1)
         return mean + np.exp(self._log_std) * noise, log_density
+
+    def log_density(self, obs: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Log-densities of actions, float32[B, A] -> float32[B]; of those cut to the bounds, at the bounds."""
+        noise = (actions - self._network.outputs_of(obs)) * np.exp(-self._log_std)
+        each = -0.5 * np.square(noise) - self._log_std - np.float32(0.5 * np.log(2.0 * np.pi))
+        density: np.ndarray = each.sum(axis=1)
+        return density
 
     def decide(self, obs: np.ndarray) -> np.ndarray:
         """The mean for one observation, float32[D] -> float32[A]."""

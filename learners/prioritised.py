@@ -119,6 +119,15 @@ class PrioritisedReplay:
         weight = (chances.min() / chances) ** correction
         return Sample(self.buffer.take(places), places, weight.astype(np.float32))
 
+    def priorities(self) -> tuple[np.ndarray, float]:
+        """What the rows are drawn by, float64[R] by place, and the greatest priority so far: for a checkpoint."""
+        return self._tree.nodes[self._tree.size :][: len(self)].copy(), self._greatest
+
+    def restore(self, weights: np.ndarray, greatest: float) -> None:
+        """The inverse of `priorities`, once the rows are there again."""
+        self._tree.set(np.arange(len(weights)), weights)
+        self._greatest = greatest
+
     def reprioritise(self, places: np.ndarray, errors: np.ndarray) -> None:
         """Give rows new priorities: their absolute errors, float[B]."""
         priorities = errors.astype(np.float64) + self._floor

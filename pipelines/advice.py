@@ -14,7 +14,6 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from headrace.learners import dqn
 from headrace.learners.acting import Policy
 from headrace.learners.advice import Asked, Fit, Judging, consult, undone
 from headrace.learners.advisor import RuleAdvisor
@@ -23,7 +22,7 @@ from headrace.learners.explain.simulation import Simulator
 from headrace.learners.learning_facts import Meter, q_gap
 from headrace.learners.shaping import fit_potential
 from headrace.pipelines.training import Training
-from headrace.pipelines.trial import FLOOR, Returns
+from headrace.pipelines.trial import FLOOR, Returns, as_acting
 from headrace.schemas.directives import RULES, LearningFacts, key_of
 from headrace.schemas.errors import HeadraceError, SettingsError
 from headrace.schemas.ports import Advisor, Clock
@@ -129,21 +128,19 @@ class Advice:
             ts=self._clock(),
         )
         self._log(records)
-        config = dataclasses.replace(training.state.config, **self.state.ledger.config())
-        training.state = dataclasses.replace(training.state, config=config)
+        training.config = dataclasses.replace(training.config, **self.state.ledger.config())
 
     def _facts(self, version: PolicyVersion, training: Training) -> LearningFacts:
         """State how learning went up to a version; settings are filled in by the consultation."""
         rows = training.counts.rows
-        obs = training.replay.sample(np.random.default_rng(version.version), SAMPLED_ROWS).obs
-        values = Policy(dqn.policy_arrays(training.state)).q_values(obs)
+        obs = training.sampled_obs(SAMPLED_ROWS, seed=version.version)
         return self.state.meter.facts(
             version=version.version,
             rows=rows,
             updates=version.updates,
             skipped_updates=training.counts.skipped_updates,
-            exploration=dqn.exploration_at(training.state.config, rows),
-            q_gap=q_gap(values),
+            exploration=training.exploration(),
+            q_gap=None if obs is None else q_gap(Policy(training.policy_arrays()).q_values(obs)),
             evaluation=version.evaluation,
             difference=version.difference,
             rules=RULES,
@@ -206,7 +203,7 @@ def judging(world: Simulator | None, weights: Callable[[int], bytes]) -> Judging
     baselines = world.baselines()
 
     def of_version(number: int) -> Returns:
-        return world.outcomes(Policy.from_bytes(weights(number))).returns
+        return world.outcomes(as_acting(Policy.from_bytes(weights(number)))).returns
 
     def of_baseline(name: str) -> Returns | None:
         return baselines[name].returns if name in baselines else None

@@ -11,11 +11,12 @@ import torch
 from headrace.learners.cloud import EPISODE_STEPS
 from headrace.learners.dqn import DQNConfig
 from headrace.pipelines import explain, ingest, learn
+from headrace.pipelines.algorithms import STREAMED, Algorithm
 from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.exploring import Exploration
 from headrace.pipelines.fleet import Fleet, VirtualClock, cloud_task
 from headrace.pipelines.flow import run
-from headrace.pipelines.training import LearnSettings
+from headrace.pipelines.training import Config, LearnSettings
 from headrace.pipelines.wiring import Services
 from headrace.schemas.records import Layout
 
@@ -27,6 +28,7 @@ class EmbeddedSettings:
     windows: int = 60
     agents: int = 64
     seed: int = 0
+    algorithm: Algorithm = "dqn"
     samples_per_row: float = 12.0
     candidate_windows: int = 3
 
@@ -42,6 +44,14 @@ class Progress:
     fleet_return: float
 
 
+def _config(settings: EmbeddedSettings, rows: int) -> Config:
+    """Return what is learned by, with DQN's schedules as long as the run."""
+    if settings.algorithm != "dqn":
+        return STREAMED[settings.algorithm]
+    updates = int(rows * settings.samples_per_row / DQNConfig.batch_size)
+    return DQNConfig(learning_rate_steps=updates, epsilon_steps=rows)
+
+
 class Embedded:
     """The three flows and the fleet of one task, on a virtual clock."""
 
@@ -54,8 +64,7 @@ class Embedded:
         add_task(services.log, tasks, self.spec)
         window_rows = settings.agents * EPISODE_STEPS
         rows = settings.windows * window_rows
-        updates = int(rows * settings.samples_per_row / DQNConfig.batch_size)
-        config = DQNConfig(learning_rate_steps=updates, epsilon_steps=rows)
+        config = _config(settings, rows)
         # A constant timer: no fold is due by time, only at the end of each window.
         self.ingest = ingest.Ingest(
             services.log, services.index, services.cache, layout, until_caught_up=True, timer=lambda: 0.0
@@ -68,7 +77,9 @@ class Embedded:
             clock,
             config=config,
             settings=LearnSettings(
-                samples_per_row=settings.samples_per_row, candidate_rows=settings.candidate_windows * window_rows
+                samples_per_row=settings.samples_per_row,
+                candidate_rows=settings.candidate_windows * window_rows,
+                rollout_rows=window_rows,
             ),
             seed=settings.seed,
             until_caught_up=True,
@@ -81,7 +92,7 @@ class Embedded:
             agents=settings.agents,
             seed=settings.seed,
             start_ms=clock.now_ms,
-            exploration=Exploration(config.epsilon_start, config.epsilon_end, config.epsilon_steps),
+            exploration=Exploration(DQNConfig.epsilon_start, DQNConfig.epsilon_end, rows),
         )
         self.explain = explain.Explainer(
             services.log, services.policies, services.chunks, tasks, services.narrator, until_caught_up=True
@@ -100,7 +111,7 @@ class Embedded:
             yield Progress(
                 done,
                 self.ingest.counts.transitions,
-                learner.training.state.updates,
+                learner.training.updates,
                 learner.progress.serving,
                 fleet_return,
             )

@@ -174,28 +174,37 @@ class Fleet:
         simulation = Simulation(traces)
         self._explorer.begin(traces)
         seen = [simulation.observation().copy()]
-        actions, rewards, terms = [], [], []
+        actions, log_probs, rewards, terms = [], [], [], []
         for _ in range(EPISODE_STEPS):
-            actions.append(self._act(seen[-1], rng))
-            obs, rewards_now, terms_now, _ = simulation.step(actions[-1])
+            action, log_prob = self._act(seen[-1], rng)
+            actions.append(action)
+            log_probs.append(log_prob)
+            obs, rewards_now, terms_now, _ = simulation.step(action)
             seen.append(obs.copy())
             rewards.append(rewards_now.copy())
             terms.append(terms_now.copy())
             self.steps += count
         reward: NDArray[np.float32] = np.concatenate(rewards).astype(np.float32)
-        batch = self._columns(np.stack(seen), np.concatenate(actions), reward, np.concatenate(terms))
+        acted = np.concatenate(actions), np.concatenate(log_probs)
+        batch = self._columns(np.stack(seen), *acted, reward, np.concatenate(terms))
         return batch, float(np.sum(rewards, axis=0).mean() / REWARD_SCALE)
 
-    def _act(self, obs: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.int64]:
-        policy = self._policy
+    def _act(self, obs: NDArray[np.float32], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return actions and their log-probabilities; NaN where a rule or epsilon had a part in them."""
+        policy, unknown = self._policy, np.full(len(obs), np.nan, np.float32)
         if policy is None:
-            return self._explorer.act(lambda _: rng.integers(len(ACTION_NAMES), size=len(obs)), obs, None, rng)
-        return self._explorer.act(lambda epsilon: policy.act(obs, epsilon, rng), obs, self.steps, rng)
+            actions = self._explorer.act(lambda _: rng.integers(len(ACTION_NAMES), size=len(obs)), obs, None, rng)
+            uniform = np.full(len(obs), -math.log(len(ACTION_NAMES)), np.float32)
+            return actions, unknown if self._explorer.now.rule else uniform
+        if policy.softmax:
+            return policy.sample(obs, rng)  # it explores by itself: directives about exploring are not for it
+        return self._explorer.act(lambda epsilon: policy.act(obs, epsilon, rng), obs, self.steps, rng), unknown
 
     def _columns(
         self,
         seen: NDArray[np.float32],
         action: NDArray[np.int64],
+        log_prob: NDArray[np.float32],
         reward: NDArray[np.float32],
         terms: NDArray[np.float64],
     ) -> TransitionBatch:
@@ -219,5 +228,5 @@ class Fleet:
             truncated=step == EPISODE_STEPS - 1,
             reward_terms=terms.astype(np.float32),
             policy_version=np.full(rows, self.version),
-            log_prob=np.full(rows, np.nan, np.float32),
+            log_prob=log_prob,
         )

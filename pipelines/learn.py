@@ -15,17 +15,28 @@ import bytewax.operators as op
 import msgspec
 from bytewax.dataflow import Dataflow
 
-from headrace.learners.dqn import DQNConfig
+from headrace.learners.ppo import PPOConfig
 from headrace.pipelines.advice import Advising
+from headrace.pipelines.algorithms import STREAMED
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying
 from headrace.pipelines.learner import Learner
 from headrace.pipelines.published import directives, published
 from headrace.pipelines.topics import WINDOWS
-from headrace.pipelines.training import LearnSettings
+from headrace.pipelines.training import Config, LearnSettings
 from headrace.schemas.errors import CommitConflictError
-from headrace.schemas.ports import Assigned, Clock, Commit, EndOfLog, Log, MessageBatch, PolicyStore
-from headrace.schemas.records import WindowSummary
+from headrace.schemas.ports import (
+    Assigned,
+    Clock,
+    Commit,
+    EndOfLog,
+    Event,
+    Log,
+    MessageBatch,
+    PolicyStore,
+    Record,
+)
+from headrace.schemas.records import TaskSpec, WindowSummary
 from headrace.sinks.cached_index import CachedChunks
 
 logger = logging.getLogger(__name__)
@@ -52,7 +63,7 @@ class Learn:
         tasks: TaskTable,
         clock: Clock,
         *,
-        config: DQNConfig | None = None,
+        config: Config | None = None,
         settings: LearnSettings | None = None,
         advising: Advising | None = None,
         seed: int = 0,
@@ -67,7 +78,7 @@ class Learn:
         self.learners: dict[str, Learner] = {}
         self._partition: dict[str, int] = {}
         self._clock = clock
-        self._config = config or DQNConfig()
+        self._config = config or STREAMED["dqn"]
         self._settings = settings or LearnSettings()
         self._advising = advising or Advising()
         self._until_caught_up = until_caught_up
@@ -76,7 +87,8 @@ class Learn:
         self._poll_windows = poll_windows
         self._targets: dict[int, int] = {}
         self._read = 0
-        self._committed: dict[int, Commit | None] = {}
+        self._committed: dict[int, Commit] = {}
+        self._refused: CommitConflictError | None = None
         self._learned: dict[int, set[str]] = {}
         self._subscription = log.subscribe(GROUP, WINDOWS)
 
@@ -99,12 +111,12 @@ class Learn:
         """Return the next windows, and a tick (None); raises StopIteration when there is no more to do."""
         if self.stop.finished:
             raise StopIteration
-        caught_up = self._until_caught_up and bool(self._targets) and not self._behind()
+        caught_up = self._until_caught_up and bool(self._targets) and not self._refused and not self._behind()
         if self.stop.requested or caught_up:
             self.stop.finished = True
             return [None]
         found: list[MessageBatch | EndOfLog | None] = []
-        for event in retrying(lambda: self._subscription.poll(self._poll_windows, 0.1), self.stop):
+        for event in self._events():
             if isinstance(event, MessageBatch | EndOfLog):
                 found.append(event)
                 continue
@@ -117,6 +129,16 @@ class Learn:
                 where = {"topic": WINDOWS, "partition": event.partition}
                 logger.info("partition %(partition)d of %(topic)s was given up", where, extra=where)
         return [*found, None]
+
+    def _events(self) -> list[Event]:
+        """Poll. After a refusal this member leaves, forgets all that it had, and joins again."""
+        if self._refused:
+            self._refused = None
+            for partition in [*self._offsets]:
+                self._close(partition)
+            self._subscription.close()
+            self._subscription = self.log.subscribe(GROUP, WINDOWS)
+        return self._retry(lambda: self._subscription.poll(self._poll_windows, 0.1))
 
     def _behind(self) -> bool:
         return any(self._offsets[partition] < target for partition, target in self._targets.items())
@@ -131,7 +153,7 @@ class Learn:
     def _open(self, event: Assigned) -> None:
         offset = event.commit.offset if event.commit else event.begin
         learned = msgspec.json.decode(event.commit.metadata or "[]", type=list[str]) if event.commit else []
-        self._committed[event.partition] = event.commit
+        self._committed[event.partition] = event.commit or Commit(event.begin)
         self._learned[event.partition] = set(learned)
         lost = [task for task in learned if self._retry(functools.partial(self.store.load, task)) is None]
         if lost:
@@ -169,14 +191,14 @@ class Learn:
         return []
 
     def _learner(self, task: str, partition: int) -> Learner | None:
-        """Return the task's learner, as its checkpoint left it; None for a task that DQN can't learn."""
+        """Return the task's learner, as its checkpoint left it; None for a task that can't be learned."""
         if task in self._partition:
             return self.learners.get(task)
         self._partition[task] = partition
         if task not in self.tasks:
             self._retry(self.tasks.refresh)
         spec = self.tasks.specs.get(task)
-        if spec is None or not spec.discrete:
+        if spec is None or self._beyond_dqn(spec):
             reason = "has continuous actions, and DQN learns discrete ones only" if spec else "was never added"
             logger.warning("task %s %s: it is not learned", task, reason)
             return None
@@ -188,6 +210,7 @@ class Learn:
             self._config,
             self._settings,
             self._seed,
+            lost=task in self._learned[partition],
             published=lambda: next(reversed(published(self.log, task)), None),
             advising=self._advising,
             undo=lambda: [one for one in directives(self.log, task) if one.verdict == "undo"],
@@ -202,20 +225,36 @@ class Learn:
         self.learners[task] = learner
         return learner
 
+    def _beyond_dqn(self, spec: TaskSpec) -> bool:
+        """Whether a task would be DQN's and can't be; one with a checkpoint goes on by that one's algorithm."""
+        if spec.discrete or isinstance(self._config, PPOConfig):
+            return False
+        return self._retry(lambda: self.store.load(spec.task)) is None
+
     def commit(self, ticks: list[None]) -> list[None]:
         """Where a learner is due: save all checkpoints, then send what was decided and move the commits to them.
 
         The metadata names the tasks that have a checkpoint. A learner killed in between reads some windows again,
-        skips those that its checkpoint has, and sends what is not on `policies` yet.
+        skips those that its checkpoint has, and sends what is not on `policies` yet. One that was overtaken saves
+        nothing and sends nothing: it joins again, and goes on from the other's checkpoints.
         """
         due = self._read >= UNCOMMITTED_WINDOWS or any(learner.due for learner in self.learners.values())
         if not self._offsets or not (due or self.stop.finished):
             return ticks
-        outputs = []
-        self._require_unmoved()
+        try:
+            self._save_and_send()
+        except CommitConflictError as error:  # whoever has the partitions now goes on from its own checkpoints
+            logger.warning("%s", error)
+            self._refused, self.stop.finished = error, self.stop.requested
+        return ticks
+
+    def _save_and_send(self) -> None:
+        outputs: list[Record] = []
         for learner in self.learners.values():
             if learner.progress.pending:
                 learner.follow()  # a person may have decided otherwise meanwhile
+        self._require_unmoved()
+        for learner in self.learners.values():
             learner.save()
             outputs += learner.outputs()
         commits = {p: Commit(offset, self._metadata(p)) for p, offset in self._offsets.items()}
@@ -224,17 +263,14 @@ class Learn:
         self._read = 0
         for learner in self.learners.values():
             learner.sent()
-        return ticks
 
     def _require_unmoved(self) -> None:
-        """Raise CommitConflictError where another learner has gone on: a checkpoint saved here would undo its own."""
-        found = self._retry(lambda: self.log.committed(GROUP, WINDOWS))
-        for partition in self._offsets:
-            if found.get(partition) != self._committed[partition]:
-                raise CommitConflictError(
-                    f"group {GROUP}, {WINDOWS}/{partition}: another learner has moved the commit to "
-                    f"{found.get(partition)}: this one stops, and has saved nothing"
-                )
+        """Raise CommitConflictError where another learner has gone on: a checkpoint saved here would undo its own.
+
+        What stands is committed once more: the log takes that only from the one member that has the partitions.
+        """
+        standing = {partition: self._committed[partition] for partition in self._offsets}
+        self._retry(lambda: self._subscription.commit(standing))
 
     def _metadata(self, partition: int) -> str:
         learned = self._learned[partition]

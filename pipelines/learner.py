@@ -1,6 +1,7 @@
-"""One task's learner: rows go into replay, updates and candidates fall due by counts of rows, never by time."""
+"""One task's learner: it takes rows in; updates and candidates fall due by counts of rows, never by time."""
 
 import dataclasses
+import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -8,17 +9,17 @@ from typing import Any
 
 import msgspec
 
-from headrace.learners import dqn
 from headrace.learners.acting import Policy
 from headrace.learners.checkpoint import pack, unpack, weights_hash
 from headrace.learners.explain.simulation import Simulator, simulator
 from headrace.learners.gate import judge
 from headrace.pipelines.advice import FITTED_CHUNKS, Advice, AdviceState, Advising, fitted, judging
+from headrace.pipelines.algorithms import begun, restored
 from headrace.pipelines.service.learner_meters import LearnerMeters
 from headrace.pipelines.topics import DIRECTIVES, POLICIES
-from headrace.pipelines.training import Counts, LearnSettings, Training
+from headrace.pipelines.training import Config, Counts, LearnSettings, Training
 from headrace.pipelines.trial import Trial
-from headrace.schemas.errors import CorruptDataError
+from headrace.schemas.errors import CorruptDataError, StorageError
 from headrace.schemas.ports import Clock, PolicyStore, Record
 from headrace.schemas.records import (
     ChunkKey,
@@ -44,10 +45,10 @@ REMEMBERED_CHUNKS = 65_536
 class _Progress(msgspec.Struct):
     """What a checkpoint holds beside the algorithm's own state.
 
-    inserted: references whose rows replay may still hold, in order, and the first row taken of each. first_row: how
-    many rows came before them. base_row: of these, how many this replay never held. lineage, first_rows, windows,
-    complete: as in `PolicyVersion`. version: the newest number taken; parent: the one that this learner made last.
-    pending: policy records that are not yet on the log. seen: the newest one there that was heeded.
+    inserted: references whose rows the training may still hold, in order, and the first row taken of each. first_row:
+    how many rows came before them. base_row: of these, how many it never held. lineage, first_rows, windows, complete:
+    as in `PolicyVersion`. version: the newest number taken; parent: the one that this learner made last. pending:
+    policy records that are not yet on the log. seen: the newest one there that was heeded.
     """
 
     next_offset: int = 0
@@ -67,7 +68,7 @@ class _Progress(msgspec.Struct):
 
 
 class Learner:
-    """A DQN that follows one task's windows, from its checkpoint on."""
+    """A training that follows one task's windows, from its checkpoint on."""
 
     def __init__(
         self,
@@ -75,17 +76,19 @@ class Learner:
         chunks: CachedChunks,
         store: PolicyStore,
         clock: Clock,
-        config: dqn.DQNConfig,
+        config: Config,
         settings: LearnSettings,
         seed: int = 0,
         *,
+        lost: bool = False,
         published: Callable[[], ServingPolicy | None] = lambda: None,
         advising: Advising | None = None,
         undo: Callable[[], list[Directive]] = list,
         retry: Callable[[Callable[[], Any]], Any] = lambda call: call(),
     ) -> None:
-        """published: gives the task's newest record on `policies`, which a person may have written.
+        """lost: whether the task had a checkpoint once: where it has none now, no earlier version is this one's.
 
+        published: gives the task's newest record on `policies`, which a person may have written.
         undo: gives the directives whose undoing people have asked for.
         """
         self.spec = spec
@@ -102,22 +105,28 @@ class Learner:
         self._taken: dict[ChunkKey, ChunkReference] = {}
         self._serving: Trial | None = None
         saved = retry(lambda: store.load(spec.task))
+        self._follows = hashlib.sha256(saved).hexdigest() if saved is not None else ""
         if saved is None:
-            self._start(config)
+            self._start(config, lost=lost)
         else:
             self._restore(saved)
+            if type(config) is not type(self.training.config):
+                logger.warning("%s: its checkpoint is of %s: it goes on by that", spec.task, self.training.algorithm)
         self._saved_rows = self.training.counts.rows
         self._saved_offset = self.progress.next_offset
 
-    def _start(self, config: dqn.DQNConfig) -> None:
-        """Begin anew; versions that are there (their checkpoint was lost) keep their numbers."""
+    def _start(self, config: Config, *, lost: bool) -> None:
+        """Begin anew; versions that are there keep their numbers, also where their checkpoint was lost.
+
+        What was learned before a first checkpoint is learned again, to the same versions.
+        """
         versions = self._retry(lambda: self._store.versions(self.spec.task))
         promoted = [one.version for one in versions if one.promoted]
-        state = dqn.init(config, self.spec.width, self.spec.action_count, self.seed)
-        self.training = Training(state, self.settings, task=self.spec.task, learned=self._learned)
+        self.training: Training = begun(config, self.spec, self.seed, self.settings, self._learned)
         self.advice = Advice.begin(self.spec.task, self._advising, dataclasses.asdict(config), self._clock)
         self.progress = _Progress(
-            version=max((one.version for one in versions), default=0), serving=promoted[-1] if promoted else None
+            version=max((one.version for one in versions if lost), default=0),
+            serving=promoted[-1] if promoted else None,
         )
 
     @property
@@ -137,7 +146,7 @@ class Learner:
         self._insert(summary.references)
         progress, rows = self.progress, self.training.counts.rows
         progress.next_offset = offset + 1
-        if rows - progress.rows_at_candidate >= self.settings.candidate_rows and self.training.state.updates:
+        if rows - progress.rows_at_candidate >= self.settings.candidate_rows and self.training.updates:
             progress.rows_at_candidate = rows
             self._candidate()
 
@@ -152,7 +161,7 @@ class Learner:
         for batch, first_row in zip(batches, first_rows, strict=True):
             rows = batch.slice(first_row, len(batch))
             self.meters.took(rows, self.progress.version)
-            self.advice.saw(rows, self.spec.action_count, self.progress.version)
+            self.advice.saw(rows, self.spec.action_count if self.spec.discrete else 0, self.progress.version)
         progress = self.progress
         progress.inserted += zip(new, first_rows, strict=True)
         progress.lineage += new
@@ -170,7 +179,7 @@ class Learner:
     def _forget_overwritten(self) -> None:
         progress, count = self.progress, 0
         for reference, start in progress.inserted:
-            if progress.first_row + reference.rows - start > self.training.counts.rows - self.training.replay.capacity:
+            if progress.first_row + reference.rows - start > self.training.counts.rows - self.training.held_rows:
                 break
             progress.first_row += reference.rows - start
             count += 1
@@ -179,7 +188,7 @@ class Learner:
     def _candidate(self) -> None:
         """Store what has been learned as a version, and promote it if it passes the gate."""
         progress = self.progress
-        weights = pack(dqn.policy_arrays(self.training.state))
+        weights = pack(self.training.policy_arrays())
         progress.version += 1
         self.follow()
         held = progress.seen if progress.seen and progress.seen.held else None
@@ -209,7 +218,7 @@ class Learner:
             version,
             self.training,
             judging(
-                simulator(self.spec.environment, self.settings.gate_traces, GATE_SEED),
+                self._world(),
                 lambda number: self._retry(lambda: self._store.weights(self.spec.task, number)),
             ),
             self._retry(self._undo) if self.advice.state.ledger.standing else [],
@@ -218,6 +227,7 @@ class Learner:
 
     def _learned(self, metrics: Mapping[str, float]) -> None:
         self.advice.learned(metrics)
+        self.meters.learned(metrics)
 
     def follow(self) -> None:
         """Heed the newest record on `policies`.
@@ -240,18 +250,30 @@ class Learner:
         """Store a version, unless one of the same weights is there: from before a kill, maybe by older code."""
         versions = self._retry(lambda: self._store.versions(self.spec.task))
         for one in versions:
-            if (one.version, one.weights_hash) == (version.version, version.weights_hash):
+            if one.version >= version.version and one.weights_hash == version.weights_hash:
                 found: PolicyVersion = one
+                self.progress.version = found.version
                 return found
         newest = max((one.version for one in versions), default=0)
         if version.version <= newest:  # another learner was here, from the same checkpoint
             version = msgspec.structs.replace(version, version=newest + 1)
             self.progress.version = newest + 1
-        self._retry(lambda: self._store.put(version, weights))
+        try:
+            self._retry(lambda: self._store.put(version, weights))
+        except StorageError:
+            taken = {one.version for one in self._retry(lambda: self._store.versions(self.spec.task))}
+            if version.version not in taken:
+                raise
+            return self._stored(version, weights)  # another learner took the number just now
         return version
 
+    def _world(self) -> Simulator | None:
+        """Return what policies are judged in; none of the simulators takes continuous actions."""
+        known = self.spec.discrete
+        return simulator(self.spec.environment, self.settings.gate_traces, GATE_SEED) if known else None
+
     def _judged(self, weights: bytes, held: ServingPolicy | None) -> PolicyVersion:
-        world = simulator(self.spec.environment, self.settings.gate_traces, GATE_SEED)
+        world = self._world()
         evaluation: dict[str, float] = {}
         difference = None
         if world is None or self.settings.gate == "none":
@@ -276,13 +298,13 @@ class Learner:
             task=self.spec.task,
             version=self.progress.version,
             parent=self.progress.parent,
-            algorithm="dqn",
-            config=dataclasses.asdict(training.state.config) | dataclasses.asdict(self.settings),
+            algorithm=training.algorithm,
+            config=dataclasses.asdict(training.config) | dataclasses.asdict(self.settings),
             seed=self.seed,
             code_version=metadata.version("headrace"),
             weights_hash=weights_hash(weights),
             environment_steps=training.counts.rows,
-            updates=training.state.updates,
+            updates=training.updates,
             lineage=list(self.progress.lineage),
             first_rows=list(self.progress.first_rows),
             windows=list(self.progress.windows),
@@ -307,16 +329,21 @@ class Learner:
         return policies + [Record(DIRECTIVES, key, msgspec.json.encode(one)) for one in self.advice.state.pending]
 
     def save(self) -> None:
-        """Save the checkpoint, if anything was taken in since the last one."""
+        """Save the checkpoint, if anything was taken in since the last one.
+
+        Raises CommitConflictError where another learner has saved one since.
+        """
         if self._saved_offset == self.progress.next_offset:
             return
-        arrays, meta = dqn.state_to_arrays(self.training.state)
+        arrays, meta = self.training.state_to_arrays()
         taken = [*self._taken.values()]
         progress: dict[str, Any] = msgspec.to_builtins(self.progress)
         counts = msgspec.to_builtins(self.training.counts)
-        extra = {"dqn": meta, "counts": counts, "progress": progress, "taken": msgspec.to_builtins(taken)}
+        extra = {meta["algorithm"]: meta, "counts": counts, "progress": progress, "taken": msgspec.to_builtins(taken)}
         extra["advice"] = msgspec.to_builtins(self.advice.state)
-        self._retry(lambda: self._store.save(self.spec.task, pack(arrays, extra)))
+        checkpoint = pack(arrays, extra)
+        self._retry(lambda: self._store.save(self.spec.task, checkpoint, self._follows))
+        self._follows = hashlib.sha256(checkpoint).hexdigest()
         self._saved_rows = self.training.counts.rows
         self._saved_offset = self.progress.next_offset
 
@@ -330,9 +357,9 @@ class Learner:
     def _restore(self, saved: bytes) -> None:
         try:
             arrays, meta = unpack(saved)
-            state = dqn.state_from_arrays(arrays, meta["dqn"])
+            state = meta["ppo"] if "ppo" in meta else meta["dqn"]
             counts = msgspec.convert(meta["counts"], Counts)
-            self.training = Training(state, self.settings, counts, task=self.spec.task, learned=self._learned)
+            self.training = restored(arrays, state, self.spec, self.settings, counts, self._learned)
             self.progress = msgspec.convert(meta["progress"], _Progress)
             advice = msgspec.convert(meta["advice"], AdviceState)
             self.advice = Advice(self.spec.task, self._advising, advice, self._clock)
@@ -345,16 +372,17 @@ class Learner:
         self._refill()
 
     def _refill(self) -> None:
-        """Fill replay with the rows that it held. Where some are gone from the index it begins after them."""
+        """Give the training the rows that it held. Where some are gone from the index it begins after them."""
         progress, training = self.progress, self.training
-        training.replay.added = progress.first_row - progress.base_row
+        training.begin_refill(progress.first_row - progress.base_row)
         try:
             batches = self._read([reference for reference, _ in progress.inserted])
         except CorruptDataError as error:
-            logger.warning("%s: replay begins anew, with what comes now: %s", self.spec.task, error)
-            training.replay.added = 0
+            logger.warning("%s: learning goes on without the rows that it held: %s", self.spec.task, error)
+            training.begin_anew()
             progress.inserted, progress.first_row, progress.base_row = [], training.counts.rows, training.counts.rows
             progress.complete = False
             return
         for (_, first_row), batch in zip(progress.inserted, batches, strict=True):
             training.refill(batch, first_row)
+        training.end_refill()

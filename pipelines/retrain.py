@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from headrace.learners import dqn
 from headrace.learners.checkpoint import weights_hash
-from headrace.learners.ppo import PPOConfig
 from headrace.learners.training import DQNTraining, PPOTraining, train
-from headrace.pipelines.training import LearnSettings, Training
+from headrace.pipelines.algorithms import CONFIGS, begun
+from headrace.pipelines.training import LearnSettings
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError, UnknownTaskError
 from headrace.schemas.ports import PolicyStore
 from headrace.schemas.records import ChunkReference, PolicyVersion, TaskSpec
@@ -94,9 +93,9 @@ def _from_simulation(version: PolicyVersion, progress: Callable[[int, int], None
     config, steps = version.config, int(version.config["steps"])
     training: PPOTraining | DQNTraining
     if version.algorithm == "ppo":
-        training = _part(PPOTraining, {**config, "config": _part(PPOConfig, config)})
+        training = _part(PPOTraining, {**config, "config": _part(CONFIGS["ppo"], config)})
     else:
-        training = _part(DQNTraining, {**config, "config": _part(dqn.DQNConfig, config)})
+        training = _part(DQNTraining, {**config, "config": _part(CONFIGS["dqn"], config)})
     done = train(training, config["environment"], version.seed, steps, lambda point: progress(point.steps, steps))
     return _compared(version, weights_hash(done.arrays), 0, done.steps, done.updates)
 
@@ -104,21 +103,21 @@ def _from_simulation(version: PolicyVersion, progress: Callable[[int, int], None
 def _from_stream(
     chain: Sequence[PolicyVersion], spec: TaskSpec, chunks: CachedChunks, progress: Callable[[int, int], None]
 ) -> Retrained:
-    state = dqn.init(_part(dqn.DQNConfig, chain[0].config), spec.width, spec.action_count, chain[0].seed)
-    training = Training(state, LearnSettings(), task=spec.task)
+    kind = CONFIGS[chain[0].algorithm]
+    training = begun(_part(kind, chain[0].config), spec, chain[0].seed, LearnSettings())
     done, total = 0, sum(len(version.windows) for version in chain)
     for version in chain:
         # Settings change at versions only: a directive takes effect after one.
         training.settings = _part(LearnSettings, version.config)
-        training.state = dataclasses.replace(training.state, config=_part(dqn.DQNConfig, version.config))
+        training.config = _part(kind, version.config)
         for window in _windows(version):
             batches = chunks.transitions([reference for reference, _ in window])
             training.take((batch, first_row) for batch, (_, first_row) in zip(batches, window, strict=True))
             done += 1
             progress(done, total)
-    found = weights_hash(dqn.policy_arrays(training.state))
+    found = weights_hash(training.policy_arrays())
     count = sum(len(version.lineage) for version in chain)
-    return _compared(chain[-1], found, count, training.counts.rows, training.state.updates)
+    return _compared(chain[-1], found, count, training.counts.rows, training.updates)
 
 
 def _compared(version: PolicyVersion, found: str, chunks: int, rows: int, updates: int) -> Retrained:

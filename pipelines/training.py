@@ -1,32 +1,36 @@
-"""What a learner becomes: replay and updates, a function of its settings, its seed and the rows that windows bring.
+"""What a learner becomes: a function of its settings, its seed and the rows that windows bring.
 
 Nothing else enters: `policy replay` feeds the same rows in the same order and must come to the same weights.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 import numpy as np
 
-from headrace.learners import dqn
-from headrace.learners.replay import Batch, ReplayBuffer
-from headrace.schemas.errors import LearnerDivergedError
+from headrace.learners.dqn import DQNConfig
+from headrace.learners.ppo import PPOConfig
 from headrace.schemas.transition import TransitionBatch
 
-logger = logging.getLogger(__name__)
+Config = DQNConfig | PPOConfig
+Learned = Callable[[Mapping[str, float]], None]
+"""Is told each update's metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class LearnSettings:
     """How a learner follows its stream.
 
-    samples_per_row: rows drawn from replay per row that came in (the sample-to-insert ratio). min_rows: new rows
-    before an update falls due. learning_starts: rows before the first. candidate_rows: rows between candidates.
-    checkpoint_rows: rows between checkpoints. gate: "simulator" promotes what beats the serving policy there, and
-    nothing where a task has none; "none" promotes every candidate.
+    candidate_rows: rows between candidates. checkpoint_rows: rows between checkpoints. gate: "simulator" promotes what
+    beats the serving policy there, and nothing where a task has none; "none" promotes every candidate.
+
+    DQN alone. samples_per_row: rows drawn from replay per row that came in (the sample-to-insert ratio). min_rows: new
+    rows before an update falls due. learning_starts: rows before the first.
+
+    PPO alone. rollout_rows: new rows that an update learns from, at least. rollout_steps: the length at which a
+    trajectory is cut, if it comes to that.
     """
 
     samples_per_row: float = 8.0
@@ -36,64 +40,72 @@ class LearnSettings:
     checkpoint_rows: int = 65_536
     gate: Literal["simulator", "none"] = "simulator"
     gate_traces: int = 512
+    rollout_rows: int = 6_400
+    rollout_steps: int = 100
 
 
 class Counts(msgspec.Struct):
-    """How far a training has come. skipped_updates: those that would have diverged."""
+    """How far a training has come.
+
+    sampled: rows that updates used, each as often as it was. skipped_updates: those that would have diverged.
+    without_log_prob: rows that PPO can't learn from, as they don't say how likely their action was.
+    """
 
     rows: int = 0
     sampled: int = 0
     rows_at_update: int = 0
     skipped_updates: int = 0
+    without_log_prob: int = 0
 
 
-class Training:
-    """A DQN, its replay buffer and its counts; updates fall due by counts of rows, never by time."""
+class Training(Protocol):
+    """One algorithm on one task's stream; updates fall due by counts of rows, never by time."""
 
-    def __init__(
-        self,
-        state: dqn.DQNState,
-        settings: LearnSettings,
-        counts: Counts | None = None,
-        *,
-        task: str = "",
-        learned: Callable[[Mapping[str, float]], None] = lambda _: None,
-    ) -> None:
-        """learned: is told each update's metrics."""
-        self.state = state
-        self.settings = settings
-        self.counts = counts or Counts()
-        self.replay = ReplayBuffer(state.config.replay_capacity, state.shape.observation_width)
-        self._task = task
-        self._learned = learned
+    settings: LearnSettings
+    counts: Counts
+
+    @property
+    def algorithm(self) -> str:
+        """The algorithm's name, as versions record it."""
+
+    @property
+    def config(self) -> Config:
+        """The algorithm's hyper-parameters; they may be set between two windows."""
+
+    @config.setter
+    def config(self, config: Config) -> None: ...
+
+    @property
+    def updates(self) -> int:
+        """How many updates were made."""
+
+    @property
+    def held_rows(self) -> int:
+        """How many of the newest rows it may still learn from: these must be put in again after a restart."""
 
     def take(self, pieces: Iterable[tuple[TransitionBatch, int]]) -> None:
         """Take in a window's rows, each batch's from the given one on, and make the updates that fall due."""
-        for batch, first_row in pieces:
-            self.refill(batch, first_row)
-            self.counts.rows += len(batch) - first_row
-        self._update()
 
     def refill(self, batch: TransitionBatch, first_row: int) -> None:
-        """Put rows into replay that were counted before."""
-        rows = batch.slice(first_row, len(batch))
-        self.replay.add(Batch(rows.obs, rows.action.astype(np.int64), rows.reward, rows.next_obs, rows.terminated))
+        """Put in rows that were counted before."""
 
-    def _update(self) -> None:
-        counts, settings = self.counts, self.settings
-        fresh = counts.rows - counts.rows_at_update
-        if counts.rows < settings.learning_starts or fresh < settings.min_rows or not len(self.replay):
-            return
-        counts.rows_at_update = counts.rows
-        batch_size = self.state.config.batch_size
-        wanted = (counts.rows - settings.learning_starts) * settings.samples_per_row
-        while counts.sampled + batch_size <= wanted:
-            batch = self.replay.sample(self.state.rng, batch_size)
-            counts.sampled += batch_size
-            try:
-                self.state, metrics = dqn.update(self.state, batch)
-                self._learned(metrics)
-            except LearnerDivergedError as error:
-                # The state is as it was. One agent's absurd rewards must not stop the learning from all others.
-                counts.skipped_updates += 1
-                logger.warning("%s: an update was skipped: %s", self._task, error)
+    def begin_refill(self, first_row: int) -> None:
+        """Get ready for `refill`; first_row: how many rows came before those, since it last began anew."""
+
+    def end_refill(self) -> None:
+        """Note that all rows that were held are in."""
+
+    def begin_anew(self) -> None:
+        """Go on without the rows that were held: they are gone."""
+
+    def policy_arrays(self) -> dict[str, np.ndarray]:
+        """Return what acts, for `acting.load_policy`."""
+
+    def state_to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return the state as arrays and metadata, for `checkpoint.pack`."""
+
+    def exploration(self) -> float:
+        """Return the share of actions that are taken at random, beside the policy."""
+
+    def sampled_obs(self, rows: int, seed: int) -> np.ndarray | None:
+        """Draw observations whose actions' values can be compared, float32[rows, D]; None where there are none."""

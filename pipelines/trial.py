@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.learners.acting import Policy
 from headrace.learners.explain.simulation import Learned, Simulator
 from headrace.learners.gate import LOOKS
 
@@ -14,14 +15,34 @@ FLOOR: Final = "hpa"
 """The baseline that a first policy must beat."""
 
 Returns = NDArray[np.float64]
+_DRAWING_SEED: Final = 86_028_121
+
+
+class _Drawing:
+    """A softmax policy as agents act by it: the greatest of its values is a draw, the same in every trial."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._rng = np.random.default_rng(_DRAWING_SEED)
+
+    def q_values(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return 1 for the action drawn, 0 for the others: float32[B, A]."""
+        drawn, _ = self._policy.sample(obs, self._rng)
+        ones: NDArray[np.float32] = np.eye(self._policy.actions, dtype=np.float32)[drawn]
+        return ones
+
+
+def as_acting(policy: Policy) -> Learned:
+    """Return a policy as agents act by it once they explore no more: one of values greedily, a softmax by draws."""
+    return _Drawing(policy) if policy.softmax else policy
 
 
 class Trial:
     """A policy's returns in a world, as far as they were needed."""
 
-    def __init__(self, world: Simulator, policy: Learned) -> None:
+    def __init__(self, world: Simulator, policy: Policy) -> None:
         self._world = world
-        self._policy = policy
+        self._policy = as_acting(policy)
         self._floor: Returns = world.baselines()[FLOOR].returns
         edges = [len(self._floor) * part // LOOKS for part in range(LOOKS + 1)]
         self._parts = [slice(start, stop) for start, stop in pairwise(edges)]

@@ -9,7 +9,7 @@ HeadraceError
 ├── UnavailableError         a dependency that is down: retried with back-off, never fatal by itself
 ├── StorageError             a disk that is full, a database that is read-only or damaged
 ├── LayoutMismatchError      an index that was written under another layout
-├── CommitConflictError      another process moved the commit: this one must stop
+├── CommitConflictError      another process moved the commit: this one must join again
 ├── LogGapError              rows that were not yet indexed are gone from the log
 ├── CorruptDataError         a chunk, checkpoint or weights file whose checksum does not match
 ├── UngroundedReportError    a narrator's sentence that its facts do not bear out

@@ -234,8 +234,12 @@ class PolicyStore(Protocol):
     def versions(self, task: str) -> list[PolicyVersion]:
         """Return the task's versions in order."""
 
-    def save(self, task: str, checkpoint: bytes) -> None:
-        """Replace the task's learner checkpoint, atomically."""
+    def save(self, task: str, checkpoint: bytes, replaces: str | None = None) -> None:
+        """Replace the task's learner checkpoint, atomically; storing the same again is a no-op.
+
+        replaces: the SHA-256 in hex of the one that it follows, "" where there is none yet; None: whichever is there.
+        Raises CommitConflictError where another one is there by then.
+        """
 
     def load(self, task: str) -> bytes | None:
         """Return the task's learner checkpoint; raises CorruptDataError."""

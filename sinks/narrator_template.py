@@ -165,9 +165,10 @@ def _certainty(facts: Known) -> Iterator[Sentence]:
     )
     if len(margins) > 1:
         least, most = margins[0].fact_id, margins[-1].fact_id
+        measure = "log-probability" if ", log-probability" in margins[0].label else "value"
         yield Sentence(
             f"Its choices are clearest with {{{most}@name}} (the best action leads the next by {{{most}}} in "
-            f"value), closest with {{{least}@name}} ({{{least}}})."
+            f"{measure}), closest with {{{least}@name}} ({{{least}}})."
         )
 
 

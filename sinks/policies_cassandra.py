@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 import msgspec
 from cassandra import ConsistencyLevel
 
-from headrace.schemas.errors import CorruptDataError, StorageError, UnavailableError, UnknownPolicyError
+from headrace.schemas.errors import CommitConflictError, CorruptDataError, StorageError, UnknownPolicyError
 from headrace.schemas.records import PolicyVersion
 from headrace.sinks.cassandra import Keyspace
 from headrace.sinks.cassandra_target import parse_target
@@ -17,7 +17,6 @@ from headrace.sinks.cassandra_writes import Write, Writes
 PART_BYTES: Final = 1 << 20
 
 _ABANDONED_S: Final = 3_600
-_SWITCHES: Final = 5
 _PARTS_IN_FLIGHT: Final = 4
 _STATEMENTS: Final = {
     "put_part": "INSERT INTO blobs (name, part, data) VALUES (?, ?, ?)",
@@ -108,22 +107,37 @@ class CassandraPolicyStore:
         rows = self._rows("policy", task, version)
         return rows[0] if rows else None
 
-    def save(self, task: str, checkpoint: bytes) -> None:
-        """Replace the task's learner checkpoint, atomically: write a generation, switch to it, empty the last one."""
-        generation = uuid.uuid1()
-        self._begin("put_generation", 0, task, generation, _sha256(checkpoint), len(checkpoint))
-        self._put_blob(_generation_blob(task, generation), checkpoint)
-        self._writes.flush()
-        for _ in range(_SWITCHES):
-            before = self._current(task)
-            self._rows("switch", generation, task, before)
-            if self._current(task) == generation:
+    def save(self, task: str, checkpoint: bytes, replaces: str | None = None) -> None:
+        """Replace the task's learner checkpoint, atomically: write a generation, switch to it, empty the last one.
+
+        replaces: the SHA-256 in hex of the one that it follows, "" where there is none yet; None: whichever is there.
+        Raises CommitConflictError where another one is there by then.
+        """
+        generation, sha256 = uuid.uuid1(), _sha256(checkpoint)
+        before, held = self._holds(task)
+        if replaces is not None and held == sha256:
+            return  # an earlier try, of which no answer came
+        if replaces in {None, held}:
+            self._begin("put_generation", 0, task, generation, sha256, len(checkpoint))
+            self._put_blob(_generation_blob(task, generation), checkpoint)
+            self._writes.flush()
+        while replaces in {None, held}:
+            self._rows("switch", generation, task, before)  # Cassandra refuses it where `before` is not current
+            current, found = self._holds(task)
+            if current == generation:
                 self._retire(task, before, generation)
                 return
-        raise UnavailableError(
-            f"{self._keyspace.target}: the checkpoint of {task} is being replaced by others all the time: run one "
-            "learner of a task"
+            before, held = current, found
+        raise CommitConflictError(
+            f"{self._keyspace.target}: another learner of {task} has saved {held[:12] or 'nothing'} where this one's "
+            f"checkpoint follows {(replaces or '')[:12] or 'nothing'}: it was not saved, and must not be"
         )
+
+    def _holds(self, task: str) -> tuple[uuid.UUID | None, str]:
+        """Return the generation that is current, and its hash; None and "" where there is none."""
+        current = self._current(task)
+        rows = self._rows("generation", task, current) if current else []
+        return current, rows[0][0] if rows else ""
 
     def _retire(self, task: str, before: uuid.UUID | None, current: uuid.UUID) -> None:
         """Empty the generation before this one, and those that a crash left without a switch an hour ago."""

@@ -11,7 +11,13 @@ from typing import Final
 
 import msgspec
 
-from headrace.schemas.errors import CorruptDataError, InvalidTaskError, StorageError, UnknownPolicyError
+from headrace.schemas.errors import (
+    CommitConflictError,
+    CorruptDataError,
+    InvalidTaskError,
+    StorageError,
+    UnknownPolicyError,
+)
 from headrace.schemas.records import ID_PATTERN, PolicyVersion
 
 _CHECKPOINT_MAGIC: Final = b"headrace checkpoint 1 sha256:"
@@ -76,12 +82,25 @@ class FilePolicyStore:
         manifests = map(_read_manifest, self._task_folder(task).glob("v*.json"))
         return sorted((manifest.version for manifest in manifests), key=lambda version: version.version)
 
-    def save(self, task: str, checkpoint: bytes) -> None:
-        """Replace the task's learner checkpoint, atomically."""
+    def save(self, task: str, checkpoint: bytes, replaces: str | None = None) -> None:
+        """Replace the task's learner checkpoint, atomically; raises CommitConflictError.
+
+        replaces: the SHA-256 in hex of the one that it follows, "" where there is none yet; None: whichever is there.
+        """
         folder = self._task_folder(task)
-        header = _CHECKPOINT_MAGIC + _sha256(checkpoint).encode() + b"\n"
+        sha256 = _sha256(checkpoint)
         with _alone(folder):
-            replace_file(folder / "checkpoint", header, checkpoint)
+            if replaces is not None:
+                found = (_read(folder / "checkpoint") or b"").partition(b"\n")[0]
+                held = found.removeprefix(_CHECKPOINT_MAGIC).decode("ascii", "replace")
+                if held == sha256:
+                    return
+                if held != replaces:
+                    raise CommitConflictError(
+                        f"{folder / 'checkpoint'}: another learner has saved {held[:12] or 'nothing'} where this one's "
+                        f"follows {replaces[:12] or 'nothing'}: it was not saved, and must not be"
+                    )
+            replace_file(folder / "checkpoint", _CHECKPOINT_MAGIC + sha256.encode() + b"\n", checkpoint)
 
     def load(self, task: str) -> bytes | None:
         """Return the task's learner checkpoint; raises CorruptDataError."""

@@ -29,13 +29,15 @@ class Decisions:
     """M decisions of a policy.
 
     obs: float32[M, D]. values: float64[M, A], of each action. shadows: by controller, int64[M], what it would
-    have done in the policy's place. order: the actions' sizes where they have an order (replicas), else ().
+    have done in the policy's place. order: the actions' sizes where they have an order (replicas), else (). measure:
+    what the values are: "value", or "log-probability" (but for a constant) where agents draw.
     """
 
     obs: NDArray[np.float32]
     values: NDArray[np.float64]
     shadows: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     order: tuple[float, ...] = ()
+    measure: str = "value"
 
     @property
     def actions(self) -> NDArray[np.int64]:

@@ -191,7 +191,7 @@ def margins(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _margin_facts(decisions: Decisions, split: list[Situation]) -> Iterator[Fact]:
     margin = margins(decisions.values)
     for situation in split:
-        label = f"{situation.name}, value of the best action minus the second best's"
+        label = f"{situation.name}, {decisions.measure} of the best action minus the second best's"
         yield Fact(f"margin.{situation.key}", label, float(margin[situation.mask].mean()))
 
 

@@ -77,6 +77,11 @@ def greedy(policy: Learned) -> Callable[[NDArray[np.float32]], NDArray[np.int64]
     return lambda obs: np.asarray(policy.q_values(obs).argmax(axis=1), np.int64)
 
 
+def measure_of(policy: Learned) -> str:
+    """Say what a policy compares its actions by."""
+    return "log-probability" if getattr(policy, "softmax", False) else "value"
+
+
 class CloudSimulator:
     """`headrace/CloudService-v0` on fixed traces."""
 
@@ -121,7 +126,7 @@ class CloudSimulator:
 
         self._evaluate(act, self._traces)
         joined = {name: np.concatenate(actions) for name, actions in shadows.items()}
-        return Decisions(np.concatenate(seen), np.concatenate(values), joined, self._order)
+        return Decisions(np.concatenate(seen), np.concatenate(values), joined, self._order, measure_of(policy))
 
     def episode(self, policy: Learned, name: str) -> list[Series]:
         """Take the trace whose load varies most: load, and the replicas of the policy and of the rate rule."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from headrace.learners.acting import Policy
 from headrace.learners.explain.evidence import Decisions, VersionEvidence
-from headrace.learners.explain.simulation import simulated, simulator
+from headrace.learners.explain.simulation import measure_of, simulated, simulator
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError
 from headrace.schemas.records import ChunkReference, PolicyVersion, TaskSpec
 from headrace.schemas.transition import TransitionBatch
@@ -43,6 +43,8 @@ class Witness:
 
     def _policy(self, spec: TaskSpec, version: int) -> Policy | None:
         """Return a version that can be asked for values; None for one that is of another kind, or gone."""
+        if not spec.discrete:  # a continuous policy gives the action itself, and compares none
+            return None
         try:
             policy = Policy.from_bytes(self._weights(spec.task, version))
         except (ValueError, CorruptDataError, UnknownPolicyError) as error:
@@ -62,4 +64,4 @@ class Witness:
             return None
         obs = np.concatenate([batch.obs for batch in batches])
         obs = obs[:: -(-len(obs) // MAX_DECISIONS)]
-        return Decisions(obs, policy.q_values(obs).astype(np.float64))
+        return Decisions(obs, policy.q_values(obs).astype(np.float64), measure=measure_of(policy))

@@ -3,7 +3,7 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -28,14 +28,24 @@ NAMES = {
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same hashes.")
 @click.option("--windows", type=click.IntRange(min=2), default=60, show_default=True, help="Episodes of each agent.")
 @click.option("--agents", type=click.IntRange(1, 9_999), default=64, show_default=True)
+@click.option("--algorithm", type=click.Choice(["dqn", "ppo"]), default="dqn", show_default=True)
 @click.option("-v", "--verbose", is_flag=True, help="Log more, and show where a fault is.")
 @json_option
-def command(out: Path, *, seed: int, windows: int, agents: int, verbose: bool, as_json: bool) -> None:
+def command(
+    out: Path,
+    *,
+    seed: int,
+    windows: int,
+    agents: int,
+    algorithm: Literal["dqn", "ppo"],
+    verbose: bool,
+    as_json: bool,
+) -> None:
     """Run the whole stream in one process, with no server.
 
-    Simulated agents autoscale a service; their transitions are validated, windowed and indexed; a DQN learns from them;
-    each version that passes the gate goes back to the agents and is explained in a report. In the end the policy
-    stands beside the baselines on held-out traces. Everything is written to the folder that --out names.
+    Simulated agents autoscale a service; their transitions are validated, windowed and indexed; a DQN or PPO learns
+    from them; each version that passes the gate goes back to the agents and is explained in a report. In the end the
+    policy stands beside the baselines on held-out traces. Everything is written to the folder that --out names.
     """
     log_to_stderr(verbose=verbose)
     if not verbose:
@@ -54,7 +64,8 @@ def command(out: Path, *, seed: int, windows: int, agents: int, verbose: bool, a
         elif progress.windows % 5 == 0 or progress.windows == windows:
             click.echo(line, err=True)
 
-    result = run_demo(out, EmbeddedSettings(windows=windows, agents=agents, seed=seed), show)
+    settings = EmbeddedSettings(windows=windows, agents=agents, seed=seed, algorithm=algorithm)
+    result = run_demo(out, settings, show)
     if as_json:
         print_json([result])
     else:

@@ -1,5 +1,6 @@
 """headrace run learn."""
 
+import dataclasses
 import logging
 from contextlib import closing
 from typing import Literal
@@ -7,7 +8,9 @@ from typing import Literal
 import click
 import torch
 
+from headrace.learners.dqn import DQNConfig
 from headrace.pipelines.advice import advising
+from headrace.pipelines.algorithms import STREAMED, Algorithm
 from headrace.pipelines.cli.options import Command, json_option, metrics_option, with_services
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.progress import reported
@@ -15,7 +18,7 @@ from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.flow import run
 from headrace.pipelines.learn import Learn, dataflow
-from headrace.pipelines.training import LearnSettings
+from headrace.pipelines.training import Config, LearnSettings
 from headrace.pipelines.wiring import Services, layout
 
 logger = logging.getLogger(__name__)
@@ -23,6 +26,16 @@ logger = logging.getLogger(__name__)
 
 @click.command("learn", cls=Command)
 @click.option("--until-caught-up", is_flag=True, help="Stop at the log's present end, with a checkpoint.")
+@click.option(
+    "--algorithm",
+    type=click.Choice(list(STREAMED)),
+    default="dqn",
+    show_default=True,
+    help="Of tasks that have no checkpoint yet (so are the next three). PPO needs agents that send log_prob; it learns "
+    "continuous actions too.",
+)
+@click.option("--n-step", type=click.IntRange(1, 20), help="DQN: steps that a reward spans.  [default: 1]")
+@click.option("--priority", type=click.FloatRange(0, 1), help="DQN: replay's bent for large errors.  [default: 0]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of a task's first weights.")
 @click.option(
     "--gate",
@@ -35,7 +48,15 @@ logger = logging.getLogger(__name__)
 @metrics_option
 @with_services
 def command(
-    services: Services, *, until_caught_up: bool, seed: int, gate: Literal["simulator", "none"], as_json: bool
+    services: Services,
+    *,
+    until_caught_up: bool,
+    algorithm: Algorithm,
+    n_step: int | None,
+    priority: float | None,
+    seed: int,
+    gate: Literal["simulator", "none"],
+    as_json: bool,
 ) -> None:
     """Learn from windows, from the last checkpoint on; promote the candidates that pass the gate."""
     torch.set_num_threads(1)  # more processes are the way to use more cores
@@ -45,6 +66,7 @@ def command(
         services.policies,
         TaskTable(services.log, layout(services)),
         services.clock,
+        config=_config(algorithm, n_step, priority),
         settings=LearnSettings(gate=gate),
         advising=advising(services.advisor, services.settings.advisor.options),
         seed=seed,
@@ -61,17 +83,27 @@ def command(
         print_json(
             {
                 "task": task,
+                "algorithm": one.training.algorithm,
                 "rows": one.training.counts.rows,
-                "updates": one.training.state.updates,
+                "updates": one.training.updates,
                 "serving": one.progress.serving,
             }
             for task, one in job.learners.items()
         )
 
 
+def _config(algorithm: Algorithm, n_step: int | None, priority: float | None) -> Config:
+    config = STREAMED[algorithm]
+    if n_step is None and priority is None:
+        return config
+    if not isinstance(config, DQNConfig):
+        raise click.UsageError(f"--n-step and --priority are DQN's: leave them out for {algorithm}")
+    return dataclasses.replace(config, n_step=n_step or config.n_step, priority=priority or config.priority)
+
+
 def _told(job: Learn) -> str:
     told = [
-        f"{task}: {one.training.counts.rows} rows, {one.training.state.updates} updates, "
+        f"{task}: {one.training.counts.rows} rows, {one.training.updates} updates, "
         f"{f'version {one.progress.serving} serves' if one.progress.serving else 'nothing serves yet'}"
         for task, one in job.learners.copy().items()
     ]

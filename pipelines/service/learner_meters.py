@@ -1,6 +1,7 @@
 """What a learner measures of itself: how old and how stale the data is that it learns from."""
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -19,13 +20,16 @@ class LearnerMeters:
     promoted, refused: candidates. staleness: the newest version's number less that of the version which acted, mean
     over the last rows that say which; None before there were any. emitted_to_policy_s: from a transition's event time
     to the first candidate that learned from it, judged and stored. told_to_policy_s: the same from the append time of
-    the window that told of it.
+    the window that told of it. dropped_share: rows of the last rollout that were too old to learn from; importance:
+    mean weight of the others. None before a rollout, and of algorithms without any.
     """
 
     def __init__(self) -> None:
         self.promoted = 0
         self.refused = 0
         self.staleness: float | None = None
+        self.dropped_share: float | None = None
+        self.importance: float | None = None
         self.emitted_to_policy_s = Histogram(LONG_SECONDS)
         self.told_to_policy_s = Histogram(LONG_SECONDS)
         self._emitted_ms: deque[NDArray[np.int64]] = deque()
@@ -37,7 +41,7 @@ class LearnerMeters:
         self._told_ms.append(append_ms)
 
     def took(self, rows: TransitionBatch, newest_version: int) -> None:
-        """Rows have come into replay."""
+        """Rows have come in."""
         self._emitted_ms.append(rows.ts)
         self._rows += len(rows)
         while self._rows > MAX_ROWS and len(self._emitted_ms) > 1:
@@ -45,6 +49,11 @@ class LearnerMeters:
         acted = rows.policy_version[rows.policy_version != NO_POLICY_VERSION]
         if len(acted):
             self.staleness = newest_version - float(acted.mean())
+
+    def learned(self, metrics: Mapping[str, float]) -> None:
+        """An update was made."""
+        self.dropped_share = metrics.get("dropped_share")
+        self.importance = metrics.get("importance")
 
     def judged(self, *, promoted: bool, now_ms: int) -> None:
         """A candidate is stored; it has learned from all that was taken in."""

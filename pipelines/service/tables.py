@@ -197,6 +197,10 @@ def _ratio(learner: "Learner") -> float | None:
     return counts.sampled / counts.rows if counts.rows else None
 
 
+def _unusable(learner: "Learner") -> float | None:
+    return learner.training.counts.without_log_prob if learner.training.algorithm == "ppo" else None
+
+
 def _candidates(job: "Learn") -> Mapping[Labels, float]:
     found: dict[Labels, float] = {}
     for task, learner in job.learners.copy().items():
@@ -208,14 +212,14 @@ LEARN: Final[tuple[Metric["Learn"], ...]] = (
     Metric(
         "headrace_learn_transitions_total",
         "counter",
-        "Transitions taken into replay; goes on from the checkpoint.",
+        "Transitions taken in; goes on from the checkpoint.",
         _tasks(lambda learner: learner.training.counts.rows),
         ("task",),
     ),
     Metric(
         "headrace_learn_samples_total",
         "counter",
-        "Transitions drawn from replay for updates; goes on from the checkpoint.",
+        "Transitions that updates used, each as often as it was; goes on from the checkpoint.",
         _tasks(lambda learner: learner.training.counts.sampled),
         ("task",),
     ),
@@ -230,7 +234,7 @@ LEARN: Final[tuple[Metric["Learn"], ...]] = (
         "headrace_learn_updates_total",
         "counter",
         "Updates of the weights; goes on from the checkpoint.",
-        _tasks(lambda learner: learner.training.state.updates),
+        _tasks(lambda learner: learner.training.updates),
         ("task",),
     ),
     Metric(
@@ -238,6 +242,27 @@ LEARN: Final[tuple[Metric["Learn"], ...]] = (
         "counter",
         "Updates left out as they would have diverged; goes on from the checkpoint.",
         _tasks(lambda learner: learner.training.counts.skipped_updates),
+        ("task",),
+    ),
+    Metric(
+        "headrace_learn_unusable_transitions_total",
+        "counter",
+        "Transitions without log_prob, from which PPO can't learn; goes on from the checkpoint.",
+        _tasks(_unusable),
+        ("task",),
+    ),
+    Metric(
+        "headrace_learn_dropped_share",
+        "gauge",
+        "Share of PPO's last rollout that was too old to learn from.",
+        _tasks(lambda learner: learner.meters.dropped_share),
+        ("task",),
+    ),
+    Metric(
+        "headrace_learn_importance",
+        "gauge",
+        "Mean importance weight of PPO's last rollout: 1 where agents act as the learner would.",
+        _tasks(lambda learner: learner.meters.importance),
         ("task",),
     ),
     Metric(

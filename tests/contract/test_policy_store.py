@@ -1,13 +1,22 @@
 """What every policy store does: immutable versions, checked weights, one checkpoint a task."""
 
+import hashlib
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
 from contract_faults import file_size_limit
 
-from headrace.schemas.errors import CorruptDataError, InvalidTaskError, StorageError, UnknownPolicyError
+from headrace.schemas.errors import (
+    CommitConflictError,
+    CorruptDataError,
+    InvalidTaskError,
+    StorageError,
+    UnknownPolicyError,
+)
 from headrace.schemas.ports import PolicyStore
 from headrace.schemas.records import ChunkReference, Interval, PolicyVersion
 from headrace.sinks.policies_files import FilePolicyStore
@@ -94,6 +103,44 @@ def test_the_checkpoint_is_replaced(open_store: OpenStore, name: str) -> None:
         store.save(name, checkpoint)
         assert open_store().load(name) == checkpoint
     assert store.versions(name) == []
+
+
+def sha256(checkpoint: bytes) -> str:
+    return hashlib.sha256(checkpoint).hexdigest()
+
+
+def test_a_checkpoint_that_follows_another_than_the_one_there_is_refused(open_store: OpenStore, name: str) -> None:
+    """Of two learners that go on from the same checkpoint, the second to save is refused, and so is a late one."""
+    store, other = open_store(), open_store()
+    store.save(name, b"first", "")
+    with pytest.raises(CommitConflictError, match=name):
+        other.save(name, b"late", "")
+    store.save(name, b"second", sha256(b"first"))
+    with pytest.raises(CommitConflictError, match=name):
+        other.save(name, b"zombie's", sha256(b"first"))
+    assert other.load(name) == b"second"
+    other.save(name, b"second", sha256(b"first"))  # its answer was lost: the same again
+    other.save(name, b"third", sha256(b"second"))
+    assert store.load(name) == b"third"
+    store.save(name, b"whatever is there")
+    assert other.load(name) == b"whatever is there"
+
+
+def test_of_many_that_save_at_once_one_wins(open_store: OpenStore, name: str) -> None:
+    stores, won = [open_store() for _ in range(6)], []
+    stores[0].save(name, b"first", "")
+
+    def save(number: int) -> None:
+        with suppress(CommitConflictError):
+            stores[number].save(name, b"%d" % number, sha256(b"first"))
+            won.append(b"%d" % number)
+
+    threads = [threading.Thread(target=save, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert won == [stores[0].load(name)]
 
 
 def test_a_number_that_is_not_finite_is_refused(open_store: OpenStore, name: str) -> None:

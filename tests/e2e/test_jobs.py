@@ -43,3 +43,29 @@ def test_it_is_mailed_once(done):
 
 def test_a_schedule_that_is_none_is_an_error(done):
     assert b"is no cron expression" in done("run", "digest", "--cron", "daily-ish", code=1).stderr
+
+
+def test_ppo_as_a_job(new_shell):
+    """Agents begin uniformly, then draw from what was learned; versions can be retrained, and are reported on."""
+    shell = new_shell()
+    shell.json("init", "--segment", 64)
+    shell.json("run", "fleet", "--windows", 5, "--every", 0)
+    shell.json("run", "ingest", "--until-caught-up")
+    options = ("run", "learn", "--algorithm", "ppo", "--gate", "none", "--until-caught-up")
+    learned = shell.json(*options)
+    assert (learned["algorithm"], learned["rows"], learned["serving"]) == ("ppo", 32_000, 1)
+    shell.json("run", "fleet", "--windows", 4, "--every", 0, "--seed", 1)
+    shell.json("run", "ingest", "--until-caught-up")
+    learned = shell.json(*options)
+    assert (learned["rows"], learned["serving"]) == (57_600, 2)
+    rows = shell.lines("query", "transitions", "--task", "cloud", "--agent", "agent-0000")
+    assert {row.get("policy_version") for row in rows} == {None, 1}
+    assert all(row["log_prob"] < 0.0 for row in rows)
+    assert b"the same weights" in shell.here("policy", "replay", "cloud@2")
+    assert shell.json("run", "explain", "--until-caught-up")["reports"] >= 2
+
+
+def test_ppo_has_no_replay_to_set(done):
+    """Settings that the algorithm lacks are a usage error, before anything is learned."""
+    refused = done("run", "learn", "--algorithm", "ppo", "--n-step", 3, "--until-caught-up", code=2)
+    assert b"--n-step and --priority are DQN's" in refused.stderr

@@ -42,7 +42,7 @@ class Stream:
         self.clock.now_ms = max(self.clock.now_ms, now_ms)
 
     def fleet(self, **options):
-        return Fleet(self.log, self.store, cloud_task(), self.layout, agents=8, **options)
+        return Fleet(self.log, self.store, cloud_task(), self.layout, **{"agents": 8} | options)
 
     def ingest(self):
         job = ingest.Ingest(
@@ -54,7 +54,7 @@ class Stream:
             job.close()
         return job.counts
 
-    def learner(self, store=None, settings=SETTINGS, advising=None):
+    def learner(self, store=None, settings=SETTINGS, advising=None, config=CONFIG):
         tasks = TaskTable(self.log, self.layout)
         return learn.Learn(
             self.log,
@@ -62,7 +62,7 @@ class Stream:
             store or self.store,
             tasks,
             self.clock,
-            config=CONFIG,
+            config=config,
             settings=settings,
             advising=advising,
             poll_windows=5,
