@@ -1,15 +1,20 @@
 """A small embedded stream on SQLite, for the tests of learn, fleet and the whole."""
 
+import random
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
+from headrace.learners.checkpoint import weights_hash
 from headrace.learners.dqn import DQNConfig
 from headrace.pipelines import ingest, learn
 from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.fleet import Fleet, VirtualClock, cloud_task
 from headrace.pipelines.flow import run
 from headrace.pipelines.training import LearnSettings
-from headrace.schemas.records import Layout
+from headrace.schemas.records import Layout, ServingPolicy
 from headrace.sinks.cache_memory import MemoryCache
 from headrace.sinks.cached_index import CachedChunks
 from headrace.sinks.index_sqlite import SqliteIndex
@@ -100,3 +105,75 @@ def open_stream(folder, segment=16):
     add_task(log, TaskTable(log, layout), cloud_task())
     chunks = CachedChunks(index, MemoryCache(64 << 20))
     return Stream(folder, log, index, chunks, FilePolicyStore(folder / "policies"), clock, layout)
+
+
+def outcome(stream):
+    """What learning has come to: versions, their weights, the decisions, the checkpoint's arrays."""
+    versions = stream.store.versions("cloud")
+    weights = [weights_hash(stream.store.weights("cloud", v.version)) for v in versions]
+    decided = [msgspec.json.decode(value, type=ServingPolicy).version for value in stream.policies()]
+    return versions, weights, decided, weights_hash(stream.store.load("cloud"))
+
+
+def undisturbed(recorded, folder, found=outcome, **options):
+    """What learning from a copy comes to when nobody is killed."""
+    shutil.copytree(recorded, folder)
+    stream = open_stream(folder)
+    stream.learn(**options)
+    result = found(stream)
+    stream.close()
+    return result
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Mortal:
+    """A policy store or a subscription at whose writes the process dies now and then, before or after."""
+
+    def __init__(self, real, rng, chance):
+        self.real, self.rng, self.chance = real, rng, chance
+
+    def __getattr__(self, name):
+        method = getattr(self.real, name)
+        if name not in {"put", "save", "commit"}:
+            return method
+
+        def call(*arguments):
+            self.strike()
+            method(*arguments)
+            self.strike()
+
+        return call
+
+    def strike(self):
+        if self.rng.random() < self.chance:
+            raise Killed
+
+
+def learn_with_kills(stream, seed, most, **options):
+    """Learn to the log's end; killed at some writes, at most so often, and started again. Returns how often."""
+    rng, kills = random.Random(seed), 0
+    while True:
+        chance = 0.25 if kills < most else 0.0
+        job = stream.learner(store=Mortal(stream.store, rng, chance), **options)
+        job._subscription = Mortal(job._subscription, rng, chance)
+        try:
+            while True:
+                learn_on(job)
+        except StopIteration:
+            return kills
+        except Killed:
+            kills += 1
+        finally:
+            job.close()
+
+
+def learn_on(job):
+    """One turn of learn's dataflow."""
+    job.commit([tick for item in job.poll() for tick in job.learn(item)])
+
+
+def uncached(stream):
+    return CachedChunks(stream.index, MemoryCache(0))

@@ -1,18 +1,15 @@
 """Advice on the stream: directives hold from a version on, are logged once whatever is killed, and can be undone."""
 
 import json
-import random
 import shutil
 from contextlib import closing
 
 import msgspec
 import openai_server
 import pytest
-import torch
 from click.testing import CliRunner
 from openai_server import KEY, MODEL, change
-from stream import CONFIG, open_stream
-from test_learn import Killed, Mortal
+from stream import CONFIG, learn_on, learn_with_kills, open_stream, undisturbed
 
 from headrace.learners.advisor import RuleAdvisor
 from headrace.learners.checkpoint import weights_hash
@@ -25,8 +22,6 @@ from headrace.pipelines.retrain import retrain
 from headrace.schemas.directives import Proposal
 from headrace.schemas.errors import SettingsError, UnavailableError
 from headrace.sinks.advisor_openai import open_advisor
-
-torch.set_num_threads(1)
 
 
 class Scripted:
@@ -48,27 +43,6 @@ class Scripted:
 
 
 SCRIPTED = Advising(Scripted(), every=1)
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    """A stream with nine windows ingested, and nothing learned yet."""
-    folder = tmp_path_factory.mktemp("recorded")
-    stream = open_stream(folder)
-    fleet = stream.fleet(seed=3)
-    for _ in range(9):
-        fleet.emit_window(stream.advance)
-    stream.ingest()
-    stream.close()
-    return folder
-
-
-@pytest.fixture
-def stream(recorded, tmp_path):
-    shutil.copytree(recorded, tmp_path, dirs_exist_ok=True)
-    opened = open_stream(tmp_path)
-    yield opened
-    opened.close()
 
 
 def outcome(stream):
@@ -116,27 +90,8 @@ def test_the_directives_change_what_is_learned(recorded, stream, tmp_path):
 @pytest.mark.parametrize("seed", range(3))
 def test_kill_and_resume(recorded, stream, tmp_path, seed):
     """Whatever write it dies at, the same versions, weights and directives come out, each directive once."""
-    undisturbed = open_stream(shutil.copytree(recorded, tmp_path / "undisturbed"))
-    undisturbed.learn(advising=SCRIPTED)
-    expected = outcome(undisturbed)
-    undisturbed.close()
-    rng, kills = random.Random(seed), 0
-    while True:
-        store = Mortal(stream.store, rng, chance=0.25 if kills < 8 else 0.0)
-        job = stream.learner(store=store, advising=SCRIPTED)
-        job._subscription = Mortal(job._subscription, rng, chance=0.2 if kills < 8 else 0.0)
-        try:
-            while True:
-                for item in job.poll():
-                    for tick in job.learn(item):
-                        job.commit([tick])
-        except StopIteration:
-            break
-        except Killed:
-            kills += 1
-        finally:
-            job.close()
-    assert kills
+    expected = undisturbed(recorded, tmp_path / "undisturbed", outcome, advising=SCRIPTED)
+    assert learn_with_kills(stream, seed, 8, advising=SCRIPTED)
     assert outcome(stream) == expected
 
 
@@ -156,9 +111,7 @@ def test_a_person_undoes_a_directive(recorded, tmp_path, monkeypatch):
     job = stream.learner(advising=first)
     try:
         while not (job.learners and job.learners["cloud"].progress.version):
-            for item in job.poll():
-                for tick in job.learn(item):
-                    job.commit([tick])
+            learn_on(job)
     finally:
         job.close()
     wanted = next(one for one in directives(stream.log, "cloud") if one.change == "epsilon_end")

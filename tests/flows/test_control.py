@@ -4,7 +4,6 @@ import dataclasses
 
 import msgspec
 import pytest
-import torch
 from stream import SETTINGS, open_stream
 
 from headrace.pipelines.control import Control, compare, find
@@ -13,7 +12,6 @@ from headrace.pipelines.published import published
 from headrace.pipelines.train import Order, run_training
 from headrace.schemas.errors import SettingsError, UnknownPolicyError
 
-torch.set_num_threads(1)
 WINDOW_MS = cloud_task().window_ms
 
 

@@ -1,93 +1,21 @@
 """learn: killed at any write and started again, it goes on to the same weights and says each thing once."""
 
 import dataclasses
-import random
-import shutil
 
-import msgspec
 import numpy as np
 import pytest
-import torch
-from stream import SETTINGS, open_stream
+from stream import SETTINGS, learn_with_kills, outcome, undisturbed
 
-from headrace.learners.checkpoint import weights_hash
 from headrace.pipelines.fleet import START_MS
 from headrace.schemas.errors import CorruptDataError
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Record
-from headrace.schemas.records import ServingPolicy
-
-torch.set_num_threads(1)
-
-
-class Killed(BaseException):
-    """The process is gone."""
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    """A stream with nine windows ingested, and nothing learned yet."""
-    folder = tmp_path_factory.mktemp("recorded")
-    stream = open_stream(folder)
-    fleet = stream.fleet(seed=3)
-    for _ in range(9):
-        fleet.emit_window(stream.advance)
-    stream.ingest()
-    stream.close()
-    return folder
-
-
-@pytest.fixture
-def stream(recorded, tmp_path):
-    shutil.copytree(recorded, tmp_path, dirs_exist_ok=True)
-    opened = open_stream(tmp_path)
-    yield opened
-    opened.close()
-
-
-def outcome(stream):
-    versions = stream.store.versions("cloud")
-    weights = [weights_hash(stream.store.weights("cloud", v.version)) for v in versions]
-    decided = [msgspec.json.decode(value, type=ServingPolicy).version for value in stream.policies()]
-    return versions, weights, decided
-
-
-def undisturbed(recorded, folder):
-    shutil.copytree(recorded, folder)
-    stream = open_stream(folder)
-    stream.learn()
-    found = outcome(stream), weights_hash(stream.store.load("cloud"))
-    stream.close()
-    return found
-
-
-class Mortal:
-    """A policy store or a subscription at whose writes the process dies now and then, before or after."""
-
-    def __init__(self, real, rng, chance):
-        self.real, self.rng, self.chance = real, rng, chance
-
-    def __getattr__(self, name):
-        method = getattr(self.real, name)
-        if name not in {"put", "save", "commit"}:
-            return method
-
-        def call(*arguments):
-            self.strike()
-            method(*arguments)
-            self.strike()
-
-        return call
-
-    def strike(self):
-        if self.rng.random() < self.chance:
-            raise Killed
 
 
 def test_versions_name_their_lineage_and_promotions_are_told(stream):
     """Each version holds parent, config, seed and the references it learned from; promotions reach `policies`."""
     stream.learn()
-    versions, weights, decided = outcome(stream)
+    versions, weights, decided, _ = outcome(stream)
     assert [v.version for v in versions] == [1, 2, 3, 4]
     assert [v.parent for v in versions] == [None, 1, 2, 3]
     assert decided == [1, 2, 3, 4]
@@ -104,33 +32,16 @@ def test_versions_name_their_lineage_and_promotions_are_told(stream):
 @pytest.mark.parametrize("seed", range(6))
 def test_kill_and_resume(recorded, stream, tmp_path, seed):
     """Whatever write it dies at, the same versions, weights and records come out."""
-    expected, weights = undisturbed(recorded, tmp_path / "undisturbed")
-    rng = random.Random(seed)
-    kills = 0
-    while True:
-        job = stream.learner(store=Mortal(stream.store, rng, chance=0.25 if kills < 12 else 0.0))
-        job._subscription = Mortal(job._subscription, rng, chance=0.2 if kills < 12 else 0.0)
-        try:
-            while True:
-                for item in job.poll():
-                    for tick in job.learn(item):
-                        job.commit([tick])
-        except StopIteration:
-            break
-        except Killed:
-            kills += 1
-        finally:
-            job.close()
-    assert kills
+    expected = undisturbed(recorded, tmp_path / "undisturbed")
+    assert learn_with_kills(stream, seed, 12)
     assert outcome(stream) == expected
-    assert weights_hash(stream.store.load("cloud")) == weights
 
 
 def test_without_a_simulator_nothing_is_promoted_unasked(stream, monkeypatch):
     """Where there is no gate to pass, versions are stored and none serves."""
     monkeypatch.setattr("headrace.pipelines.learner.simulator", lambda *_: None)
     stream.learn(settings=dataclasses.replace(SETTINGS, gate="simulator"))
-    versions, _, decided = outcome(stream)
+    versions, _, decided, _ = outcome(stream)
     assert versions
     assert not any(v.promoted for v in versions)
     assert decided == []
@@ -140,14 +51,14 @@ def test_without_a_simulator_nothing_is_promoted_unasked(stream, monkeypatch):
 def test_a_lost_checkpoint_is_learned_again(stream):
     """As the error of a damaged one says: moved away, the task starts from the first window, under new numbers."""
     stream.learn()
-    before, _, _ = outcome(stream)
+    before, *_ = outcome(stream)
     checkpoint = stream.folder / "policies" / "cloud" / "checkpoint"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-1] + b"?")
     with pytest.raises(CorruptDataError, match="checkpoint"):
         stream.learn()
     checkpoint.unlink()
     stream.learn()
-    versions, weights, _ = outcome(stream)
+    versions, weights, *_ = outcome(stream)
     assert [v.version for v in versions] == list(range(1, len(versions) + 1))
     assert len(versions) >= 2 * len(before)
     # The same rows, the same seed, the same weights: only the numbers are new.

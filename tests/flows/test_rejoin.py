@@ -8,8 +8,7 @@ from contextlib import suppress
 import msgspec
 import numpy as np
 import pytest
-import torch
-from stream import open_stream
+from stream import learn_on, open_stream, outcome
 
 from headrace.learners.checkpoint import pack, weights_hash
 from headrace.pipelines import ingest
@@ -20,11 +19,10 @@ from headrace.pipelines.explain import Explainer
 from headrace.pipelines.flow import run
 from headrace.pipelines.index_hash import index_hash
 from headrace.schemas.ports import Assigned, Commit, Record, Revoked
-from headrace.schemas.records import Fact, Facts, Mail, Narrative, Report, Sentence, ServingPolicy
+from headrace.schemas.records import Fact, Facts, Mail, Narrative, Report, Sentence
 from headrace.sinks.cache_memory import MemoryCache
 from headrace.sinks.narrator_template import TemplateNarrator
 
-torch.set_num_threads(1)
 DAY_MS = 86_400_000
 
 
@@ -81,11 +79,6 @@ class Crew:
             member.close()
 
 
-def learn_on(job):
-    ticks = [tick for item in job.poll() for tick in job.learn(item)]
-    job.commit(ticks)
-
-
 def explain_on(job):
     findings = [finding for happening in job.poll() for finding in job.compute(happening)]
     job.commit([worded for finding in findings for worded in job.narrate(finding)])
@@ -97,19 +90,6 @@ def finish(step, job):
         while True:
             step(job)
     job.close()
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    """A stream with nine windows ingested, and nothing learned yet."""
-    folder = tmp_path_factory.mktemp("recorded")
-    stream = open_stream(folder)
-    fleet = stream.fleet(seed=3)
-    for _ in range(9):
-        fleet.emit_window(stream.advance)
-    stream.ingest()
-    stream.close()
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -133,12 +113,6 @@ def stream(recorded, tmp_path):
     found = opened(recorded, tmp_path)
     yield found
     found.close()
-
-
-def outcome(stream):
-    versions = stream.store.versions("cloud")
-    decided = [msgspec.json.decode(value, type=ServingPolicy).version for value in stream.policies()]
-    return versions, decided, weights_hash(stream.store.load("cloud"))
 
 
 @pytest.mark.parametrize("seed", range(6))

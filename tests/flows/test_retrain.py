@@ -4,19 +4,15 @@ import re
 
 import msgspec
 import pytest
-import torch
-from stream import open_stream
+from stream import open_stream, uncached
 
 from headrace.learners.cloud import ENVIRONMENT_ID
 from headrace.pipelines.fleet import cloud_task
 from headrace.pipelines.retrain import retrain
 from headrace.pipelines.train import Order, run_training
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError
-from headrace.sinks.cache_memory import MemoryCache
-from headrace.sinks.cached_index import CachedChunks
 from headrace.sinks.policies_files import FilePolicyStore
 
-torch.set_num_threads(1)
 SPEC = cloud_task()
 
 
@@ -32,10 +28,6 @@ def learned(tmp_path_factory):
         stream.learn()
     yield stream
     stream.close()
-
-
-def uncached(stream):
-    return CachedChunks(stream.index, MemoryCache(0))
 
 
 def test_every_version_is_retrained_to_the_same_weights(learned):

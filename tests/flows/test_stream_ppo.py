@@ -1,17 +1,13 @@
 """PPO from the stream: it learns, is resumed and retrained to the bit, and leaves alone what it can't learn from."""
 
-import random
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from stream import CONFIG, SETTINGS, open_stream
-from test_learn import Killed, Mortal, outcome
+from stream import CONFIG, SETTINGS, learn_with_kills, open_stream, outcome, uncached, undisturbed
 
 from headrace.learners.acting import BoxPolicy, Policy
-from headrace.learners.checkpoint import weights_hash
 from headrace.learners.cloud import Simulation, draw_traces
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.ppo import PPOConfig
@@ -28,21 +24,16 @@ from headrace.schemas.directives import Proposal
 from headrace.schemas.ports import Record
 from headrace.schemas.records import Bounds, Directive, TaskSpec
 from headrace.schemas.transition import TransitionBatch, concat
-from headrace.sinks.cache_memory import MemoryCache
-from headrace.sinks.cached_index import CachedChunks
-
-torch.set_num_threads(1)
 
 PPO = PPOConfig(hidden=(16,), critic_hidden=(16,), minibatch_size=128, normaliser_rows=1_000, importance_max=5.0)
 ROLLOUTS = replace(SETTINGS, rollout_rows=700, rollout_steps=50)
 
 
+LEARNED = {"config": PPO, "settings": ROLLOUTS}
+
+
 def learn(stream, **options):
-    return stream.learn(**{"config": PPO, "settings": ROLLOUTS} | options)
-
-
-def uncached(stream):
-    return CachedChunks(stream.index, MemoryCache(0))
+    return stream.learn(**LEARNED | options)
 
 
 @pytest.fixture(scope="module")
@@ -61,23 +52,6 @@ def recorded(tmp_path_factory):
     stream.ingest()
     stream.close()
     return folder
-
-
-@pytest.fixture
-def stream(recorded, tmp_path):
-    shutil.copytree(recorded, tmp_path, dirs_exist_ok=True)
-    opened = open_stream(tmp_path)
-    yield opened
-    opened.close()
-
-
-def undisturbed(recorded, folder):
-    shutil.copytree(recorded, folder)
-    stream = open_stream(folder)
-    learn(stream)
-    found = outcome(stream), weights_hash(stream.store.load("cloud"))
-    stream.close()
-    return found
 
 
 def test_the_fleet_draws_and_says_how_likely(stream):
@@ -100,33 +74,16 @@ def test_the_fleet_draws_and_says_how_likely(stream):
 @pytest.mark.parametrize("seed", range(5))
 def test_kill_and_resume(recorded, stream, tmp_path, seed):
     """Whatever write it dies at, the same versions, weights and records come out."""
-    expected, checkpoint = undisturbed(recorded, tmp_path / "undisturbed")
-    rng = random.Random(seed)
-    kills, before = 0, len(stream.store.versions("cloud"))
-    while True:
-        chance = 0.25 if kills < 12 else 0.0
-        job = stream.learner(store=Mortal(stream.store, rng, chance), config=PPO, settings=ROLLOUTS)
-        job._subscription = Mortal(job._subscription, rng, chance)
-        try:
-            while True:
-                for item in job.poll():
-                    for tick in job.learn(item):
-                        job.commit([tick])
-        except StopIteration:
-            break
-        except Killed:
-            kills += 1
-        finally:
-            job.close()
-    assert kills
+    expected = undisturbed(recorded, tmp_path / "undisturbed", **LEARNED)
+    before = len(stream.store.versions("cloud"))
+    assert learn_with_kills(stream, seed, 12, **LEARNED)
     assert outcome(stream) == expected
     assert len(expected[0]) > before
-    assert weights_hash(stream.store.load("cloud")) == checkpoint
 
 
 def test_a_checkpoint_in_the_middle_of_a_rollout_is_gone_on_from(recorded, stream, tmp_path):
     """Stopped after every poll, with rows that wait for the next update; they are read again by reference."""
-    expected, checkpoint = undisturbed(recorded, tmp_path / "undisturbed")
+    expected = undisturbed(recorded, tmp_path / "undisturbed", **LEARNED)
     waited, behind = 0, True
     while behind:
         job = stream.learner(config=PPO, settings=ROLLOUTS)
@@ -139,7 +96,6 @@ def test_a_checkpoint_in_the_middle_of_a_rollout_is_gone_on_from(recorded, strea
         job.close()
     assert waited > 2
     assert outcome(stream) == expected
-    assert weights_hash(stream.store.load("cloud")) == checkpoint
 
 
 def test_every_version_is_retrained_to_the_same_weights(stream):
