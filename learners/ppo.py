@@ -58,8 +58,8 @@ def update(state: PPOState, rollout: Rollout) -> tuple[PPOState, dict[str, float
     Returns:
         The next state, and metrics: `policy_loss`, `value_loss` (in the critic's unit), `entropy`, `kl`
         (nats, of the last minibatch), `clipped_share`, `epochs` (begun), `dropped_share` (rows that were
-        too old), `importance` (mean weight of aged rows), `explained` (share of the targets' variance
-        that the critic had foreseen).
+        too old), `effective_share` (of the rows, by the weights of aged ones), `explained` (share of the
+        targets' variance that the critic had foreseen).
 
     Raises:
         LearnerDivergedError: a value, a loss or a gradient is not finite, or a loss is beyond its limit.

@@ -109,7 +109,8 @@ def prepared(state: PPOState, rollout: Rollout) -> tuple[PPOState, Rows, dict[st
     value = _values(state, critic_inputs).reshape(steps, count)
     following = _following_values(state, rollout, value)
     advantage = _advantages(state.config, rollout, value, following, weight)
-    target = advantage + value
+    # The row's own step counts as much as its action is likely now (V-trace: Espeholt et al. 2018, "IMPALA", eq. 1).
+    target = value + (advantage if weight is None else advantage * np.minimum(1.0, weight.reshape(value.shape)))
     state = _with_value_scale(state, target[keep])
     scaled_target = ((target - state.value_mean) / state.value_scale).astype(np.float32)
     tensor = torch.from_numpy(inputs)
@@ -131,9 +132,15 @@ def prepared(state: PPOState, rollout: Rollout) -> tuple[PPOState, Rows, dict[st
 def _told(target: np.ndarray, advantage: np.ndarray, weight: torch.Tensor | None) -> dict[str, float]:
     """How well the critic had foreseen its targets, and how far the data is from the policy."""
     if not len(target):
-        return {"explained": 0.0, "importance": 0.0}
+        return {"explained": 0.0, "effective_share": 0.0}
     explained = 1.0 - float(advantage.var()) / max(float(target.var()), 1e-12)
-    return {"explained": explained, "importance": 1.0 if weight is None else float(weight.mean())}
+    return {"explained": explained, "effective_share": 1.0 if weight is None else _effective_share(weight.numpy())}
+
+
+def _effective_share(weight: np.ndarray) -> float:
+    """How many rows by the policy itself would tell as much as a row does (Kish's effective sample size)."""
+    squares = np.square(weight, dtype=np.float64).sum()
+    return float(weight.sum(dtype=np.float64) ** 2 / max(len(weight) * squares, 1e-300))
 
 
 def _with_privileged(state: PPOState, inputs: np.ndarray, privileged: np.ndarray | None) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Rows of a stream as trajectories: in the order of agents, episodes and steps, and cut where that has a gap."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from headrace.learners.ppo_state import Rollout
@@ -7,7 +9,7 @@ from headrace.learners.replay import Batch
 from headrace.schemas.transition import TransitionBatch
 
 
-def rollout_of(rows: TransitionBatch, steps: int, version: int) -> Rollout:
+def rollout_of(rows: TransitionBatch, steps: int, version: int, newest: int) -> Rollout:
     """Put rows together to trajectories, and these one after another into columns.
 
     A trajectory goes on from a row to the same episode's next step; everywhere else it is cut, and bootstrapped from
@@ -18,6 +20,7 @@ def rollout_of(rows: TransitionBatch, steps: int, version: int) -> Rollout:
         rows: R > 0 transitions in any order, each with its log_prob.
         steps: T, length of a column.
         version: the learner's, `PPOState.version`.
+        newest: the newest policy version that there is; a row that names a later one is taken to name none.
 
     Returns:
         A rollout float32[T, N, ...] of the rows, padded at its end. The newest policy that acted in it is one version
@@ -31,7 +34,7 @@ def rollout_of(rows: TransitionBatch, steps: int, version: int) -> Rollout:
     places = np.arange(-(-count // steps) * steps).reshape(-1, steps).T
     present = places < count
     index = np.minimum(places, count - 1)
-    acted = np.maximum(rows.policy_version, 0)
+    acted = np.where(rows.policy_version <= newest, np.maximum(rows.policy_version, 0), 0)
     action = rows.action.astype(np.int64) if rows.action.ndim == 1 else rows.action.astype(np.float32)
     return Rollout(
         obs=rows.obs[index],
@@ -84,8 +87,18 @@ def _in_order(rows: TransitionBatch) -> tuple[TransitionBatch, np.ndarray]:
 
 
 def _order(rows: TransitionBatch) -> np.ndarray:
-    """Places by agent, episode and step; of equals the first that arrived comes first."""
-    return np.lexsort((rows.step, rows.episode, rows.agent))
+    """Places by agent, episode and step; of equals the first that arrived comes first.
+
+    By names: which codes they have depends on what else the rows' chunks held when they were read.
+    """
+    return np.lexsort((rows.step, _ranks(rows.episodes)[rows.episode], _ranks(rows.agents)[rows.agent]))
+
+
+def _ranks(names: Sequence[str]) -> np.ndarray:
+    """The place of each name among all, sorted: int64[K]."""
+    ranks = np.empty(len(names), np.int64)
+    ranks[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    return ranks
 
 
 def _same_episode(rows: TransitionBatch) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What people decide about policies: which serves, and whether `learn` may promote. Each is a `policies` record."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,11 +9,13 @@ import msgspec
 from headrace.learners.acting import Policy, load_policy
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.statistics import MeanInterval, paired_difference
-from headrace.pipelines.published import published
+from headrace.pipelines.published import after, published
 from headrace.pipelines.topics import POLICIES
 from headrace.schemas.errors import SettingsError, UnknownPolicyError
 from headrace.schemas.ports import Clock, Log, PolicyStore, Record
 from headrace.schemas.records import PolicyVersion, ServingPolicy, TaskSpec
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,22 @@ class Control:
             ts=self.clock(),
             held=held,
         )
-        self.log.send([Record(POLICIES, record.task.encode(), msgspec.json.encode(record))])
+        self._append(record)
+        between = [one for one in after(published(self.log, record.task), now) if one != record]
+        if not between:
+            return record
+        other = between[-1]
+        logger.warning(
+            "%s has decided too, just now: %s@%d%s (%s): see `headrace policy list`",
+            *(other.decided_by, other.task, other.version, ", on hold" if other.held else "", other.reason),
+        )
+        if other.held and not held and not now.held:  # who did not ask for its release does not undo a hold
+            record = msgspec.structs.replace(record, held=True)
+            self._append(record)
         return record
+
+    def _append(self, record: ServingPolicy) -> None:
+        self.log.send([Record(POLICIES, record.task.encode(), msgspec.json.encode(record))])
 
 
 def find(store: PolicyStore, task: str, number: int) -> PolicyVersion:

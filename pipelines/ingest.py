@@ -124,7 +124,6 @@ class Ingest:
         self._targets: dict[int, int] = {}
         self._folded_s: dict[int, float] = {}
         self._rejected: dict[int, list[Record]] = {}
-        self._reject_from: dict[int, int] = {}
         self._windows_partitions = log.topic(WINDOWS).partitions
         self._refused: CommitConflictError | None = None
         self._waiting: list[Fold] = []  # written, maybe not yet durable, not committed
@@ -176,7 +175,7 @@ class Ingest:
         return any(self._partitions[p].next_offset < target for p, target in self._targets.items())
 
     def _close(self, partition: int) -> None:
-        for held in (self._partitions, self._targets, self._folded_s, self._rejected, self._reject_from):
+        for held in (self._partitions, self._targets, self._folded_s, self._rejected):
             held.pop(partition, None)
         self._drop(partition)
         self.meters.closed(partition)
@@ -201,9 +200,10 @@ class Ingest:
                 self.layout,
                 self.tasks.specs,
                 self._earlier,
-                commit=None if self._from_start else event.commit,
+                commit=event.commit,
                 begin=event.begin,
                 accept_gap=self._accept_gap,
+                from_start=self._from_start,
             ),
             self.stop,
         )
@@ -211,8 +211,6 @@ class Ingest:
         self._targets[event.partition] = event.end
         self._folded_s[event.partition] = self._timer()
         self._rejected[event.partition] = []
-        # Read again from the start, messages that were rejected then are in the quarantine already.
-        self._reject_from[event.partition] = event.commit.offset if event.commit else event.begin
         self._subscription.seek(event.partition, state.next_offset)
         self.meters.opened(event.partition, state.committed)
         where = {"topic": TRANSITIONS, "partition": event.partition, "offset": state.committed}
@@ -252,8 +250,7 @@ class Ingest:
         state = self._partitions[item.messages.partition]
         folds = self._skip(state, int(item.messages.offsets[0]))
         self._take(state, item)
-        held_bytes = sum(len(record.value or b"") for record in self._rejected[state.partition])
-        if state.next_offset == state.segment_end or held_bytes > REJECTED_BYTES:
+        if state.next_offset == state.segment_end or _held_bytes(self._rejected[state.partition]) > REJECTED_BYTES:
             folds.append(self._fold(state))
         return [*folds]
 
@@ -274,7 +271,7 @@ class Ingest:
             self._rejected[state.partition].extend(
                 _rejected_record(messages, rejection)
                 for rejection in checked.rejected
-                if messages.offsets[rejection.position] >= self._reject_from[state.partition]
+                if messages.offsets[rejection.position] >= state.rejected_to
             )
         self.meters.taken(state.partition)
         stream_ms = int(checked.stream_ts.max(initial=-1))
@@ -318,7 +315,8 @@ class Ingest:
     def _commit_due(self, fold: Fold | None) -> bool:
         waited_s = self._timer() - self._waiting_since_s
         if fold:  # the writes of those before it had the time that it took to make it
-            return waited_s >= COMMIT_INTERVAL_S or len(self._waiting) >= COMMIT_FOLDS
+            held_bytes = sum(map(_held_bytes, (waiting.rejected for waiting in self._waiting)))
+            return waited_s >= COMMIT_INTERVAL_S or len(self._waiting) >= COMMIT_FOLDS or held_bytes >= REJECTED_BYTES
         return self._pressing or waited_s >= FOLD_INTERVAL_S
 
     def _write(self, fold: Fold) -> None:
@@ -361,6 +359,10 @@ class Ingest:
             partition = partition_of(k.task.encode(), self._windows_partitions)
             records.append(Record(WINDOWS, key, row.summary, partition=partition))
         return records
+
+
+def _held_bytes(records: Iterable[Record]) -> int:
+    return sum(len(record.value or b"") for record in records)
 
 
 def _cut(batch: MessageBatch, places: list[int]) -> list[MessageBatch]:

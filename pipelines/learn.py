@@ -69,6 +69,7 @@ class Learn:
         seed: int = 0,
         poll_windows: int = 64,
         until_caught_up: bool = False,
+        accept_gap: bool = False,
     ) -> None:
         self.log = log
         self.chunks = chunks
@@ -82,6 +83,7 @@ class Learn:
         self._settings = settings or LearnSettings()
         self._advising = advising or Advising()
         self._until_caught_up = until_caught_up
+        self._accept_gap = accept_gap
         self._offsets: dict[int, int] = {}
         self._seed = seed
         self._poll_windows = poll_windows
@@ -133,11 +135,11 @@ class Learn:
     def _events(self) -> list[Event]:
         """Poll. After a refusal this member leaves, forgets all that it had, and joins again."""
         if self._refused:
-            self._refused = None
             for partition in [*self._offsets]:
                 self._close(partition)
             self._subscription.close()
-            self._subscription = self.log.subscribe(GROUP, WINDOWS)
+            self._subscription = self._retry(lambda: self.log.subscribe(GROUP, WINDOWS))
+            self._refused = None
         return self._retry(lambda: self._subscription.poll(self._poll_windows, 0.1))
 
     def _behind(self) -> bool:
@@ -211,7 +213,8 @@ class Learn:
             self._settings,
             self._seed,
             lost=task in self._learned[partition],
-            published=lambda: next(reversed(published(self.log, task)), None),
+            accept_gap=self._accept_gap,
+            published=lambda: published(self.log, task),
             advising=self._advising,
             undo=lambda: [one for one in directives(self.log, task) if one.verdict == "undo"],
             retry=self._retry,
@@ -267,7 +270,9 @@ class Learn:
     def _require_unmoved(self) -> None:
         """Raise CommitConflictError where another learner has gone on: a checkpoint saved here would undo its own.
 
-        What stands is committed once more: the log takes that only from the one member that has the partitions.
+        What stands is committed once more: the log takes that only from the one member that has the partitions. (The
+        store would refuse a checkpoint that is older than the other's; but one that comes before it would make the
+        rightful learner begin anew.)
         """
         standing = {partition: self._committed[partition] for partition in self._offsets}
         self._retry(lambda: self._subscription.commit(standing))

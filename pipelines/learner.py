@@ -15,11 +15,12 @@ from headrace.learners.explain.simulation import Simulator, simulator
 from headrace.learners.gate import judge
 from headrace.pipelines.advice import FITTED_CHUNKS, Advice, AdviceState, Advising, fitted, judging
 from headrace.pipelines.algorithms import begun, restored
+from headrace.pipelines.progress import Progress
 from headrace.pipelines.service.learner_meters import LearnerMeters
 from headrace.pipelines.topics import DIRECTIVES, POLICIES
 from headrace.pipelines.training import Config, Counts, LearnSettings, Training
 from headrace.pipelines.trial import Trial
-from headrace.schemas.errors import CorruptDataError, StorageError
+from headrace.schemas.errors import CorruptDataError, MissingChunkError, StorageError
 from headrace.schemas.ports import Clock, PolicyStore, Record
 from headrace.schemas.records import (
     ChunkKey,
@@ -42,29 +43,13 @@ REMEMBERED_CHUNKS = 65_536
 """Of so many chunks it is known which rows were taken; a window that is told again brings only its new ones."""
 
 
-class _Progress(msgspec.Struct):
-    """What a checkpoint holds beside the algorithm's own state.
+_FIXED = ("n_step", "priority")
 
-    inserted: references whose rows the training may still hold, in order, and the first row taken of each. first_row:
-    how many rows came before them. base_row: of these, how many it never held. lineage, first_rows, windows, complete:
-    as in `PolicyVersion`. version: the newest number taken; parent: the one that this learner made last. pending:
-    policy records that are not yet on the log. seen: the newest one there that was heeded.
-    """
 
-    next_offset: int = 0
-    rows_at_candidate: int = 0
-    first_row: int = 0
-    base_row: int = 0
-    inserted: list[tuple[ChunkReference, int]] = []
-    lineage: list[ChunkReference] = []
-    first_rows: list[int] = []
-    windows: list[int] = []
-    complete: bool = True
-    version: int = 0
-    parent: int | None = None
-    serving: int | None = None
-    pending: list[ServingPolicy] = []
-    seen: ServingPolicy | None = None
+def _kept(own: Config, asked: Config) -> str:
+    """Tell the settings that a checkpoint was begun with, where others were asked for: replay depends on them."""
+    differing = [name for name in _FIXED if getattr(own, name, None) != getattr(asked, name, None)]
+    return ", ".join(f"{name} {getattr(own, name)}" for name in differing)
 
 
 class Learner:
@@ -81,14 +66,16 @@ class Learner:
         seed: int = 0,
         *,
         lost: bool = False,
-        published: Callable[[], ServingPolicy | None] = lambda: None,
+        accept_gap: bool = False,
+        published: Callable[[], list[ServingPolicy]] = list,
         advising: Advising | None = None,
         undo: Callable[[], list[Directive]] = list,
         retry: Callable[[Callable[[], Any]], Any] = lambda call: call(),
     ) -> None:
         """lost: whether the task had a checkpoint once: where it has none now, no earlier version is this one's.
 
-        published: gives the task's newest record on `policies`, which a person may have written.
+        accept_gap: whether to go on without chunks that are missing from the index.
+        published: gives the task's records on `policies`, which people write too.
         undo: gives the directives whose undoing people have asked for.
         """
         self.spec = spec
@@ -101,6 +88,7 @@ class Learner:
         self._advising = advising or Advising()
         self._undo = undo
         self._retry = retry
+        self._accept_gap = accept_gap
         self.meters = LearnerMeters()
         self._taken: dict[ChunkKey, ChunkReference] = {}
         self._serving: Trial | None = None
@@ -112,6 +100,8 @@ class Learner:
             self._restore(saved)
             if type(config) is not type(self.training.config):
                 logger.warning("%s: its checkpoint is of %s: it goes on by that", spec.task, self.training.algorithm)
+            elif kept := _kept(self.training.config, config):
+                logger.warning("%s: its checkpoint goes on with what it was begun with: %s", spec.task, kept)
         self._saved_rows = self.training.counts.rows
         self._saved_offset = self.progress.next_offset
 
@@ -124,7 +114,7 @@ class Learner:
         promoted = [one.version for one in versions if one.promoted]
         self.training: Training = begun(config, self.spec, self.seed, self.settings, self._learned)
         self.advice = Advice.begin(self.spec.task, self._advising, dataclasses.asdict(config), self._clock)
-        self.progress = _Progress(
+        self.progress = Progress(
             version=max((one.version for one in versions if lost), default=0),
             serving=promoted[-1] if promoted else None,
         )
@@ -146,13 +136,20 @@ class Learner:
         self._insert(summary.references)
         progress, rows = self.progress, self.training.counts.rows
         progress.next_offset = offset + 1
-        if rows - progress.rows_at_candidate >= self.settings.candidate_rows and self.training.updates:
+        if rows - progress.rows_at_candidate < self.settings.candidate_rows:
+            return
+        learned = self.training.updates > progress.updates_at_candidate
+        if not learned and self.training.let_go():
+            progress.lineage, progress.first_rows, progress.windows = [], [], []  # of nothing that will ever be
             progress.rows_at_candidate = rows
+        elif self.training.updates:
+            progress.rows_at_candidate, progress.updates_at_candidate = rows, self.training.updates
             self._candidate()
 
     def _insert(self, references: list[ChunkReference]) -> None:
-        new = [r for r in references if (had := self._taken.get(r.key)) is None or had.rows < r.rows]
-        batches, first_rows = self._read(new), []
+        wanted = [r for r in references if (had := self._taken.get(r.key)) is None or had.rows < r.rows]
+        new, batches = self._found(wanted)
+        first_rows = []
         for reference in new:
             had = self._taken.pop(reference.key, None)
             self._taken[reference.key] = reference
@@ -171,6 +168,21 @@ class Learner:
         while len(self._taken) > REMEMBERED_CHUNKS:
             del self._taken[next(iter(self._taken))]
         self._forget_overwritten()
+
+    def _found(self, references: list[ChunkReference]) -> tuple[list[ChunkReference], list[TransitionBatch]]:
+        """Read chunks; those that are missing are passed over where that is accepted: lineage does not name them."""
+        try:
+            return references, self._read(references)
+        except MissingChunkError as error:
+            if not self._accept_gap:
+                raise MissingChunkError(f"{error}. Give --accept-gap to learn without it") from error
+        found: list[tuple[ChunkReference, TransitionBatch]] = []
+        for reference in references:
+            try:
+                found += zip([reference], self._read([reference]), strict=True)
+            except MissingChunkError as error:
+                logger.warning("%s: %s; learned without it", self.spec.task, error)
+        return [reference for reference, _ in found], [batch for _, batch in found]
 
     def _read(self, references: list[ChunkReference]) -> list[TransitionBatch]:
         batches: list[TransitionBatch] = self._retry(lambda: self._chunks.transitions(references))
@@ -191,9 +203,9 @@ class Learner:
         weights = pack(self.training.policy_arrays())
         progress.version += 1
         self.follow()
-        held = progress.seen if progress.seen and progress.seen.held else None
+        held = progress.holding
         version = self._stored(self._judged(weights, held), weights)
-        progress.parent = version.version
+        progress.parent = self.training.counts.version = version.version
         self._advise(version)
         progress.lineage, progress.first_rows, progress.windows = [], [], []
         self.meters.judged(promoted=version.promoted, now_ms=self._clock())
@@ -230,21 +242,9 @@ class Learner:
         self.meters.learned(metrics)
 
     def follow(self) -> None:
-        """Heed the newest record on `policies`.
-
-        One of the pending ones was sent before a kill. Any other is a person's: it stands above what is pending,
-        which is dropped, sent or not.
-        """
-        progress, record = self.progress, self._retry(self._published)
-        if record is None or record == progress.seen:
-            return
-        if record in progress.pending:
-            del progress.pending[: progress.pending.index(record) + 1]
-        else:
-            progress.pending.clear()
-            progress.serving = record.version or None
+        """Heed what is on `policies` since the record that was heeded last: a person may have decided."""
+        if self.progress.heed(self._retry(self._published)):
             self._serving = None
-        progress.seen = record
 
     def _stored(self, version: PolicyVersion, weights: bytes) -> PolicyVersion:
         """Store a version, unless one of the same weights is there: from before a kill, maybe by older code."""
@@ -349,10 +349,9 @@ class Learner:
 
     def sent(self) -> None:
         """Note that the pending records are on the log now."""
-        progress = self.progress
-        progress.seen = progress.pending[-1] if progress.pending else progress.seen
-        progress.pending = []
         self.advice.sent(None)
+        if self.progress.pending and self.progress.sent(self._retry(self._published)):
+            self._serving = None
 
     def _restore(self, saved: bytes) -> None:
         try:
@@ -360,7 +359,7 @@ class Learner:
             state = meta["ppo"] if "ppo" in meta else meta["dqn"]
             counts = msgspec.convert(meta["counts"], Counts)
             self.training = restored(arrays, state, self.spec, self.settings, counts, self._learned)
-            self.progress = msgspec.convert(meta["progress"], _Progress)
+            self.progress = msgspec.convert(meta["progress"], Progress)
             advice = msgspec.convert(meta["advice"], AdviceState)
             self.advice = Advice(self.spec.task, self._advising, advice, self._clock)
             self._taken = {r.key: r for r in msgspec.convert(meta["taken"], list[ChunkReference])}

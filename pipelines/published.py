@@ -1,6 +1,6 @@
 """What the jobs published: reports, and the policies that serve, read from their topics."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -37,6 +37,14 @@ def published(log: Log, task: str) -> list[ServingPolicy]:
             else:
                 found.clear()  # a tombstone
     return found
+
+
+def after(records: Sequence[ServingPolicy], seen: ServingPolicy | None) -> list[ServingPolicy]:
+    """Return the records since one of them; where the log does not show that (any more, or yet), those later than it."""
+    places = [place for place, record in enumerate(records) if record == seen]
+    if places:
+        return [*records[places[-1] + 1 :]]
+    return [record for record in records if seen is None or record.ts > seen.ts]
 
 
 def directives(log: Log, task: str) -> list[Directive]:

@@ -108,6 +108,7 @@ def _from_stream(
     done, total = 0, sum(len(version.windows) for version in chain)
     for version in chain:
         # Settings change at versions only: a directive takes effect after one.
+        training.counts.version = version.parent or 0
         training.settings = _part(LearnSettings, version.config)
         training.config = _part(kind, version.config)
         for window in _windows(version):

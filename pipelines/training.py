@@ -48,7 +48,8 @@ class Counts(msgspec.Struct):
     """How far a training has come.
 
     sampled: rows that updates used, each as often as it was. skipped_updates: those that would have diverged.
-    without_log_prob: rows that PPO can't learn from, as they don't say how likely their action was.
+    without_log_prob: rows that PPO can't learn from, as they don't say how likely their action was. version: the
+    newest policy version that came of this training; none that acts can be newer.
     """
 
     rows: int = 0
@@ -56,6 +57,7 @@ class Counts(msgspec.Struct):
     rows_at_update: int = 0
     skipped_updates: int = 0
     without_log_prob: int = 0
+    version: int = 0
 
 
 class Training(Protocol):
@@ -97,6 +99,9 @@ class Training(Protocol):
 
     def begin_anew(self) -> None:
         """Go on without the rows that were held: they are gone."""
+
+    def let_go(self) -> bool:
+        """Whether no row since the last update can matter any more; if so they are not held any longer."""
 
     def policy_arrays(self) -> dict[str, np.ndarray]:
         """Return what acts, for `acting.load_policy`."""

@@ -101,6 +101,10 @@ class StreamedDQN:
         self._saved = None
         self._empty()
 
+    def let_go(self) -> bool:
+        """Return False: rows stay in replay."""
+        return False
+
     def policy_arrays(self) -> dict[str, np.ndarray]:
         """Return what acts."""
         return dqn.policy_arrays(self.state)

@@ -16,7 +16,10 @@ from headrace.schemas.transition import TransitionBatch, concat
 logger = logging.getLogger(__name__)
 
 PATIENCE_ROLLOUTS: Final = 8
-"""After so many rollouts' rows, most of which can't be learned from, an update makes do with those that can."""
+"""After so many rollouts' rows, most of which can't be learned from, an update makes do with those that can.
+
+Where these are fewer than a minibatch they are let go.
+"""
 
 
 class StreamedPPO:
@@ -87,6 +90,13 @@ class StreamedPPO:
         self._waiting = []
         self.counts.rows_at_update = self.counts.rows
 
+    def let_go(self) -> bool:
+        """Whether none of the rows since the last update can be learned from."""
+        if self._waiting:
+            return False
+        self.counts.rows_at_update = self.counts.rows
+        return True
+
     def policy_arrays(self) -> dict[str, np.ndarray]:
         """Return what acts."""
         return ppo.policy_arrays(self.state)
@@ -109,9 +119,9 @@ class StreamedPPO:
             return
         waiting, self._waiting = self._waiting, []
         counts.rows_at_update = counts.rows
-        if not waiting:
-            return
-        rollout = rollout_of(concat(waiting), self.settings.rollout_steps, self.state.version)
+        if sum(map(len, waiting)) < self.state.config.minibatch_size:
+            return  # advantages of so few rows, to deviation 1, would be noise
+        rollout = rollout_of(concat(waiting), self.settings.rollout_steps, self.state.version, counts.version)
         try:
             self.state, metrics = ppo.update(self.state, rollout)
         except LearnerDivergedError as error:

@@ -12,6 +12,7 @@ HeadraceError
 ├── CommitConflictError      another process moved the commit: this one must join again
 ├── LogGapError              rows that were not yet indexed are gone from the log
 ├── CorruptDataError         a chunk, checkpoint or weights file whose checksum does not match
+│   └── MissingChunkError    a chunk that the index does not hold (any more)
 ├── UngroundedReportError    a narrator's sentence that its facts do not bear out
 ├── LanguageModelError       a model that refuses, or whose answer is not what was asked for
 ├── LearnerDivergedError     a loss or weight that is not finite
@@ -65,6 +66,10 @@ class LogGapError(HeadraceError):
 
 class CorruptDataError(HeadraceError):
     """Bytes whose checksum does not match."""
+
+
+class MissingChunkError(CorruptDataError):
+    """A chunk that the index does not hold: it was never written, or its time to live is over."""
 
 
 class UngroundedReportError(HeadraceError):

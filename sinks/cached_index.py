@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from headrace.schemas.chunk import ChunkRow, decode_chunk, decode_reference, encode_chunk
-from headrace.schemas.errors import CorruptDataError, UnavailableError
+from headrace.schemas.errors import CorruptDataError, MissingChunkError, UnavailableError
 from headrace.schemas.ports import Cache, Index
 from headrace.schemas.records import ChunkReference
 from headrace.schemas.transition import TransitionBatch
@@ -89,9 +89,9 @@ class CachedChunks:
         batches, entries = [], []
         for reference, row in zip(references, self._index.chunks(references), strict=True):
             if row is None:
-                raise CorruptDataError(
-                    f"chunk {reference}: missing from the index; it was never written, or its time to live "
-                    "is over: backfill it from the archive"
+                raise MissingChunkError(
+                    f"chunk {reference}: missing from the index; it was never written, or its time to live is over: "
+                    "`headrace run ingest --from-start` writes it again, if the log still holds its rows"
                 )
             batch = decode_reference(row.payload, row.reference, reference)
             batches.append(batch)

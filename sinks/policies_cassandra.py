@@ -17,6 +17,8 @@ from headrace.sinks.cassandra_writes import Write, Writes
 PART_BYTES: Final = 1 << 20
 
 _ABANDONED_S: Final = 3_600
+_SWITCHES: Final = 5
+"""How often another's checkpoint may come in between before whoever asked for "whichever is there" gives up."""
 _PARTS_IN_FLIGHT: Final = 4
 _STATEMENTS: Final = {
     "put_part": "INSERT INTO blobs (name, part, data) VALUES (?, ?, ?)",
@@ -121,7 +123,9 @@ class CassandraPolicyStore:
             self._begin("put_generation", 0, task, generation, sha256, len(checkpoint))
             self._put_blob(_generation_blob(task, generation), checkpoint)
             self._writes.flush()
-        while replaces in {None, held}:
+        for _ in range(_SWITCHES):
+            if replaces not in {None, held}:
+                break
             self._rows("switch", generation, task, before)  # Cassandra refuses it where `before` is not current
             current, found = self._holds(task)
             if current == generation:

@@ -37,11 +37,16 @@ Earlier = Callable[[int, str, int, int, int | None], Iterable[ChunkRow]]
 _ever_ms = 1 << 62
 
 
-class Place(msgspec.Struct, frozen=True):
-    """The commit's metadata: B, the first offset of the open segment, and T, the stream time at the commit."""
+class Place(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The commit's metadata: B, the first offset of the open segment, and T, the stream time at the commit.
+
+    rejected_to: the messages before this offset that were rejected are in the quarantine: told where it is beyond the
+    commit, as that was moved back, to read the log again from its start.
+    """
 
     segment: int
     stream_ms: int
+    rejected_to: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,7 @@ class PartitionFold:
     next_offset: int
     committed: int
     stream_ms: int
+    rejected_to: int = 0
     # A window that is not in _before and closes after the horizon has no chunks in earlier segments.
     _horizon_ms: int = -1
     _rows: dict[str, list[TransitionBatch]] = field(default_factory=dict)
@@ -154,7 +160,9 @@ class PartitionFold:
         if self.next_offset == self.segment_end:
             self._close_segment()
         self._folded_offset, self._folded_ms = self.next_offset, self.stream_ms
-        place = msgspec.json.encode(Place(self.segment, self.stream_ms)).decode()
+        self.rejected_to = max(self.rejected_to, self.next_offset)
+        beyond = self.rejected_to if self.rejected_to > self.next_offset else 0
+        place = msgspec.json.encode(Place(self.segment, self.stream_ms, beyond)).decode()
         return Folded([part.row for part in grown], windows, Commit(self.next_offset, place), decisions)
 
     def confirm(self, commit: Commit) -> None:
@@ -162,7 +170,7 @@ class PartitionFold:
         self.committed = commit.offset
         if self._uncommitted_from is None:
             return
-        durable_end = msgspec.json.decode(commit.metadata, type=Place).segment
+        durable_end = _place(commit).segment
         self._uncommitted_from = durable_end if durable_end < self.segment else None
         waiting = {
             key: [part for part in parts if part.row.key.segment >= durable_end]
@@ -267,14 +275,17 @@ def open_partition(
     commit: Commit | None,
     begin: int,
     accept_gap: bool = False,
+    from_start: bool = False,
 ) -> PartitionFold:
     """Return the state of a partition at its commit; the caller reads on from its `next_offset`.
 
-    begin: the first offset that the log still holds. Raises LogGapError if rows are gone that were never indexed,
-    unless accept_gap.
+    begin: the first offset that the log still holds. from_start: whether it is read from there, whatever was committed.
+    Raises LogGapError if rows are gone that were never indexed, unless accept_gap.
     """
+    rejected_to = max(commit.offset, _place(commit).rejected_to) if commit else begin
+    commit = None if from_start else commit
     committed = commit.offset if commit else begin
-    place = msgspec.json.decode(commit.metadata, type=Place) if commit else Place(begin, -1)
+    place = _place(commit) if commit else Place(begin, -1)
     if begin > committed and not accept_gap:
         raise LogGapError(
             f"partition {partition}: offsets {committed} to {begin - 1} were never indexed and are gone from the log "
@@ -283,10 +294,14 @@ def open_partition(
     # Where retention took rows of the open segment, a segment of its own starts at what is left.
     segment = place.segment if begin <= place.segment else max(committed, begin)
     committed = max(committed, segment)
-    fold = PartitionFold(partition, layout, specs, earlier, segment, segment, committed, place.stream_ms)
+    fold = PartitionFold(partition, layout, specs, earlier, segment, segment, committed, place.stream_ms, rejected_to)
     if commit:
         fold.load()
     return fold
+
+
+def _place(commit: Commit) -> Place:
+    return msgspec.json.decode(commit.metadata, type=Place)
 
 
 def _in_log_order(rows: TransitionBatch) -> TransitionBatch:

@@ -29,7 +29,7 @@ class LearnerMeters:
         self.refused = 0
         self.staleness: float | None = None
         self.dropped_share: float | None = None
-        self.importance: float | None = None
+        self.effective_share: float | None = None
         self.emitted_to_policy_s = Histogram(LONG_SECONDS)
         self.told_to_policy_s = Histogram(LONG_SECONDS)
         self._emitted_ms: deque[NDArray[np.int64]] = deque()
@@ -53,7 +53,7 @@ class LearnerMeters:
     def learned(self, metrics: Mapping[str, float]) -> None:
         """An update was made."""
         self.dropped_share = metrics.get("dropped_share")
-        self.importance = metrics.get("importance")
+        self.effective_share = metrics.get("effective_share")
 
     def judged(self, *, promoted: bool, now_ms: int) -> None:
         """A candidate is stored; it has learned from all that was taken in."""

@@ -259,10 +259,10 @@ LEARN: Final[tuple[Metric["Learn"], ...]] = (
         ("task",),
     ),
     Metric(
-        "headrace_learn_importance",
+        "headrace_learn_effective_share",
         "gauge",
-        "Mean importance weight of PPO's last rollout: 1 where agents act as the learner would.",
-        _tasks(lambda learner: learner.meters.importance),
+        "Effective share of PPO's last rollout, by its importance weights: 1 where agents act as the learner would.",
+        _tasks(lambda learner: learner.meters.effective_share),
         ("task",),
     ),
     Metric(

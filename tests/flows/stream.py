@@ -59,7 +59,7 @@ class Stream:
             job.close()
         return job.counts
 
-    def learner(self, store=None, settings=SETTINGS, advising=None, config=CONFIG):
+    def learner(self, store=None, settings=SETTINGS, advising=None, config=CONFIG, **options):
         tasks = TaskTable(self.log, self.layout)
         return learn.Learn(
             self.log,
@@ -72,6 +72,7 @@ class Stream:
             advising=advising,
             poll_windows=5,
             until_caught_up=True,
+            **options,
         )
 
     def learn(self, **options):

@@ -1,10 +1,11 @@
 """What people decide about policies, and how `learn` and the agents follow."""
 
 import dataclasses
+from contextlib import suppress
 
 import msgspec
 import pytest
-from stream import SETTINGS, open_stream
+from stream import SETTINGS, learn_on, open_stream
 
 from headrace.pipelines.control import Control, compare, find
 from headrace.pipelines.fleet import START_MS, cloud_task
@@ -95,6 +96,72 @@ def test_a_rollback_while_learn_is_down_stands_above_what_it_had_pending(stream)
     decided = control(stream).rollback("cloud", "it was too slow", 1, hold=True)
     stream.learn()
     assert published(stream.log, "cloud")[-1] == decided
+
+
+class Interrupted:
+    """A policy store during whose saves or reads something else happens, once."""
+
+    def __init__(self, real, name, meanwhile):
+        self.real, self.name, self.meanwhile = real, name, meanwhile
+
+    def __getattr__(self, name):
+        if name == self.name and self.meanwhile and self.meanwhile():
+            self.meanwhile = None
+        return getattr(self.real, name)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_hold_that_comes_while_learn_announces_a_version_is_not_undone(stream, killed):
+    """It lies between learn's look at the log and its own record: it is said once more, also by the next run."""
+    go_on(stream, 4, first=0)
+    fleet = stream.fleet(seed=7, start_ms=START_MS + 10 * WINDOW_MS)
+    for _ in range(3):
+        fleet.emit_window(stream.advance)
+    stream.ingest()
+    decided = []
+
+    def decide():
+        if job.learners["cloud"].progress.pending:
+            decided.append(control(stream).rollback("cloud", "it was too slow", 1, hold=True))
+        return bool(decided)
+
+    job = stream.learner(store=Interrupted(stream.store, "save", decide))
+    if killed:  # between its commit and its next look
+        job._subscription.commit = dies_after(job._subscription.commit, decided)
+    with suppress(KeyboardInterrupt, StopIteration):
+        while True:
+            learn_on(job)
+    job.close()
+    assert decided
+    for _ in range(5):
+        fleet.emit_window(stream.advance)
+    stream.ingest()
+    stream.learn()
+    records = published(stream.log, "cloud")
+    assert records[-1] == decided[0]
+    assert len(records) == len(set(map(msgspec.json.encode, records))) + 1  # the decision alone stands there twice
+
+
+def dies_after(commit, decided):
+    def call(commits, outputs=()):
+        commit(commits, outputs)
+        if decided and outputs:
+            raise KeyboardInterrupt
+
+    return call
+
+
+def test_who_promotes_does_not_undo_a_hold_that_comes_meanwhile(stream, caplog):
+    go_on(stream, 5, first=0)
+
+    def hold():
+        return control(stream).hold("cloud", "incident", held=True)
+
+    slow = dataclasses.replace(control(stream), who="bob", store=Interrupted(stream.store, "weights", hold))
+    slow.promote("cloud", 1, "the older one")
+    last = published(stream.log, "cloud")[-1]
+    assert (last.version, last.held, last.decided_by) == (1, True, "bob")
+    assert "has decided too" in caplog.text
 
 
 def test_rollback_returns_to_what_served_before_and_agents_follow(stream):

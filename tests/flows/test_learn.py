@@ -1,13 +1,17 @@
 """learn: killed at any write and started again, it goes on to the same weights and says each thing once."""
 
 import dataclasses
+import sqlite3
 
 import numpy as np
 import pytest
-from stream import SETTINGS, learn_with_kills, outcome, undisturbed
+from stream import SETTINGS, learn_with_kills, outcome, uncached, undisturbed
 
-from headrace.pipelines.fleet import START_MS
-from headrace.schemas.errors import CorruptDataError
+from headrace.pipelines.fleet import START_MS, cloud_task
+from headrace.pipelines.flow import run
+from headrace.pipelines.learn import dataflow
+from headrace.pipelines.retrain import retrain
+from headrace.schemas.errors import CommitConflictError, CorruptDataError, MissingChunkError, UnavailableError
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Record
 
@@ -126,3 +130,54 @@ def test_a_run_with_nothing_new_remembers_who_has_a_checkpoint(stream):
     stream.learn()
     metadata = [commit.metadata for commit in stream.log.committed("learn", "windows").values()]
     assert '["cloud"]' in metadata
+
+
+def test_a_chunk_that_is_missing_stops_it_or_is_passed_over(stream):
+    """As --accept-gap says; what is learned without it can be retrained."""
+    with sqlite3.connect(stream.folder / "index.db") as connection:
+        (count,) = connection.execute("SELECT count(*) FROM chunks").fetchone()
+        connection.execute("DELETE FROM chunks WHERE rowid = (SELECT min(rowid) FROM chunks)")
+    with pytest.raises(MissingChunkError, match="--accept-gap"):
+        stream.learn()
+    job = stream.learn(accept_gap=True)
+    assert sum(len(version.lineage) for version in stream.store.versions("cloud")) < count
+    rows = job.learners["cloud"].training.counts.rows
+    assert 0 < 9 * 800 - rows < 800
+    for version in stream.store.versions("cloud"):
+        assert retrain(stream.store, uncached(stream), "cloud", cloud_task(), version.version).equal
+
+
+def test_joining_again_waits_for_a_broker_that_is_away(stream, recorded, tmp_path):
+    """After a refused commit; every other call backs off too."""
+    expected = undisturbed(recorded, tmp_path / "undisturbed")
+    job = stream.learner()
+    refuse, away = [True], [True]
+    commit, subscribe = job._subscription.commit, job.log.subscribe
+
+    def refused(*arguments):
+        if refuse and refuse.pop():
+            raise CommitConflictError("overtaken")
+        return commit(*arguments)
+
+    def subscribed(*arguments):
+        if away and away.pop():
+            raise UnavailableError("the broker is away for a moment")
+        return subscribe(*arguments)
+
+    job._subscription.commit = refused
+    job.log = Overlaid(stream.log, subscribe=subscribed)
+    run(dataflow(job), job.stop)
+    job.close()
+    assert not away
+    assert outcome(stream) == expected
+
+
+class Overlaid:
+    """Something, but for a few of its methods."""
+
+    def __init__(self, real, **methods):
+        self.__dict__.update(methods)
+        self._real = real
+
+    def __getattr__(self, name):
+        return getattr(self._real, name)

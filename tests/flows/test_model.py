@@ -11,7 +11,7 @@ import pytest
 from messages import T0, TASKS, random_records
 from model import MARK, Crash, Fate, MemoryIndex, MemoryLog, NoCache
 
-from headrace.pipelines.ingest import Ingest
+from headrace.pipelines.ingest import COMMIT_FOLDS, Ingest
 from headrace.schemas.errors import CommitConflictError
 from headrace.schemas.ports import Record
 from headrace.schemas.records import Layout
@@ -31,7 +31,7 @@ def new_log(seed, count=160):
     return log
 
 
-def new_ingest(log, index, rng, chance=0.0):
+def new_ingest(log, index, rng, chance=0.0, **options):
     """An ingest whose clock makes folds due at random, and which may die at any write."""
     fate = Fate(rng, chance)
     ingest = Ingest(
@@ -42,6 +42,7 @@ def new_ingest(log, index, rng, chance=0.0):
         poll_messages=rng.choice((9, 90)),
         until_caught_up=True,
         timer=lambda: rng.random() * 3,
+        **options,
     )
     ingest._subscription.fate = fate
     return ingest
@@ -139,9 +140,13 @@ def test_zombies(seed):
     check_told_once(log)
 
 
-@pytest.mark.parametrize("seed", range(15))
-def test_members_that_lose_their_partitions(seed):
+def test_members_that_lose_their_partitions():
     """Members who all believe that they have every partition: one whose commit is refused takes them anew."""
+    assert sum(map(lost_partitions, range(15))), "a commit was refused"
+
+
+def lost_partitions(seed):
+    """Run three members on one log; returns how often one was refused."""
     expected = undisturbed(seed)
     rng = random.Random(2_000 + seed)
     log, index = new_log(seed), MemoryIndex()
@@ -155,9 +160,34 @@ def test_members_that_lose_their_partitions(seed):
             crew.remove(member)
         refused += member._refused is not None
     finish(new_ingest(log, index, rng))
-    assert refused
     check_equal(outcome(log, index), expected)
     check_told_once(log)
+    return refused
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_rebuild_that_is_killed_rejects_nothing_twice(seed):
+    """The log is read again from its start, which moves the commit back; killed on the way, and gone on without."""
+    expected = undisturbed(seed)
+    rng = random.Random(3_000 + seed)
+    log, index = new_log(seed), MemoryIndex()
+    finish(new_ingest(log, index, rng))
+    rebuild = new_ingest(log, index, rng, from_start=True)
+    for _ in range(rng.randrange(1, 8)):
+        turn(rebuild)
+    finish(new_ingest(log, index, rng))
+    check_equal(outcome(log, index), expected)
+
+
+def test_only_so_many_folds_wait_for_one_commit():
+    """However slowly the clock goes."""
+    log, index = new_log(0), MemoryIndex()
+    ingest = new_ingest(log, index, random.Random(0))
+    ingest._timer = lambda: 0.0
+    most = 0
+    while turn(ingest):
+        most = max(most, len(ingest._waiting))
+    assert most == COMMIT_FOLDS
 
 
 @pytest.mark.parametrize("seed", range(10))

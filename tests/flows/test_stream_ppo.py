@@ -1,11 +1,12 @@
 """PPO from the stream: it learns, is resumed and retrained to the bit, and leaves alone what it can't learn from."""
 
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from stream import CONFIG, SETTINGS, learn_with_kills, open_stream, outcome, uncached, undisturbed
+from stream import CONFIG, SETTINGS, learn_on, learn_with_kills, open_stream, outcome, uncached, undisturbed
 
 from headrace.learners.acting import BoxPolicy, Policy
 from headrace.learners.cloud import Simulation, draw_traces
@@ -21,6 +22,7 @@ from headrace.pipelines.service.tables import JOBS
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.schemas import codec, codec_arrow
 from headrace.schemas.directives import Proposal
+from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Record
 from headrace.schemas.records import Bounds, Directive, TaskSpec
 from headrace.schemas.transition import TransitionBatch, concat
@@ -193,11 +195,11 @@ def test_metrics_are_told_of_ppo_alone(stream):
     told = {metric.name: metric.read(job) for metric in JOBS["learn"]}
     assert told["headrace_learn_unusable_transitions_total"] == {("cloud",): 0}
     assert 0.0 <= told["headrace_learn_dropped_share"][("cloud",)] < 0.5
-    assert 0.1 < told["headrace_learn_importance"][("cloud",)] < 5.0
+    assert 0.1 < told["headrace_learn_effective_share"][("cloud",)] <= 1.0
     (stream.folder / "policies" / "cloud" / "checkpoint").unlink()
     job = stream.learn()
     told = {metric.name: metric.read(job) for metric in JOBS["learn"]}
-    for name in ("unusable_transitions_total", "dropped_share", "importance"):
+    for name in ("unusable_transitions_total", "dropped_share", "effective_share"):
         assert told[f"headrace_learn_{name}"] == {}
 
 
@@ -210,6 +212,7 @@ def test_laggards_rows_are_dropped_and_the_share_is_told(stream):
     version = np.where(rows.agent % 2 == 0, 20, 16)
     metrics = []
     training.begin_anew()
+    training.counts.version = 20
     training._learned = metrics.append
     training.take([(replace(rows, policy_version=version), 0)])
     assert metrics[0]["dropped_share"] == pytest.approx((version == 16).mean())
@@ -321,4 +324,64 @@ def test_it_learns_and_the_gate_lets_it_serve(tmp_path):
     assert promoted[1].reason.startswith("candidate beats the serving policy")
     assert np.mean(returns[-3:]) > 70
     assert final > 78
+    stream.close()
+
+
+@pytest.mark.parametrize("name", ["aaa-00000", "zzz-00000"])
+def test_rows_of_a_chunk_that_has_grown_since_are_learned_from_alike(tmp_path, name):
+    """Late rows of another agent come to a chunk after it was learned from; replay reads it as it is by then."""
+    stream, spec = open_stream(tmp_path), cloud_task()
+    fleet = stream.fleet(seed=3)
+    place = [(partition_of(one.encode(), spec.groups), partition_of(one.encode(), 2)) for one in fleet._names]
+    late_name = next(
+        one
+        for one in (f"{name}{i}" for i in range(10_000))
+        if (partition_of(one.encode(), spec.groups), partition_of(one.encode(), 2)) == place[0]
+    )
+    late = stream.fleet(seed=9, agents=1)
+    late._names = (late_name,)
+
+    def send_late(start_ms):
+        late.window_start_ms = start_ms
+        batch, _ = late._episode()
+        late.windows += 1
+        value = codec_arrow.encode(batch, spec)
+        stream.log.send([Record(TRANSITIONS, late_name.encode(), value, codec.ARROW_HEADERS)])
+
+    settings = replace(ROLLOUTS, rollout_rows=3_000, candidate_rows=3_000, checkpoint_rows=10**9)
+    job = stream.learner(config=PPO, settings=settings)
+    first_ms = fleet.window_start_ms
+    for number in range(5):
+        if number == 1:
+            send_late(first_ms)
+            send_late(fleet.window_start_ms)
+        fleet.emit_window(stream.advance)
+        stream.ingest()
+        job.catch_up()
+        with suppress(StopIteration):
+            while True:
+                learn_on(job)
+    job.close()
+    (version,) = stream.store.versions("cloud")
+    assert retrain(stream.store, uncached(stream), "cloud", spec, version.version).equal
+    stream.close()
+
+
+def test_what_can_never_be_learned_from_is_let_go(tmp_path):
+    """Agents that never say how likely their action was: the checkpoint stays small, no version is made of nothing."""
+    stream = open_stream(tmp_path)
+    fleet = stream.fleet(seed=3)
+    act = fleet._act
+    fleet._act = lambda *given: (act(*given)[0], np.full(len(given[0]), np.nan, np.float32))
+    held = []
+    for _ in range(3):
+        for _ in range(6):
+            fleet.emit_window(stream.advance)
+        stream.ingest()
+        learner = learn(stream).learners["cloud"]
+        held.append(len(learner.progress.lineage))
+        assert learner.training.updates == 0
+    assert learner.training.counts.without_log_prob == learner.training.counts.rows == 18 * 800
+    assert max(held) <= 16  # of two windows; 18 of them hold 144
+    assert not stream.store.versions("cloud")
     stream.close()

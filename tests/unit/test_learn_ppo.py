@@ -16,6 +16,9 @@ from headrace.learners.policy_gradient import (
     clipped_surrogate,
     generalised_advantages,
 )
+from headrace.learners.ppo import _PolicyDescent
+from headrace.learners.ppo_rows import Minibatch
+from headrace.learners.ppo_state import policy_layers
 from headrace.learners.prior import rule_prior
 from headrace.schemas.errors import LearnerDivergedError
 
@@ -157,6 +160,68 @@ def test_the_written_out_gradient_equals_autograds(activation, hidden):
     np.testing.assert_allclose(found, leaf.grad, rtol=1e-4, atol=1e-5)
 
 
+def test_aged_rows_move_the_policy_by_their_weight():
+    """The gradient of the weighted, clipped surrogate and the entropy, against autograd's."""
+    rng = np.random.default_rng(3)
+    state = ppo.init(dataclasses.replace(SMALL, gradient_norm_max=1e9, entropy=0.02), WIDTH, ACTIONS, seed=1)
+    state.policy.parameters.add_(torch.randn_like(state.policy.parameters) * 0.3)
+    count = 40
+    inputs = rng.normal(size=(count, WIDTH)).astype(np.float32)
+    action = rng.integers(0, ACTIONS, count)
+    before, weight, advantage = (
+        (rng.normal(size=count) * deviation + mean).astype(np.float32)
+        for mean, deviation in ((-1.0, 0.3), (1.5, 0.4), (0.0, 1.0))
+    )
+    batch = Minibatch(inputs, inputs, None, action, before, weight, advantage, np.zeros(count, np.float32))
+    leaf = state.policy.parameters.clone().requires_grad_()
+    descent = _PolicyDescent(state.config, state.policy.clone())
+    descent.step(batch, 1e-3, 0.02)
+    layers, _ = policy_layers(leaf, state.policy.shape)
+    hidden = torch.from_numpy(inputs)
+    for w, b in layers[:-1]:
+        hidden = getattr(torch, state.policy.shape.activation)(hidden @ w + b)
+    drawn = torch.distributions.Categorical(logits=hidden @ layers[-1][0] + layers[-1][1])
+    ratio = (drawn.log_prob(torch.from_numpy(action)) - torch.from_numpy(before)).exp()
+    gain = torch.from_numpy(advantage)
+    clip = state.config.clip
+    surrogate = torch.minimum(ratio * gain, ratio.clamp(1 - clip, 1 + clip) * gain) * torch.from_numpy(weight)
+    (-surrogate.mean() - 0.02 * drawn.entropy().mean()).backward()
+    np.testing.assert_allclose(descent._gradient, leaf.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_the_critic_foresees_what_the_policy_would_get():
+    """Agents act uniformly; a safe action pays .85, the other leads to where the learner's own choice earns 1.
+
+    By the agents' own returns the risky way is worth .5 at first, and the safe one looks better for ever.
+    """
+    config = ppo.PPOConfig(
+        hidden=(16,), critic_hidden=(16,), minibatch_size=256, normaliser_rows=1_000, discount=1.0, gae_lambda=0.9,
+        importance_max=5.0, schedule_rows=10**9, entropy=0.0,
+    )  # fmt: skip
+    state = ppo.init(config, 2, 2, seed=0)
+    for seed in range(60):
+        state, _ = ppo.update(state, safe_or_risky(500, seed, state.version))
+    policy = load_policy(pack(ppo.policy_arrays(state)))
+    assert isinstance(policy, Policy)
+    likely = np.exp(policy.q_values(np.eye(2, dtype=np.float32)))
+    risky, good = (likely / likely.sum(axis=1, keepdims=True))[:, 1]
+    assert risky > 0.9
+    assert good > 0.9
+
+
+def safe_or_risky(count, seed, version):
+    rng = np.random.default_rng(seed)
+    obs, next_obs = np.zeros((2, 2, count, 2), np.float32)
+    obs[0, :, 0] = obs[1, :, 1] = next_obs[0, :, 1] = 1
+    action = rng.integers(0, 2, (2, count))
+    reward = np.stack([np.where(action[0] == 0, 0.85, 0.0), action[1]]).astype(np.float32)
+    terminated = np.stack([action[0] == 0, np.ones(count, np.bool_)])
+    present = np.stack([np.ones(count, np.bool_), ~terminated[0]])
+    behaviour = np.full((2, count), np.log(0.5), np.float32)
+    truncated, versions = np.zeros((2, count), np.bool_), np.full((2, count), version - 1)
+    return ppo.Rollout(obs, action, behaviour, reward, next_obs, terminated, truncated, versions, present)
+
+
 def test_equal_seeds_and_rollouts_give_equal_bits():
     """Two runs end in one hash, whatever torch's own generator does; another seed in another."""
     first, _ = trained(ppo.init(SMALL, WIDTH, ACTIONS, seed=5), 4)
@@ -200,7 +265,7 @@ def test_what_acts_is_what_was_trained(continuous):
     state, _ = trained(ppo.init(SMALL, WIDTH, ACTIONS, 3, bounds=bounds, features=features, prior=prior), 3)
     drawn = rollout(state, seed=9)
     _, metrics = ppo.update(dataclasses.replace(state, config=dataclasses.replace(SMALL, averaging=0.5)), drawn)
-    assert metrics["importance"] == pytest.approx(1.0, abs=1e-4)
+    assert metrics["effective_share"] == pytest.approx(1.0, abs=1e-6)
     policy = load_policy(pack(ppo.policy_arrays(state)))
     assert isinstance(policy, BoxPolicy if continuous else Policy)
     obs = drawn.obs.reshape(-1, WIDTH)
@@ -257,9 +322,11 @@ def test_aged_rows_are_weighted_and_then_dropped():
     fresh = rollout(state, 50)
     version = np.full(fresh.reward.shape, state.version)
     version[:, :2] = state.version - 4
-    _, metrics = ppo.update(state, fresh._replace(version=version, log_prob=fresh.log_prob - 0.5))
+    likely = fresh.log_prob.copy()
+    likely[:, ::2] -= 0.5
+    _, metrics = ppo.update(state, fresh._replace(version=version, log_prob=likely))
     assert metrics["dropped_share"] == 0.0
-    assert metrics["importance"] == pytest.approx(np.exp(0.5), rel=1e-3)
+    assert metrics["effective_share"] == pytest.approx((1 + np.exp(0.5)) ** 2 / (2 * (1 + np.exp(1.0))), rel=1e-3)
     version[:, :2] = state.version - 5
     dropped, metrics = ppo.update(state, fresh._replace(version=version))
     assert metrics["dropped_share"] == pytest.approx(0.25)

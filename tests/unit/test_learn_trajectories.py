@@ -39,7 +39,7 @@ def rows(places, **columns):
 def test_rows_by_hand():
     """Two agents mixed up, a gap in one, an episode that ends and one that begins: cut where nothing follows."""
     places = [(1, 0, 4), (0, 0, 1), (0, 0, 0), (1, 0, 5), (0, 0, 3), (1, 1, 6), (0, 0, 4)]
-    found = rollout_of(rows(places), 100, version=0)
+    found = rollout_of(rows(places), 100, version=0, newest=9)
     assert found.reward[:, 0].tolist() == [2, 1, 4, 6, 0, 3, 5]
     assert found.truncated[:, 0].tolist() == [False, True, False, True, False, True, True]
     assert found.present is None
@@ -49,32 +49,54 @@ def test_rows_by_hand():
 def test_what_the_producer_ended_stays_ended():
     places = [(0, 0, 0), (0, 0, 1), (0, 0, 2)]
     ended = rows(places, terminated=np.array([False, True, False]), truncated=np.array([True, False, False]))
-    found = rollout_of(ended, 100, version=0)
+    found = rollout_of(ended, 100, version=0, newest=9)
     assert found.terminated[:, 0].tolist() == [False, True, False]
     assert found.truncated[:, 0].tolist() == [True, False, True]
     assert not _continues(found).any()
 
 
 def test_a_repeated_row_counts_once_and_the_first_stays():
-    found = rollout_of(rows([(0, 0, 1), (0, 0, 0), (0, 0, 1), (0, 0, 2), (0, 0, 0)]), 100, version=0)
+    found = rollout_of(rows([(0, 0, 1), (0, 0, 0), (0, 0, 1), (0, 0, 2), (0, 0, 0)]), 100, version=0, newest=9)
     assert found.reward[:, 0].tolist() == [1, 0, 3]
     assert found.truncated[:, 0].tolist() == [False, False, True]
 
 
 def test_columns_are_filled_one_after_another():
     """Five rows in columns of two: the last is padded with numbers that are finite and not there."""
-    found = rollout_of(rows([(0, 0, step) for step in range(5)]), 2, version=0)
+    found = rollout_of(rows([(0, 0, step) for step in range(5)]), 2, version=0, newest=9)
     assert found.reward.T.tolist() == [[0, 1], [2, 3], [4, 4]]
     assert found.present.T.tolist() == [[True, True], [True, True], [True, False]]
     assert _continues(found).T.tolist() == [[True, False], [True, False], [False, False]]
 
 
+def test_the_order_is_that_of_names_not_of_codes():
+    """What else a chunk's dictionaries held when it was read must not show: it may have grown since."""
+    given = rows([(0, 0, 0), (1, 1, 0), (2, 0, 0), (1, 0, 1)])
+    codes = np.array([2, 0, 1], np.int32)  # of a0, a1, a2 in another dictionary; likewise the episodes
+    other = dataclasses.replace(
+        given,
+        agents=("a1", "a2", "a0"),
+        episodes=("e1", "e2", "e0"),
+        agent=codes[given.agent],
+        episode=codes[given.episode],
+    )
+    for mine, yours in zip(rollout_of(given, 5, 0, 9), rollout_of(other, 5, 0, 9), strict=True):
+        np.testing.assert_array_equal(mine, yours)
+
+
+def test_a_version_that_there_cannot_be_counts_as_none():
+    """Else one agent that sends its build's number makes everybody's rows too old."""
+    version = np.array([7, 2**63 - 1, 5])
+    found = rollout_of(rows([(0, 0, step) for step in range(3)], policy_version=version), 100, version=20, newest=9)
+    assert (20 - found.version[:, 0]).tolist() == [1, 8, 3]
+
+
 def test_ages_count_from_the_newest_that_acts():
     """It is one version behind the learner; rows that name none are older than version 1."""
     version = np.array([7, 5, -1, 0])
-    found = rollout_of(rows([(0, 0, step) for step in range(4)], policy_version=version), 100, version=20)
+    found = rollout_of(rows([(0, 0, step) for step in range(4)], policy_version=version), 100, version=20, newest=19)
     assert (20 - found.version[:, 0]).tolist() == [1, 3, 8, 8]
-    none = rollout_of(rows([(0, 0, 0)]), 100, version=20)
+    none = rollout_of(rows([(0, 0, 0)]), 100, version=20, newest=19)
     assert (20 - none.version[:, 0]).tolist() == [1]
 
 
@@ -87,7 +109,7 @@ def test_no_trajectory_crosses_a_gap(seed):
     given = [every[i] for i in (*picked, *picked[: rng.integers(0, 5)])]
     terminated = rng.random(len(given)) < 0.1
     steps = int(rng.integers(1, 30))
-    found = rollout_of(rows(given, terminated=terminated), steps, version=0)
+    found = rollout_of(rows(given, terminated=terminated), steps, version=0, newest=9)
     obs, next_obs = column_of(found, "obs"), column_of(found, "next_obs")
     continues = _continues(found).T.reshape(-1)[: len(obs)]
     assert sorted(map(tuple, obs.astype(int).tolist())) == sorted(set(given))
@@ -109,7 +131,7 @@ def test_the_order_of_arrival_does_not_matter_for_what_is_learned():
     places = [(agent, 0, step) for agent in range(3) for step in range(8)]
     one = rows(places)
     other = one.take(rng.permutation(len(places)))
-    for mine, yours in zip(rollout_of(one, 5, 0), rollout_of(other, 5, 0), strict=True):
+    for mine, yours in zip(rollout_of(one, 5, 0, 9), rollout_of(other, 5, 0, 9), strict=True):
         assert (mine is None) == (yours is None)
         if mine is not None:
             np.testing.assert_array_equal(mine, yours)
@@ -126,7 +148,7 @@ def test_a_gap_is_bootstrapped_and_not_crossed():
     for reward in (0.0, 1e3):
         given = rows(places)
         after = np.where(given.step > 2, reward, given.reward).astype(np.float32)
-        rollout = rollout_of(dataclasses.replace(given, reward=after), 100, 0)
+        rollout = rollout_of(dataclasses.replace(given, reward=after), 100, 0, 9)
         _, found, _ = prepared(with_inputs(state, rollout), rollout)
         advantages.append(found.advantage.numpy())
     np.testing.assert_array_equal(advantages[0][:3], advantages[1][:3])

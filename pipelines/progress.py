@@ -1,0 +1,74 @@
+"""What a learner holds beside its algorithm's state, and how it and people decide about one policy in turn."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from headrace.pipelines.published import after
+from headrace.schemas.records import ChunkReference, ServingPolicy
+
+
+class Progress(msgspec.Struct):
+    """What a checkpoint holds beside the algorithm's own state.
+
+    inserted: references whose rows the training may still hold, in order, and the first row taken of each. first_row:
+    how many rows came before them. base_row: of these, how many it never held. lineage, first_rows, windows, complete:
+    as in `PolicyVersion`. version: the newest number taken; parent: the one that this learner made last. pending:
+    policy records that are not yet on the log. seen: the newest one there that was heeded.
+    """
+
+    next_offset: int = 0
+    rows_at_candidate: int = 0
+    updates_at_candidate: int = 0
+    first_row: int = 0
+    base_row: int = 0
+    inserted: list[tuple[ChunkReference, int]] = []
+    lineage: list[ChunkReference] = []
+    first_rows: list[int] = []
+    windows: list[int] = []
+    complete: bool = True
+    version: int = 0
+    parent: int | None = None
+    serving: int | None = None
+    pending: list[ServingPolicy] = []
+    seen: ServingPolicy | None = None
+
+    @property
+    def holding(self) -> ServingPolicy | None:
+        """The record that holds promotion, if one does."""
+        newest = self.pending[-1] if self.pending else self.seen
+        return newest if newest and newest.held else None
+
+    def heed(self, records: Sequence[ServingPolicy]) -> bool:
+        """Heed what is on `policies` since the record that was heeded last; whether a person decided.
+
+        The pending ones among it were sent before a kill. Any other is a person's: it stands above what is pending,
+        which is dropped; where one of ours came just after it, it is said once more.
+        """
+        fresh = after(records, self.seen)
+        if not fresh:
+            return False
+        others = [one for one in fresh if one not in self.pending]
+        sent = [place for place, one in enumerate(self.pending) if one in fresh]
+        del self.pending[: sent[-1] + 1 if sent else 0]
+        self.seen = fresh[-1]
+        if others:
+            self._yield_to(others[-1], again=others[-1] != fresh[-1])
+        return bool(others)
+
+    def sent(self, records: Sequence[ServingPolicy]) -> bool:
+        """Note that the pending ones are on the log now, which may not show them yet; whether a person decided before.
+
+        That one's decision, made while ours was on its way, is said once more.
+        """
+        ours, self.pending = self.pending, []
+        fresh = after(records, self.seen)
+        before = fresh[: fresh.index(ours[0])] if ours[0] in fresh else fresh
+        self.seen = ours[-1]
+        if before:
+            self._yield_to(before[-1], again=True)
+        return bool(before)
+
+    def _yield_to(self, decided: ServingPolicy, *, again: bool) -> None:
+        self.pending = [decided] if again else []
+        self.serving = decided.version or None
