@@ -15,12 +15,15 @@ import msgspec
 import openai
 
 from headrace.schemas.errors import HeadraceError, LanguageModelError, SettingsError, UnavailableError
+from headrace.sinks.http_calls import HttpCalls
 
 ATTEMPTS: Final = 2
 BACK_OFF_S: Final = 0.5
 ANSWER_BYTES: Final = 1 << 20
 OPTIONS: Final = ("base_url", "timeout_s", "max_tokens", "key_file")
 KEY_VARIABLE: Final = "OPENAI_API_KEY"
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
+"""What decoding JSON may raise; the last where it is nested too deep."""
 
 T = TypeVar("T")
 
@@ -57,7 +60,14 @@ class OpenAIClient:
     def __init__(self, settings: ModelSettings, key: str) -> None:
         self.settings = settings
         # Retries are counted here: the package's own may wait two minutes where a server says so.
-        self._client = openai.OpenAI(api_key=key, base_url=settings.base_url, max_retries=0, timeout=settings.timeout_s)
+        self._calls = HttpCalls(self._name)
+        self._client = openai.OpenAI(
+            api_key=key,
+            base_url=settings.base_url,
+            max_retries=0,
+            timeout=settings.timeout_s,
+            http_client=self._calls.client,
+        )
 
     def ask(self, instructions: str, question: str, name: str, kind: type[T], schema: Mapping[str, Any]) -> T:
         """Return the answer as `kind`; `schema` (JSON Schema, strict) is what the model is held to.
@@ -78,18 +88,24 @@ class OpenAIClient:
         content = _content(self._exchange(body))
         try:
             return msgspec.json.decode(content, type=kind)
-        except (msgspec.MsgspecError, UnicodeError) as error:
+        except UNREADABLE as error:
             raise LanguageModelError(f"{self._name}: the answer is not of the schema ({error})") from error
 
     def about(self) -> str:
         """Ask the service whether it is there and knows the model; raises as `ask` does."""
-        try:
-            self._client.with_options(timeout=min(5.0, self.settings.timeout_s)).models.retrieve(self.settings.model)
-        except openai.NotFoundError:
-            return "answers, but lists no such model"
-        except openai.OpenAIError as error:
-            raise self._mapped(error) from error
-        return "answers and knows the model"
+        limit_s = min(5.0, self.settings.timeout_s)
+        models = self._client.with_options(timeout=limit_s).models.with_streaming_response
+
+        def ask() -> str:
+            try:
+                with models.retrieve(self.settings.model):  # the status says it; the body is not read
+                    return "answers and knows the model"
+            except openai.NotFoundError:
+                return "answers, but lists no such model"
+            except openai.OpenAIError as error:
+                raise self._mapped(error) from error
+
+        return self._calls.within(limit_s, ask)
 
     def _exchange(self, body: dict[str, Any]) -> bytes:
         """Post the request and read the response; again where that may help and time is left."""
@@ -106,10 +122,13 @@ class OpenAIClient:
 
     def _once(self, body: dict[str, Any], deadline: float) -> bytes:
         left_s = max(deadline - time.monotonic(), 0.001)
+        return self._calls.within(left_s, lambda: self._post(body, left_s))
+
+    def _post(self, body: dict[str, Any], left_s: float) -> bytes:
+        create = self._client.with_options(timeout=left_s).chat.completions.with_streaming_response.create
         try:
-            create = self._client.with_options(timeout=left_s).chat.completions.with_streaming_response.create
             with create(**body) as response:
-                return self._read(response, deadline)
+                return self._read(response.http_response)
         except openai.OpenAIError as error:
             raise self._mapped(error) from error
         except httpx2.HTTPError as error:  # the package maps none that comes while the body is read
@@ -124,15 +143,12 @@ class OpenAIClient:
         kind = UnavailableError if isinstance(error, openai.APIConnectionError) else LanguageModelError
         return kind(f"{self._name}: {error}")  # a time-out is a connection error too
 
-    def _read(self, response: Any, deadline: float) -> bytes:  # noqa: ANN401 the package's type is private
-        """Read the body, within the deadline also where it comes in drops."""
+    def _read(self, response: httpx2.Response) -> bytes:
         found = bytearray()
-        for piece in response.iter_bytes():
+        for piece in response.iter_raw():
             found += piece
             if len(found) > ANSWER_BYTES:
                 raise LanguageModelError(f"{self._name}: the answer has more than {ANSWER_BYTES} bytes")
-            if time.monotonic() > deadline:
-                raise UnavailableError(f"{self._name}: no whole answer within {self.settings.timeout_s:g} s")
         return bytes(found)
 
     @property
@@ -148,7 +164,7 @@ def _content(body: bytes) -> str:
     """Return what the model said, out of a chat completion."""
     try:
         completion = msgspec.json.decode(body, type=_Completion)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except UNREADABLE as error:
         raise LanguageModelError(f"the service's response is no chat completion ({error})") from error
     if not completion.choices:
         raise LanguageModelError("the service's response has no choices")

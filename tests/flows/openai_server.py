@@ -5,6 +5,7 @@ request, and answers as its `behaviour` says.
 """
 
 import json
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -21,7 +22,10 @@ def change(name="learning_rate", value=5e-4, target="", because=("td_abs",)):
 
 
 class Server(ThreadingHTTPServer):
-    """requests: the bodies received. behaviour: (request's body) -> what is answered, see `Handler._say`."""
+    """requests: the bodies received. behaviour: (request's body) -> what is answered, see `Handler._say`.
+
+    about: what is answered where the model is asked for, if not that it is known. poured: bytes that `pour` could send.
+    """
 
     daemon_threads = True
     block_on_close = False
@@ -30,6 +34,11 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.requests, self.headers = [], []
         self.behaviour = lambda _: {"changes": []}
+        self.about, self.poured = None, 0
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), OSError):  # a client that has gone is what the tests are about
+            super().handle_error(request, client_address)
 
     @property
     def base_url(self):
@@ -40,9 +49,11 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        if self.server.about:
+            return self._say(self.server.about)
         known = self.path == f"/v1/models/{MODEL}"
         body = {"id": MODEL, "object": "model", "created": 0, "owned_by": "loopback"}
-        self._send(200 if known else 404, body if known else {"error": {"message": "no such model"}})
+        return self._send(200 if known else 404, body if known else {"error": {"message": "no such model"}})
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -101,18 +112,18 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(payload)
 
-    def drip(self, seconds):
-        """A response that comes in drops, for longer than anybody waits."""
-        self.send_response(200)
-        self.send_header("content-length", "1000")
-        self.end_headers()
-        for _ in range(int(seconds / 0.05)):
-            try:
-                self.wfile.write(b" ")
-                self.wfile.flush()
-            except OSError:
-                return
-            time.sleep(0.05)
+    def pour(self, head, piece, pause_s=0.05, limit_s=5):
+        """Send the head, then the piece again and again until the client has gone: longer than anybody waits."""
+        self.close_connection = True
+        end = time.monotonic() + limit_s
+        try:
+            self.wfile.write(head)
+            while time.monotonic() < end:
+                self.wfile.write(piece)
+                self.server.poured += len(piece)
+                time.sleep(pause_s)
+        except OSError:
+            pass
 
     def log_message(self, *_):
         pass
