@@ -60,4 +60,4 @@ lock: $(VENV)/ready ## pin the newest versions that pyproject.toml allows
 	$(VENV)-uv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements.txt
 
 clean: ## remove what was made here
-	rm -rf $(VENV) $(VENV)-uv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-uv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-out

@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from headrace.pipelines.core.digest import Envelope
 from headrace.pipelines.digest import Digest
 from headrace.pipelines.embedded import Embedded, EmbeddedSettings, Progress
 from headrace.pipelines.fleet import VirtualClock
+from headrace.pipelines.flow import stopped_by_signals
 from headrace.pipelines.index_hash import index_hash
 from headrace.pipelines.published import reports
 from headrace.pipelines.settings import read_settings
@@ -27,23 +29,35 @@ from headrace.sinks.mail_files import FileMailer
 SEGMENT = 64
 """Offsets in a segment; the fleet's messages hold 100 rows each."""
 _MARKER = "headrace-demo.json"
+_STREAM = ("stream/log.db*", "stream/index.db*", "stream/policies")
+_MADE = (*_STREAM, "reports/cloud.version.*", "reports/cloud.interval.*", "digest-now-*.eml")
+"""What a demo leaves in its folder beside the marker: all that the next one there removes."""
 
 
 def prepare(out: Path) -> None:
-    """Make the folder, or empty it if an earlier demo made it; raises SettingsError for a folder of somebody else's."""
+    """Make the folder, or remove from it what an earlier demo made, and nothing else.
+
+    Raises SettingsError for a folder of somebody else's.
+    """
     if out.exists() and any(out.iterdir()) and not (out / _MARKER).exists():
         raise SettingsError(f"{out} holds files that no demo made: name an empty or new folder by --out")
-    if out.exists():
-        shutil.rmtree(out)
     try:
-        out.mkdir(parents=True)
+        for path in [found for pattern in _MADE for found in out.glob(pattern)]:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        out.mkdir(parents=True, exist_ok=True)
         (out / _MARKER).write_text("{}")
     except OSError as error:
         raise SettingsError(f"{out} can't be made ({error}): name another folder by --out") from error
 
 
 def run_demo(out: Path, settings: EmbeddedSettings, on_window: Callable[[Progress], None]) -> dict[str, Any]:
-    """Run everything; returns the result as one JSON object."""
+    """Run everything; returns the result as one JSON object.
+
+    Raises SettingsError for a folder that can't be had, and KeyboardInterrupt where SIGTERM or SIGINT stopped it.
+    """
     started_s = time.monotonic()
     prepare(out)
     stream = quote(str((out / "stream").resolve()))
@@ -59,11 +73,11 @@ def run_demo(out: Path, settings: EmbeddedSettings, on_window: Callable[[Progres
     with open_services(read_settings(urls), clock, create=True) as services:
         layout = initialise(services, segment=SEGMENT)
         embedded = Embedded(services, clock, layout, settings)
-        try:
+        with closing(embedded), stopped_by_signals(embedded.stop):
             for progress in embedded.run():
                 on_window(progress)
-        finally:
-            embedded.close()
+        if embedded.stopping:
+            raise KeyboardInterrupt
         versions = services.policies.versions(embedded.spec.task)
         counts = embedded.ingest.counts
         result = {
@@ -76,6 +90,7 @@ def run_demo(out: Path, settings: EmbeddedSettings, on_window: Callable[[Progres
             **_compared(services, embedded.spec, versions),
             "reports": [str(path) for path in _write_reports(services, out / "reports")],
             "digest": _send_digest(services, clock, out),
+            "stream": {name: urls[name] for name in ("log", "index", "policies")},
         }
     result = {"seconds": round(time.monotonic() - started_s, 1), **result}
     (out / _MARKER).write_text(json.dumps(result, indent=1))
@@ -111,7 +126,7 @@ def _compared(services: Services, spec: TaskSpec, versions: list[PolicyVersion])
 
 
 def _write_reports(services: Services, folder: Path) -> list[Path]:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     paths = []
     for report in reports(services.log):
         path = folder / f"{report.report_id}.html"

@@ -58,6 +58,7 @@ class Embedded:
     def __init__(self, services: Services, clock: VirtualClock, layout: Layout, settings: EmbeddedSettings) -> None:
         torch.set_num_threads(1)  # the learner's bits must not depend on how many cores there are
         self.settings = settings
+        self.stopping = False
         self.clock = clock
         self.spec = cloud_task()
         tasks = TaskTable(services.log, layout)
@@ -99,14 +100,13 @@ class Embedded:
         )
 
     def run(self) -> Iterator[Progress]:
-        """Go on window by window; what a window brings is done before the next one begins."""
+        """Go on window by window; what a window brings is done before the next one begins, unless `stop` was called."""
         for done in range(1, self.settings.windows + 1):
             fleet_return = self.fleet.emit_window(self._advance)
-            self.ingest.catch_up()
-            run(ingest.dataflow(self.ingest), self.ingest.stop)
-            self.learn.catch_up()
-            run(learn.dataflow(self.learn), self.learn.stop)
-            explain.run_until_caught_up(self.explain)
+            for step in (self._ingest, self._learn, self._explain):
+                step()
+                if self.stopping:
+                    return
             learner = self.learn.learners[self.spec.task]
             yield Progress(
                 done,
@@ -116,11 +116,28 @@ class Embedded:
                 fleet_return,
             )
 
+    def stop(self) -> None:
+        """Wish for the end of `run`, cleanly: what is under way is finished as far as its flow must."""
+        self.stopping = True
+        for job in (self.ingest, self.learn, self.explain):
+            job.stop.requested = True
+
     def close(self) -> None:
         """Leave the groups."""
         self.ingest.close()
         self.learn.close()
         self.explain.close()
+
+    def _ingest(self) -> None:
+        self.ingest.catch_up()
+        run(ingest.dataflow(self.ingest), self.ingest.stop)
+
+    def _learn(self) -> None:
+        self.learn.catch_up()
+        run(learn.dataflow(self.learn), self.learn.stop)
+
+    def _explain(self) -> None:
+        explain.run_until_caught_up(self.explain)
 
     def _advance(self, now_ms: int) -> None:
         self.clock.now_ms = max(self.clock.now_ms, now_ms)

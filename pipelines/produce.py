@@ -27,6 +27,9 @@ MAX_PENDING_ROWS: Final = 1 << 18
 """Rows that wait until their agent's message is full; above it all are sent as they stand."""
 AGENT_ID: Final = "headrace-produce"
 """Who sends the closing heartbeats."""
+SECONDS_MS: Final = 100_000_000_000
+"""Event times below it are seconds, one may think: as milliseconds they lie before March 1973."""
+YEAR_MS: Final = 31_556_952_000
 
 _FOREIGN: Final = {
     b"PAR1": "a Parquet file",
@@ -40,8 +43,14 @@ class _Agent(msgspec.Struct):
     agent_id: str
 
 
+class _Row(msgspec.Struct):
+    task: str
+    ts: int
+
+
 _one = msgspec.json.Decoder(_Agent).decode
 _several = msgspec.json.Decoder(list[_Agent]).decode
+_rows = msgspec.json.Decoder(_Row | list[_Row]).decode
 
 
 @dataclass(slots=True)
@@ -49,6 +58,7 @@ class Produced:
     """What was sent: lines read, messages appended, and among them heartbeats; windows left open, in words.
 
     doubtful: lines that ingest will reject, as far as can be seen here; doubt: what is wrong with the first of them.
+    warnings: what else looks wrong in the first lines, in words.
     """
 
     lines: int = 0
@@ -57,6 +67,7 @@ class Produced:
     doubtful: int = 0
     doubt: str = ""
     open_windows: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def key_of(line: bytes) -> bytes | None:
@@ -122,11 +133,13 @@ class Producer:
 
     def send(self, lines: Sequence[bytes]) -> None:
         """Send a block of lines."""
-        self.produced.lines += len(lines)
         if not lines:
             return
-        plain = [_plain(line) for line in lines]
+        if not self.produced.lines:
+            self.produced.warnings += self._warnings(lines)
+        self.produced.lines += len(lines)
         if not self._pack and not self._watch:
+            plain = [_plain(line) for line in lines]
             self._doubt(["its agent_id can't be read" for record in plain if record.key is None])
             self._append(plain)
             return
@@ -136,16 +149,31 @@ class Producer:
         for batch in checked.batches:
             self._last_ms[batch.task] = max(self._last_ms.get(batch.task, 0), int(batch.ts.max()))
         if not self._pack:
-            self._append(plain)
+            self._append([_plain(line) for line in lines])
             return
         packed = np.zeros(len(lines), np.bool_)
         for batch in checked.batches:
             packed[batch.offset] = True
             self._append(list(self._packed(batch)))
-        others = [record for record, done in zip(plain, packed.tolist(), strict=True) if not done]
+        others = [_plain(line) for line, done in zip(lines, packed.tolist(), strict=True) if not done]
         if others and (checked.stream_ts[~packed] >= 0).any():
             self.flush()  # a heartbeat comes after the rows before it
         self._append(others)
+
+    def _warnings(self, lines: Sequence[bytes]) -> list[str]:
+        """Say which tasks are not known, and whether times look like seconds."""
+        rows = [row for line in lines for row in _readable(line)]
+        unknown = sorted({row.task for row in rows} - self._tasks.specs.keys())
+        told = [
+            f"task {name[:80]!r} is not known: what is sent before `headrace task add` will be rejected (after it: "
+            "headrace run ingest, headrace rejected replay)"
+            for name in unknown[:3]
+        ]
+        seconds = next((row.ts for row in rows if 0 < row.ts < SECONDS_MS), None)
+        if seconds is not None:
+            year = 1970 + seconds // YEAR_MS
+            told.append(f"ts {seconds} looks like seconds; milliseconds are expected, as which it lies in {year}")
+        return told
 
     def _doubt(self, reasons: Sequence[str]) -> None:
         self.produced.doubtful += len(reasons)
@@ -222,6 +250,14 @@ class Producer:
 
 def _plain(line: bytes) -> Record:
     return Record(TRANSITIONS, key_of(line), line)
+
+
+def _readable(line: bytes) -> list[_Row]:
+    try:
+        found = _rows(line)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return []  # for ingest to say
+    return found if isinstance(found, list) else [found]
 
 
 def _left_open(task: str, start_ms: int, closes_ms: int, now_ms: int, layout: Layout) -> str:

@@ -2,8 +2,10 @@
 
     env = record(gymnasium.make("CartPole-v1"), task="cartpole")
 
-Use the environment as before, and close it. `env.policy_version = 3` and `env.log_prob = -0.7` go with the next
-steps, if they are set. The log must have been made by `headrace init`.
+Use the environment as before, and close it. `env.policy_version = 3` goes with each step from then on;
+`env.log_prob = -0.7` goes with the next step only, so set it before each. The log must have been made by
+`headrace init`. Where the clock is the real one, the last windows are still open when the environment is closed: a
+warning says until when, and what closes them.
 """
 
 from collections.abc import Sequence

@@ -77,13 +77,19 @@ class Writer:
         closes_ms = self._last_ms - self._last_ms % self.spec.window_ms + self.spec.window_ms + self.grace_ms
         now_ms = max(self.clock(), self._append_ms())
         if closes_ms > now_ms:
-            logger.info(
-                "task %s: the last window closes in %d ms, with what comes then", self.spec.task, closes_ms - now_ms
-            )
+            self._warn(closes_ms, (closes_ms - now_ms) / 1000)
         beat = codec.heartbeat(self.spec.task, self.agents[0], min(closes_ms, now_ms))
         partitions = range(self.log.topic(TRANSITIONS).partitions)
         self.log.send([Record(TRANSITIONS, None, beat, partition=partition) for partition in partitions])
         self._last_ms = -1
+
+    def _warn(self, closes_ms: int, wait_s: float) -> None:
+        """Say what closes the last windows. Nothing can before the log's own clock has come so far."""
+        text = "task %s: the last windows stay open until what is recorded %.1f s from now or later closes them"
+        if len(self.agents) == 1:
+            beat = codec.heartbeat(self.spec.task, self.agents[0], closes_ms).decode()
+            text += f"; so does this, sent then: echo '{beat}' | headrace produce -"
+        logger.warning(text, self.spec.task, wait_s)
 
     def _append_ms(self) -> int:
         """Return the log's own time, as the newest messages have it: it need not be this clock's."""

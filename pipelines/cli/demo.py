@@ -3,7 +3,7 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import click
 
@@ -20,11 +20,12 @@ NAMES = {
     "clairvoyant": "clairvoyant (upper bound)",
 }
 
+INTERRUPTED: Final = 130
+"""The exit status of what Ctrl-C ended, as shells have it."""
+
 
 @click.command("demo")
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("headrace-demo"), show_default=True
-)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("demo-out"), show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same hashes.")
 @click.option("--windows", type=click.IntRange(min=2), default=60, show_default=True, help="Episodes of each agent.")
 @click.option("--agents", type=click.IntRange(1, 9_999), default=64, show_default=True)
@@ -50,6 +51,19 @@ def command(
     log_to_stderr(verbose=verbose)
     if not verbose:
         logging.getLogger("headrace").setLevel(logging.WARNING)
+    try:
+        result = _run(out, windows=windows, agents=agents, seed=seed, algorithm=algorithm)
+    except KeyboardInterrupt:
+        above = "\n" if sys.stderr.isatty() else ""  # the line of the last window has no end there
+        click.echo(f"{above}headrace: stopped; the next demo begins anew", err=True)
+        sys.exit(INTERRUPTED)
+    if as_json:
+        print_json([result])
+    else:
+        _print(result)
+
+
+def _run(out: Path, *, windows: int, agents: int, seed: int, algorithm: Literal["dqn", "ppo"]) -> dict[str, Any]:
     from headrace.pipelines.demo import run_demo  # noqa: PLC0415 torch takes seconds to load
     from headrace.pipelines.embedded import EmbeddedSettings, Progress  # noqa: PLC0415
 
@@ -65,11 +79,7 @@ def command(
             click.echo(line, err=True)
 
     settings = EmbeddedSettings(windows=windows, agents=agents, seed=seed, algorithm=algorithm)
-    result = run_demo(out, settings, show)
-    if as_json:
-        print_json([result])
-    else:
-        _print(result)
+    return run_demo(out, settings, show)
 
 
 def _print(result: dict[str, Any]) -> None:
@@ -87,9 +97,13 @@ def _print(result: dict[str, Any]) -> None:
     click.echo(
         f"\n{result['transitions']:,d} transitions, {result['rejected']} rejected; {result['chunks']:,d} chunks, "
         f"{result['windows']:,d} windows; {served}; {result['seconds']} s\n"
-        f"index hash  {result['index_hash']}\n"
-        f"reports     {Path(result['reports'][-1]).parent}  ({len(result['reports'])}; open the .html)"
-        if result["reports"]
-        else "no report was written"
+        f"index hash  {result['index_hash']}"
     )
+    if result["reports"]:
+        click.echo(f"reports     {Path(result['reports'][-1]).parent}  ({len(result['reports'])}; open the .html)")
+    else:
+        click.echo("reports     none was written")
     click.echo(f"digest      {result['digest'] or 'none, as there was no report'}")
+    named = " ".join(f"HEADRACE_{name.upper()}={url}" for name, url in result["stream"].items())
+    click.echo("\nTo look into its stream by `headrace policy list`, `query windows --task cloud` and so on, paste:")
+    click.echo(f"export {named}")

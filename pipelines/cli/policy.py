@@ -58,9 +58,9 @@ def list_policies(services: Services, *, task: str | None, as_json: bool) -> Non
     if as_json:
         print_json(rows)
         return
-    columns = ("policy", "serves", "promoted", "mean_return", "updates", "parent", "hash", "reason")
-    names = ["gate return" if name == "mean_return" else name for name in columns]
-    print_table(names, ([_cell(row[column]) for column in columns] for row in rows))
+    columns = ("policy", "serves", "promoted", "difference", "updates", "parent", "hash", "reason")
+    names = [{"promoted": "promoted by learn", "difference": "at the gate"}.get(name, name) for name in columns]
+    print_table(names, ([_cell(_told_difference(row)[column]) for column in columns] for row in rows))
     for record in (now[name] for name in sorted({row["task"] for row in rows} & now.keys())):
         serves = f"{record.task}@{record.version} serves" if record.version else f"no version of {record.task} serves"
         click.echo(f"{serves}: decided {_told(record)}", err=True)
@@ -74,7 +74,7 @@ def _specs(services: Services) -> dict[str, TaskSpec]:
 
 def _cell(value: object) -> object:
     if isinstance(value, bool):
-        return "yes" if value else ""
+        return "yes" if value else "no"
     return f"{value:.2f}" if isinstance(value, float) else value
 
 
@@ -90,6 +90,7 @@ def _shown(version: PolicyVersion, *, serves: bool) -> dict[str, Any]:
         "serves": serves,
         "mean_return": version.evaluation.get("policy"),
         "evaluation": version.evaluation,
+        "difference": version.difference,
         "environment_steps": version.environment_steps,
         "updates": version.updates,
         "chunks": len(version.lineage),
@@ -112,7 +113,6 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
     row = _shown(version, serves=bool(records) and records[-1].version == number) | {
         "config": version.config,
         "code_version": version.code_version,
-        "difference": version.difference,
         "complete": version.complete,
         "lineage": version.lineage,
         "decisions": [record for record in records if record.version == number],
@@ -121,14 +121,32 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
         print_json([row])
         return
     starts = [reference.start_ms for reference in version.lineage]
-    shown = row | {
+    del row["mean_return"]  # `evaluation` says on which traces it is
+    shown = _told_difference(row) | {
         "lineage": f"windows from {iso(min(starts))} to {iso(max(starts))}" if starts else "none",
         "decisions": "; ".join(map(_told, row["decisions"])),
-        "difference": version.difference and f"{version.difference.mean:+.3f} to the gate's opponent",
-        "evaluation": "on the gate's traces: " + ", ".join(f"{k} {_cell(v)}" for k, v in version.evaluation.items()),
+        "evaluation": _told_evaluation(version),
         "config": ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in version.config.items()),
     }
     print_table(("field", "value"), ((name, _cell(value)) for name, value in shown.items()))
+
+
+def _told_difference(row: dict[str, Any]) -> dict[str, Any]:
+    """Tell what the gate decided by. Mean returns differ between versions by the traces that each was judged on."""
+    difference = row["difference"]
+    opponent = "serving" if "serving" in row["evaluation"] else "floor"
+    return row | {"difference": difference and f"{difference.mean:+.3f} to {opponent}"}
+
+
+def _told_evaluation(version: PolicyVersion) -> str:
+    if not version.evaluation:
+        return "none: there was no simulator"
+    if version.config.get("source") == "simulation":
+        where = "mean return in simulation, on traces of its own"
+    else:
+        where = f"mean returns on the gate's {version.config['gate_traces']} traces (policy, serving: as far as tell "
+        where += "those that it needed)"
+    return f"{where}: " + ", ".join(f"{name} {_cell(value)}" for name, value in version.evaluation.items())
 
 
 def _told(record: ServingPolicy) -> str:

@@ -39,7 +39,7 @@ def command(services: Services, file: BinaryIO, *, batch: int | None, close: boo
             "after ingest: headrace rejected list)",
             err=True,
         )
-    for reason in done.open_windows:
+    for reason in (*done.warnings, *done.open_windows):
         click.echo(reason, err=True)
     if close and not done.heartbeats:
         click.echo("no line was a transition of a known task, so there are no windows to close", err=True)

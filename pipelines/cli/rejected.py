@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from headrace.pipelines.cli.options import Command, json_option, with_services
+from headrace.pipelines.cli.options import Command, json_option, limit_option, with_services
 from headrace.pipelines.cli.output import TABLE_ROWS, print_json, print_table
 from headrace.pipelines.replay import LATER_RULES, Rejected, original, rejected, replay, safe_text
 from headrace.pipelines.wiring import Services
@@ -24,7 +24,7 @@ def command() -> None:
 
 @command.command("list", cls=Command)
 @rule_option
-@click.option("--limit", type=click.IntRange(0), help=f"At most so many.  [default: {TABLE_ROWS}; --json: all]")
+@limit_option
 @json_option
 @with_services
 def list_rejected(services: Services, *, rules: tuple[str, ...], limit: int | None, as_json: bool) -> None:
@@ -38,12 +38,13 @@ def list_rejected(services: Services, *, rules: tuple[str, ...], limit: int | No
             f"{m.partition}/{m.offset}",
             safe_text(m.key),
             m.rule,
+            m.replayed,
             safe_text(m.reason.encode(), 300),
             safe_text(m.kept, 60),
         )
         for m in found
     )
-    columns = ("partition/offset", "key", "rule", "reason", "begins with")
+    columns = ("partition/offset", "key", "rule", "replay of", "reason", "begins with")
     print_table(columns, rows, TABLE_ROWS if limit is None else limit)
 
 
@@ -86,4 +87,4 @@ def replay_rejected(services: Services, *, rules: tuple[str, ...], everything: b
     if as_json:
         print_json([{"replayed": done.sent, "gone": done.gone, "rules": list(wanted)}])
     else:
-        click.echo(f"{done.sent} messages sent again")
+        click.echo(f"{done.sent} messages sent again" + ("; now `headrace run ingest`" if done.sent else ""))

@@ -40,7 +40,7 @@ def command(services: Services, *, until_caught_up: bool, accept_gap: bool, from
     with (
         closing(job),
         as_service(services, "ingest", job, lambda: job.stop, lambda: job.positions),
-        reported(lambda: _told(job.counts)),
+        reported(lambda: _told(job.counts, job.meters.duplicates)),
     ):
         logger.info("ingest is ready: log %s, index %s", services.settings.log, services.settings.index)
         gc.freeze()  # what is loaded by now stays: to visit it again and again takes 4 % of the CPU
@@ -49,10 +49,11 @@ def command(services: Services, *, until_caught_up: bool, accept_gap: bool, from
         print_json([job.counts])
 
 
-def _told(counts: Counts) -> str:
+def _told(counts: Counts, duplicates: int) -> str:
     # A Counter may grow under the other thread's hands; a copy is made in one step.
     rejected = sum(counts.rejected.copy().values())
+    without = f", without {duplicates} duplicates" if duplicates else ""
     return (
-        f"{counts.messages} messages: {counts.transitions} transitions ({counts.late} late), {rejected} messages "
-        f"rejected; {counts.chunks} chunks and {counts.windows} windows written"
+        f"{counts.messages} messages: {counts.transitions} transitions ({counts.late} late), {rejected} "
+        f"messages rejected; {counts.chunks} chunks and {counts.windows} windows written{without}"
     )

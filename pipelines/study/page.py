@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
 from headrace.learners.training import PPOTraining, Training
@@ -36,14 +37,15 @@ def write_page(page: Path, tables: Mapping[str, Any], runs: Sequence[Run]) -> li
         written.append(folder / name)
     store.write_merged(folder / store.MERGED, runs)
     store.write_design(folder, tables["design"])
-    page.write_text(markdown(tables, folder.name), encoding="utf-8")
+    page.write_text(markdown(tables, str(folder)), encoding="utf-8")
     return [page, *written, folder / store.MERGED, folder / store.DESIGN]
 
 
-def markdown(tables: Mapping[str, Any], folder: str) -> str:
-    """Render the page; folder: where its figures are, relative to it."""
+def markdown(tables: Mapping[str, Any], path: str) -> str:
+    """Render the page; path: of the folder beside it, which has its figures and runs and its name without `.md`."""
+    folder = Path(path).name
     parts = (
-        _introduction(tables, folder),
+        _introduction(tables, path),
         _summary(tables),
         _table1(tables),
         _figure1(tables, folder),
@@ -58,13 +60,14 @@ def markdown(tables: Mapping[str, Any], folder: str) -> str:
     return "\n".join(line for part in parts for line in (*part, "")).rstrip() + "\n"
 
 
-def _introduction(tables: Mapping[str, Any], folder: str) -> Iterator[str]:
+def _introduction(tables: Mapping[str, Any], path: str) -> Iterator[str]:
+    steps = "" if tables["steps"] == STEPS else f" --steps {tables['steps']}"
     yield "# The study"
     yield ""
     yield (
-        f"Written by `headrace study report docs/{folder} --page docs/{folder}.md`; every number comes from "
-        f"`{folder}/runs.parquet`, which `headrace study run --arms {','.join(tables['arms'])} --seeds "
-        f"{len(tables['seeds'])} --out DIR` made. `--json` gives each table as data."
+        f"Written by `headrace study report {quote(path)} --page {quote(f'{path}.md')}`; every number comes from "
+        f"`{Path(path).name}/runs.parquet`, which `headrace study run --arms {','.join(tables['arms'])} --seeds "
+        f"{len(tables['seeds'])}{steps} --out DIR` made. `--json` gives each table as data."
     )
     yield ""
     yield (
@@ -370,4 +373,4 @@ def _design(tables: Mapping[str, Any]) -> Iterator[str]:
     )
     if tables["runs_left_out"]:
         yield ""
-        yield f"{tables['runs_left_out']} runs are left out: not every arm has their seeds yet."
+        yield f"Runs left out, as not every arm has their seeds yet: {tables['runs_left_out']}."

@@ -3,11 +3,14 @@
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from headrace.pipelines.study import store
@@ -39,7 +42,8 @@ def run_all(
 ) -> int:
     """Make the runs that are not in the folder yet, and return how many those were.
 
-    on_done is told (finished, all). Raises SettingsError where the folder has runs of another design.
+    on_done is told (finished, all). An error, a run's or Ctrl-C, ends all processes at once: what they were at is not
+    stored. Raises SettingsError where the folder has runs of another design.
     """
     pending = [job for job in wanted if not store.finished(folder, job.name, job.seed, job.fingerprint)]
     _write_design(folder, wanted)
@@ -48,20 +52,17 @@ def run_all(
     if not pending:
         return 0
     with _pool(min(processes, len(pending))) as pool:
-        futures = [pool.submit(_run_job, folder, job) for job in pending]
-        try:
-            for count, future in enumerate(as_completed(futures), 1):
-                found = future.result()
-                on_done(done + count, len(wanted))
-                left_s = (time.monotonic() - started_s) / count * (len(pending) - count)
-                logger.info(
-                    "run %d of %d: %s, seed %d: return %.2f; about %.0f min left",
-                    *(done + count, len(wanted), found.arm, found.seed, sum(found.final) / len(found.final)),
-                    left_s / 60,
-                )
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        with _without_interrupts():
+            futures = [pool.submit(_run_job, folder, job) for job in pending]
+        for count, future in enumerate(as_completed(futures), 1):
+            found = future.result()
+            on_done(done + count, len(wanted))
+            left_s = (time.monotonic() - started_s) / count * (len(pending) - count)
+            logger.info(
+                "run %d of %d: %s, seed %d: return %.2f; about %.0f min left",
+                *(done + count, len(wanted), found.arm, found.seed, sum(found.final) / len(found.final)),
+                left_s / 60,
+            )
     return len(pending)
 
 
@@ -72,19 +73,36 @@ def _run_job(folder: Path, job: Job) -> Run:
     return found
 
 
-def _pool(processes: int) -> ProcessPoolExecutor:
+@contextmanager
+def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Give a pool whose processes end at once where the block fails, or this process ends, however that is."""
     # Spawned: a fork of a process with torch's and Arrow's threads may hang.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent)
+    watched, held = context.Pipe(duplex=False)
+    with held, ProcessPoolExecutor(processes, context, _end_with_pipe, (watched,)) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            held.close()
+            raise
 
 
-def _end_with_parent() -> None:
-    """Have this process end when its parent does, however that was: a killed study leaves nothing running."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Start processes that Ctrl-C doesn't reach, as it does every process of a terminal; here it comes afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_pipe(watched: Connection) -> None:
+    """Have this process end when the pipe's other end is closed, which the parent's end does too."""
 
     def watch() -> None:
-        parent.join()
+        watched.poll(None)
         os._exit(1)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -1,6 +1,9 @@
 """The demo as a user runs it: small, twice with one seed, once with another."""
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 from email import message_from_bytes, policy
@@ -67,3 +70,37 @@ def test_a_folder_of_somebody_elses_is_left_alone(tmp_path):
     assert done.returncode == 1
     assert b"--out" in done.stderr
     assert (tmp_path / "thesis.tex").exists()
+
+
+def test_ctrl_c_stops_it_in_one_line_and_the_next_leaves_others_files(shell):
+    """Interrupted in the midst of learning; then the folder, with a user's own files, is taken for another demo."""
+    process = subprocess.Popen(
+        [HEADRACE, "demo", "--out", "d"],
+        cwd=shell.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith(b"window   5 of 60")
+    os.killpg(process.pid, signal.SIGINT)
+    printed, told = process.communicate(timeout=20.0)
+    assert (process.returncode, printed) == (130, b"")
+    assert told.decode().splitlines()[-1] == "headrace: stopped; the next demo begins anew"
+    assert len(told.splitlines()) <= 2, "at most a window's beside it"
+
+    out = shell.folder / "d"
+    mine = [out / "mine.txt", out / "reports" / "mine.md", out / "stream" / "mine.txt"]
+    (out / "reports").mkdir()
+    for path in mine:
+        path.write_text("mine")
+    (out / "reports" / "cloud.version.9.md").write_text("of an earlier demo")
+    done = shell("demo", "--out", "d", "--windows", "2", "--agents", "2").stdout.decode()
+    assert [path.read_text() for path in mine] == ["mine"] * 3
+    assert not (out / "reports" / "cloud.version.9.md").exists()
+
+    (line,) = re.findall(r"^export .+$", done, re.MULTILINE)
+    environment = dict(one.split("=", 1) for one in line.split()[1:])
+    assert set(environment) == {"HEADRACE_LOG", "HEADRACE_INDEX", "HEADRACE_POLICIES"}
+    found = shell("query", "windows", "--task", "cloud", "--json", environment=environment).stdout
+    assert {json.loads(window)["task"] for window in found.splitlines()} == {"cloud"}

@@ -1,7 +1,13 @@
 """fleet, ingest, learn, explain and digest as jobs of their own, on one folder: a policy, its report, its mail."""
 
+import re
+import shutil
+
+import msgspec
 import pytest
-from shell import Shell
+from shell import Shell, transitions
+
+from headrace.sinks.policies_files import FilePolicyStore
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +27,52 @@ def test_the_version_is_listed(done):
     assert (version["policy"], version["serves"], version["promoted"]) == ("cloud@1", True, True)
     assert version["chunks"] > 0
     assert b"cloud@1  yes" in done.here("policy", "list")
+
+
+def test_returns_on_different_traces_are_not_set_side_by_side(done, tmp_path):
+    """The list tells what the gate decided by; a version trained in simulation was not there."""
+    shell = Shell(shutil.copytree(done.folder, tmp_path / "copy"))
+    store = FilePolicyStore(shell.folder / ".headrace" / "policies")
+    (judged,) = store.versions("cloud")
+    later = msgspec.structs.replace(judged, evaluation={}, difference=None, promoted=False)
+    unjudged = msgspec.structs.replace(later, version=2, reason="no simulator to judge it by")
+    store.put(unjudged, store.weights("cloud", 1))
+    simulated = msgspec.structs.replace(later, version=3, config={"source": "simulation"}, evaluation={"policy": 7.5})
+    store.put(simulated, store.weights("cloud", 1))
+    shell.here("policy", "promote", "cloud@2", "--reason", "as a test")
+    _, *rows = shell.here("policy", "list").decode().splitlines()
+    begins = ["no +yes +" + re.escape(f"{judged.difference.mean:+.3f} to floor"), "yes +no", "no +no"]
+    for number, (row, begin) in enumerate(zip(rows, begins, strict=True), 1):
+        assert re.match(rf"cloud@{number} +{begin}", row), row
+    assert "7.5" not in rows[2]
+    told = [shell.here("policy", "show", f"cloud@{number}").decode() for number in (1, 2, 3)]
+    assert "mean returns on the gate's 512 traces" in told[0]
+    assert "none: there was no simulator" in told[1]
+    assert "mean return in simulation, on traces of its own: policy 7.50" in told[2]
+
+
+def test_what_can_not_serve_or_be_learned_from_is_said(shell):
+    """Of the valve nobody has a simulator, and one row in five says how likely its action was."""
+    shell.prepare()
+    shell.write("some.jsonl", transitions(100))
+    shell.json("produce", "some.jsonl", "--close")
+    shell.json("run", "ingest", "--until-caught-up")
+    learn = ("run", "learn", "--algorithm", "ppo", "--until-caught-up")
+    told = shell(*learn).stderr.decode()
+    assert "valve: 100 rows (80 of them say no log_prob, which PPO needs), 0 updates, nothing serves yet" in told
+    assert "`headrace policy promote` or `headrace run learn --gate none`" in told
+    assert "without a simulator" not in shell(*learn, "--gate", "none").stderr.decode()
+
+
+def test_duplicates_are_told(shell):
+    """A second fleet of the same seed begins where the first one did."""
+    shell.json("init")
+    told = []
+    for _ in range(2):
+        shell.json("run", "fleet", "--windows", 1, "--every", 0, "--agents", 2)
+        told.append(shell("run", "ingest", "--until-caught-up").stderr.decode())
+    assert "duplicates" not in told[0]
+    assert ", without 200 duplicates" in told[1]
 
 
 def test_its_report_can_be_read(done):

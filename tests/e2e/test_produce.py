@@ -148,3 +148,22 @@ def test_lines_that_will_be_rejected_are_told_of(services, close, count, doubt):
     done = produce(io.BytesIO(lines(5) + b"\n".join(bad)), "text", producer, close=close)
     assert (done.lines, done.doubtful) == (8, count)
     assert doubt in done.doubt
+
+
+@pytest.mark.parametrize("options", [{}, {"pack": 2}])
+def test_a_task_that_is_not_known_and_times_in_seconds_are_warned_of(services, options, monkeypatch):
+    """The first block is looked at, whatever is sent."""
+    monkeypatch.setattr(produce_module, "BLOCK_LINES", 5)
+    good, odd = transitions(1)[0], [{**transitions(1)[0], "task": "vlave"}, {**transitions(1)[0], "ts": T0 // 1000}]
+    first = [*map(json.dumps, (good, [odd[0]], odd[1])), "[]", "{bad"]
+    producer = Producer(services.log, services.clock, layout(services), **options)
+    later = json.dumps({**good, "task": "never"})
+    done = produce(io.BytesIO("\n".join([*first, later]).encode()), "text", producer, close=False)
+    unknown, seconds = done.warnings
+    assert unknown.startswith("task 'vlave' is not known")
+    assert seconds == "ts 1700000000 looks like seconds; milliseconds are expected, as which it lies in 1970"
+
+
+def test_good_lines_are_not_warned_of(services):
+    producer = Producer(services.log, services.clock)
+    assert produce(io.BytesIO(lines(50)), "text", producer, close=False).warnings == []

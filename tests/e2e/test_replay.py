@@ -18,7 +18,7 @@ def test_what_came_before_its_task_is_replayed_once(shell):
     shell.json("run", "ingest", "--until-caught-up")
 
     shell.json("task", "add", "valve.json")
-    assert shell("rejected", "replay").stdout == b"82 messages sent again\n"
+    assert shell("rejected", "replay").stdout == b"82 messages sent again; now `headrace run ingest`\n"
     counts = shell.json("run", "ingest", "--until-caught-up")
     assert (counts["transitions"], counts["rejected"]) == (1080, {})
     assert shell.json("rejected", "replay")["replayed"] == 0
@@ -39,6 +39,7 @@ def test_a_replay_that_fails_again_is_replayed_only_on_request(shell):
     clock = shell.lines("rejected", "list", "--rule", "clock")
     first, second = sorted(clock, key=lambda entry: "replayed" in entry)
     assert second["replayed"] == f"transitions/{first['partition']}/{first['offset']}"
+    assert f" {second['replayed']} ".encode() in shell.here("rejected", "list")
     assert shell.json("rejected", "replay")["replayed"] == 0
     assert shell.json("rejected", "replay", "--rule", "clock")["replayed"] == 1
     assert shell.json("rejected", "replay", "--all")["replayed"] == 1, "the bad line; the clock's are done"

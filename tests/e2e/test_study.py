@@ -1,6 +1,7 @@
 """The study as a user runs it: killed, it goes on where it was; the report has every table."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -42,11 +43,41 @@ def test_a_killed_study_goes_on_and_repeats_nothing(shell):
     assert report["arms"] == ["dqn", "dqn+schedule"]
     assert report["seeds"] == [1_000, 1_001]
     assert (shell.folder / "docs" / "study" / "learning_curves.png").exists()
+    text = (shell.folder / "docs" / "study.md").read_text()
+    again, made = re.findall(r"`headrace (study (?:report|run) [^`]+)`", text)[:2]
+    assert again == "study report docs/study --page docs/study.md"
+    assert made == "study run --arms dqn,dqn+schedule --seeds 2 --steps 25600 --out DIR"
+    assert shell.json(*made.replace("DIR", "s").split())["made"] == 0, "it is the same design"
+    assert shell.json(*again.split())["table1"] == report["table1"]
+    assert (shell.folder / "docs" / "study.md").read_text() == text
     assert shell.json("study", "report", "docs/study")["table1"] == report["table1"]
     rows = pq.read_table(shell.folder / "docs" / "study" / "runs.parquet").to_pylist()
     assert len({row["weights_hash"] for row in rows}) >= 3, "seeds differ"
     with pytest.raises(SettingsError, match="another design"):
         shell.here("study", "run", "--arms", "dqn", "--seeds", "2", "--steps", "51200", "--out", "s")
+
+
+def test_ctrl_c_ends_a_study_at_once(shell):
+    """What was stored stays, the processes of the pool end too, and the same command goes on."""
+    out = shell.folder / "s"
+    process = subprocess.Popen(
+        [HEADRACE, *ARGUMENTS[:-1], "2", "--out", "s"],
+        cwd=shell.folder,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    until = time.monotonic() + 120.0
+    while not stored(out) and time.monotonic() < until:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=10.0)  # which waits for all that hold stderr, so for the pool's too
+    assert process.returncode == 1
+    assert [line for line in told.decode().splitlines() if line and " of 4: " not in line] == ["Aborted!"]
+    before = stored(out)
+    assert 1 <= len(before) < 4, "the signal came between the first run and the last"
+    assert shell.json(*ARGUMENTS, "--out", "s")["made"] == 4 - len(before)
+    assert {name: stored(out)[name] for name in before} == before
 
 
 @pytest.mark.parametrize(

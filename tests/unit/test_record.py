@@ -1,6 +1,7 @@
 """The recorder: any Gymnasium environment's steps, equal on the log to what the agent saw."""
 
 import json
+import re
 from pathlib import Path
 
 import gymnasium as gym
@@ -17,6 +18,7 @@ from headrace.pipelines.topics import messages
 from headrace.pipelines.wiring import initialise, open_services
 from headrace.schemas import codec
 from headrace.schemas.errors import InvalidTaskError, SettingsError
+from headrace.schemas.ports import Record
 from headrace.schemas.records import Bounds, Layout
 
 T0 = 1_700_000_000_000
@@ -77,7 +79,7 @@ def sent(services) -> tuple[list[dict], list[dict]]:
     return rows, beats
 
 
-def test_steps_become_transitions(services):
+def test_steps_become_transitions(services, caplog):
     env = record(Counter(), task="count", log="sqlite:log.db", agent_id="a1", reward_terms=["speed"], clock=Ticks())
     for _ in range(2):
         env.reset()
@@ -87,6 +89,7 @@ def test_steps_become_transitions(services):
             env.step(-1 + i)
     env.close()
     rows, beats = sent(services)
+    assert caplog.records == [], "what could be closed is closed"
     assert len(rows) == 6
     assert rows[1] == {
         "schema_version": 1,
@@ -124,6 +127,20 @@ def test_the_windows_stay_open_until_their_time_has_come(services):
         end = max(end, *(json.loads(value)["ts"] for value in batch.values))
     assert end <= newest, "a heartbeat is never ahead of the log's clock"
     assert len(beats) == 2
+
+
+def test_what_closes_the_last_windows_is_said(services, caplog):
+    """The line to send is a heartbeat that ingest accepts, of the time at which the window closes."""
+    env = record(Counter(), task="count", log="sqlite:log.db", agent_id="a1")
+    env.reset()
+    env.step(0)
+    env.close()
+    (told,) = [one.getMessage() for one in caplog.records if one.name.endswith("record_writer")]
+    (line,) = re.findall(r"echo '(.*)' \| headrace produce -", told)
+    services.log.send([Record("transitions", b"a1", line.encode())])
+    (row,), beats = sent(services)
+    last = row["ts"] - row["ts"] % 10_000 + 15_000
+    assert [beat["agent_id"] for beat in beats if beat["ts"] == last] == ["a1"]
 
 
 def test_closing_twice_sends_one_heartbeat_a_partition(services):
