@@ -109,8 +109,11 @@ def prepared(state: PPOState, rollout: Rollout) -> tuple[PPOState, Rows, dict[st
     value = _values(state, critic_inputs).reshape(steps, count)
     following = _following_values(state, rollout, value)
     advantage = _advantages(state.config, rollout, value, following, weight)
-    # The row's own step counts as much as its action is likely now (V-trace: Espeholt et al. 2018, "IMPALA", eq. 1).
-    target = value + (advantage if weight is None else advantage * np.minimum(1.0, weight.reshape(value.shape)))
+    target = value + advantage
+    if weight is not None and rollout.version is not None:
+        # Of others' rows the own step counts as much as its action is likely now, as in V-trace (Espeholt et al. 2018,
+        # "IMPALA", eq. 1). An average of the policy that acts in a simulation is near enough to go without.
+        target = value + advantage * np.minimum(1.0, weight.reshape(value.shape))
     state = _with_value_scale(state, target[keep])
     scaled_target = ((target - state.value_mean) / state.value_scale).astype(np.float32)
     tensor = torch.from_numpy(inputs)

@@ -40,7 +40,7 @@ def published(log: Log, task: str) -> list[ServingPolicy]:
 
 
 def after(records: Sequence[ServingPolicy], seen: ServingPolicy | None) -> list[ServingPolicy]:
-    """Return the records since one of them; where the log does not show that (any more, or yet), those later than it."""
+    """Return the records since one of them; where the log does not show it (any more, or yet), those later than it."""
     places = [place for place, record in enumerate(records) if record == seen]
     if places:
         return [*records[places[-1] + 1 :]]
