@@ -15,8 +15,9 @@ of them has all of that mail's partitions.
 import hashlib
 import json
 import logging
+import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
@@ -37,7 +38,7 @@ logger = logging.getLogger(__name__)
 GROUP = "digest"
 MAX_REPORTS = 200
 """Reports of a partition in one digest; more wait for the next one, which follows at once."""
-FIRST_WAIT_MS, LONGEST_WAIT_MS = 5_000, 600_000
+FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 600.0
 _GAP_LIMIT_MINUTES = 1_440
 
 State = Literal["due", "sending", "sent", "unknown"]
@@ -107,10 +108,12 @@ class Digest:
         schedule: Schedule | None = None,
         idempotent: bool = False,
         tasks: frozenset[str] | None = None,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
         self._mailer = mailer
         self._clock = clock
+        self._timer = timer
         self._envelope = envelope
         self._schedule = schedule
         self._idempotent = idempotent
@@ -122,7 +125,8 @@ class Digest:
         self._held: set[int] = set()  # partitions whose next reports may have gone out already
         self._handed_over = ""
         self._looked_at_ms: int | None = None
-        self._retry_ms, self._wait_ms = 0, FIRST_WAIT_MS
+        # By the timer: a clock that is set back must not keep a mail waiting.
+        self._retry_s, self._wait_s = -math.inf, FIRST_WAIT_S
 
     def close(self) -> None:
         """Leave the group."""
@@ -157,13 +161,13 @@ class Digest:
         Where another process has gone on, this one does nothing, and joins again with the next step.
         """
         self._follow(timeout_s)
-        if self._schedule is None or not self._commits or self._clock() < self._retry_ms:
+        if self._schedule is None or not self._commits or self._timer() < self._retry_s:
             return []
         try:
             return list(self._due(self._schedule))
         except UnavailableError:
-            self._retry_ms = self._clock() + self._wait_ms
-            self._wait_ms = min(2 * self._wait_ms, LONGEST_WAIT_MS)
+            self._retry_s = self._timer() + self._wait_s
+            self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
             raise
         except CommitConflictError as error:
             logger.warning("digest: %s", error)
@@ -173,6 +177,7 @@ class Digest:
     def send_now(self, polls: int = 30) -> list[str]:
         """Send what is not in a digest yet, without a schedule; raises UnavailableError, the mail stays due.
 
+        Raises CommitConflictError where another process sends the same meanwhile; no report is mailed twice by that.
         polls: of a second each, to wait for partitions when none is assigned yet.
         """
         self._follow(0.0)
@@ -182,9 +187,15 @@ class Digest:
             self._follow(1.0)
         else:
             raise UnavailableError(f"digest: no partition of {REPORTS} was assigned in {polls} s; is another running?")
-        sent = list(self._recover())
-        while ends := self._ends(None):
-            sent += self._start(ends, None)
+        try:
+            sent = list(self._recover())
+            while ends := self._ends(None):
+                sent += self._start(ends, None)
+        except CommitConflictError as error:
+            raise CommitConflictError(
+                "digest: another process sends digests of the same reports: no report is mailed twice; "
+                "run it again for what is in none yet"
+            ) from error
         return sent
 
     def _due(self, schedule: Schedule) -> Iterator[str]:
@@ -197,7 +208,7 @@ class Digest:
                 yield from self._start(ends, slot_ms)
             else:
                 self._looked_at_ms = slot_ms
-        self._retry_ms, self._wait_ms = 0, FIRST_WAIT_MS
+        self._retry_s, self._wait_s = -math.inf, FIRST_WAIT_S
 
     def _follow(self, timeout_s: float) -> None:
         """Take note of assignments. Messages themselves are read when a slot is due."""

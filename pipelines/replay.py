@@ -11,7 +11,7 @@ from typing import Final
 from headrace.pipelines.flow import Stop, retrying
 from headrace.pipelines.ingest import KEPT_BYTES
 from headrace.pipelines.topics import REJECTED, header, messages
-from headrace.schemas.errors import UnavailableError
+from headrace.schemas.errors import CommitConflictError, UnavailableError
 from headrace.schemas.ports import Assigned, Commit, EndOfLog, Headers, Log, MessageBatch, Record
 
 LATER_RULES: Final = ("unknown_task", "clock")
@@ -98,12 +98,19 @@ def safe_text(data: bytes | None, limit: int = PREVIEW_CHARACTERS) -> str | None
 def replay(log: Log, rules: Sequence[str], *, again: bool) -> Replayed:
     """Send again what the rules rejected and was not sent again before.
 
-    again: also what had been replayed when it was rejected.
+    again: also what had been replayed when it was rejected. Raises CommitConflictError where another process sends
+    the same meanwhile; no message is sent twice by that.
     """
     done = Replayed()
     for rule in rules:
         for repeated in (False, True)[: 1 + again]:
-            done = _add(done, _replay_rule(log, rule, repeated=repeated))
+            try:
+                done = _add(done, _replay_rule(log, rule, repeated=repeated))
+            except CommitConflictError as error:
+                raise CommitConflictError(
+                    f"another process sends again what the rule {rule} rejected: no message is sent twice; "
+                    "run it again for what is left"
+                ) from error
     return done
 
 

@@ -108,14 +108,14 @@ class SqliteIndex:
             ) from error
 
     def put(self, chunks: Sequence[ChunkRow], windows: Sequence[WindowRow]) -> None:
-        """Take the rows; they are durable after `flush`, or before, when 64 MiB have gathered."""
+        """Take the rows; durable after `flush`, or before: with 64 MiB gathered it flushes first, or takes nothing."""
+        if self._buffered_bytes >= _BUFFER_BYTES:
+            self.flush()
         with self._lock:
             self._chunks += map(_chunk_values, chunks)
             self._windows += ((*_window_key(row.key), row.write_time, row.summary) for row in windows)
             self._buffered_bytes += sum(len(row.payload) + len(row.stats) for row in chunks)
             self._buffered_bytes += sum(len(row.summary) for row in windows)
-        if self._buffered_bytes >= _BUFFER_BYTES:
-            self.flush()
 
     def flush(self) -> None:
         """Write what was put in one transaction; after an error it is kept, and flush may be tried again."""

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from headrace.pipelines import bench_ingest, bench_lookup, bench_rows
-from headrace.pipelines.cli.options import Command, json_option, with_settings
+from headrace.pipelines.cli.options import Command, Within, json_option, with_settings
 from headrace.pipelines.cli.output import print_json, print_table
 from headrace.pipelines.settings import Settings
 
@@ -34,7 +34,7 @@ def command() -> None:
 @click.option(
     "--warm-up", type=click.IntRange(0), default=200_000, show_default=True, help="Rows before them, which are not."
 )
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Stop each depth after so long.")
+@click.option("--seconds", type=Within(0, 86_400, min_open=True), help="Stop each depth after so long.")
 @click.option(
     "--format",
     "form",
@@ -103,14 +103,14 @@ def _ingest_line(record: dict[str, Any]) -> tuple[str, ...]:
 
 @command.command("lookup", cls=Command)
 @click.option("--chunks", type=click.IntRange(100), default=16_000, show_default=True, help="At least so many.")
-@click.option("--zipf", type=click.FloatRange(0), default=0.99, show_default=True, help="The exponent of popularity.")
+@click.option("--zipf", type=Within(0, 10), default=0.99, show_default=True, help="The exponent of popularity.")
 @click.option(
-    "--cache-share", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="What `share` holds of the data."
+    "--cache-share", type=Within(0, 1), default=0.1, show_default=True, help="What `share` holds of the data."
 )
-@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="References a call.")
+@click.option("--batch", type=click.IntRange(1, 10_000), default=16, show_default=True, help="References a call.")
 @click.option("--concurrency", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that ask.")
 @click.option(
-    "--seconds", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True, help="Of each measurement."
+    "--seconds", type=Within(0, 86_400, min_open=True), default=3.0, show_default=True, help="Of each measurement."
 )
 @click.option(
     "--only", "caches", type=click.Choice(bench_lookup.CACHES), multiple=True, help="Only these.  [default: each]"

@@ -1,6 +1,7 @@
 """What every command has: the settings as options, -v, and open services handed to it."""
 
 import functools
+import math
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ import click
 from typing_extensions import override
 
 from headrace.pipelines.cli.logs import log_to_stderr
+from headrace.pipelines.cli.output import TABLE_ROWS
 from headrace.pipelines.service.address import MORE_PORTS
 from headrace.pipelines.settings import LOG_FORMATS, Settings, parse_format, read_settings, read_variable
 from headrace.pipelines.wiring import ADAPTERS, open_services
@@ -95,20 +97,44 @@ metrics_option = click.option(
     "env: HEADRACE_METRICS]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON to stdout.")
+limit_option = click.option(
+    "--limit",
+    type=click.IntRange(0, 1_000_000_000),
+    help=f"At most so many.  [default: {TABLE_ROWS}; --json: all]",
+)
+
+
+class Within(click.FloatRange):
+    """A number between two bounds; what is no number lies nowhere, though no comparison refuses it."""
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number from {self.min:g} to {self.max:g}", param, ctx)
+        return number
 
 
 class Moment(click.ParamType[int]):
-    """A time: milliseconds since 1970, or ISO 8601 (UTC unless it says otherwise)."""
+    """A time from year 1 to 9999: milliseconds since 1970, or ISO 8601 (UTC unless it says otherwise)."""
 
     name = "ms|iso"
 
     @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         text = str(value)
-        if text.removeprefix("-").isdecimal():
-            return int(text)
         try:
-            moment = datetime.fromisoformat(text)
+            ms = int(text) if text.removeprefix("-").isdecimal() else _ms(datetime.fromisoformat(text))
         except ValueError:
             self.fail(f"{text!r} is neither milliseconds since 1970 nor a time such as 2026-01-31T12:00", param, ctx)
-        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+        if not _FIRST_MS <= ms <= _LAST_MS:
+            self.fail(f"{text!r} is out of range: {_FIRST_MS} to {_LAST_MS} ms, which are years 1 to 9999", param, ctx)
+        return ms
+
+
+def _ms(moment: datetime) -> int:
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+_FIRST_MS: Final = _ms(datetime(1, 1, 1))  # noqa: DTZ001 `_ms` takes it as UTC
+_LAST_MS: Final = _ms(datetime(9999, 12, 31, 23, 59, 59))  # noqa: DTZ001 `_ms` takes it as UTC

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from headrace.pipelines import query
 from headrace.pipelines import similar as similarity
-from headrace.pipelines.cli.options import Command, Moment, json_option, with_services
+from headrace.pipelines.cli.options import Command, Moment, json_option, limit_option, with_services
 from headrace.pipelines.cli.output import TABLE_ROWS, iso, print_json, print_table
 from headrace.pipelines.query import Selection
 from headrace.pipelines.similar import Place
@@ -37,7 +37,7 @@ def _asking(name: str, help_text: str, ask: Ask, columns: Sequence[str], row: Ro
     @click.option("--agent", help="Only this agent's transitions; windows and chunks: those that hold some.")
     @click.option("--from", "start", type=Moment(), help="Only from this time on.")
     @click.option("--to", "end", type=Moment(), help="Only before this time.")
-    @click.option("--limit", type=click.IntRange(0), help=f"At most so many.  [default: {TABLE_ROWS}; --json: all]")
+    @limit_option
     @json_option
     @with_services
     def run(

@@ -1,10 +1,13 @@
 """headrace run digest."""
 
 import logging
+import re
 from contextlib import closing
-from typing import Final
+from email.utils import formataddr, parseaddr
+from typing import Any, Final
 
 import click
+from typing_extensions import override
 
 from headrace.pipelines.cli.options import Command, json_option, metrics_option, with_services
 from headrace.pipelines.cli.output import print_json
@@ -18,15 +21,50 @@ logger = logging.getLogger(__name__)
 
 IDEMPOTENT: Final = frozenset({"file"})
 """Schemes of mailers that refuse a second mail of the same digest themselves."""
+_ATOM: Final = r"[\w!#$%&'*+/=?^`{|}~-]+"
+_ADDRESS: Final = re.compile(rf"{_ATOM}(\.{_ATOM})*@[a-z\d-]+(\.[a-z\d-]+)*", re.ASCII | re.IGNORECASE)
+_UNSUBSCRIBE: Final = re.compile(r"(mailto|https):[^\s<>]+", re.ASCII)
+
+
+class Address(click.ParamType[str]):
+    """One e-mail address, with a name before it or without."""
+
+    name = "address"
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        name, address = parseaddr(text)
+        # What is left over beside them would be dropped, or be a second address.
+        whole = text == address or text.endswith(f"<{address}>")
+        if not (text.isprintable() and whole and _ADDRESS.fullmatch(address)):
+            self.fail(
+                f"{text!r} is not an e-mail address such as team@example.org or Team <team@example.org>", param, ctx
+            )
+        return formataddr((name, address))
+
+
+def _unsubscribe(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not (value.isprintable() and value.isascii() and _UNSUBSCRIBE.fullmatch(value)):
+        raise click.BadParameter(f"{value!r} is not a mailto: or https: URL", ctx, param)
+    return value
 
 
 @click.command("digest", cls=Command)
 @click.option("--once", is_flag=True, help="Send now what is in no digest yet, and stop.")
 @click.option("--cron", default="0 8 * * *", show_default=True, help="When, as a cron expression.")
 @click.option("--zone", default="UTC", show_default=True, help="The time zone of --cron, such as Europe/Zurich.")
-@click.option("--to", "recipients", multiple=True, default=["team@localhost"], show_default=True, help="Repeatable.")
-@click.option("--from", "sender", default="headrace@localhost", show_default=True)
-@click.option("--unsubscribe", help="A mailto: or https: URL.  [default: a mail to the sender]")
+@click.option(
+    "--to",
+    "recipients",
+    type=Address(),
+    multiple=True,
+    default=["team@localhost"],
+    show_default=True,
+    help="One address; may be repeated.",
+)
+@click.option("--from", "sender", type=Address(), default="headrace@localhost", show_default=True)
+@click.option("--unsubscribe", callback=_unsubscribe, help="A mailto: or https: URL.  [default: a mail to the sender]")
 @click.option("--link", default="", help="Of a report's page, with {report_id} in it.")
 @click.option("--task", "tasks", multiple=True, help="Only this task's reports; may be repeated.")
 @json_option
@@ -50,7 +88,7 @@ def command(
         services.log,
         services.mailer,
         services.clock,
-        Envelope(sender, recipients, unsubscribe or f"mailto:{sender}?subject=unsubscribe", link),
+        Envelope(sender, recipients, unsubscribe or f"mailto:{parseaddr(sender)[1]}?subject=unsubscribe", link),
         schedule=None if once else Schedule(cron, zone),
         idempotent=services.settings.mail.scheme in IDEMPOTENT,
         tasks=frozenset(tasks) or None,

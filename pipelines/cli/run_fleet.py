@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import click
 
-from headrace.pipelines.cli.options import Command, Moment, json_option, metrics_option, with_services
+from headrace.pipelines.cli.options import Command, Moment, Within, json_option, metrics_option, with_services
 from headrace.pipelines.cli.output import iso, print_json
 from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 @click.option("--windows", type=click.IntRange(1), help="Stop after so many.  [default: go on]")
 @click.option("--start", type=Moment(), help=f"Where the virtual clock starts.  [default: {iso(START_MS)}]")
 @click.option(
-    "--every", "every_s", type=click.FloatRange(0), default=1.0, show_default=True, help="Seconds between windows."
+    "--every", "every_s", type=Within(0, 86_400), default=1.0, show_default=True, help="Seconds between windows."
 )
 @json_option
 @metrics_option

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from contextlib import closing
 from typing import Literal
 
@@ -9,15 +10,17 @@ import click
 import torch
 
 from headrace.learners.dqn import DQNConfig
+from headrace.learners.explain.simulation import SIMULATORS
 from headrace.pipelines.advice import advising
 from headrace.pipelines.algorithms import STREAMED, Algorithm
-from headrace.pipelines.cli.options import Command, json_option, metrics_option, with_services
+from headrace.pipelines.cli.options import Command, Within, json_option, metrics_option, with_services
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.flow import run
 from headrace.pipelines.learn import Learn, dataflow
+from headrace.pipelines.learner import Learner
 from headrace.pipelines.training import Config, LearnSettings
 from headrace.pipelines.wiring import Services, layout
 
@@ -35,7 +38,8 @@ logger = logging.getLogger(__name__)
     "continuous actions too.",
 )
 @click.option("--n-step", type=click.IntRange(1, 20), help="DQN: steps that a reward spans.  [default: 1]")
-@click.option("--priority", type=click.FloatRange(0, 1), help="DQN: replay's bent for large errors.  [default: 0]")
+@click.option("--priority", type=Within(0, 1), help="DQN: replay's bent for large errors.  [default: 0]")
+@click.option("--accept-gap", is_flag=True, help="Learn without chunks that are missing from the index.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of a task's first weights.")
 @click.option(
     "--gate",
@@ -54,6 +58,7 @@ def command(
     algorithm: Algorithm,
     n_step: int | None,
     priority: float | None,
+    accept_gap: bool,
     seed: int,
     gate: Literal["simulator", "none"],
     as_json: bool,
@@ -71,11 +76,12 @@ def command(
         advising=advising(services.advisor, services.settings.advisor.options),
         seed=seed,
         until_caught_up=until_caught_up,
+        accept_gap=accept_gap,
     )
     with (
         closing(job),
         as_service(services, "learn", job, lambda: job.stop, lambda: job.positions),
-        reported(lambda: _told(job)),
+        reported(lambda: _told(job.learners.copy(), gate)),
     ):
         logger.info("learn is ready: log %s, policies %s", services.settings.log, services.settings.policies)
         run(dataflow(job), job.stop)
@@ -101,10 +107,25 @@ def _config(algorithm: Algorithm, n_step: int | None, priority: float | None) ->
     return dataclasses.replace(config, n_step=n_step or config.n_step, priority=priority or config.priority)
 
 
-def _told(job: Learn) -> str:
+def _told(learners: Mapping[str, Learner], gate: str) -> str:
     told = [
-        f"{task}: {one.training.counts.rows} rows, {one.training.updates} updates, "
-        f"{f'version {one.progress.serving} serves' if one.progress.serving else 'nothing serves yet'}"
-        for task, one in job.learners.copy().items()
+        f"{task}: {one.training.counts.rows} rows{_unusable(one)}, {one.training.updates} updates, {_serves(one, gate)}"
+        for task, one in learners.items()
     ]
     return "; ".join(told) or "no new windows"
+
+
+def _unusable(learner: Learner) -> str:
+    count = learner.training.counts.without_log_prob
+    return f" ({count} of them say no log_prob, which PPO needs)" if count else ""
+
+
+def _serves(learner: Learner, gate: str) -> str:
+    if learner.progress.serving:
+        return f"version {learner.progress.serving} serves"
+    if gate == "none" or (learner.spec.discrete and learner.spec.environment in SIMULATORS):
+        return "nothing serves yet"
+    return (
+        "nothing serves yet, and without a simulator nothing will unless `headrace policy promote` or "
+        "`headrace run learn --gate none` says so"
+    )

@@ -9,7 +9,7 @@ import pytest
 
 FUZZ = Path(__file__).with_name("fuzz.py")
 MEMORY_BYTES = 4 << 30
-PEAK_MB = 700
+PEAK_MB = 300
 
 
 def limit_memory():

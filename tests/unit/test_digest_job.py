@@ -12,7 +12,7 @@ import pytest
 
 from headrace.pipelines.core.digest import Envelope
 from headrace.pipelines.digest import GROUP, MAILS, REPORTS, Digest, Schedule
-from headrace.schemas.errors import SettingsError, UnavailableError
+from headrace.schemas.errors import CommitConflictError, SettingsError, UnavailableError
 from headrace.schemas.ports import Record
 from headrace.schemas.records import Fact, Facts, Mail, Narrative, Report, Sentence
 from headrace.sinks.log_sqlite import SqliteLog
@@ -221,16 +221,21 @@ def test_a_crash_when_due_sends_the_same_mail_later(log: SqliteLog, clock: Clock
 def test_a_mailer_that_is_down_leaves_the_mail_due_and_is_tried_again(log: SqliteLog, clock: Clock) -> None:
     mailer = Mailer()
     mailer.before = UnavailableError("down")
-    digest = job(log, mailer, clock)
+    timer_s = 0.0
+    digest = job(log, mailer, clock, timer=lambda: timer_s)
     log.send([report(1)])
-    clock.now += 9 * HOUR
-    with pytest.raises(UnavailableError):
-        digest.step()
-    assert states(log) == ["due", "sending", "due"]
+    clock.now += 33 * HOUR
+    for wait_s in (5.0, 10.0):
+        with pytest.raises(UnavailableError):
+            digest.step()
+        assert states(log)[-3:] == ["due", "sending", "due"]
+        timer_s += wait_s - 0.1
+        clock.now += HOUR
+        assert digest.step() == [], "it backs off, whatever the clock says"
+        timer_s += 0.2
     mailer.before = None
-    assert digest.step() == []  # it backs off
-    clock.now += 10_000
-    assert len(digest.step()) == 1
+    clock.now -= 4 * HOUR
+    assert len(digest.step()) == 1, "a clock that was set back keeps no mail waiting"
     assert states(log)[-1] == "sent"
     digest.close()
 
@@ -309,3 +314,28 @@ def test_slots_never_run_backwards() -> None:
 def test_a_schedule_that_makes_no_sense_is_a_settings_error(cron: str, zone: str) -> None:
     with pytest.raises(SettingsError):
         Schedule(cron, zone)
+
+
+def test_another_once_at_the_same_time_is_told_of(
+    log: SqliteLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one sends all between this one's look and its first commit."""
+    mailer = Mailer()
+    log.send([report(1)])
+    late, early = job(log, mailer, clock, cron=None), job(log, mailer, clock, cron=None)
+    ends = late._ends
+
+    def overtaken(slot_ms: int | None) -> dict[int, int]:
+        found = ends(slot_ms)
+        early.send_now()
+        return found
+
+    monkeypatch.setattr(late, "_ends", overtaken)
+    with pytest.raises(CommitConflictError, match="no report is mailed twice; run it again"):
+        late.send_now()
+    assert len(mailer.sent) == 1
+    assert states(log) == ["due", "sending", "sent"]
+    monkeypatch.undo()
+    assert late.send_now() == []
+    late.close()
+    early.close()
