@@ -102,6 +102,7 @@ class Learner:
                 logger.warning("%s: its checkpoint is of %s: it goes on by that", spec.task, self.training.algorithm)
             elif kept := _kept(self.training.config, config):
                 logger.warning("%s: its checkpoint goes on with what it was begun with: %s", spec.task, kept)
+            self._warn_if_old()
         self._saved_rows = self.training.counts.rows
         self._saved_offset = self.progress.next_offset
 
@@ -118,6 +119,17 @@ class Learner:
             version=max((one.version for one in versions if lost), default=0),
             serving=promoted[-1] if promoted else None,
         )
+
+    def _warn_if_old(self) -> None:
+        """Tell of a checkpoint from a backup: the commit says nothing of it. One version may be newer, after a kill."""
+        versions = self._retry(lambda: self._store.versions(self.spec.task))
+        newest = max((one.version for one in versions if one.config.get("source") != "simulation"), default=0)
+        if newest > self.progress.version + 1:
+            logger.warning(
+                "%s: the checkpoint is of version %d, but there is version %d: windows between are never learned from. "
+                "Move it away, and the task is learned again from the first window that the log holds",
+                *(self.spec.task, self.progress.version, newest),
+            )
 
     @property
     def next_offset(self) -> int:

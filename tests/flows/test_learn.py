@@ -5,7 +5,7 @@ import sqlite3
 
 import numpy as np
 import pytest
-from stream import SETTINGS, learn_with_kills, outcome, uncached, undisturbed
+from stream import SETTINGS, learn_on, learn_with_kills, outcome, uncached, undisturbed
 
 from headrace.pipelines.fleet import START_MS, cloud_task
 from headrace.pipelines.flow import run
@@ -130,6 +130,23 @@ def test_a_run_with_nothing_new_remembers_who_has_a_checkpoint(stream):
     stream.learn()
     metadata = [commit.metadata for commit in stream.log.committed("learn", "windows").values()]
     assert '["cloud"]' in metadata
+
+
+def test_an_older_checkpoint_is_told_of(stream, caplog):
+    """As from a backup; one that is as old as a kill can make it is not."""
+    place = stream.folder / "policies" / "cloud" / "checkpoint"
+    job = stream.learner()
+    while not place.exists():
+        learn_on(job)
+    job.close()
+    older = place.read_bytes()
+    stream.learn()
+    assert "there is version" not in caplog.text
+    place.write_bytes(older)
+    stream.fleet(seed=5, start_ms=START_MS + 9 * cloud_task().window_ms).emit_window(stream.advance)
+    stream.ingest()
+    stream.learn()
+    assert "there is version 4" in caplog.text
 
 
 def test_a_chunk_that_is_missing_stops_it_or_is_passed_over(stream):
