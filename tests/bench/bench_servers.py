@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--sustained", action="store_true", help="60 M rows as Arrow")
     parser.add_argument("--soak", action="store_true")
     parser.add_argument("--minutes", type=float, default=20.0, help="of the soak")
-    parser.add_argument("--soak-rate", type=float, default=250_000.0, help="rows a second: half of the most")
+    parser.add_argument("--soak-rate", type=float, default=140_000.0, help="rows a second: half of the most")
     options = parser.parse_args()
     points = {int(point) for point in options.points.split(",") if point}
     began_s = time.perf_counter()

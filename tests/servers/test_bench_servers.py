@@ -1,5 +1,6 @@
 """`headrace bench` on real servers: topics, keyspace and keys of its own, which are gone in the end."""
 
+import bench_servers_live as live
 import pytest
 from cassandra.cluster import Cluster
 from redis import Redis as Client
@@ -59,3 +60,14 @@ def test_what_a_failed_bench_has_made_is_removed_as_well(settings, names):
     with pytest.raises(RuntimeError, match="stopped by a test"):
         records.throw(RuntimeError("stopped by a test"))
     assert names() == before
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("rows_per_s", "minutes"), [(100_000, 20)])
+def test_soak(settings, rows_per_s, minutes):
+    """A stream that goes on and on, compaction included: ingest keeps up, and holds no more at the end than early."""
+    found = live.soak(settings, rows_per_s, minutes)["minutes"]
+    steady = found[1:]
+    assert max(minute["lag_rows"] for minute in steady) < 10 * rows_per_s
+    assert max(minute["memory_mb"] for minute in steady) < 1.2 * found[0]["memory_mb"]
+    assert min(minute["rows_per_s"] for minute in steady) > 0.9 * rows_per_s
