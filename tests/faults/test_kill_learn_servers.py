@@ -31,9 +31,13 @@ class Learned:
 
 @pytest.fixture(scope="module")
 def undisturbed(new_stack):
-    stack = new_stack()
+    return learned(new_stack(), WINDOWS)
+
+
+def learned(stack, windows):
+    """Fill a new stack, and learn from it into a policy store of its own."""
     stack.initialise()
-    stack.run("run", "fleet", "--windows", str(WINDOWS), "--every", "0")
+    stack.run("run", "fleet", "--windows", str(windows), "--every", "0")
     stack.run("run", "ingest", "--until-caught-up")
     store = f"file://{stack.folder}/undisturbed"
     began_s = time.monotonic()

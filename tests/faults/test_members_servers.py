@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from fault_load import TASK, Load
 from fault_stack import told, wait_until
-from test_kill_learn_servers import EXPLAIN, LEARN, Learned, policies, reports
+from test_kill_learn_servers import EXPLAIN, LEARN, learned, policies, reports
 
 from headrace.schemas.ports import Record
 from headrace.schemas.records import Fact, Facts, Mail, Narrative, Report, Sentence
@@ -96,14 +96,7 @@ def test_a_zombie_undoes_nothing(new_stack, rounds):
 
 @pytest.fixture(scope="module")
 def undisturbed(new_stack):
-    stack = new_stack()
-    stack.initialise()
-    stack.run("run", "fleet", "--windows", str(WINDOWS), "--every", "0")
-    stack.run("run", "ingest", "--until-caught-up")
-    store = f"file://{stack.folder}/undisturbed"
-    began_s = time.monotonic()
-    stack.run(*LEARN, "--until-caught-up", "--policies", store)
-    return Learned(stack, store, time.monotonic() - began_s)
+    return learned(new_stack(), WINDOWS)
 
 
 @pytest.mark.parametrize("rounds", [0, pytest.param(4, marks=pytest.mark.long)])
