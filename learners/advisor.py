@@ -95,11 +95,6 @@ def fallen_term(facts: LearningFacts) -> str:
     return worst if worst and falls[worst] > 0.1 * abs(before[worst]) > 0.0 else ""
 
 
-def errors_are_uneven(facts: LearningFacts) -> bool:
-    """Whether a few large errors make the loss: E[e²] / E[|e|]² is 1.57 for normal errors, here above 6."""
-    return bool(facts.td_abs) and facts.loss is not None and 2.0 * facts.loss > 6.0 * (facts.td_abs or 0.0) ** 2
-
-
 RULES: Final = (
     Rule("explode", errors_explode, "learning_rate", lambda _, now: now / 2,
          "updates are too long", ("skipped_updates", "td_abs", "td_abs_before")),
@@ -116,11 +111,6 @@ RULES: Final = (
     Rule("restless", lambda f: return_rests(f) and not below_floor(f) and f.exploration > 0.1
          and f.exploration <= f.settings.get("epsilon_end", 0.0), "epsilon_end", lambda _, now: now / 2,
          "the return rests while many decisions are random", ("returns", "exploration")),
-    Rule("stale", lambda f: (f.staleness or 0.0) > 2.0, "n_step", lambda _, now: now - 1,
-         "rewards of old policies are summed", ("staleness",)),
-    Rule("uneven", lambda f: errors_are_uneven(f) and not errors_explode(f),
-         "priority", lambda _, now: now + 0.2,
-         "a few large errors make the loss", ("loss", "td_abs")),
     Rule("fallen", lambda f: bool(fallen_term(f)) and (return_rests(f) or return_sinks(f)),
          "shaping", lambda _, now: now + 0.1,
          "one part of the reward fell", ("terms", "terms_before"), fallen_term),

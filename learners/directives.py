@@ -83,7 +83,7 @@ class Ledger(msgspec.Struct, frozen=True):
                 weights[one.target] = one.value
             elif one.change == "explore_rule":  # the rule that was named last is followed
                 found |= {"explore_rule": one.target if one.value else "", "explore_share": one.value}
-            else:
+            elif one.change in ACTIONS:  # an older version may have had more of them
                 found[one.change] = int(one.value) if ACTIONS[one.change].whole else one.value
         if "learning_rate" in found and "learning_rate_final" in self.base:
             share = self.base["learning_rate_final"] / self.base["learning_rate"]

@@ -7,7 +7,7 @@ it; matrices are [inputs, outputs].
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -142,16 +142,3 @@ def arrays_from_mlp(flat: torch.Tensor, shape: MLPShape) -> dict[str, np.ndarray
     """Copy the flat vector out into named float32 arrays."""
     views = [view for layer in split_mlp(flat.detach(), shape) for view in layer]
     return {name: view.numpy().copy() for name, view in zip(shape.parameters, views, strict=True)}
-
-
-def mlp_from_arrays(arrays: Mapping[str, np.ndarray], shape: MLPShape) -> torch.Tensor:
-    """Copy named arrays into one flat vector, float32[P]; other names are ignored.
-
-    Raises:
-        ValueError: a parameter is missing or has another shape.
-    """
-    for name, expected in shape.parameters.items():
-        found = arrays[name].shape if name in arrays else "nothing"
-        if found != expected:
-            raise ValueError(f"parameter {name}: expected shape {expected}, found {found}; is it this network?")
-    return torch.from_numpy(np.concatenate([np.asarray(arrays[name], np.float32).ravel() for name in shape.parameters]))

@@ -9,7 +9,6 @@ from headrace.learners.ppo import PPOConfig
 from headrace.learners.training import DQNTraining, PPOTraining, Training
 
 Algorithm = Literal["ppo", "dqn"]
-ALGORITHMS: Final[tuple[Algorithm, ...]] = ("ppo", "dqn")
 
 _CLOUD: Final[Mapping[Algorithm, Training]] = {
     "ppo": PPOTraining(PPOConfig(hidden=(96, 96), activation="relu", minibatch_size=1_024, averaging=0.02)),
@@ -47,10 +46,8 @@ _OTHERS: Final[Mapping[Algorithm, Training]] = {
         exploration_share=0.2,
     ),
 }
-_SPECIAL: Final[Mapping[tuple[str, Algorithm], Training]] = {}
 
 
 def training_for(algorithm: Algorithm, environment: str) -> Training:
     """The configuration for an environment; what has none of its own gets one that suits small control tasks."""
-    own = _SPECIAL.get((environment, algorithm))
-    return own or (_CLOUD if environment == ENVIRONMENT_ID else _OTHERS)[algorithm]
+    return (_CLOUD if environment == ENVIRONMENT_ID else _OTHERS)[algorithm]

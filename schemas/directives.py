@@ -34,8 +34,6 @@ ACTIONS: Final[dict[str, Action]] = {
     "epsilon_end": Action("exploration after its ramp, a share of the decisions", 0.01, 0.3, ratio=2.0),
     "epsilon_steps": Action("length of the exploration's ramp, in rows", 1_000, 10_000_000, ratio=2.0, whole=True),
     "learning_rate": Action("the schedule's first rate; its last one keeps its share of it", 1e-6, 1e-2, ratio=2.0),
-    "n_step": Action("rewards summed before the value is bootstrapped", 1, 5, step=1.0, whole=True),
-    "priority": Action("how much replay prefers large errors; 0 is uniform", 0.0, 1.0, step=0.2),
     "shaping": Action("weight of a reward term's potential, added as shaping", -1.0, 1.0, step=0.25, target="term"),
     "explore_rule": Action("share of exploration that follows a decision rule", 0.0, 0.8, step=0.4, target="rule"),
 }

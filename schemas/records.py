@@ -288,7 +288,6 @@ class ServingPolicy(Struct, frozen=True):
     """The `policies` record: what serves a task now, who or what decided, and why. No weights.
 
     version: 0 where none serves. held: whether `learn` may not promote another until it is released.
-    canary, share: a version that serves a share of the fleet, if there is one.
     """
 
     task: str
@@ -298,8 +297,6 @@ class ServingPolicy(Struct, frozen=True):
     reason: str
     ts: int
     held: bool = False
-    canary: int | None = None
-    share: float = 0.0
     schema_version: Literal[1] = 1
 
 

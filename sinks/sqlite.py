@@ -13,7 +13,6 @@ from headrace.schemas.errors import StorageError, UnavailableError
 BUSY_TIMEOUT_MS: Final = 5_000
 FORMAT_VERSION: Final = 1
 
-_CLOSED = "Cannot operate on a closed database"
 _REMEDIES: Final = {
     sqlite3.SQLITE_FULL: "the disk is full: free space, then start again (nothing half-written was kept)",
     sqlite3.SQLITE_READONLY: "it is read-only: check the permissions of the file and of its folder",

@@ -3,7 +3,7 @@
 Nothing is random once the traces are known, so the best plan is a shortest path. Its state is (ready, pods by
 age, queue). The queue is left out: dynamic programming runs backwards over the exact 864 states of the pods
 with an empty queue at the start of every step. A queue at the start never raises a step's reward, so its
-value is an upper bound for every policy (`upper_bound`). The plan itself is made on the true plant, queue
+value is an upper bound for every policy. The plan itself is made on the true plant, queue
 included: each step takes the action with the best true reward now plus that value afterwards.
 
 The plan is exact but for one thing: that value does not know what a queue left behind will cost. On
@@ -22,7 +22,6 @@ from headrace.learners.cloud.plant import (
     REPLICAS_MAX,
     REPLICAS_MIN,
     REPLICAS_START,
-    REWARD_SCALE,
     SERVICE_RATE_RPS,
     p95_s,
     reward_terms,
@@ -139,11 +138,3 @@ def plan_actions(traces: Traces) -> IntArray:
     """The planner's actions, int64[N, T], each 0-4."""
     pods = _pods()
     return np.concatenate([_follow(chunk, pods, _values(chunk, pods)) for chunk in _chunks(traces)])
-
-
-def upper_bound(traces: Traces) -> FloatArray:
-    """What no policy's return can exceed, float64[N], to float32's precision."""
-    pods = _pods()
-    start = pods.index[REPLICAS_START, 0, 0, 0]
-    bounds = np.concatenate([_values(chunk, pods)[0, start] for chunk in _chunks(traces)])
-    return bounds.astype(np.float64) / REWARD_SCALE

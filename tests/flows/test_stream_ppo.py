@@ -151,7 +151,7 @@ class Scripted:
     def propose(self, facts):
         assert facts.settings.keys() == {"learning_rate"}
         assert facts.q_gap is None
-        asked = [Proposal("epsilon_end", 0.1), Proposal("explore_rule", 0.4, "hpa"), Proposal("n_step", 2.0)]
+        asked = [Proposal("epsilon_end", 0.1), Proposal("explore_rule", 0.4, "hpa"), Proposal("epsilon_steps", 2_000.0)]
         rate = Proposal("learning_rate", facts.settings["learning_rate"] / 2, reason="slower")
         return [rate, *asked[:2]] if facts.version % 2 else [*asked[2:], Proposal("shaping", 0.2, "term_0")]
 
@@ -161,7 +161,7 @@ def test_directives_that_mean_nothing_to_it_are_refused(stream):
     learn(stream, advising=Advising(Scripted(), every=1))
     records = directives(stream.log, "cloud")
     verdicts = {(one.change, one.verdict) for one in records}
-    refused = {"epsilon_end", "explore_rule", "n_step", "shaping"}
+    refused = {"epsilon_end", "explore_rule", "epsilon_steps", "shaping"}
     assert {change for change, verdict in verdicts if verdict == "refused"} >= refused
     assert ("learning_rate", "accepted") in verdicts
     assert all(

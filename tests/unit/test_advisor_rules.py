@@ -10,8 +10,6 @@ from headrace.schemas.directives import LearningFacts
 SETTINGS = {
     "learning_rate": 1e-3,
     "epsilon_end": 0.05,
-    "n_step": 3.0,
-    "priority": 0.0,
     "shaping.term_0": 0.0,
     "shaping.term_1": 0.25,
     "explore_rule.rate_rule": 0.0,
@@ -65,12 +63,6 @@ TABLE = [
     ),
     ("restless", {"exploration": 0.2, "settings": {"epsilon_end": 0.2}}, None),
     ("restless", {"exploration": 0.5, "settings": {"epsilon_end": 0.2}, "returns": (84.0, 84.1, 84.0)}, None),
-    ("stale", {"staleness": 2.5}, ("n_step", "", 2.0)),
-    ("stale", {"staleness": None}, None),
-    ("stale", {"staleness": 9.0, "settings": {"n_step": 1.0}}, None),
-    ("stale", {"staleness": 9.0, "settings": {}}, None),
-    ("uneven", {"loss": 0.3}, ("priority", "", 0.2)),
-    ("uneven", {"loss": 0.26}, None),
     (
         "fallen",
         {"returns": (84.0, 84.1, 84.0), "terms": {"term_0": 0.99, "term_1": -0.6}},
@@ -109,7 +101,6 @@ def test_a_setting_is_named_once_and_the_most_urgent_come_first():
         skipped_updates=2,
         returns=(60.0, 50.0, 40.0),
         actions=(1.0, 0.0),
-        staleness=5.0,
     )
     proposals = RuleAdvisor().propose(facts)
     assert [(one.change, one.target) for one in proposals] == [

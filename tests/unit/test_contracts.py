@@ -57,6 +57,15 @@ def test_examples_of_the_documentation(name, text):
         validator(name).validate(json.loads(msgspec.json.encode(record)))
 
 
+def test_a_policy_record_of_an_older_log_is_read():
+    """It may name a version that serves a share of the fleet, which no record does any more."""
+    value = {"task": "valve", "version": 3, "weights_hash": "9f", "decided_by": "gate", "reason": "", "ts": 1}
+    older = value | {"canary": None, "share": 0.0, "schema_version": 1}
+    validator("policy").validate(older)
+    policy = RECORDS["policy"]
+    assert msgspec.json.decode(json.dumps(older), type=policy) == msgspec.json.decode(json.dumps(value), type=policy)
+
+
 def test_every_record_has_an_example():
     assert {name for name, _ in EXAMPLES} == RECORDS.keys()
 

@@ -26,8 +26,6 @@ BASE = {
     "learning_rate_final": 1e-5,
     "epsilon_end": 0.05,
     "epsilon_steps": 384_000,
-    "n_step": 1,
-    "priority": 0.0,
     "potential": (),
     "explore_rule": "",
     "explore_share": 0.0,
@@ -61,6 +59,7 @@ def asking(*proposals):
         (Proposal("explore_rule", 0.4, "rate_rule"), (), None),
         (Proposal("shaping", -0.25, "term_1"), (), None),
         (Proposal("hidden", 5), (), "no such action"),
+        (Proposal("n_step", 2), (), "no such action"),
         (Proposal("", 5), (), "no such action"),
         (Proposal("shaping", 0.1), (), "no such setting"),
         (Proposal("shaping", 0.1, "term_7"), (), "no such setting"),
@@ -68,12 +67,12 @@ def asking(*proposals):
         (Proposal("learning_rate", 5e-4, "term_0"), (), "no such setting"),
         (Proposal("learning_rate", math.nan), (), "finite"),
         (Proposal("learning_rate", math.inf), (), "finite"),
-        (Proposal("n_step", 1.5), (), "whole"),
+        (Proposal("epsilon_steps", 200_000.5), (), "whole"),
         (Proposal("learning_rate", 1.0), (), "bounds"),
         (Proposal("epsilon_end", 0.0), (), "bounds"),
         (Proposal("learning_rate", 4e-4), (), "too far"),
         (Proposal("learning_rate", 2.1e-3), (), "too far"),
-        (Proposal("n_step", 3), (), "too far"),
+        (Proposal("epsilon_steps", 100_000), (), "too far"),
         (Proposal("shaping", 0.3, "term_0"), (), "too far"),
         (Proposal("learning_rate", 1e-3), (), "already"),
         (Proposal("learning_rate", 5e-4), ("learning_rate",), "being judged"),
@@ -134,7 +133,7 @@ def test_the_configuration_is_a_function_of_what_stands():
     ledger = Ledger(BASE, coefficients={"term_0": (1.0, 0.0), "term_1": (0.0, 2.0)})
     for one in (
         standing(1, "learning_rate", 5e-4),
-        standing(2, "n_step", 2.0),
+        standing(2, "epsilon_steps", 200_000.0),
         standing(3, "shaping", 0.25, "term_0"),
         standing(4, "shaping", -0.5, "term_1"),
         standing(5, "explore_rule", 0.4, "hpa"),
@@ -145,12 +144,19 @@ def test_the_configuration_is_a_function_of_what_stands():
     assert ledger.config() == BASE | {
         "learning_rate": 2.5e-4,
         "learning_rate_final": pytest.approx(2.5e-6),
-        "n_step": 2,
+        "epsilon_steps": 200_000,
         "potential": (0.25, -1.0),
         "explore_rule": "rate_rule",
         "explore_share": 0.8,
     }
     assert ledger.settings(TERMS, RULES)["explore_rule.hpa"] == 0.0
+
+
+def test_a_change_that_is_no_action_any_more_changes_nothing():
+    """A checkpoint or a log of an older version may name one; it can still be undone."""
+    ledger = Ledger(BASE).accepted(standing(1, "priority", 0.2))
+    assert ledger.config() == BASE
+    assert ledger.without(["t.1.1"]) == Ledger(BASE)
 
 
 def test_what_is_undone_is_as_if_it_had_never_been():
@@ -220,7 +226,7 @@ def test_a_rule_that_is_worse_than_the_floor_is_refused():
 
 def test_without_applying_everything_is_only_proposed():
     ledger, records = consult(
-        Ledger(BASE), FACTS, asking(Proposal("learning_rate", 5e-4), Proposal("n_step", 9)), task="t", apply=False
+        Ledger(BASE), FACTS, asking(Proposal("learning_rate", 5e-4), Proposal("epsilon_end", 9)), task="t", apply=False
     )
     assert [(r.verdict, r.decided_by) for r in records] == [("proposed", "settings"), ("refused", "bounds")]
     assert ledger == Ledger(BASE)
