@@ -20,10 +20,16 @@ def needs_server(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark before `-m` selects."""
+    """Mark before `-m` selects, and say after how many seconds a test hangs; a test's own mark holds."""
     for item in items:
         if needs_server(item):
             item.add_marker(pytest.mark.servers)
+        if item.get_closest_marker("timeout"):
+            continue
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.timeout(3_600))
+        elif item.get_closest_marker("servers"):  # the first one waits for the servers too
+            item.add_marker(pytest.mark.timeout(1_200))
 
 
 LATE = 7
