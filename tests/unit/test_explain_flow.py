@@ -442,12 +442,41 @@ def test_garbage_and_unknown_tasks_are_passed_over(stream: Stream) -> None:
     assert stream.reports() == []
 
 
+@pytest.mark.timeout(60)
 def test_a_stop_ends_the_run(stream: Stream) -> None:
+    """Also one that would go on for ever; what it had left to tell, the next run tells."""
+    stream.add(PLAIN)
+    stream.serve(PLAIN, 1)
     job = stream.explainer()
     job._until_caught_up = False
     job.stop.requested = True
     run(dataflow(job), job.stop)
     job.close()
+    assert job.stop.finished
+    assert stream.reports() == []
+    assert stream.explain() == 1
+
+
+@pytest.mark.timeout(60)
+def test_a_stop_between_two_reports_loses_none(stream: Stream) -> None:
+    """A stop that comes while a report is written: what was read is sent, the rest is the next run's."""
+    stream.add(PLAIN)
+
+    class Stopping(TemplateNarrator):
+        def tell(self, facts: Facts) -> Narrative:
+            job.stop.requested = True
+            return super().tell(facts)
+
+    stream.serve(PLAIN, 1)
+    stream.serve(PLAIN, 2)
+    job = stream.explainer(Stopping())
+    job._until_caught_up = False
+    run(dataflow(job), job.stop)
+    job.close()
+    assert job.stop.finished
+    assert stream.reports()
+    stream.explain()
+    assert [report.policy_version for report in stream.reports()] == [1, 2]
 
 
 def test_the_jobs_import_neither_torch_nor_matplotlib() -> None:
