@@ -15,11 +15,11 @@ import msgspec
 import numpy as np
 
 from headrace.learners.acting import Policy
-from headrace.learners.advice import Asked, Fit, Judging, consult, undone
-from headrace.learners.advisor import RuleAdvisor
-from headrace.learners.directives import Ledger
+from headrace.learners.advice.consult import Asked, Fit, Judging, consult, undone
+from headrace.learners.advice.ledger import Ledger
+from headrace.learners.advice.meter import Meter, q_gap
+from headrace.learners.advice.rules import RuleAdvisor
 from headrace.learners.explain.simulation import Simulator
-from headrace.learners.learning_facts import Meter, q_gap
 from headrace.learners.shaping import fit_potential
 from headrace.pipelines.training import Training
 from headrace.pipelines.trial import FLOOR, Returns, as_acting

@@ -82,7 +82,7 @@ ADAPTERS: Final[dict[str, dict[str, Adapter]]] = {
     },
     "advisor": {
         "none": Adapter(lambda *_: None),
-        "rules": Adapter(lambda *_: import_module("headrace.learners.advisor").RuleAdvisor(), ("mode", "every")),
+        "rules": Adapter(lambda *_: import_module("headrace.learners.advice.rules").RuleAdvisor(), ("mode", "every")),
         "openai": Adapter(
             lambda url, *_: _sink("advisor_openai").open_advisor(url.path, url.options),
             ("mode", "every", "base_url", "timeout_s", "max_tokens", "key_file")),

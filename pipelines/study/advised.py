@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from headrace.learners import dqn
 from headrace.learners.acting import Policy
-from headrace.learners.advice import Asked, Judging, consult
-from headrace.learners.advisor import RuleAdvisor
+from headrace.learners.advice.consult import Asked, Judging, consult
+from headrace.learners.advice.ledger import Ledger
+from headrace.learners.advice.meter import Meter
+from headrace.learners.advice.rules import RuleAdvisor
 from headrace.learners.cloud import draw_traces
 from headrace.learners.cloud.baselines import baseline, evaluate_detailed
 from headrace.learners.cloud.workload import EPISODE_STEPS
-from headrace.learners.directives import Ledger
-from headrace.learners.learning_facts import Meter
 from headrace.learners.training import Moment
 from headrace.pipelines.study.design import JUDGE_TRACES, JUDGE_TRACES_SEED, Cadence
 from headrace.pipelines.trial import FLOOR

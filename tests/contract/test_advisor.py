@@ -14,8 +14,8 @@ import pytest
 import zstandard
 from openai_server import KEY, MODEL, change, completion
 
-from headrace.learners.advisor import RuleAdvisor
-from headrace.learners.directives import problem
+from headrace.learners.advice.ledger import problem
+from headrace.learners.advice.rules import RuleAdvisor
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.wiring import open_services
 from headrace.schemas.directives import ACTIONS, PROPOSALS_MAX, LearningFacts

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from openai_server import KEY, MODEL, change
 from stream import CONFIG, learn_on, learn_with_kills, open_stream, undisturbed
 
-from headrace.learners.advisor import RuleAdvisor
+from headrace.learners.advice.rules import RuleAdvisor
 from headrace.learners.checkpoint import weights_hash
 from headrace.pipelines.advice import Advising, advising
 from headrace.pipelines.cli import directive as directive_command

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from headrace.learners import dqn
-from headrace.learners.advice import Asked, Judging, consult
-from headrace.learners.advisor import RuleAdvisor
-from headrace.learners.directives import Ledger
-from headrace.learners.learning_facts import Meter
+from headrace.learners.advice.consult import Asked, Judging, consult
+from headrace.learners.advice.ledger import Ledger
+from headrace.learners.advice.meter import Meter
+from headrace.learners.advice.rules import RuleAdvisor
 from headrace.learners.replay import Batch, ReplayBuffer
 
 torch.set_num_threads(1)

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from headrace.learners.advisor import RULES, RuleAdvisor
-from headrace.learners.directives import problem
+from headrace.learners.advice.ledger import problem
+from headrace.learners.advice.rules import RULES, RuleAdvisor
 from headrace.schemas.directives import LearningFacts
 
 SETTINGS = {

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.learners.advice import Asked, Judging, consult
-from headrace.learners.directives import (
+from headrace.learners.advice.consult import Asked, Judging, consult
+from headrace.learners.advice.ledger import (
     PROBATION_MAX,
     PROBATION_VERSIONS,
     STANDING_MAX,

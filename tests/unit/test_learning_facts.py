@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from headrace.learners.learning_facts import RETURNS_KEPT, Meter, q_gap
+from headrace.learners.advice.meter import RETURNS_KEPT, Meter, q_gap
 from headrace.schemas.directives import LearningFacts, described
 from headrace.schemas.records import Interval
 

@@ -1,7 +1,7 @@
 """The advisor of rules: deterministic, no service, no state. A rule reads facts and names one change with its reason.
 
 Thresholds are orders of magnitude, set once and not tuned to any task: a change that does not help is undone by the
-gate's next verdicts (`directives.fall`).
+gate's next verdicts (`ledger.fall`).
 """
 
 from collections.abc import Callable

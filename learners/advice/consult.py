@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.learners.directives import Ledger, Standing, fall, problem, rule_problem
+from headrace.learners.advice.ledger import Ledger, Standing, fall, problem, rule_problem
 from headrace.schemas.directives import (
     ACTIONS,
     PROPOSALS_MAX,
