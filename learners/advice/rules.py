@@ -108,9 +108,6 @@ RULES: Final = (
          "the policy has outgrown the rule that it explored with", ("returns", "rules"), followed_rule),
     Rule("stuck", one_action, "epsilon_end", lambda _, now: now * 2,
          "nearly every decision is the same", ("actions", "exploration")),
-    Rule("restless", lambda f: return_rests(f) and not below_floor(f) and f.exploration > 0.1
-         and f.exploration <= f.settings.get("epsilon_end", 0.0), "epsilon_end", lambda _, now: now / 2,
-         "the return rests while many decisions are random", ("returns", "exploration")),
     Rule("fallen", lambda f: bool(fallen_term(f)) and (return_rests(f) or return_sinks(f)),
          "shaping", lambda _, now: now + 0.1,
          "one part of the reward fell", ("terms", "terms_before"), fallen_term),

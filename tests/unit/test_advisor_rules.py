@@ -57,13 +57,6 @@ TABLE = [
     ("stuck", {"actions": (0.95, 0.05, 0.0, 0.0, 0.0), "exploration": 0.5}, None),
     ("stuck", {"actions": ()}, None),
     (
-        "restless",
-        {"exploration": 0.2, "settings": {"epsilon_end": 0.2}, "returns": (84.0, 84.1, 84.0)},
-        ("epsilon_end", "", 0.1),
-    ),
-    ("restless", {"exploration": 0.2, "settings": {"epsilon_end": 0.2}}, None),
-    ("restless", {"exploration": 0.5, "settings": {"epsilon_end": 0.2}, "returns": (84.0, 84.1, 84.0)}, None),
-    (
         "fallen",
         {"returns": (84.0, 84.1, 84.0), "terms": {"term_0": 0.99, "term_1": -0.6}},
         ("shaping", "term_1", 0.35),
