@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from headrace.learners.acting import Policy
-from headrace.learners.advice.consult import Asked, Fit, Judging, consult, undone
+from headrace.learners.advice.consult import Asked, Fit, Judging, consult, undo
 from headrace.learners.advice.ledger import Ledger
 from headrace.learners.advice.meter import Meter, q_gap
 from headrace.learners.advice.rules import RuleAdvisor
@@ -35,17 +35,6 @@ FITTED_CHUNKS: Final = 32
 """The newest of a version's chunks, to which a reward term's potential is fitted."""
 
 logger = logging.getLogger(__name__)
-
-HEEDED: Final = (
-    "learning_rate",
-    "learning_rate_final",
-    "epsilon_end",
-    "epsilon_steps",
-    "potential",
-    "explore_rule",
-    "explore_share",
-)
-"""What of its configuration a stream's learner, or the agents that follow it, heed from one row to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +79,7 @@ class Advice:
     @classmethod
     def begin(cls, task: str, advising: Advising, config: Mapping[str, Any], clock: Clock) -> "Advice":
         """Start with nothing in force."""
-        base = {name: config[name] for name in HEEDED if name in config}
-        return cls(task, advising, AdviceState(Ledger(base)), clock)
+        return cls(task, advising, AdviceState(Ledger.begin(config)), clock)
 
     def saw(self, rows: TransitionBatch, actions: int, newest: int) -> None:
         """Take in rows; actions: how many discrete ones there are. newest: the newest version's number."""
@@ -148,13 +136,8 @@ class Advice:
         )
 
     def _undo_asked(self, asked: Sequence[Directive]) -> None:
-        requests = {request.directive_id: request for request in asked}
-        records = [
-            undone(one, self._task, request.decided_by, request.reason, self._clock())
-            for one in self.state.ledger.standing
-            if (request := requests.get(one.directive_id))
-        ]
-        self.state.ledger = self.state.ledger.without([record.directive_id for record in records])
+        reasons = {one.directive_id: (one.decided_by, one.reason) for one in asked}
+        self.state.ledger, records = undo(self.state.ledger, reasons, self._task, self._clock())
         self._log(records)
 
     def disown(self, records: Sequence[Directive]) -> None:
@@ -179,15 +162,10 @@ class Advice:
 
     def _log(self, records: Sequence[Directive]) -> None:
         for one in records:
-            told = (
-                one.directive_id,
-                key_of(one.change, one.target),
-                one.value,
-                one.verdict,
-                one.decided_by,
-                one.reason,
+            change = f"{key_of(one.change, one.target)} = {one.value:g}"
+            logger.info(
+                "directive %s, %s: %s by %s: %s", one.directive_id, change, one.verdict, one.decided_by, one.reason
             )
-            logger.info("directive %s, %s = %g: %s by %s: %s", *told)
         self.state.pending = [*self.state.pending, *records]
 
     def sent(self, known: set[tuple[str, str]] | None = None) -> None:

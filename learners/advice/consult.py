@@ -4,7 +4,7 @@ The stream's learner calls `consult` after each version (`pipelines/advice.py`),
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -24,6 +24,7 @@ from headrace.schemas.directives import (
 from headrace.schemas.records import Directive
 
 Returns = NDArray[np.float64]
+Verdict = Literal["proposed", "accepted", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,133 +66,97 @@ def consult(
     apply: bool = True,
     ts: int = 0,
 ) -> tuple[Ledger, list[Directive]]:
-    """Consult an advisor once.
+    """Consult an advisor once. Returns the ledger from now on, and what happened, in order.
 
-    Args:
-        ledger: what is in force.
-        facts: how learning goes; settings and probation are filled in here.
-        ask: gives an advisor's proposals; None to judge only what stands already.
-        task: whose directives they are.
-        judging: returns at the gate; without it nothing is undone, and rules are accepted within their bounds.
-        fit: for shaping.
-        apply: whether what passes is accepted, rather than logged as "proposed".
-        ts: of the records, in ms.
-
-    Returns:
-        The ledger from now on (`ledger.config()` is the configuration), and what happened, in order.
+    facts: settings and probation are filled in here. ask: gives an advisor's proposals; None to judge only what stands
+    already. judging: without it nothing is undone, and rules are accepted within their bounds. fit: for shaping. apply:
+    whether what passes is accepted, rather than logged as "proposed". ts: of the records, in ms.
     """
-    ledger, records = undo_failed(ledger, judging, facts.version, task, ts)
+    ledger, records = _undo_failed(ledger, judging, facts.version, task, ts)
     if ask is None:
         return ledger, records
     settings = ledger.settings(list(facts.terms), list(facts.rules))
-    facts = msgspec.structs.replace(facts, settings=settings, probation=ledger.probation)
-    proposals, speaker = ask(facts)
+    proposals, speaker = ask(msgspec.structs.replace(facts, settings=settings, probation=ledger.probation))
     for number, proposal in enumerate(proposals[:PROPOSALS_MAX], 1):
-        verdict, decided_by, reason, coefficients = _verdict(proposal, settings, ledger, judging, fit, apply=apply)
-        record = _record(proposal, settings, task, facts.version, number, speaker)
-        record = msgspec.structs.replace(record, verdict=verdict, decided_by=decided_by, reason=safe(reason), ts=ts)
+        found = _checked(proposal, settings, ledger, judging, fit)
+        verdict: Verdict = "refused" if found.problem else "accepted" if apply else "proposed"
+        previous = settings.get(key_of(proposal.change, proposal.target))
+        record = Directive(
+            directive_id=f"{task}.{facts.version}.{number}",
+            task=task,
+            # Names that are none of ours, and numbers that JSON has not, stay out of the log.
+            change=proposal.change if proposal.change in ACTIONS else "unknown",
+            target=proposal.target if previous is not None else "",
+            value=proposal.value if math.isfinite(proposal.value) else 0.0,
+            previous=previous,
+            version=facts.version,
+            proposed_by=speaker,
+            verdict=verdict,
+            decided_by="settings" if verdict == "proposed" else found.decided_by,
+            reason=_printable(_reason(proposal, found.problem)),
+            ts=ts,
+        )
         if verdict == "accepted":
-            ledger = ledger.accepted(_standing(record), coefficients)
+            ledger = ledger.accepted(msgspec.convert(record, Standing, from_attributes=True), found.coefficients)
         records.append(record)
     return ledger, records
 
 
-def undo_failed(
+def _undo_failed(
     ledger: Ledger, judging: Judging | None, version: int, task: str, ts: int
 ) -> tuple[Ledger, list[Directive]]:
     """Undo what is on probation and since when the return at the gate has fallen; the rest of it grows older."""
     if judging is None:
         return ledger, []
+    falls = {
+        one.directive_id: fall(judging.of_version(version), judging.of_version(one.version))
+        for one in ledger.standing
+        if one.on_probation and one.version < version
+    }
+    ledger, records = undo(ledger, {name: ("gate", why) for name, why in falls.items() if why}, task, ts)
+    return ledger.judged(), records
+
+
+def undo(ledger: Ledger, reasons: Mapping[str, tuple[str, str]], task: str, ts: int) -> tuple[Ledger, list[Directive]]:
+    """Undo directives. reasons: who decided and why, by directive."""
     records = []
     for one in ledger.standing:
-        reason = None
-        if one.on_probation and one.version < version:
-            reason = fall(judging.of_version(version), judging.of_version(one.version))
-        if reason:
-            records.append(undone(one, task, "gate", reason, ts))
-    return ledger.without([record.directive_id for record in records]).judged(), records
+        if one.directive_id in reasons:
+            who, why = reasons[one.directive_id]
+            said = {"task": task, "verdict": "undone", "decided_by": who, "reason": _printable(why), "ts": ts}
+            records.append(msgspec.convert(msgspec.structs.asdict(one) | said, Directive))
+    return ledger.without([*reasons]), records
 
 
-def undone(one: Standing, task: str, who: str, reason: str, ts: int) -> Directive:
-    """Return the record of an undoing; the ledger's `without` does it."""
-    return Directive(
-        directive_id=one.directive_id,
-        task=task,
-        change=one.change,
-        target=one.target,
-        value=one.value,
-        previous=one.previous,
-        version=one.version,
-        proposed_by=one.proposed_by,
-        verdict="undone",
-        decided_by=who,
-        reason=safe(reason),
-        ts=ts,
-    )
+class _Check(NamedTuple):
+    """Why a proposal is refused, None where it isn't; who says so; and a new term's coefficients."""
+
+    problem: str | None
+    decided_by: str = "bounds"
+    coefficients: tuple[float, ...] | None = None
 
 
-Verdict = Literal["proposed", "accepted", "refused"]
-
-
-def _verdict(
-    proposal: Proposal,
-    settings: dict[str, float],
-    ledger: Ledger,
-    judging: Judging | None,
-    fit: Fit,
-    *,
-    apply: bool,
-) -> tuple[Verdict, str, str, tuple[float, ...] | None]:
-    """Return the verdict on a proposal, who gave it, why, and a new term's coefficients."""
-    refused, decided_by = problem(proposal, settings, ledger.probation), "bounds"
-    coefficients = None
-    if not refused and proposal.change == "explore_rule" and proposal.value and judging:
-        refused, decided_by = rule_problem(judging.of_baseline(proposal.target), judging.floor), "gate"
-    if not refused and proposal.change == "shaping" and proposal.target not in ledger.coefficients:
-        coefficients = fit(int(proposal.target.removeprefix("term_")))
-        refused = None if coefficients else "too few rows have this term to fit its potential"
+def _checked(
+    proposal: Proposal, settings: Mapping[str, float], ledger: Ledger, judging: Judging | None, fit: Fit
+) -> _Check:
+    refused = problem(proposal, settings, ledger.probation)
     if refused:
-        why = f"; proposed because: {proposal.reason}" if proposal.reason else ""
-        return "refused", decided_by, refused + why, None
-    return ("accepted", decided_by, proposal.reason, coefficients) if apply else (
-        "proposed", "settings", proposal.reason, None,
-    )  # fmt: skip
+        return _Check(refused)
+    if proposal.change == "explore_rule" and proposal.value and judging:
+        return _Check(rule_problem(judging.of_baseline(proposal.target), judging.floor), "gate")
+    if proposal.change == "shaping" and proposal.target not in ledger.coefficients:
+        coefficients = fit(int(proposal.target.removeprefix("term_")))
+        return _Check(
+            None if coefficients else "too few rows have this term to fit its potential", "bounds", coefficients
+        )
+    return _Check(None)
 
 
-def _record(
-    proposal: Proposal, settings: dict[str, float], task: str, version: int, number: int, speaker: str
-) -> Directive:
-    """Write a proposal down: names that are none of ours, and numbers that JSON has not, stay out of the log."""
-    previous = settings.get(key_of(proposal.change, proposal.target))
-    return Directive(
-        directive_id=f"{task}.{version}.{number}",
-        task=task,
-        change=proposal.change if proposal.change in ACTIONS else "unknown",
-        target=proposal.target if previous is not None else "",
-        value=proposal.value if math.isfinite(proposal.value) else 0.0,
-        previous=previous,
-        version=version,
-        proposed_by=speaker,
-        verdict="refused",
-        decided_by="",
-        reason="",
-        ts=0,
-    )
+def _reason(proposal: Proposal, refused: str | None) -> str:
+    because = f"; proposed because: {proposal.reason}" if proposal.reason else ""
+    return refused + because if refused else proposal.reason
 
 
-def _standing(record: Directive) -> Standing:
-    assert record.previous is not None
-    return Standing(
-        directive_id=record.directive_id,
-        change=record.change,
-        target=record.target,
-        value=record.value,
-        previous=record.previous,
-        version=record.version,
-        proposed_by=record.proposed_by,
-    )
-
-
-def safe(text: str) -> str:
+def _printable(text: str) -> str:
     """Cut a reason to length and to what can be printed: it may quote a model."""
     return "".join(c if c.isprintable() else " " for c in text)[:REASON_CHARACTERS]

@@ -18,6 +18,16 @@ PROBATION_MAX: Final = 3
 """So many changes are judged at a time: of more, nobody could say which did what."""
 PROBATION_VERSIONS: Final = 2
 """For so many versions a change is judged."""
+GOVERNED: Final = (
+    "learning_rate",
+    "learning_rate_final",
+    "epsilon_end",
+    "epsilon_steps",
+    "potential",
+    "explore_rule",
+    "explore_share",
+)
+"""What directives may decide of an algorithm's configuration, where it has it: learner or agents follow at any row."""
 STANDING_MAX: Final = 64
 """Directives that can be undone; of more, the oldest that others have replaced are forgotten."""
 _TOLERANCE: Final = 1e-9
@@ -56,6 +66,11 @@ class Ledger(msgspec.Struct, frozen=True):
     base: dict[str, Any]
     standing: tuple[Standing, ...] = ()
     coefficients: dict[str, tuple[float, ...]] = {}
+
+    @classmethod
+    def begin(cls, config: Mapping[str, Any]) -> "Ledger":
+        """Start with nothing in force, from an algorithm's whole configuration."""
+        return cls({name: config[name] for name in GOVERNED if name in config})
 
     @property
     def probation(self) -> tuple[str, ...]:

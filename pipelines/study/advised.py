@@ -3,15 +3,13 @@
 import dataclasses
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from headrace.learners import dqn
 from headrace.learners.acting import Policy
-from headrace.learners.advice.consult import Asked, Judging, consult
+from headrace.learners.advice.consult import Asked, Judging, Returns, consult
 from headrace.learners.advice.ledger import Ledger
 from headrace.learners.advice.meter import Meter
 from headrace.learners.advice.rules import RuleAdvisor
@@ -24,28 +22,11 @@ from headrace.pipelines.trial import FLOOR
 from headrace.schemas.directives import RULES, LearningFacts
 from headrace.schemas.records import Directive
 
-HEEDED: Final = (
-    "learning_rate",
-    "learning_rate_final",
-    "epsilon_end",
-    "epsilon_steps",
-    "explore_rule",
-    "explore_share",
-)
-"""What the advisor may change here, and the fixed schedule sets."""
-
-Returns = NDArray[np.float64]
-
 
 class Advised:
     """Watches a training: at every version it judges, asks and changes, as the stream's learner does.
 
-    Args:
-        cadence: how often.
-
-    Attributes:
-        directives: what happened, in order.
-        judged_steps: steps of the simulator that judging took.
+    directives: what happened, in order. judged_steps: steps of the simulator that judging took.
     """
 
     def __init__(self, cadence: Cadence) -> None:
@@ -60,8 +41,7 @@ class Advised:
     def watch(self, moment: Moment) -> Mapping[str, Any]:
         """Take in a moment; return the fields of the configuration that directives decide."""
         if self._ledger is None:
-            config = dataclasses.asdict(moment.config)
-            self._ledger = Ledger({name: config[name] for name in HEEDED})
+            self._ledger = Ledger.begin(dataclasses.asdict(moment.config))
         self._points += 1
         if moment.point.metrics:
             self._meter.learned(moment.point.metrics)
