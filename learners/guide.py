@@ -8,8 +8,7 @@ from headrace.learners.cloud.baselines import RULES, Baseline
 class Guide:
     """Puts a decision rule's actions in the place of some random ones. Without a rule nothing is drawn.
 
-    Args:
-        count: episodes at once, N. A rule's memory is of all of them: it starts anew when any ends.
+    count: episodes at once, N. A rule's memory is of all of them: it starts anew when any ends.
     """
 
     def __init__(self, count: int) -> None:
@@ -20,10 +19,9 @@ class Guide:
     def guided(
         self, random: np.ndarray, obs: np.ndarray, name: str, share: float, rng: np.random.Generator
     ) -> np.ndarray:
-        """The random actions int64[N], a share of them replaced by the rule's for obs float32[N, D].
+        """Return the random actions int64[N], a share of them replaced by the rule's for obs float32[N, D].
 
-        Raises:
-            KeyError: there is no such rule; `cloud.baselines.RULES` has them.
+        Raises KeyError where `cloud.baselines.RULES` has no such rule.
         """
         if name != self._name:
             self._name, self._rule = name, RULES[name]() if name else None

@@ -12,14 +12,10 @@ RIDGE = 1e-3
 
 
 def fit_potential(obs: np.ndarray, term: np.ndarray) -> tuple[float, ...] | None:
-    """Fit a reward term by the observations that it was paid in, by ridge regression.
+    """Fit a reward term float32[N], by ridge regression, to the observations after its steps, float32[N, D].
 
-    Args:
-        obs: float32[N, D], the observations after the step.
-        term: float32[N], the term's values; rows where it is absent (NaN) don't count.
-
-    Returns:
-        The D coefficients, without a constant (it shifts all values alike); None with fewer rows than 2 D.
+    Rows where it is absent (NaN) don't count. Returns D coefficients, without a constant (it shifts all values alike);
+    None with fewer rows than 2 D.
     """
     known = np.isfinite(term)
     x, y = obs[known].astype(np.float64), term[known].astype(np.float64)
@@ -35,16 +31,10 @@ def fit_potential(obs: np.ndarray, term: np.ndarray) -> tuple[float, ...] | None
 
 
 def shaping(obs: np.ndarray, next_obs: np.ndarray, discount: np.ndarray, potential: tuple[float, ...]) -> np.ndarray:
-    """What a potential adds to each row's reward, which may span several steps.
+    """Return what a potential of D coefficients adds to each row's reward, float64[B].
 
-    Args:
-        obs: float32[B, D].
-        next_obs: float32[B, D], after the reward's last step.
-        discount: float[B], of what follows; 0 where the episode ended.
-        potential: D coefficients.
-
-    Returns:
-        float64[B].
+    A reward may span several steps. obs, next_obs: float32[B, D], before its first step and after its last. discount:
+    float[B], of what follows; 0 where the episode ended.
     """
     weights = np.asarray(potential, np.float64)
     assert weights.shape == (obs.shape[1],), (weights.shape, obs.shape)

@@ -15,15 +15,15 @@ import msgspec
 import numpy as np
 
 from headrace.learners.acting import Policy
-from headrace.learners.advice.consult import Asked, Fit, Judging, consult, undo
+from headrace.learners.advice.consult import Asked, Fit, Judging, Returns, consult, undo
 from headrace.learners.advice.ledger import Ledger
 from headrace.learners.advice.meter import Meter, q_gap
 from headrace.learners.advice.rules import RuleAdvisor
 from headrace.learners.explain.simulation import Simulator
 from headrace.learners.shaping import fit_potential
 from headrace.pipelines.training import Training
-from headrace.pipelines.trial import FLOOR, Returns, as_acting
-from headrace.schemas.directives import RULES, LearningFacts, key_of
+from headrace.pipelines.trial import as_acting
+from headrace.schemas.directives import FLOOR, LearningFacts, key_of
 from headrace.schemas.errors import HeadraceError, SettingsError
 from headrace.schemas.ports import Advisor, Clock
 from headrace.schemas.records import Directive, PolicyVersion
@@ -131,8 +131,6 @@ class Advice:
             q_gap=None if obs is None else q_gap(Policy(training.policy_arrays()).q_values(obs)),
             evaluation=version.evaluation,
             difference=version.difference,
-            rules=RULES,
-            floor=FLOOR,
         )
 
     def _undo_asked(self, asked: Sequence[Directive]) -> None:

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from headrace.learners.acting import Policy
 from headrace.learners.explain.simulation import Learned, Simulator
 from headrace.learners.gate import LOOKS
-
-FLOOR: Final = "hpa"
-"""The baseline that a first policy must beat."""
+from headrace.schemas.directives import FLOOR
 
 Returns = NDArray[np.float64]
 _DRAWING_SEED: Final = 86_028_121

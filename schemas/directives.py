@@ -39,6 +39,8 @@ ACTIONS: Final[dict[str, Action]] = {
 }
 RULES: Final = ("rate_rule", "hpa", "hpa_kubernetes")
 """Decision rules that exploration may follow: those that the gate's simulator judges."""
+FLOOR: Final = "hpa"
+"""The baseline that a first policy must beat."""
 PROPOSALS_MAX: Final = 3
 """Read of an advisor's answer; what it says beyond is dropped."""
 REASON_CHARACTERS: Final = 300

@@ -1,12 +1,12 @@
 """How learning goes, summed from version to version: what an advisor is told. NumPy only; a checkpoint holds it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 import numpy as np
 
-from headrace.schemas.directives import LearningFacts
+from headrace.schemas.directives import FLOOR, RULES, LearningFacts
 from headrace.schemas.records import Interval
 
 RETURNS_KEPT = 8
@@ -81,8 +81,6 @@ class Meter(msgspec.Struct):
         q_gap: float | None = None,
         evaluation: Mapping[str, float] | None = None,
         difference: Interval | None = None,
-        rules: Sequence[str] = (),
-        floor: str = "hpa",
     ) -> LearningFacts:
         """State the facts at a version; settings and probation are the ledger's to fill in.
 
@@ -105,10 +103,10 @@ class Meter(msgspec.Struct):
             td_abs_before=self.before.mean("td_abs"),
             q_gap=_finite(q_gap),
             returns=tuple(self.returns),
-            floor=judged.get(floor),
+            floor=judged.get(FLOOR),
             serving=judged.get("serving"),
             difference=difference,
-            rules={name: judged[name] for name in rules if name in judged},
+            rules={name: judged[name] for name in RULES if name in judged},
             terms=now.term_means(),
             terms_before=self.before.term_means(),
             actions=tuple(count / sum(now.actions) for count in now.actions) if sum(now.actions) else (),

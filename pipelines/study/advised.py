@@ -18,8 +18,7 @@ from headrace.learners.cloud.baselines import baseline, evaluate_detailed
 from headrace.learners.cloud.workload import EPISODE_STEPS
 from headrace.learners.training import Moment
 from headrace.pipelines.study.design import JUDGE_TRACES, JUDGE_TRACES_SEED, Cadence
-from headrace.pipelines.trial import FLOOR
-from headrace.schemas.directives import RULES, LearningFacts
+from headrace.schemas.directives import FLOOR, RULES, LearningFacts
 from headrace.schemas.records import Directive
 
 
@@ -75,8 +74,6 @@ class Advised:
             skipped_updates=0,
             exploration=dqn.exploration_at(moment.config, moment.point.steps),
             evaluation=rules | {"policy": float(done.returns.mean())},
-            rules=RULES,
-            floor=FLOOR,
         )
         actions = done.actions.sum(axis=0)
         return msgspec.structs.replace(facts, actions=tuple((actions / actions.sum()).tolist()))

@@ -19,14 +19,17 @@ def test_means_by_hand():
     meter.learned({"loss": 3.0, "td_abs": 4.0, "q_mean": 1.5, "grad_norm": 5.0, "kl": 9.0})
     terms = np.float32([[1, 10], [3, 30], [np.nan, 5]])
     meter.saw(np.array([0, 2, 2]), 3, terms, np.array([1, 4, -1]), newest=4)
-    found = facts(
-        meter, evaluation={"policy": 80.0, "hpa": 77.0, "serving": 79.0, "rate_rule": 86.0}, rules=("rate_rule",)
-    )
+    found = facts(meter, evaluation={"policy": 80.0, "hpa": 77.0, "serving": 79.0, "rate_rule": 86.0, "oracle": 99.0})
     assert (found.loss, found.td_abs, found.q_mean, found.grad_norm) == (2.0, 3.0, 1.0, 4.0)
     assert found.terms == {"term_0": 2.0, "term_1": 20.0}
     assert found.actions == pytest.approx((1 / 3, 0.0, 2 / 3))
     assert found.staleness == 1.5
-    assert (found.returns, found.floor, found.serving, found.rules) == ((80.0,), 77.0, 79.0, {"rate_rule": 86.0})
+    assert (found.returns, found.floor, found.serving, found.rules) == (
+        (80.0,),
+        77.0,
+        79.0,
+        {"rate_rule": 86.0, "hpa": 77.0},
+    )
 
 
 def test_an_interval_follows_the_other():
