@@ -120,11 +120,10 @@ class Advice:
 
     def _facts(self, version: PolicyVersion, training: Training) -> LearningFacts:
         """State how learning went up to a version; settings are filled in by the consultation."""
-        rows = training.counts.rows
         obs = training.sampled_obs(SAMPLED_ROWS, seed=version.version)
         return self.state.meter.facts(
             version=version.version,
-            rows=rows,
+            rows=training.counts.rows,
             updates=version.updates,
             skipped_updates=training.counts.skipped_updates,
             exploration=training.exploration(),

@@ -6,7 +6,7 @@ The stream's learner calls `consult` after each version (`pipelines/advice.py`),
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -78,28 +78,34 @@ def consult(
     settings = ledger.settings(list(facts.terms), list(facts.rules))
     proposals, speaker = ask(msgspec.structs.replace(facts, settings=settings, probation=ledger.probation))
     for number, proposal in enumerate(proposals[:PROPOSALS_MAX], 1):
-        found = _checked(proposal, settings, ledger, judging, fit)
-        verdict: Verdict = "refused" if found.problem else "accepted" if apply else "proposed"
-        previous = settings.get(key_of(proposal.change, proposal.target))
+        check = _check(proposal, settings, ledger, judging, fit)
+        verdict: Verdict = "refused" if check.problem else "accepted" if apply else "proposed"
         record = Directive(
             directive_id=f"{task}.{facts.version}.{number}",
             task=task,
-            # Names that are none of ours, and numbers that JSON has not, stay out of the log.
-            change=proposal.change if proposal.change in ACTIONS else "unknown",
-            target=proposal.target if previous is not None else "",
-            value=proposal.value if math.isfinite(proposal.value) else 0.0,
-            previous=previous,
             version=facts.version,
             proposed_by=speaker,
             verdict=verdict,
-            decided_by="settings" if verdict == "proposed" else found.decided_by,
-            reason=_printable(_reason(proposal, found.problem)),
+            decided_by="settings" if verdict == "proposed" else check.decided_by,
+            reason=_printable(_reason(proposal, check.problem)),
             ts=ts,
+            **_stated(proposal, settings),
         )
         if verdict == "accepted":
-            ledger = ledger.accepted(msgspec.convert(record, Standing, from_attributes=True), found.coefficients)
+            ledger = ledger.accepted(msgspec.convert(record, Standing, from_attributes=True), check.coefficients)
         records.append(record)
     return ledger, records
+
+
+def _stated(proposal: Proposal, settings: Mapping[str, float]) -> dict[str, Any]:
+    """Write down what is proposed: names that are none of ours, and numbers that JSON has not, stay out of the log."""
+    previous = settings.get(key_of(proposal.change, proposal.target))
+    return {
+        "change": proposal.change if proposal.change in ACTIONS else "unknown",
+        "target": "" if previous is None else proposal.target,
+        "value": proposal.value if math.isfinite(proposal.value) else 0.0,
+        "previous": previous,
+    }
 
 
 def _undo_failed(
@@ -128,7 +134,7 @@ def undo(ledger: Ledger, reasons: Mapping[str, tuple[str, str]], task: str, ts: 
     return ledger.without([*reasons]), records
 
 
-class _Check(NamedTuple):
+class _Checked(NamedTuple):
     """Why a proposal is refused, None where it isn't; who says so; and a new term's coefficients."""
 
     problem: str | None
@@ -136,20 +142,19 @@ class _Check(NamedTuple):
     coefficients: tuple[float, ...] | None = None
 
 
-def _checked(
+def _check(
     proposal: Proposal, settings: Mapping[str, float], ledger: Ledger, judging: Judging | None, fit: Fit
-) -> _Check:
+) -> _Checked:
     refused = problem(proposal, settings, ledger.probation)
     if refused:
-        return _Check(refused)
+        return _Checked(refused)
     if proposal.change == "explore_rule" and proposal.value and judging:
-        return _Check(rule_problem(judging.of_baseline(proposal.target), judging.floor), "gate")
+        return _Checked(rule_problem(judging.of_baseline(proposal.target), judging.floor), "gate")
     if proposal.change == "shaping" and proposal.target not in ledger.coefficients:
         coefficients = fit(int(proposal.target.removeprefix("term_")))
-        return _Check(
-            None if coefficients else "too few rows have this term to fit its potential", "bounds", coefficients
-        )
-    return _Check(None)
+        unfit = None if coefficients else "too few rows have this term to fit its potential"
+        return _Checked(unfit, coefficients=coefficients)
+    return _Checked(None)
 
 
 def _reason(proposal: Proposal, refused: str | None) -> str:
