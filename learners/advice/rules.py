@@ -37,10 +37,11 @@ class Rule:
             return None
         action = ACTIONS[self.change]
         value = min(max(self.to(facts, now), action.low), action.high)
-        value = float(round(value)) if action.whole else value
-        if value == now:
-            return None
-        return Proposal(self.change, value, target, f"{self.words}: {described(facts, self.evidence)}")
+        return (
+            None
+            if value == now
+            else Proposal(self.change, value, target, f"{self.words}: {described(facts, self.evidence)}")
+        )
 
 
 def errors_explode(facts: LearningFacts) -> bool:

@@ -30,11 +30,8 @@ def command() -> None:
 @with_services
 def list_directives(services: Services, *, task: str | None, standing: bool, as_json: bool) -> None:
     """List the directives, each as it stands now: the change, the verdict, who gave it and why."""
-    found = [
-        one
-        for name in ([task] if task else _tasks(services))
-        for one in _newest(directives(services.log, name)).values()
-    ]
+    names = [task] if task else _tasks(services)
+    found = [one for name in names for one in _newest(services, name).values()]
     kept = [one for one in found if not standing or one.verdict in {"accepted", "undo"}]
     if as_json:
         print_json(kept)
@@ -49,8 +46,8 @@ def _tasks(services: Services) -> list[str]:
     return sorted(table.specs)
 
 
-def _newest(records: list[Directive]) -> dict[str, Directive]:
-    return {one.directive_id: one for one in records}
+def _newest(services: Services, task: str) -> dict[str, Directive]:
+    return {one.directive_id: one for one in directives(services.log, task)}
 
 
 def _row(one: Directive) -> tuple[Any, ...]:
@@ -69,7 +66,7 @@ def _row(one: Directive) -> tuple[Any, ...]:
 def undo(services: Services, directive_id: str, *, reason: str, who: str, as_json: bool) -> None:
     """Take a directive back: `run learn` undoes it at its next version, as if it had never been."""
     task = directive_id.rsplit(".", 2)[0]
-    newest = _newest(directives(services.log, task))
+    newest = _newest(services, task)
     if directive_id not in newest:
         raise SettingsError(f"no directive {directive_id!r}: `headrace directive list` shows those that there are")
     one = newest[directive_id]
