@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal, TypeVar
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -28,7 +28,7 @@ from croniter import CroniterBadDateError, croniter
 
 from headrace.pipelines.core.digest import Envelope, compose
 from headrace.pipelines.flow import Stop
-from headrace.pipelines.topics import MAILS, REPORTS
+from headrace.pipelines.topics import MAILS, REPORTS, newest, partition_messages, records
 from headrace.schemas.errors import CommitConflictError, SettingsError, UnavailableError
 from headrace.schemas.ports import Assigned, Clock, Commit, Event, Log, Mailer, Record, Revoked
 from headrace.schemas.records import Mail, Report
@@ -254,13 +254,8 @@ class Digest:
 
     def _outbox(self) -> list[Mail]:
         """Return the mails whose last state is due or sending."""
-        last: dict[str, Mail] = {}
-        for partition in range(self._log.topic(MAILS).partitions):
-            for value in self._values(MAILS, partition, 0, self._log.bounds(MAILS, partition)[1]):
-                mail = _decoded(value, Mail)
-                if mail:
-                    last[mail.digest_id] = mail
-        return [mail for mail in last.values() if mail.state in {"due", "sending"}]
+        mails = newest(self._log, MAILS, Mail)
+        return [mail for mail in mails.values() if mail.state in {"due", "sending"}]
 
     def _ends(self, slot_ms: int | None) -> dict[int, int]:
         """Return, by partition with any, where the reports end that were appended before the slot."""
@@ -331,28 +326,12 @@ class Digest:
 
     def _reports(self, ends: Mapping[int, int]) -> list[Report]:
         """Read the reports between the commit and `ends`; what is no report is passed over."""
-        values = (v for p, end in sorted(ends.items()) for v in self._values(REPORTS, p, self._commits[p], end))
-        reports = (_decoded(value, Report) for value in values)
-        return [r for r in reports if r is not None and (self._tasks is None or r.task in self._tasks)]
-
-    def _values(self, topic: str, partition: int, offset: int, end: int) -> Iterator[bytes]:
-        while offset < end:
-            batch = self._log.read(topic, partition, offset, min(1_000, end - offset))
-            if not len(batch):
-                return
-            yield from (value for value in batch.values if value)
-            offset = int(batch.offsets[-1]) + 1
-
-
-Decoded = TypeVar("Decoded", Mail, Report)
-
-
-def _decoded(value: bytes, kind: type[Decoded]) -> Decoded | None:
-    try:
-        return msgspec.json.decode(value, type=kind)
-    except msgspec.MsgspecError as error:
-        logger.warning("digest: a message is no %s: %s", kind.__name__, error)
-        return None
+        batches = (
+            batch
+            for partition, end in sorted(ends.items())
+            for batch in partition_messages(self._log, REPORTS, partition, self._commits[partition], end)
+        )
+        return [r for r in records(batches, Report) if self._tasks is None or r.task in self._tasks]
 
 
 def identity(log_identity: str, tasks: set[str], slot_ms: int | None, ends: Mapping[int, int]) -> str:

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +26,7 @@ from headrace.learners.cloud import (
     draw_traces,
 )
 from headrace.pipelines.exploring import Exploration, Explorer
-from headrace.pipelines.topics import DIRECTIVES, POLICIES, TRANSITIONS, of_key
+from headrace.pipelines.topics import DIRECTIVES, POLICIES, TRANSITIONS, TopicReader, records
 from headrace.schemas import codec, codec_arrow
 from headrace.schemas.errors import CorruptDataError
 from headrace.schemas.ports import Log, PolicyStore, Record
@@ -94,8 +93,8 @@ class Fleet:
         self._policy: Policy | None = None
         self._wanted: ServingPolicy | None = None
         self._retry = retry
-        self._policies_read = 0
-        self._directives_read = 0
+        self._policies = TopicReader(log, POLICIES, spec.task)
+        self._directives = TopicReader(log, DIRECTIVES, spec.task)
         self._partitions = log.topic(TRANSITIONS).partitions
 
     @property
@@ -144,10 +143,8 @@ class Fleet:
 
     def refresh_policy(self) -> None:
         """Load the policy that serves now, if another does than did. Raises CorruptDataError for other weights."""
-        for values, following in of_key(self._log, POLICIES, self.spec.task, self._policies_read):
-            for value in filter(None, values):
-                self._wanted = msgspec.json.decode(value, type=ServingPolicy)
-            self._policies_read = following
+        for record in records(self._policies.batches(), ServingPolicy):
+            self._wanted = record
         wanted = self._wanted
         if wanted is None or wanted.version == self.version or not wanted.version:
             return
@@ -162,9 +159,8 @@ class Fleet:
 
     def _heed_directives(self) -> None:
         """Explore as the directives say that stand now."""
-        for values, following in of_key(self._log, DIRECTIVES, self.spec.task, self._directives_read):
-            self._explorer.heed([msgspec.json.decode(value, type=Directive) for value in filter(None, values)])
-            self._directives_read = following  # only now: the next read may fail
+        for batch in self._directives.batches():
+            self._explorer.heed([*records([batch], Directive)])
 
     def _episode(self) -> tuple[TransitionBatch, float]:
         """Step every agent through an episode; rows in the order of (step, agent)."""

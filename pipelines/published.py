@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
-from headrace.pipelines.topics import DIRECTIVES, POLICIES, messages, of_key
+from headrace.pipelines.topics import DIRECTIVES, POLICIES, REPORTS, decoded, messages, newest, records
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.ports import Log
 from headrace.schemas.records import Directive, Report, ServingPolicy
@@ -12,11 +10,7 @@ from headrace.schemas.records import Directive, Report, ServingPolicy
 
 def reports(log: Log, task: str | None = None) -> Iterator[Report]:
     """Stream the reports, in log order by partition; a repeated id is the same report."""
-    for batch in messages(log, "reports"):
-        for value in batch.values:
-            report = msgspec.json.decode(value, type=Report) if value else None
-            if report and task in {None, report.task}:
-                yield report
+    return (report for report in records(messages(log, REPORTS), Report) if task in {None, report.task})
 
 
 def report(log: Log, report_id: str) -> Report:
@@ -30,11 +24,11 @@ def report(log: Log, report_id: str) -> Report:
 def published(log: Log, task: str) -> list[ServingPolicy]:
     """Return the task's records on `policies` that the log still holds, in order; the last one is what holds now."""
     found: list[ServingPolicy] = []
-    for values, _ in of_key(log, POLICIES, task):
-        for value in values:
-            if value:
-                found.append(msgspec.json.decode(value, type=ServingPolicy))
-            else:
+    for batch in messages(log, POLICIES, task):
+        for value, policy in zip(batch.values, decoded(batch, ServingPolicy), strict=True):
+            if policy:
+                found.append(policy)
+            elif not value:
                 found.clear()  # a tombstone
     return found
 
@@ -49,22 +43,9 @@ def after(records: Sequence[ServingPolicy], seen: ServingPolicy | None) -> list[
 
 def directives(log: Log, task: str) -> list[Directive]:
     """Return the task's records on `directives`, in order; of an id the last one is what holds."""
-    return [
-        msgspec.json.decode(value, type=Directive)
-        for values, _ in of_key(log, DIRECTIVES, task)
-        for value in values
-        if value
-    ]
+    return [*records(messages(log, DIRECTIVES, task), Directive)]
 
 
 def serving(log: Log) -> dict[str, ServingPolicy]:
     """Return what serves now, by task."""
-    found: dict[str, ServingPolicy] = {}
-    for batch in messages(log, POLICIES):
-        for key, value in zip(batch.keys, batch.values, strict=True):
-            if value:
-                policy = msgspec.json.decode(value, type=ServingPolicy)
-                found[policy.task] = policy
-            elif key:
-                found.pop(key.decode(), None)  # a tombstone
-    return found
+    return newest(log, POLICIES, ServingPolicy)

@@ -13,7 +13,7 @@ import msgspec
 from headrace.learners.explain.progress import IngestPlace, IngestProgress
 from headrace.learners.explain.timeline import Closing
 from headrace.pipelines.core.window import Place
-from headrace.pipelines.topics import REJECTED, REPORTS, TRANSITIONS, WINDOWS, header
+from headrace.pipelines.topics import REJECTED, REPORTS, TRANSITIONS, WINDOWS, TopicReader, header
 from headrace.schemas.errors import UnknownTopicError
 from headrace.schemas.ports import Commit, Headers, Log, MessageBatch, Subscription
 from headrace.schemas.records import Facts, Report, Series
@@ -96,27 +96,18 @@ class KnownReports:
     """The reports on the log, of whichever process: versions by id, intervals by task, and where each closed."""
 
     def __init__(self, log: Log) -> None:
-        self._log = log
-        self._next: dict[int, int] = {}
+        self._reader = TopicReader(log, REPORTS)
         self._versions = set[str]()
         self._latest_ms: dict[str, int] = {}
         self._closings: dict[str, Closing] = {}
 
     def refresh(self) -> None:
         """Read on to the log's present end: needed whenever a partition is taken over from another process."""
-        for partition in range(self._log.topic(REPORTS).partitions):
-            begin, end = self._log.bounds(REPORTS, partition)
-            offset = max(begin, self._next.get(partition, begin))
-            while offset < end:
-                batch = self._log.read(REPORTS, partition, offset, 500)
-                if not len(batch):
-                    break
-                for key, headers in zip(batch.keys, batch.headers, strict=True):
-                    report_id = (key or b"").decode("utf-8", "replace")
-                    self.add(report_id)
-                    self._note_closing(report_id, header(headers, _CLOSING))
-                offset = int(batch.offsets[-1]) + 1
-            self._next[partition] = offset
+        for batch in self._reader.batches():
+            for key, headers in zip(batch.keys, batch.headers, strict=True):
+                report_id = (key or b"").decode("utf-8", "replace")
+                self.add(report_id)
+                self._note_closing(report_id, header(headers, _CLOSING))
 
     def add(self, report_id: str) -> None:
         """Remember a report that is on the log."""
@@ -169,7 +160,7 @@ class Rejections:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._begin: dict[int, int] | None = None  # of what is held; a partition that it lacks: from the log's begin
-        self._next: dict[int, int] = {}
+        self._reader = TopicReader(log, REJECTED)
         self._reached_ms: dict[int, int] = {}
         self._buckets: dict[int, _Bucket] = {}
 
@@ -179,7 +170,8 @@ class Rejections:
         held = offsets if self._begin is None else self._begin
         earliest = {p: min(offsets.get(p, 0), held.get(p, 0)) for p in {*offsets, *held}}
         if earliest != self._begin:
-            self._begin, self._next, self._reached_ms, self._buckets = earliest, dict(earliest), {}, {}
+            self._begin, self._reached_ms, self._buckets = earliest, {}, {}
+            self._reader.offsets = dict(earliest)
 
     def advance(self, until_ms: int) -> None:
         """Read until the append time, or to the log's present end."""
@@ -188,18 +180,17 @@ class Rejections:
         except UnknownTopicError:
             return
         for partition in range(partitions):
-            begin, end = self._log.bounds(REJECTED, partition)
-            offset = max(begin, self._next.get(partition, begin))
-            while offset < end and self._reached_ms.get(partition, until_ms) <= until_ms:
-                batch = self._log.read(REJECTED, partition, offset, 500)
+            if self._reached_ms.get(partition, until_ms) > until_ms:
+                continue
+            for batch in self._reader.partition(partition):
+                if self._reached_ms.get(partition, until_ms) > until_ms:
+                    break
                 self._count(batch)
-                offset = int(batch.offsets[-1]) + 1 if len(batch) else end
-            self._next[partition] = offset
 
     def _count(self, batch: MessageBatch) -> None:
         for headers, offset, ts in zip(batch.headers, batch.offsets.tolist(), batch.append_ts.tolist(), strict=True):
             bucket = self._buckets.setdefault(ts, _Bucket())
-            rule = dict(headers).get("rule", b"").decode("utf-8", "replace")
+            rule = header(headers, "rule") or ""
             bucket.counts[rule if _RULE.fullmatch(rule) else "unnamed"] += 1
             bucket.first.setdefault(batch.partition, offset)
             self._reached_ms[batch.partition] = ts
@@ -225,7 +216,7 @@ class Rejections:
         return json.dumps({"rejected": self._offsets(after_ms)}, sort_keys=True, separators=(",", ":"))
 
     def _offsets(self, after_ms: int | None) -> dict[int, int]:
-        first = dict(self._next)
+        first = dict(self._reader.offsets)
         for append_ms, bucket in self._buckets.items():
             if after_ms is not None and append_ms > after_ms:
                 first.update({p: min(offset, first.get(p, offset)) for p, offset in bucket.first.items()})

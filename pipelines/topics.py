@@ -1,10 +1,17 @@
 """The log's topics: their names, and reading one from its beginning to its end."""
 
-from collections.abc import Iterator
-from typing import Final
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import msgspec
+import numpy as np
 
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Headers, Log, MessageBatch
+
+logger = logging.getLogger(__name__)
 
 TASKS: Final = "tasks"
 TRANSITIONS: Final = "transitions"
@@ -20,36 +27,94 @@ SINGLE: Final = (TASKS, MAILS)
 PARTITIONED: Final = (TRANSITIONS, REJECTED, WINDOWS, POLICIES, REPORTS, DIRECTIVES)
 """Topics with as many partitions as `headrace init` was told."""
 
-_READ_MESSAGES = 500
+READ_MESSAGES: Final = 500
+
+Kind = TypeVar("Kind", bound=msgspec.Struct)
 
 
-def messages(log: Log, topic: str) -> Iterator[MessageBatch]:
-    """Read a topic's partitions one after another, each to the end that it has when its turn comes."""
-    for partition in range(log.topic(topic).partitions):
-        yield from partition_messages(log, topic, partition)
+@dataclass(slots=True)
+class TopicReader:
+    """Reads a topic on: each `batches` begins where the last one ended, and goes to the end that the log has then.
 
-
-def partition_messages(log: Log, topic: str, partition: int, offset: int = 0) -> Iterator[MessageBatch]:
-    """Read a partition from an offset to the end that it has now."""
-    begin, end = log.bounds(topic, partition)
-    offset = max(offset, begin)
-    while offset < end:
-        batch = log.read(topic, partition, offset, _READ_MESSAGES)
-        if not len(batch):
-            break
-        yield batch
-        offset = int(batch.offsets[-1]) + 1
-
-
-def of_key(log: Log, topic: str, key: str, offset: int = 0) -> Iterator[tuple[list[bytes | None], int]]:
-    """Read what a topic holds under a key, from an offset of its partition on.
-
-    Yields values, and the offset from which to go on once they are dealt with.
+    key: only the messages under it. offsets: by partition, where to go on. An offset moves when the next batch is
+    asked for, so that a batch whose taking in has failed is read again.
     """
-    name = key.encode()
-    for batch in partition_messages(log, topic, partition_of(name, log.topic(topic).partitions), offset):
-        values = [value for own, value in zip(batch.keys, batch.values, strict=True) if own == name]
-        yield values, int(batch.offsets[-1]) + 1
+
+    log: Log
+    topic: str
+    key: str | None = None
+    offsets: dict[int, int] = field(default_factory=dict)
+
+    def batches(self) -> Iterator[MessageBatch]:
+        """Read the partitions one after another, each to the end that it has when its turn comes."""
+        count = self.log.topic(self.topic).partitions
+        for partition in range(count) if self.key is None else [partition_of(self.key.encode(), count)]:
+            yield from self.partition(partition)
+
+    def partition(self, partition: int) -> Iterator[MessageBatch]:
+        """Read one partition on."""
+        for batch in partition_messages(self.log, self.topic, partition, self.offsets.get(partition, 0)):
+            yield batch if self.key is None else _under(batch, self.key.encode())
+            self.offsets[partition] = batch.next_offset
+
+
+def messages(log: Log, topic: str, key: str | None = None) -> Iterator[MessageBatch]:
+    """Read a topic from its beginning to its end, or what it holds under a key."""
+    return TopicReader(log, topic, key).batches()
+
+
+def partition_messages(
+    log: Log, topic: str, partition: int, offset: int = 0, end: int | None = None
+) -> Iterator[MessageBatch]:
+    """Read a partition from an offset to another; without one to the end that it has now."""
+    begin, last = log.bounds(topic, partition)
+    offset, end = max(offset, begin), last if end is None else end
+    while offset < end:
+        batch = log.read(topic, partition, offset, min(READ_MESSAGES, end - offset))
+        # Offsets may have gaps: fewer messages than offsets lie before the end.
+        count = int(np.searchsorted(batch.offsets, end))
+        if count < len(batch):
+            batch = batch.take(range(count))
+        if not count:
+            return  # nothing but marks of transactions, or one that is open
+        yield batch
+        offset = batch.next_offset
+
+
+def _under(batch: MessageBatch, key: bytes) -> MessageBatch:
+    return batch.take([row for row, own in enumerate(batch.keys) if own == key])
+
+
+def decoded(batch: MessageBatch, kind: type[Kind]) -> Iterator[Kind | None]:
+    """Yield a record for each message: None for a tombstone and, with a warning, for what is no such record."""
+    decode = msgspec.json.Decoder(kind).decode
+    for value, offset in zip(batch.values, batch.offsets.tolist(), strict=True):
+        try:
+            yield decode(value) if value else None
+        except msgspec.MsgspecError as error:
+            logger.warning(
+                "topic %s, partition %d: offset %d is no %s and is passed over: %s",
+                *(batch.topic, batch.partition, offset, kind.__name__, error),
+            )
+            yield None
+
+
+def records(batches: Iterable[MessageBatch], kind: type[Kind]) -> Iterator[Kind]:
+    """Yield the batches' records; what is none is passed over."""
+    return (record for batch in batches for record in decoded(batch, kind) if record is not None)
+
+
+def newest(log: Log, topic: str, kind: type[Kind]) -> dict[str, Kind]:
+    """Return the newest record under each key that the log holds; a tombstone takes its key's away."""
+    found: dict[str, Kind] = {}
+    for batch in messages(log, topic):
+        for key, value, record in zip(batch.keys, batch.values, decoded(batch, kind), strict=True):
+            name = (key or b"").decode("utf-8", "replace")
+            if record is not None:
+                found[name] = record
+            elif not value:
+                found.pop(name, None)
+    return found
 
 
 def header(headers: Headers, name: str) -> str | None:

@@ -61,6 +61,23 @@ class MessageBatch:
         """Return the number of messages."""
         return len(self.values)
 
+    @property
+    def next_offset(self) -> int:
+        """The offset after the last message; of a batch that holds some."""
+        return int(self.offsets[-1]) + 1
+
+    def take(self, rows: Sequence[int]) -> "MessageBatch":
+        """Return some of the messages, by their places in the batch."""
+        return MessageBatch(
+            topic=self.topic,
+            partition=self.partition,
+            offsets=self.offsets[rows],
+            append_ts=self.append_ts[rows],
+            keys=[self.keys[row] for row in rows],
+            values=[self.values[row] for row in rows],
+            headers=[self.headers[row] for row in rows],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Commit:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from headrace.pipelines.topics import TASKS
+from headrace.pipelines.topics import TASKS, TopicReader, decoded
 from headrace.schemas.codec import Task, known_task
 from headrace.schemas.errors import InvalidTaskError
 from headrace.schemas.ports import Log, Record
@@ -15,40 +15,21 @@ class TaskTable(Mapping[str, Task]):
     """Tasks by name, as far as the topic was read; the first spec of a name stands."""
 
     def __init__(self, log: Log, layout: Layout) -> None:
-        self._log = log
         self.layout = layout
+        self._reader = TopicReader(log, TASKS)
         self._tasks: dict[str, Task] = {}
-        self._next: dict[int, int] = {}
         self.specs: dict[str, TaskSpec] = {}
 
     def refresh(self) -> bool:
         """Read the topic to its end; whether a task was new."""
         count = len(self._tasks)
-        for partition in range(self._log.topic(TASKS).partitions):
-            begin, end = self._log.bounds(TASKS, partition)
-            offset = max(begin, self._next.get(partition, begin))
-            while offset < end:
-                batch = self._log.read(TASKS, partition, offset, 1_000)
-                if not len(batch):
-                    break
-                for value, append_ts in zip(batch.values, batch.append_ts.tolist(), strict=True):
-                    self._add(value, append_ts)
-                offset = int(batch.offsets[-1]) + 1
-            self._next[partition] = offset
+        for batch in self._reader.batches():
+            for spec, append_ts in zip(decoded(batch, TaskSpec), batch.append_ts.tolist(), strict=True):
+                # What was not written by `task add` is passed over: what names it stays an unknown task.
+                if spec and not task_problem(spec) and spec.task not in self._tasks:
+                    self._tasks[spec.task] = known_task(spec, append_ts, self.layout)
+                    self.specs[spec.task] = spec
         return len(self._tasks) > count
-
-    def _add(self, value: bytes | None, append_ts: int) -> None:
-        if not value:
-            return
-        try:
-            spec = msgspec.json.decode(value, type=TaskSpec)
-        except msgspec.MsgspecError:
-            return
-        if task_problem(spec):
-            return  # not written by `task add`; what names it stays an unknown task
-        if spec.task not in self._tasks:
-            self._tasks[spec.task] = known_task(spec, append_ts, self.layout)
-            self.specs[spec.task] = spec
 
     def __getitem__(self, name: str) -> Task:
         """Return a task by name."""

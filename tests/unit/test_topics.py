@@ -1,0 +1,97 @@
+"""Reading topics: to their end, from where one was, by key, as records; gaps between offsets as transactions leave."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from headrace.pipelines.topics import TopicReader, messages, newest, partition_messages, records
+from headrace.schemas.partition import partition_of
+from headrace.schemas.ports import MessageBatch, Record
+from headrace.sinks.log_sqlite import SqliteLog
+
+
+class Note(msgspec.Struct):
+    number: int
+
+
+class GappedLog(SqliteLog):
+    """Only even offsets hold a message, as where each message has a transaction of its own."""
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        begin, end = super().bounds(topic, partition)
+        return 2 * begin, 2 * end
+
+    def read(self, topic: str, partition: int, offset: int, limit: int) -> MessageBatch:
+        batch = super().read(topic, partition, (offset + 1) // 2, limit)
+        return replace(batch, offsets=2 * batch.offsets)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[SqliteLog]:
+    log = SqliteLog(tmp_path / "log.db", lambda: 0)
+    log.create("notes", 4)
+    yield log
+    log.close()
+
+
+def note(key: str, number: int | None) -> Record:
+    return Record("notes", key.encode(), None if number is None else msgspec.json.encode(Note(number)))
+
+
+def numbers(batches: Iterator[MessageBatch]) -> list[int]:
+    return [found.number for found in records(batches, Note)]
+
+
+def test_a_topic_is_read_to_its_end(log: SqliteLog) -> None:
+    log.send([note(f"key-{i}", i) for i in range(1_200)])
+    assert sorted(numbers(messages(log, "notes"))) == list(range(1_200))
+
+
+def test_a_key_is_read_in_order_and_alone(log: SqliteLog) -> None:
+    log.send([note(key, i) for i in range(3) for key in "abcdefgh"])
+    assert numbers(messages(log, "notes", "c")) == [0, 1, 2]
+
+
+def test_a_reader_goes_on_where_it_was(log: SqliteLog) -> None:
+    reader = TopicReader(log, "notes", "a")
+    log.send([note("a", 1), note("b", 2)])
+    assert numbers(reader.batches()) == [1]
+    log.send([note("a", 3)])
+    assert numbers(reader.batches()) == [3]
+    assert numbers(reader.batches()) == []
+
+
+def test_what_could_not_be_taken_in_is_read_again(log: SqliteLog) -> None:
+    reader = TopicReader(log, "notes")
+    log.send([note("a", 1)])
+    assert len(next(reader.batches())) == 1  # and no more is asked for: taking it in fails
+    assert numbers(reader.batches()) == [1]
+
+
+def test_an_end_bounds_what_is_read_where_offsets_have_gaps(tmp_path: Path) -> None:
+    log = GappedLog(tmp_path / "gapped.db", lambda: 0)
+    log.create("notes", 1)
+    log.send([note("a", i) for i in range(5)])
+    assert numbers(partition_messages(log, "notes", 0, 0, 3)) == [0, 1]
+    assert numbers(partition_messages(log, "notes", 0, 3, 7)) == [2, 3]
+    assert numbers(messages(log, "notes")) == [0, 1, 2, 3, 4]
+    log.close()
+
+
+def test_the_newest_of_each_key_stands_and_a_tombstone_takes_it_away(log: SqliteLog) -> None:
+    log.send([note("a", 1), note("b", 2), note("a", 3), note("b", None), note("c", 4)])
+    assert newest(log, "notes", Note) == {"a": Note(3), "c": Note(4)}
+
+
+def test_what_is_no_such_record_is_passed_over_with_its_place(log: SqliteLog, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    log.send([note("a", 1), Record("notes", b"a", b"{}"), note("a", None), note("a", 2)])
+    assert numbers(messages(log, "notes", "a")) == [1, 2]
+    place = f"topic notes, partition {partition_of(b'a', 4)}: offset 1 is no Note and is passed over"
+    assert [record.message for record in caplog.records] == [
+        f"{place}: Object missing required field `number`",
+    ]
