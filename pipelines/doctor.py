@@ -10,11 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from headrace.pipelines.core.tasks import TaskTable
+from headrace.pipelines.core.tasks import task_specs
 from headrace.pipelines.topics import PARTITIONED, SINGLE, TRANSITIONS
 from headrace.pipelines.wiring import ADAPTERS, Services, layout
 from headrace.schemas.errors import HeadraceError, UnknownTopicError
-from headrace.schemas.records import Layout
 
 GROUP: Final = "ingest"
 PACKAGES: Final = ("bytewax", "numpy", "pyarrow", "msgspec", "torch", "gymnasium", "confluent-kafka", "redis")
@@ -98,9 +97,7 @@ def _topics(services: Services) -> Check:
 
 
 def _tasks(services: Services) -> Check:
-    table = TaskTable(services.log, Layout(log=""))
-    table.refresh()
-    detail = ", ".join(sorted(table.specs)) or "none yet: add one by `headrace task add FILE`"
+    detail = ", ".join(sorted(task_specs(services.log))) or "none yet: add one by `headrace task add FILE`"
     return Check("tasks", ok=True, detail=detail)
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from headrace.pipelines.core.tasks import TaskTable
+from headrace.pipelines.core.tasks import task_specs
 from headrace.schemas.chunk import ChunkRow, decode_chunk, decode_stats, total_stats
 from headrace.schemas.codec import to_records
 from headrace.schemas.errors import UnknownTaskError
 from headrace.schemas.partition import group_of
 from headrace.schemas.ports import Index, Log
-from headrace.schemas.records import Layout, TaskSpec, WindowKey, WindowSummary
+from headrace.schemas.records import TaskSpec, WindowKey, WindowSummary
 from headrace.schemas.transition import TransitionBatch
 
 
@@ -37,12 +37,11 @@ class Selection:
 
 def task_spec(log: Log, task: str) -> TaskSpec:
     """Return a task's spec; raises UnknownTaskError, which lists the known ones."""
-    table = TaskTable(log, Layout(log=""))
-    table.refresh()
-    if task not in table.specs:
-        known = ", ".join(sorted(table.specs)) or "none yet"
+    specs = task_specs(log)
+    if task not in specs:
+        known = ", ".join(sorted(specs)) or "none yet"
         raise UnknownTaskError(f"task {task!r} was never added; known: {known}. Add it by `headrace task add FILE`")
-    return table.specs[task]
+    return specs[task]
 
 
 def transitions(index: Index, selection: Selection) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 from gymnasium import spaces
 
-from headrace.pipelines.core.tasks import TaskTable, add_task
+from headrace.pipelines.core.tasks import TaskTable, add_task, task_specs
 from headrace.schemas.errors import InvalidTaskError, SettingsError
 from headrace.schemas.ports import Log
 from headrace.schemas.records import Bounds, Layout, TaskSpec, task_problem
@@ -16,11 +16,9 @@ _LARGEST: Final = float(np.finfo(np.float32).max)
 
 def known_task(log: Log, derived: TaskSpec) -> TaskSpec:
     """Return the log's task of that name if it has the same shape; add the derived one if there is none."""
-    table = TaskTable(log, Layout(log=""))
-    table.refresh()
-    present = table.specs.get(derived.task)
+    present = task_specs(log).get(derived.task)
     if present is None:
-        add_task(log, table, derived)
+        add_task(log, TaskTable(log, Layout(log="")), derived)
         return derived
     shape = (present.width, present.discrete, present.action_count)
     if shape != (derived.width, derived.discrete, derived.action_count):

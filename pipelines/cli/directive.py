@@ -8,14 +8,14 @@ import msgspec
 from headrace.pipelines.cli.options import Command, json_option, with_services
 from headrace.pipelines.cli.output import iso, print_json, print_table
 from headrace.pipelines.cli.policy import reason_option, who_option
-from headrace.pipelines.core.tasks import TaskTable
+from headrace.pipelines.core.tasks import task_specs
 from headrace.pipelines.published import directives
 from headrace.pipelines.topics import DIRECTIVES
 from headrace.pipelines.wiring import Services
 from headrace.schemas.directives import key_of
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.ports import Record
-from headrace.schemas.records import Directive, Layout
+from headrace.schemas.records import Directive
 
 
 @click.group("directive")
@@ -30,7 +30,7 @@ def command() -> None:
 @with_services
 def list_directives(services: Services, *, task: str | None, standing: bool, as_json: bool) -> None:
     """List the directives, each as it stands now: the change, the verdict, who gave it and why."""
-    names = [task] if task else _tasks(services)
+    names = [task] if task else sorted(task_specs(services.log))
     found = [one for name in names for one in _newest(services, name).values()]
     kept = [one for one in found if not standing or one.verdict in {"accepted", "undo"}]
     if as_json:
@@ -38,12 +38,6 @@ def list_directives(services: Services, *, task: str | None, standing: bool, as_
         return
     columns = ("directive", "time", "setting", "from", "to", "verdict", "by", "proposed by", "reason")
     print_table(columns, (_row(one) for one in kept))
-
-
-def _tasks(services: Services) -> list[str]:
-    table = TaskTable(services.log, Layout(log=""))
-    table.refresh()
-    return sorted(table.specs)
 
 
 def _newest(services: Services, task: str) -> dict[str, Directive]:

@@ -9,11 +9,11 @@ from typing_extensions import override
 
 from headrace.pipelines.cli.options import Command, json_option, with_services
 from headrace.pipelines.cli.output import iso, print_json, print_table
-from headrace.pipelines.core.tasks import TaskTable
+from headrace.pipelines.core.tasks import task_specs
 from headrace.pipelines.published import published, serving
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import HeadraceError
-from headrace.schemas.records import Layout, PolicyVersion, ServingPolicy, TaskSpec
+from headrace.schemas.records import PolicyVersion, ServingPolicy
 
 _NAME: Final = re.compile(r"([A-Za-z0-9._-]{1,64})@([1-9][0-9]{0,8})")
 
@@ -52,7 +52,7 @@ def list_policies(services: Services, *, task: str | None, as_json: bool) -> Non
     now = serving(services.log)
     rows = [
         _shown(version, serves=name in now and now[name].version == version.version)
-        for name in ([task] if task else sorted(_specs(services)))
+        for name in ([task] if task else sorted(task_specs(services.log)))
         for version in services.policies.versions(name)
     ]
     if as_json:
@@ -64,12 +64,6 @@ def list_policies(services: Services, *, task: str | None, as_json: bool) -> Non
     for record in (now[name] for name in sorted({row["task"] for row in rows} & now.keys())):
         serves = f"{record.task}@{record.version} serves" if record.version else f"no version of {record.task} serves"
         click.echo(f"{serves}: decided {_told(record)}", err=True)
-
-
-def _specs(services: Services) -> dict[str, TaskSpec]:
-    table = TaskTable(services.log, Layout(log=""))
-    table.refresh()
-    return table.specs
 
 
 def _cell(value: object) -> object:
@@ -166,7 +160,7 @@ def diff(services: Services, one: tuple[str, int], other: tuple[str, int], *, as
     if one[0] != other[0]:
         raise click.UsageError(f"{one[0]} and {other[0]} are different tasks: their policies can't be compared")
     first, second = find(services.policies, *one), find(services.policies, *other)
-    found = compare(services.policies, _specs(services).get(one[0]), first, second)
+    found = compare(services.policies, task_specs(services.log).get(one[0]), first, second)
     interval = found.difference
     if as_json:
         print_json(
@@ -235,14 +229,14 @@ def release(services: Services, task: str, *, reason: str, who: str, as_json: bo
 
 
 def _require(services: Services, task: str) -> None:
-    if task not in _specs(services):
+    if task not in task_specs(services.log):
         raise click.UsageError(f"there is no task {task!r}: `headrace task list` shows those that there are")
 
 
 def _control(services: Services, who: str) -> Any:  # noqa: ANN401 a type of a module that is loaded late
     from headrace.pipelines.control import Control  # noqa: PLC0415 it loads the learners
 
-    return Control(services.log, services.policies, _specs(services), services.clock, who)
+    return Control(services.log, services.policies, task_specs(services.log), services.clock, who)
 
 
 def _print(record: ServingPolicy, *, as_json: bool) -> None:
@@ -267,7 +261,7 @@ def replay(services: Services, policy: tuple[str, int], *, as_json: bool) -> Non
     task, number = policy
     torch.set_num_threads(1)  # as those that trained it: bits depend on it
     with bar("retraining") as progress:
-        spec = _specs(services).get(task)
+        spec = task_specs(services.log).get(task)
         found = retrain(services.policies, services.chunks, task, spec, number, progress=progress)
     row = {
         "policy": f"{task}@{number}",

@@ -7,7 +7,7 @@ import msgspec
 
 from headrace.pipelines.cli.options import Command, json_option, with_services
 from headrace.pipelines.cli.output import print_json, print_table
-from headrace.pipelines.core.tasks import TaskTable, add_task
+from headrace.pipelines.core.tasks import TaskTable, add_task, task_specs
 from headrace.pipelines.wiring import Services
 from headrace.schemas.records import Layout, decode_task
 
@@ -43,9 +43,7 @@ def add(services: Services, file: BinaryIO, *, as_json: bool) -> None:
 @with_services
 def list_tasks(services: Services, *, as_json: bool) -> None:
     """List the tasks."""
-    table = TaskTable(services.log, Layout(log=""))
-    table.refresh()
-    specs = [table.specs[name] for name in sorted(table.specs)]
+    specs = [spec for _, spec in sorted(task_specs(services.log).items())]
     if as_json:
         print_json(msgspec.to_builtins(spec) for spec in specs)
         return

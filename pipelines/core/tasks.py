@@ -44,6 +44,13 @@ class TaskTable(Mapping[str, Task]):
         return len(self._tasks)
 
 
+def task_specs(log: Log) -> dict[str, TaskSpec]:
+    """Return the specs of all tasks on the log, by name."""
+    table = TaskTable(log, Layout(log=""))
+    table.refresh()
+    return table.specs
+
+
 def add_task(log: Log, table: TaskTable, spec: TaskSpec) -> bool:
     """Append a task unless it is there; whether it was appended. Raises InvalidTaskError if it is there otherwise."""
     table.refresh()
