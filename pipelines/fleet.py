@@ -26,6 +26,7 @@ from headrace.learners.cloud import (
     draw_traces,
 )
 from headrace.pipelines.exploring import Exploration, Explorer
+from headrace.pipelines.runtime.heartbeat import heartbeats
 from headrace.pipelines.topics import DIRECTIVES, POLICIES, TRANSITIONS, TopicReader, records
 from headrace.schemas import codec, codec_arrow
 from headrace.schemas.errors import CorruptDataError
@@ -95,7 +96,6 @@ class Fleet:
         self._retry = retry
         self._policies = TopicReader(log, POLICIES, spec.task)
         self._directives = TopicReader(log, DIRECTIVES, spec.task)
-        self._partitions = log.topic(TRANSITIONS).partitions
 
     @property
     def window_end_ms(self) -> int:
@@ -133,8 +133,7 @@ class Fleet:
         """Move each partition's stream time past the window's end and grace."""
         beat_ms = self.window_end_ms + self._layout.grace_ms
         advance(beat_ms)
-        beat = codec.heartbeat(self.spec.task, self._names[0], beat_ms)
-        self._send([Record(TRANSITIONS, None, beat, partition=p) for p in range(self._partitions)])
+        self._retry(lambda: self._log.send(heartbeats(self._log, self.spec.task, self._names[0], beat_ms)))
         self.window_start_ms = self.window_end_ms
         self.windows += 1
 

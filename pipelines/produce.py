@@ -13,6 +13,7 @@ import numpy as np
 
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.flow import Stop, retrying
+from headrace.pipelines.runtime.heartbeat import close_ms, heartbeats
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.schemas import codec, codec_arrow
 from headrace.schemas.errors import SettingsError
@@ -233,12 +234,11 @@ class Producer:
         records: list[Record] = []
         for task, last_ms in self._last_ms.items():
             window_ms = self._tasks.specs[task].window_ms
-            start_ms = last_ms - last_ms % window_ms
-            closes_ms = start_ms + window_ms + self._layout.grace_ms
-            beat = codec.heartbeat(task, AGENT_ID, min(closes_ms, now_ms + self._layout.max_clock_skew_ms))
-            partitions = range(self._log.topic(TRANSITIONS).partitions)
-            records += (Record(TRANSITIONS, AGENT_ID.encode(), beat, partition=partition) for partition in partitions)
+            closes_ms = close_ms(last_ms, window_ms, self._layout.grace_ms)
+            ts = min(closes_ms, now_ms + self._layout.max_clock_skew_ms)
+            records += heartbeats(self._log, task, AGENT_ID, ts)
             if closes_ms > now_ms:
+                start_ms = last_ms - last_ms % window_ms
                 self.produced.open_windows.append(_left_open(task, start_ms, closes_ms, now_ms, self._layout))
         self.produced.heartbeats += len(records)
         self._append(records)

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.pipelines.runtime.heartbeat import close_ms, heartbeats
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.schemas import codec
 from headrace.schemas.ports import Clock, Log, Record
@@ -74,13 +75,11 @@ class Writer:
         self.flush()
         if self._last_ms < 0:
             return
-        closes_ms = self._last_ms - self._last_ms % self.spec.window_ms + self.spec.window_ms + self.grace_ms
+        closes_ms = close_ms(self._last_ms, self.spec.window_ms, self.grace_ms)
         now_ms = max(self.clock(), self._append_ms())
         if closes_ms > now_ms:
             self._warn(closes_ms, (closes_ms - now_ms) / 1000)
-        beat = codec.heartbeat(self.spec.task, self.agents[0], min(closes_ms, now_ms))
-        partitions = range(self.log.topic(TRANSITIONS).partitions)
-        self.log.send([Record(TRANSITIONS, None, beat, partition=partition) for partition in partitions])
+        self.log.send(heartbeats(self.log, self.spec.task, self.agents[0], min(closes_ms, now_ms)))
         self._last_ms = -1
 
     def _warn(self, closes_ms: int, wait_s: float) -> None:
