@@ -9,7 +9,6 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 
 from headrace.learners.cloud import ENVIRONMENT_ID
 from headrace.learners.cloud.baselines import RateRule
@@ -18,6 +17,7 @@ from headrace.learners.cloud.plant import ACTION_NAMES, FEATURES, FRAMES, REPLIC
 from headrace.learners.cloud.plant import RATE_UNIT_RPS as DEMAND_UNIT_RPS
 from headrace.learners.cloud.workload import LEAD_STEPS, draw_traces
 from headrace.learners.prior import RulePrior
+from headrace.learners.spaces import NumericSpaces
 from headrace.schemas.errors import EnvironmentFailedError
 
 FORESIGHT_STEPS: Final = 12
@@ -158,18 +158,19 @@ class GymWorld:
         seed: each copy has a seed of its own, made of this.
 
     Raises:
-        EnvironmentFailedError: there is none of that id, or its spaces can't be learned.
+        EnvironmentFailedError: there is none of that id.
+        SettingsError: its spaces are no numbers.
     """
 
     def __init__(self, environment: str, count: int, seed: int) -> None:
         self._name = environment
         self._environments = [self._made() for _ in range(count)]
         one = self._environments[0]
-        self._space: spaces.Space[Any] = one.observation_space
-        self._action_space = one.action_space
+        self._spaces = NumericSpaces(one.observation_space, one.action_space)
         self.count = count
-        self.width = self._flat_width()
-        self.actions, self.bounds = self._action_sizes()
+        self.width = self._spaces.width
+        self.actions = self._spaces.actions
+        self.bounds: np.ndarray | None = self._spaces.bounds
         self.privileged_width = 0
         self.features: np.ndarray | None = None
         self.prior: RulePrior | None = None
@@ -185,10 +186,10 @@ class GymWorld:
         obs = np.empty_like(self.obs)
         for i, environment in enumerate(self._environments):
             try:
-                found, reward[i], terminated[i], truncated[i], _ = environment.step(self._action(actions[i]))
+                found, reward[i], terminated[i], truncated[i], _ = environment.step(self._spaces.action(actions[i]))
             except Exception as error:
                 raise self._failed("step", error) from error
-            next_obs[i] = self._flat(found)
+            next_obs[i] = self._spaces.flat(found)
             obs[i] = self._reset(i, None) if terminated[i] or truncated[i] else next_obs[i]
         self.obs = obs
         return Step(reward, None, terminated, truncated, next_obs, None)
@@ -206,7 +207,7 @@ class GymWorld:
 
     def _reset(self, index: int, seed: int | None) -> np.ndarray:
         try:
-            return self._flat(self._environments[index].reset(seed=seed)[0])
+            return self._spaces.flat(self._environments[index].reset(seed=seed)[0])
         except Exception as error:
             raise self._failed("reset", error) from error
 
@@ -216,36 +217,12 @@ class GymWorld:
             "environment and train again"
         )
 
-    def _flat(self, obs: object) -> np.ndarray:
-        return np.asarray(spaces.flatten(self._space, obs), np.float32)
-
-    def _flat_width(self) -> int:
-        try:
-            return int(spaces.flatdim(self._space))
-        except (ValueError, NotImplementedError) as error:
-            raise EnvironmentFailedError(f"{self._name}: observations of {self._space} have no fixed width") from error
-
-    def _action_sizes(self) -> tuple[int, np.ndarray | None]:
-        space = self._action_space
-        if isinstance(space, spaces.Discrete):
-            return int(space.n), None
-        if isinstance(space, spaces.Box):
-            bounds = np.stack([space.low.reshape(-1), space.high.reshape(-1)]).astype(np.float32)
-            return bounds.shape[1], bounds
-        raise EnvironmentFailedError(f"{self._name}: actions of {space} are neither one choice nor a vector")
-
-    def _action(self, action: Any) -> Any:  # noqa: ANN401 as the space has it
-        if isinstance(self._action_space, spaces.Discrete):
-            return int(action) + int(self._action_space.start)
-        assert isinstance(self._action_space, spaces.Box)
-        return np.asarray(action, self._action_space.dtype).reshape(self._action_space.shape)
-
 
 def make_world(environment: str, count: int, seed: int, *, privileged: bool = False, shadow: bool = False) -> World:
     """The fast world of `CloudService-v0`, else Gymnasium's environment of that id.
 
     Raises:
-        EnvironmentFailedError: as in `GymWorld`.
+        EnvironmentFailedError, SettingsError: as in `GymWorld`.
     """
     if environment == ENVIRONMENT_ID:
         return CloudWorld(count, seed, privileged=privileged, shadow=shadow)

@@ -6,13 +6,13 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from headrace.learners.acting import BoxPolicy, Policy, load_policy
 from headrace.learners.cloud import ENVIRONMENT_ID, draw_traces, observation_space
 from headrace.learners.cloud.baselines import BASELINE_NAMES, baseline, evaluate
 from headrace.learners.cloud.plant import ACTION_NAMES
+from headrace.learners.spaces import NumericSpaces
 from headrace.schemas.errors import CorruptDataError, EnvironmentFailedError, SettingsError, UnknownPolicyError
 from headrace.schemas.ports import PolicyStore
 
@@ -80,28 +80,24 @@ def _episodes(policy: Policy | BoxPolicy, environment: str, count: int, seed: in
         made = gymnasium.make(environment)
     except Exception as error:
         raise EnvironmentFailedError(f"environment {environment!r} can't be made: {error}") from error
-    continuous = isinstance(made.action_space, spaces.Box)
-    actions = spaces.flatdim(made.action_space)
-    _require_fit(policy, environment, (spaces.flatdim(made.observation_space), actions), continuous=continuous)
+    found = NumericSpaces(made.observation_space, made.action_space)
+    _require_fit(policy, environment, (found.width, found.actions), continuous=found.bounds is not None)
     seeds = np.random.SeedSequence(seed).generate_state(count)
     try:
-        return np.array([_episode(made, policy.decide, int(one)) for one in seeds])
+        return np.array([_episode(made, found, policy.decide, int(one)) for one in seeds])
     except Exception as error:
         raise EnvironmentFailedError(f"environment {environment} raised: {type(error).__name__}: {error}") from error
     finally:
         made.close()
 
 
-def _episode(environment: gymnasium.Env[Any, Any], decide: Callable[[Any], Any], seed: int) -> float:
+def _episode(
+    environment: gymnasium.Env[Any, Any], numbers: NumericSpaces, decide: Callable[[Any], Any], seed: int
+) -> float:
     obs, _ = environment.reset(seed=seed)
     total, done = 0.0, False
-    space = environment.action_space
     while not done:
-        action = decide(spaces.flatten(environment.observation_space, obs))
-        if isinstance(space, spaces.Discrete):
-            action += int(space.start)
-        elif isinstance(space, spaces.Box):
-            action = np.asarray(action, space.dtype).reshape(space.shape)
+        action = numbers.action(decide(numbers.flat(obs)))
         obs, reward, terminated, truncated, _ = environment.step(action)
         total += float(reward)
         done = terminated or truncated

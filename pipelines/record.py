@@ -15,12 +15,12 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import iterate
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from headrace.learners.spaces import NumericSpaces
 from headrace.pipelines.record_task import derive_task, known_task
 from headrace.pipelines.record_writer import Step, Writer
 from headrace.pipelines.settings import read_settings
@@ -43,23 +43,15 @@ class _Agent:
 
 
 class _Tape:
-    """Both wrappers' common part: spaces to numbers, agents' places, open services."""
+    """Both wrappers' common part: spaces as numbers, agents' places, open services."""
 
-    def __init__(
-        self, writer: Writer, observation_space: spaces.Space[Any], action_space: spaces.Space[Any], stack: ExitStack
-    ) -> None:
+    def __init__(self, writer: Writer, numbers: NumericSpaces, stack: ExitStack) -> None:
         self.agents = [_Agent() for _ in writer.agents]
         self.writer = writer
-        self._observation_space = observation_space
-        self._action_space = action_space
+        self.numbers = numbers
         self._stack = stack
         # An episode's name must not come again, or its steps are taken for repeated ones: the start is part of it.
         self._run = writer.clock()
-
-    def flat(self, obs: object) -> NDArray[np.float32]:
-        """Return an observation as float32[D]."""
-        with np.errstate(over="ignore"):
-            return np.asarray(spaces.flatten(self._observation_space, obs)).astype(np.float32)
 
     def write(
         self,
@@ -79,7 +71,7 @@ class _Tape:
             step=agent.step,
             ts=self.writer.clock(),
             obs=agent.obs,
-            action=self._number(action),
+            action=self.numbers.number(action),
             reward=reward,
             next_obs=next_obs,
             terminated=terminated,
@@ -91,11 +83,6 @@ class _Tape:
         self.writer.add(step)
         agent.step += 1
         agent.obs = None if terminated or truncated else next_obs
-
-    def _number(self, action: Any) -> Any:  # noqa: ANN401
-        if isinstance(self._action_space, spaces.Discrete):
-            return int(action) - int(self._action_space.start)
-        return np.asarray(action, np.float32).reshape(-1)
 
     def close(self) -> None:
         """Send the rest, and close what was opened."""
@@ -116,7 +103,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset, and begin an episode."""
         obs, info = self.env.reset(seed=seed, options=options)
-        self._tape.agents[0].begin(self._tape.flat(obs))
+        self._tape.agents[0].begin(self._tape.numbers.flat(obs))
         return obs, info
 
     @override
@@ -124,7 +111,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         """Step, and record it."""
         obs, reward, terminated, truncated, info = self.env.step(action)
         if self._tape.agents[0].obs is not None:  # else the environment allows steps after an end; they mean nothing
-            outcome = (float(reward), self._tape.flat(obs), bool(terminated), bool(truncated))
+            outcome = (float(reward), self._tape.numbers.flat(obs), bool(terminated), bool(truncated))
             self._tape.write(0, action, outcome, info, (self.policy_version, self.log_prob))
         self.log_prob = None
         return obs, reward, terminated, truncated, info
@@ -150,7 +137,7 @@ class VectorRecorder(VectorWrapper[Any, Any, Any]):
         """Reset, and begin an episode each."""
         obs, info = self.env.reset(seed=seed, options=options)
         for agent, row in zip(self._tape.agents, iterate(self.env.observation_space, obs), strict=True):
-            agent.begin(self._tape.flat(row))
+            agent.begin(self._tape.numbers.flat(row))
         return obs, info
 
     @override
@@ -159,7 +146,7 @@ class VectorRecorder(VectorWrapper[Any, Any, Any]):
         obs, rewards, terminated, truncated, info = self.env.step(actions)
         rows = zip(iterate(self.env.action_space, actions), iterate(self.env.observation_space, obs), strict=True)
         for i, (action, row) in enumerate(rows):
-            flat = self._tape.flat(row)
+            flat = self._tape.numbers.flat(row)
             if self._tape.agents[i].obs is None:
                 self._tape.agents[i].begin(flat)
                 continue
@@ -207,15 +194,15 @@ def record(
             "vector_kwargs={'autoreset_mode': gymnasium.vector.AutoresetMode.NEXT_STEP})"
         )
     if isinstance(env, VectorEnv):
-        observation_space, action_space = env.single_observation_space, env.single_action_space
+        numbers = NumericSpaces(env.single_observation_space, env.single_action_space)
         agents = tuple(f"{agent_id}-{i}" for i in range(env.num_envs))
     else:
-        observation_space, action_space, agents = env.observation_space, env.action_space, (agent_id,)
-    derived = derive_task(task, observation_space, action_space, observations, actions, reward_terms, window_ms)
+        numbers, agents = NumericSpaces(env.observation_space, env.action_space), (agent_id,)
+    derived = derive_task(task, numbers, observations, actions, reward_terms, window_ms)
     with ExitStack() as stack:
         opened = _opened(log, stack)
         writer = Writer(opened, known_task(opened, derived), agents, clock, batch, grace_ms)
-        tape = _Tape(writer, observation_space, action_space, stack.pop_all())
+        tape = _Tape(writer, numbers, stack.pop_all())
     return VectorRecorder(env, tape) if isinstance(env, VectorEnv) else Recorder(env, tape)
 
 

@@ -1,13 +1,13 @@
 """The task that an environment's spaces stand for."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from gymnasium import spaces
 
+from headrace.learners.spaces import NumericSpaces
 from headrace.pipelines.core.tasks import TaskTable, add_task, task_specs
-from headrace.schemas.errors import InvalidTaskError, SettingsError
+from headrace.schemas.errors import InvalidTaskError
 from headrace.schemas.ports import Log
 from headrace.schemas.records import Bounds, Layout, TaskSpec, task_problem
 
@@ -31,49 +31,33 @@ def known_task(log: Log, derived: TaskSpec) -> TaskSpec:
 
 def derive_task(
     task: str,
-    observation_space: spaces.Space[Any],
-    action_space: spaces.Space[Any],
+    numbers: NumericSpaces,
     observations: Sequence[str] = (),
     actions: Sequence[str] = (),
     reward_terms: Sequence[str] = (),
     window_ms: int = 10_000,
 ) -> TaskSpec:
-    """Make a TaskSpec of spaces: observations are flattened (discrete ones one-hot).
-
-    Raises SettingsError for a space that has no fixed width, InvalidTaskError for names that don't fit.
-    """
-    try:
-        width = spaces.flatdim(observation_space)
-    except (ValueError, NotImplementedError) as error:
-        raise SettingsError(
-            f"task {task}: observations of {observation_space} have no fixed width: wrap the environment by "
-            "gymnasium.wrappers.TransformObservation"
-        ) from error
-    names = tuple(observations) or tuple(f"x{i}" for i in range(width))
+    """Make a TaskSpec of spaces. Raises InvalidTaskError for names that don't fit."""
+    names = tuple(observations) or tuple(f"x{i}" for i in range(numbers.width))
     spec = TaskSpec(
         task=task,
         observations=names,
-        actions=_actions(task, action_space, tuple(actions)),
+        actions=_actions(task, numbers, tuple(actions)),
         window_ms=window_ms,
         reward_terms=tuple(reward_terms),
     )
     problem = task_problem(spec)
-    if len(names) != width:
-        problem = f"{len(names)} names of observations; the space has {width}"
+    if len(names) != numbers.width:
+        problem = f"{len(names)} names of observations; the space has {numbers.width}"
     if problem:
         raise InvalidTaskError(f"task {task}: {problem}")
     return spec
 
 
-def _actions(task: str, space: spaces.Space[Any], names: tuple[str, ...]) -> tuple[str, ...] | Bounds:
-    if isinstance(space, spaces.Discrete):
-        if names and len(names) != space.n:
-            raise InvalidTaskError(f"task {task}: {len(names)} names of actions; the space has {space.n}")
-        return names or tuple(str(space.start + i) for i in range(int(space.n)))
-    if isinstance(space, spaces.Box):
-        low, high = (np.clip(bound.reshape(-1), -_LARGEST, _LARGEST).tolist() for bound in (space.low, space.high))
+def _actions(task: str, numbers: NumericSpaces, names: tuple[str, ...]) -> tuple[str, ...] | Bounds:
+    if numbers.bounds is not None:
+        low, high = np.clip(numbers.bounds, -_LARGEST, _LARGEST).tolist()
         return Bounds(tuple(low), tuple(high))
-    raise SettingsError(
-        f"task {task}: actions of {space} are neither one choice (Discrete) nor a vector (Box): wrap the environment "
-        "by gymnasium.wrappers.TransformAction"
-    )
+    if names and len(names) != numbers.actions:
+        raise InvalidTaskError(f"task {task}: {len(names)} names of actions; the space has {numbers.actions}")
+    return names or tuple(str(numbers.first_action + i) for i in range(numbers.actions))

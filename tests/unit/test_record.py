@@ -10,6 +10,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from headrace.learners.spaces import NumericSpaces
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.record import record
 from headrace.pipelines.record_task import derive_task
@@ -189,12 +190,13 @@ def test_a_log_that_was_not_made_is_refused(tmp_path, monkeypatch):
 
 def test_spaces_are_flattened():
     space = spaces.Dict(a=spaces.Discrete(3), b=spaces.Box(0, 1, (2, 2)))
-    spec = derive_task("t", space, spaces.Box(np.array([-1, -np.inf], np.float32), np.array([1, np.inf], np.float32)))
+    box = spaces.Box(np.array([-1, -np.inf], np.float32), np.array([1, np.inf], np.float32))
+    spec = derive_task("t", NumericSpaces(space, box))
     assert spec.observations == tuple(f"x{i}" for i in range(7))
     assert isinstance(spec.actions, Bounds)
     assert spec.actions.low[0] == -1
     assert np.isfinite(spec.actions.low).all()
-    assert derive_task("t", spaces.Discrete(4), spaces.Discrete(3, start=-1)).actions == ("-1", "0", "1")
+    assert derive_task("t", NumericSpaces(spaces.Discrete(4), spaces.Discrete(3, start=-1))).actions == ("-1", "0", "1")
 
 
 @pytest.mark.parametrize(
@@ -207,7 +209,7 @@ def test_spaces_are_flattened():
 )
 def test_spaces_that_are_no_numbers_are_refused(observation_space, action_space, names, message):
     with pytest.raises((SettingsError, InvalidTaskError), match=message):
-        derive_task("t", observation_space, action_space, names)
+        derive_task("t", NumericSpaces(observation_space, action_space), names)
 
 
 def test_the_flattened_step_is_accepted(services):
