@@ -13,8 +13,7 @@ from headrace.learners.cloud import ENVIRONMENT_ID, draw_traces, observation_spa
 from headrace.learners.cloud.baselines import BASELINE_NAMES, baseline, evaluate
 from headrace.learners.cloud.plant import ACTION_NAMES
 from headrace.learners.spaces import NumericSpaces
-from headrace.schemas.errors import CorruptDataError, EnvironmentFailedError, SettingsError, UnknownPolicyError
-from headrace.schemas.ports import PolicyStore
+from headrace.schemas.errors import CorruptDataError, EnvironmentFailedError, SettingsError
 
 
 def task_of(environment: str) -> str:
@@ -23,17 +22,6 @@ def task_of(environment: str) -> str:
         return "cloud"
     name = re.sub(r"-v\d+$", "", environment.rsplit("/", 1)[-1]).lower()
     return re.sub(r"[^a-z0-9._-]", "-", name)
-
-
-def stored_weights(store: PolicyStore, policy: str) -> bytes:
-    """The weights of TASK@VERSION; raises SettingsError for another form, UnknownPolicyError, CorruptDataError."""
-    task, _, version = policy.rpartition("@")
-    if not task or not version.isdecimal():
-        raise SettingsError(f"--policy {policy!r} is not TASK@VERSION, such as cloud@3")
-    known = [one.version for one in store.versions(task)]
-    if int(version) not in known:
-        raise UnknownPolicyError(f"policy {policy} is not in the store; {task} has the versions {known or 'none'}")
-    return store.weights(task, int(version))
 
 
 def evaluated(weights: bytes, environment: str, traces: int, seed: int) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from headrace.pipelines.cli.options import Command, json_option, with_services
+from headrace.pipelines.cli.options import Command, PolicyName, json_option, with_services
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import SettingsError
@@ -13,7 +13,7 @@ CLOUD = "headrace/CloudService-v0"
 
 
 @click.command("evaluate", cls=Command)
-@click.option("--policy", help="TASK@VERSION.")
+@click.option("--policy", type=PolicyName(), help="TASK@VERSION.")
 @click.option("--baseline", help="hpa, static, rate_rule, tuned_rule, clairvoyant, ...: a rule instead of a policy.")
 @click.option("--env", "environment", default=CLOUD, show_default=True, help="A Gymnasium environment's id.")
 @click.option("--traces", type=click.IntRange(min=1), default=512, show_default=True, help="Episodes.")
@@ -23,7 +23,7 @@ CLOUD = "headrace/CloudService-v0"
 def command(
     services: Services,
     *,
-    policy: str | None,
+    policy: tuple[str, int] | None,
     baseline: str | None,
     environment: str,
     traces: int,
@@ -36,13 +36,14 @@ def command(
     from headrace.learners.statistics import mean_interval  # noqa: PLC0415 SciPy is slow to load
     from headrace.pipelines import evaluate  # noqa: PLC0415 Gymnasium is slow to load
 
-    if baseline is not None:
-        returns = evaluate.evaluated_baseline(baseline, environment, traces, seed)
+    if policy:
+        name = f"{policy[0]}@{policy[1]}"
+        returns = evaluate.evaluated(services.policies.weights(*policy), environment, traces, seed)
     else:
-        weights = evaluate.stored_weights(services.policies, str(policy))
-        returns = evaluate.evaluated(weights, environment, traces, seed)
+        name = str(baseline)
+        returns = evaluate.evaluated_baseline(name, environment, traces, seed)
     result: dict[str, Any] = {
-        "policy": policy,
+        "policy": name if policy else None,
         "baseline": baseline,
         "environment": environment,
         "traces": traces,
@@ -57,4 +58,4 @@ def command(
     if traces > 1:
         _, low, high, _ = mean_interval(returns)
         told = f"  (95 % {low:.2f} to {high:.2f})"
-    click.echo(f"{policy or baseline}: mean return {result['mean']:.2f}{told} on {traces} traces of seed {seed}")
+    click.echo(f"{name}: mean return {result['mean']:.2f}{told} on {traces} traces of seed {seed}")

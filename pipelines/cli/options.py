@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar, cast
@@ -19,6 +20,7 @@ from headrace.pipelines.wiring import ADAPTERS, open_services
 R = TypeVar("R")
 
 SECTION: Final = "Settings"
+_POLICY: Final = re.compile(r"([A-Za-z0-9._-]{1,64})@([1-9][0-9]{0,8})")
 
 
 class SettingOption(click.Option):
@@ -113,6 +115,21 @@ class Within(click.FloatRange):
         if math.isnan(number):
             self.fail(f"{value!r} is not a number from {self.min:g} to {self.max:g}", param, ctx)
         return number
+
+
+class PolicyName(click.ParamType[tuple[str, int]]):
+    """A policy: TASK@VERSION."""
+
+    name = "task@version"
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        match = _POLICY.fullmatch(str(value))
+        if not match:
+            self.fail(f"{value!r} is no policy: write TASK@VERSION, such as cloud@3", param, ctx)
+        return match[1], int(match[2])
 
 
 class Moment(click.ParamType[int]):

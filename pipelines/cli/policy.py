@@ -1,37 +1,17 @@
 """headrace policy: the versions of a task's policy, and what people decide about them."""
 
 import getpass
-import re
-from typing import Any, Final
+from typing import Any
 
 import click
-from typing_extensions import override
 
-from headrace.pipelines.cli.options import Command, json_option, with_services
+from headrace.pipelines.cli.options import Command, PolicyName, json_option, with_services
 from headrace.pipelines.cli.output import iso, print_json, print_table
 from headrace.pipelines.core.tasks import task_specs
 from headrace.pipelines.published import published, serving
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import HeadraceError
 from headrace.schemas.records import PolicyVersion, ServingPolicy
-
-_NAME: Final = re.compile(r"([A-Za-z0-9._-]{1,64})@([1-9][0-9]{0,8})")
-
-
-class PolicyName(click.ParamType[tuple[str, int]]):
-    """A policy: TASK@VERSION."""
-
-    name = "task@version"
-
-    @override
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        if isinstance(value, tuple):
-            return value
-        match = _NAME.fullmatch(str(value))
-        if not match:
-            self.fail(f"{value!r} is no policy: write TASK@VERSION, such as cloud@3", param, ctx)
-        return match[1], int(match[2])
-
 
 policy_argument = click.argument("policy", type=PolicyName(), metavar="TASK@VERSION")
 reason_option = click.option("--reason", required=True, help="Why; it stands in the record for everyone to read.")

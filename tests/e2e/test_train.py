@@ -106,7 +106,6 @@ def test_a_broken_environment_is_named_and_nothing_is_stored(shell, broken, algo
         (("train", "ppo", "--env", "Nowhere-v7", "--steps", 5), "Nowhere"),
         (("train", "dqn", "--env", "Pendulum-v1", "--steps", 5), "discrete"),
         (("evaluate",), "--policy or --baseline"),
-        (("evaluate", "--policy", "cloud"), "TASK@VERSION"),
         (("evaluate", "--policy", "cloud@9"), "cloud@9"),
         (("evaluate", "--baseline", "magic"), "magic"),
         (("evaluate", "--baseline", "hpa", "--env", "CartPole-v1"), "baselines"),
@@ -115,6 +114,10 @@ def test_a_broken_environment_is_named_and_nothing_is_stored(shell, broken, algo
 def test_misuse_is_told(shell, arguments, told):
     with pytest.raises(HeadraceError, match=told):
         shell.here(*arguments)
+
+
+def test_what_is_no_policys_name_is_told(shell):
+    assert b"write TASK@VERSION" in shell("evaluate", "--policy", "cloud", code=2).stderr
 
 
 def test_a_policy_of_another_task_is_refused(shell):
