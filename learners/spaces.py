@@ -1,12 +1,21 @@
-"""Gymnasium's spaces as numbers: observations are vectors, an action is one choice or a vector."""
+"""Gymnasium's environments, and their spaces as numbers: an action is one choice or a vector."""
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from headrace.schemas.errors import SettingsError
+from headrace.schemas.errors import EnvironmentFailedError, SettingsError
+
+
+def make_environment(name: str) -> gymnasium.Env[Any, Any]:
+    """Return a Gymnasium environment by its id; raises EnvironmentFailedError."""
+    try:
+        return gymnasium.make(name)
+    except Exception as error:
+        raise EnvironmentFailedError(f"environment {name!r} can't be made: {error}") from error
 
 
 class NumericSpaces:

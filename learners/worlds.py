@@ -5,9 +5,8 @@ already the next episode's first. Everything random comes from the world's seed.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
-import gymnasium
 import numpy as np
 
 from headrace.learners.cloud import ENVIRONMENT_ID
@@ -17,7 +16,7 @@ from headrace.learners.cloud.plant import ACTION_NAMES, FEATURES, FRAMES, REPLIC
 from headrace.learners.cloud.plant import RATE_UNIT_RPS as DEMAND_UNIT_RPS
 from headrace.learners.cloud.workload import LEAD_STEPS, draw_traces
 from headrace.learners.prior import RulePrior
-from headrace.learners.spaces import NumericSpaces
+from headrace.learners.spaces import NumericSpaces, make_environment
 from headrace.schemas.errors import EnvironmentFailedError
 
 FORESIGHT_STEPS: Final = 12
@@ -164,7 +163,7 @@ class GymWorld:
 
     def __init__(self, environment: str, count: int, seed: int) -> None:
         self._name = environment
-        self._environments = [self._made() for _ in range(count)]
+        self._environments = [make_environment(environment) for _ in range(count)]
         one = self._environments[0]
         self._spaces = NumericSpaces(one.observation_space, one.action_space)
         self.count = count
@@ -198,12 +197,6 @@ class GymWorld:
         """Close the environments."""
         for environment in self._environments:
             environment.close()
-
-    def _made(self) -> gymnasium.Env[Any, Any]:
-        try:
-            return gymnasium.make(self._name)
-        except Exception as error:
-            raise EnvironmentFailedError(f"environment {self._name!r} can't be made: {error}") from error
 
     def _reset(self, index: int, seed: int | None) -> np.ndarray:
         try:

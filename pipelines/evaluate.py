@@ -12,7 +12,7 @@ from headrace.learners.acting import BoxPolicy, Policy, load_policy
 from headrace.learners.cloud import ENVIRONMENT_ID, draw_traces, observation_space
 from headrace.learners.cloud.baselines import BASELINE_NAMES, baseline, evaluate
 from headrace.learners.cloud.plant import ACTION_NAMES
-from headrace.learners.spaces import NumericSpaces
+from headrace.learners.spaces import NumericSpaces, make_environment
 from headrace.schemas.errors import CorruptDataError, EnvironmentFailedError, SettingsError
 
 
@@ -64,10 +64,7 @@ def _require_fit(policy: Policy | BoxPolicy, environment: str, sizes: tuple[int,
 
 def _episodes(policy: Policy | BoxPolicy, environment: str, count: int, seed: int) -> NDArray[np.float64]:
     """One episode a seed, in an environment of Gymnasium's."""
-    try:
-        made = gymnasium.make(environment)
-    except Exception as error:
-        raise EnvironmentFailedError(f"environment {environment!r} can't be made: {error}") from error
+    made = make_environment(environment)
     found = NumericSpaces(made.observation_space, made.action_space)
     _require_fit(policy, environment, (found.width, found.actions), continuous=found.bounds is not None)
     seeds = np.random.SeedSequence(seed).generate_state(count)
