@@ -4,6 +4,7 @@ HTML is one self-contained page, readable on a phone and on paper; everything in
 """
 
 import base64
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,8 +43,9 @@ GROUPS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A plot with the words around it. width, height: in CSS pixels."""
+    """A plot with the words around it: within a page by its URI, beside a mail's HTML by its Content-ID."""
 
+    report_id: str
     name: str
     title: str
     caption: str
@@ -54,6 +56,11 @@ class Image:
     def uri(self) -> str:
         """The image as a data URI."""
         return "data:image/png;base64," + base64.b64encode(self.data).decode()
+
+    @property
+    def cid(self) -> str:
+        """The image's Content-ID."""
+        return f"{hashlib.sha256(self.report_id.encode()).hexdigest()[:12]}.{self.name}@headrace"
 
 
 def to_json(report: Report) -> bytes:
@@ -159,14 +166,21 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:] if re.match(r"[a-z]+\b", text) else text
 
 
-def images(report: Report, *, dpi: int, names: tuple[str, ...] = tuple(plots.PLOTS)) -> list[Image]:
-    """Draw the report's plots, the most important first; series of unknown plots are passed over."""
-    return [_image(name, report, dpi) for name in names if report.series.get(name)]
+def plot_names(report: Report) -> list[str]:
+    """Return the plots that the report has, the most important first; series of unknown ones are passed over."""
+    return [name for name in plots.PLOTS if report.series.get(name)]
 
 
-def _image(name: str, report: Report, dpi: int) -> Image:
+def images(report: Report, *, dpi: int) -> list[Image]:
+    """Draw the report's plots."""
+    return [image(report, name, dpi=dpi) for name in plot_names(report)]
+
+
+def image(report: Report, name: str, *, dpi: int) -> Image:
+    """Draw one of the report's plots."""
     plot, series = plots.PLOTS[name], report.series[name]
-    return Image(name, plot.title, plot.caption, plots.alternative(name, series), plots.png(name, series, dpi=dpi))
+    data, alternative = plots.png(name, series, dpi=dpi), plots.alternative(name, series)
+    return Image(report.report_id, name, plot.title, plot.caption, alternative, data)
 
 
 def template(name: str) -> jinja2.Template:

@@ -7,8 +7,8 @@ the mail says so.
 
 import hashlib
 import textwrap
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -40,17 +40,6 @@ class Envelope:
 
 
 @dataclass(frozen=True, slots=True)
-class InlineImage:
-    """A plot that the HTML refers to by Content-ID."""
-
-    cid: str
-    title: str
-    caption: str
-    alternative: str
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Entry:
     """A report as the templates need it."""
 
@@ -58,30 +47,28 @@ class Entry:
     direction: str
     context: str
     sentences: list[str]
-    images: list[InlineImage]
+    images: list[render.Image]
     link: str
 
 
-@dataclass(slots=True)
-class _Painter:
-    """Draws each plot once for each sharpness."""
-
-    drawn: dict[tuple[str, str, int], bytes] = field(default_factory=dict)
-
-    def png(self, report: Report, name: str, dpi: int) -> bytes:
-        key = (report.report_id, name, dpi)
-        if key not in self.drawn:
-            self.drawn[key] = plots.png(name, report.series[name], dpi=dpi)
-        return self.drawn[key]
+Draw = Callable[[Report, str, int], render.Image]
+"""Gives a report's plot by its name and its sharpness."""
 
 
 def compose(reports: Sequence[Report], digest_id: str, date_ms: int, envelope: Envelope) -> EmailMessage:
     """Make the mail of at least one report. digest_id: its identity across retries. date_ms: its Date."""
     assert reports, "a digest tells of at least one report"
     ordered = ranked(reports)
-    painter = _Painter()
-    for whole, dpi, pictures in _plans(ordered):
-        message = _message(ordered, (whole, dpi, pictures), painter, digest_id, date_ms, envelope)
+    drawn: dict[tuple[str, str, int], render.Image] = {}
+
+    def draw(report: Report, name: str, dpi: int) -> render.Image:
+        key = (report.report_id, name, dpi)
+        if key not in drawn:  # else for a larger plan
+            drawn[key] = render.image(report, name, dpi=dpi)
+        return drawn[key]
+
+    for plan in _plans(ordered):
+        message = _message(ordered, plan, draw, digest_id, date_ms, envelope)
         if len(message.as_bytes()) < LIMIT_BYTES:
             break
     return message
@@ -145,7 +132,7 @@ def _pictures(reports: Sequence[Report]) -> list[Picture]:
     """Return all plots of the first report and the best one of each other, the most important first."""
     found = []
     for place, report in enumerate(reports):
-        names = [name for name in plots.PLOTS if report.series.get(name)]
+        names = render.plot_names(report)
         found += [(rank, place, name) for rank, name in enumerate(names if place == 0 else names[:1])]
     return [(reports[place].report_id, name) for _, place, name in sorted(found)]
 
@@ -153,13 +140,13 @@ def _pictures(reports: Sequence[Report]) -> list[Picture]:
 def _message(
     ordered: Sequence[Report],
     plan: Plan,
-    painter: _Painter,
+    draw: Draw,
     digest_id: str,
     date_ms: int,
     envelope: Envelope,
 ) -> EmailMessage:
     whole, dpi, pictures = plan
-    entries = [_entry(report, dpi, pictures, painter, envelope) for report in ordered[:whole]]
+    entries = [_entry(report, dpi, pictures, draw, envelope) for report in ordered[:whole]]
     others = [f"{report.task}: {render.title(report)}" for report in ordered[whole : whole + 40]]
     notes = _notes(ordered, whole, pictures)
     message = EmailMessage(policy=SMTP)
@@ -179,14 +166,8 @@ def _message(
     return message
 
 
-def _entry(report: Report, dpi: int, pictures: list[Picture], painter: _Painter, envelope: Envelope) -> Entry:
-    images = []
-    for report_id, name in pictures:
-        if report_id == report.report_id:
-            plot, series = plots.PLOTS[name], report.series[name]
-            cid = f"{hashlib.sha256(report_id.encode()).hexdigest()[:12]}.{name}@headrace"
-            data = painter.png(report, name, dpi)
-            images.append(InlineImage(cid, plot.title, plot.caption, plots.alternative(name, series), data))
+def _entry(report: Report, dpi: int, pictures: list[Picture], draw: Draw, envelope: Envelope) -> Entry:
+    images = [draw(report, name, dpi) for report_id, name in pictures if report_id == report.report_id]
     return Entry(
         render.title(report),
         direction(report),
