@@ -5,7 +5,7 @@ from typing import Any
 import click
 import msgspec
 
-from headrace.pipelines.cli.options import Command, json_option, with_services
+from headrace.pipelines.cli.options import Command, json_option, task_option, with_services
 from headrace.pipelines.cli.output import iso, print_json, print_table
 from headrace.pipelines.cli.policy import reason_option, who_option
 from headrace.pipelines.core.tasks import task_specs
@@ -24,7 +24,7 @@ def command() -> None:
 
 
 @command.command("list", cls=Command)
-@click.option("--task", help="Only this task's.")
+@task_option
 @click.option("--standing", is_flag=True, help="Only those that are in force.")
 @json_option
 @with_services

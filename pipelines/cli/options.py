@@ -99,6 +99,14 @@ metrics_option = click.option(
     "env: HEADRACE_METRICS]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON to stdout.")
+task_option = click.option("--task", help="Only this task's.")
+environment_option = click.option(
+    "--env",
+    "environment",
+    default="headrace/CloudService-v0",  # spelt out: the module that names it loads Gymnasium
+    show_default=True,
+    help="A Gymnasium environment's id.",
+)
 limit_option = click.option(
     "--limit",
     type=click.IntRange(0, 1_000_000_000),

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from headrace.pipelines.cli.options import Command, PolicyName, json_option, with_services
+from headrace.pipelines.cli.options import Command, PolicyName, json_option, task_option, with_services
 from headrace.pipelines.cli.output import iso, print_json, print_table
 from headrace.pipelines.core.tasks import task_specs
 from headrace.pipelines.published import published, serving
@@ -24,7 +24,7 @@ def command() -> None:
 
 
 @command.command("list", cls=Command)
-@click.option("--task", help="Only this task's.")
+@task_option
 @json_option
 @with_services
 def list_policies(services: Services, *, task: str | None, as_json: bool) -> None:
@@ -42,8 +42,7 @@ def list_policies(services: Services, *, task: str | None, as_json: bool) -> Non
     names = [{"promoted": "promoted by learn", "difference": "at the gate"}.get(name, name) for name in columns]
     print_table(names, ([_cell(_told_difference(row)[column]) for column in columns] for row in rows))
     for record in (now[name] for name in sorted({row["task"] for row in rows} & now.keys())):
-        serves = f"{record.task}@{record.version} serves" if record.version else f"no version of {record.task} serves"
-        click.echo(f"{serves}: decided {_told(record)}", err=True)
+        click.echo(f"{_serves(record)}: decided {_told(record)}", err=True)
 
 
 def _cell(value: object) -> object:
@@ -121,6 +120,10 @@ def _told_evaluation(version: PolicyVersion) -> str:
         where = f"mean returns on the gate's {version.config['gate_traces']} traces (policy, serving: as far as tell "
         where += "those that it needed)"
     return f"{where}: " + ", ".join(f"{name} {_cell(value)}" for name, value in version.evaluation.items())
+
+
+def _serves(record: ServingPolicy) -> str:
+    return f"{record.task}@{record.version} serves" if record.version else f"no version of {record.task} serves"
 
 
 def _told(record: ServingPolicy) -> str:
@@ -223,8 +226,7 @@ def _print(record: ServingPolicy, *, as_json: bool) -> None:
     if as_json:
         print_json([record])
         return
-    serves = f"{record.task}@{record.version} serves" if record.version else f"no version of {record.task} serves"
-    click.echo(f"{serves}; promotion by `learn` is {'on hold' if record.held else 'free'}")
+    click.echo(f"{_serves(record)}; promotion by `learn` is {'on hold' if record.held else 'free'}")
 
 
 @command.command("replay", cls=Command)

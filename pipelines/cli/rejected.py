@@ -1,6 +1,6 @@
 """headrace rejected: what was refused, and sending it again."""
 
-from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import click
@@ -31,7 +31,7 @@ def list_rejected(services: Services, *, rules: tuple[str, ...], limit: int | No
     """List what was refused: where it lies on the log, by which rule, and why."""
     found = rejected(services.log, rules)
     if as_json:
-        print_json(_limited((_shown(services.log, message) for message in found), limit))
+        print_json(_shown(services.log, message) for message in islice(found, limit))
         return
     rows = (
         (
@@ -46,10 +46,6 @@ def list_rejected(services: Services, *, rules: tuple[str, ...], limit: int | No
     )
     columns = ("partition/offset", "key", "rule", "replay of", "reason", "begins with")
     print_table(columns, rows, TABLE_ROWS if limit is None else limit)
-
-
-def _limited(records: Iterator[dict[str, Any]], limit: int | None) -> Iterator[dict[str, Any]]:
-    return (record for _, record in zip(range(limit), records, strict=False)) if limit is not None else records
 
 
 def _shown(log: Log, message: Rejected) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import sys
 import click
 
 from headrace.pipelines import published
-from headrace.pipelines.cli.options import Command, json_option, with_services
+from headrace.pipelines.cli.options import Command, json_option, task_option, with_services
 from headrace.pipelines.cli.output import iso, print_json, print_table
 from headrace.pipelines.wiring import Services
 from headrace.schemas.grounding import fill
@@ -17,7 +17,7 @@ def command() -> None:
 
 
 @command.command("list", cls=Command)
-@click.option("--task", help="Only this task's.")
+@task_option
 @json_option
 @with_services
 def list_reports(services: Services, *, task: str | None, as_json: bool) -> None:

@@ -5,17 +5,15 @@ from typing import Any
 
 import click
 
-from headrace.pipelines.cli.options import Command, json_option, with_services
+from headrace.pipelines.cli.options import Command, environment_option, json_option, with_services
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import SettingsError
 
-CLOUD = "headrace/CloudService-v0"
-
 
 @click.command("train", cls=Command)
 @click.argument("algorithm", type=click.Choice(["ppo", "dqn"]))
-@click.option("--env", "environment", default=CLOUD, show_default=True, help="A Gymnasium environment's id.")
+@environment_option
 @click.option("--steps", type=click.IntRange(min=1), help="Environment steps, all episodes together.")
 @click.option(
     "--seconds", type=click.FloatRange(min=1.0), help="Instead of --steps: as many as fit; the number is kept."
