@@ -14,14 +14,13 @@ from headrace.learners.explain.simulation import simulator
 from headrace.learners.statistics import paired_difference
 from headrace.pipelines import render
 from headrace.pipelines.core.digest import Envelope
-from headrace.pipelines.digest import Digest
 from headrace.pipelines.embedded import Embedded, EmbeddedSettings, Progress
 from headrace.pipelines.fleet import VirtualClock
 from headrace.pipelines.flow import stopped_by_signals
 from headrace.pipelines.index_hash import index_hash
 from headrace.pipelines.published import reports
 from headrace.pipelines.settings import read_settings
-from headrace.pipelines.wiring import Services, initialise, open_services
+from headrace.pipelines.wiring import Services, compose_digest, initialise, open_services
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.records import PolicyVersion, TaskSpec
 from headrace.sinks.mail_files import FileMailer
@@ -71,8 +70,8 @@ def run_demo(out: Path, settings: EmbeddedSettings, on_window: Callable[[Progres
     }
     clock = VirtualClock()
     with open_services(read_settings(urls), clock, create=True) as services:
-        layout = initialise(services, segment=SEGMENT)
-        embedded = Embedded(services, clock, layout, settings)
+        initialise(services, segment=SEGMENT)
+        embedded = Embedded(services, clock, settings)
         with closing(embedded), stopped_by_signals(embedded.stop):
             for progress in embedded.run():
                 on_window(progress)
@@ -89,7 +88,7 @@ def run_demo(out: Path, settings: EmbeddedSettings, on_window: Callable[[Progres
             "policies": [_policy(version) for version in versions],
             **_compared(services, embedded.spec, versions),
             "reports": [str(path) for path in _write_reports(services, out / "reports")],
-            "digest": _send_digest(services, clock, out),
+            "digest": _send_digest(services, out),
             "stream": {name: urls[name] for name in ("log", "index", "policies")},
         }
     result = {"seconds": round(time.monotonic() - started_s, 1), **result}
@@ -137,12 +136,9 @@ def _write_reports(services: Services, folder: Path) -> list[Path]:
     return paths
 
 
-def _send_digest(services: Services, clock: VirtualClock, out: Path) -> str | None:
+def _send_digest(services: Services, out: Path) -> str | None:
     envelope = Envelope("headrace@localhost", ("team@localhost",), "mailto:headrace@localhost?subject=unsubscribe")
-    digest = Digest(services.log, services.mailer, clock, envelope, idempotent=True)
-    try:
+    with closing(compose_digest(services, envelope)) as digest:
         sent = digest.send_now()
-    finally:
-        digest.close()
     assert isinstance(services.mailer, FileMailer)
     return str(out / services.mailer.path(sent[-1]).name) if sent else None

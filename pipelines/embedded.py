@@ -12,13 +12,11 @@ from headrace.learners.cloud import EPISODE_STEPS
 from headrace.learners.dqn import DQNConfig
 from headrace.pipelines import explain, ingest, learn
 from headrace.pipelines.algorithms import STREAMED, Algorithm
-from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.exploring import Exploration
-from headrace.pipelines.fleet import Fleet, VirtualClock, cloud_task
+from headrace.pipelines.fleet import VirtualClock
 from headrace.pipelines.flow import run
 from headrace.pipelines.training import Config, LearnSettings
-from headrace.pipelines.wiring import Services
-from headrace.schemas.records import Layout
+from headrace.pipelines.wiring import Services, compose_explain, compose_fleet, compose_ingest, compose_learn
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +53,27 @@ def _config(settings: EmbeddedSettings, rows: int) -> Config:
 class Embedded:
     """The three flows and the fleet of one task, on a virtual clock."""
 
-    def __init__(self, services: Services, clock: VirtualClock, layout: Layout, settings: EmbeddedSettings) -> None:
+    def __init__(self, services: Services, clock: VirtualClock, settings: EmbeddedSettings) -> None:
         torch.set_num_threads(1)  # the learner's bits must not depend on how many cores there are
         self.settings = settings
         self.stopping = False
         self.clock = clock
-        self.spec = cloud_task()
-        tasks = TaskTable(services.log, layout)
-        add_task(services.log, tasks, self.spec)
         window_rows = settings.agents * EPISODE_STEPS
         rows = settings.windows * window_rows
-        config = _config(settings, rows)
-        # A constant timer: no fold is due by time, only at the end of each window.
-        self.ingest = ingest.Ingest(
-            services.log, services.index, services.cache, layout, until_caught_up=True, timer=lambda: 0.0
+        self.fleet = compose_fleet(
+            services,
+            agents=settings.agents,
+            seed=settings.seed,
+            start_ms=clock.now_ms,
+            exploration=Exploration(DQNConfig.epsilon_start, DQNConfig.epsilon_end, rows),
         )
-        self.learn = learn.Learn(
-            services.log,
-            services.chunks,
-            services.policies,
-            tasks,
-            clock,
-            config=config,
+        self.spec = self.fleet.spec
+        # A constant timer: no fold is due by time, only at the end of each window.
+        self.ingest = compose_ingest(services, until_caught_up=True, timer=lambda: 0.0)
+        self.learn = compose_learn(
+            services,
+            advised=False,
+            config=_config(settings, rows),
             settings=LearnSettings(
                 samples_per_row=settings.samples_per_row,
                 candidate_rows=settings.candidate_windows * window_rows,
@@ -85,19 +82,7 @@ class Embedded:
             seed=settings.seed,
             until_caught_up=True,
         )
-        self.fleet = Fleet(
-            services.log,
-            services.policies,
-            self.spec,
-            layout,
-            agents=settings.agents,
-            seed=settings.seed,
-            start_ms=clock.now_ms,
-            exploration=Exploration(DQNConfig.epsilon_start, DQNConfig.epsilon_end, rows),
-        )
-        self.explain = explain.Explainer(
-            services.log, services.policies, services.chunks, tasks, services.narrator, until_caught_up=True
-        )
+        self.explain = compose_explain(services, until_caught_up=True)
 
     def run(self) -> Iterator[Progress]:
         """Go on window by window; what a window brings is done before the next one begins, unless `stop` was called."""

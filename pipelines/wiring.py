@@ -1,4 +1,4 @@
-"""The one composition root: Settings -> open services, closed in reverse; and the layout that binds them.
+"""The one composition root: Settings -> open services, closed in reverse; the layout that binds them; the jobs.
 
 A new backend is one file in sinks and one line in ADAPTERS.
 """
@@ -11,10 +11,11 @@ from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
+from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.settings import Settings, Url, suggest
 from headrace.pipelines.topics import PARTITIONED, SINGLE, TRANSITIONS
 from headrace.schemas.errors import LayoutMismatchError, SettingsError, UnknownTopicError
@@ -22,8 +23,18 @@ from headrace.schemas.ports import Advisor, Cache, Clock, Index, Log, Mailer, Na
 from headrace.schemas.records import Layout
 from headrace.sinks.cached_index import CachedChunks
 
+if TYPE_CHECKING:
+    from headrace.pipelines.core.digest import Envelope
+    from headrace.pipelines.digest import Digest
+    from headrace.pipelines.explain import Explainer
+    from headrace.pipelines.fleet import Fleet
+    from headrace.pipelines.ingest import Ingest
+    from headrace.pipelines.learn import Learn
+
 DEFAULT_PARTITIONS: Final = 4
 DEFAULT_CACHE_BYTES: Final = 256 << 20
+IDEMPOTENT: Final = frozenset({"file"})
+"""Schemes of mailers that refuse a second mail of the same digest themselves."""
 ANY_OPTION: Final = ("*",)
 """Of an adapter whose driver knows its own options."""
 
@@ -307,3 +318,50 @@ def _require_same(services: Services, stored: Layout, wanted: dict[str, int]) ->
 def as_record(layout: Layout, partitions: int) -> dict[str, Any]:
     """Return the layout and the number of partitions, for printing."""
     return {"partitions": partitions, **msgspec.to_builtins(layout)}
+
+
+# Each job put together: `options` are its constructor's. A job's module is loaded when it is composed: ingest and the
+# fleet need no torch.
+# ruff: noqa: PLC0415
+
+
+def compose_ingest(services: Services, **options: Any) -> "Ingest":  # noqa: ANN401
+    """Put `ingest` together; raises as `layout` does."""
+    from headrace.pipelines.ingest import Ingest
+
+    return Ingest(services.log, services.index, services.cache, layout(services), **options)
+
+
+def compose_learn(services: Services, *, advised: bool = True, **options: Any) -> "Learn":  # noqa: ANN401
+    """Put `learn` together; raises as `layout` does. advised: by the setting's advisor, if it names one."""
+    from headrace.pipelines.advice import advising
+    from headrace.pipelines.learn import Learn
+
+    tasks = TaskTable(services.log, layout(services))
+    advice = advising(services.advisor, services.settings.advisor.options) if advised else None
+    return Learn(services.log, services.chunks, services.policies, tasks, services.clock, advising=advice, **options)
+
+
+def compose_explain(services: Services, **options: Any) -> "Explainer":  # noqa: ANN401
+    """Put `explain` together; raises as `layout` does."""
+    from headrace.pipelines.explain import Explainer
+
+    tasks = TaskTable(services.log, layout(services))
+    return Explainer(services.log, services.policies, services.chunks, tasks, services.narrator, **options)
+
+
+def compose_digest(services: Services, envelope: "Envelope", **options: Any) -> "Digest":  # noqa: ANN401
+    """Put `digest` together."""
+    from headrace.pipelines.digest import Digest
+
+    idempotent = services.settings.mail.scheme in IDEMPOTENT
+    return Digest(services.log, services.mailer, services.clock, envelope, idempotent=idempotent, **options)
+
+
+def compose_fleet(services: Services, **options: Any) -> "Fleet":  # noqa: ANN401
+    """Put the fleet together, and add its task; raises as `layout` does."""
+    from headrace.pipelines.fleet import Fleet, cloud_task
+
+    spec, found = cloud_task(), layout(services)
+    add_task(services.log, TaskTable(services.log, found), spec)
+    return Fleet(services.log, services.policies, spec, found, **options)

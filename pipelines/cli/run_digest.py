@@ -15,12 +15,10 @@ from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.core.digest import Envelope
 from headrace.pipelines.digest import Digest, Schedule
 from headrace.pipelines.flow import Stop
-from headrace.pipelines.wiring import Services
+from headrace.pipelines.wiring import Services, compose_digest
 
 logger = logging.getLogger(__name__)
 
-IDEMPOTENT: Final = frozenset({"file"})
-"""Schemes of mailers that refuse a second mail of the same digest themselves."""
 _ATOM: Final = r"[\w!#$%&'*+/=?^`{|}~-]+"
 _ADDRESS: Final = re.compile(rf"{_ATOM}(\.{_ATOM})*@[a-z\d-]+(\.[a-z\d-]+)*", re.ASCII | re.IGNORECASE)
 _UNSUBSCRIBE: Final = re.compile(r"(mailto|https):[^\s<>]+", re.ASCII)
@@ -84,13 +82,10 @@ def command(
     as_json: bool,
 ) -> None:
     """Mail the reports on schedule; no report is ever mailed twice. One process is enough."""
-    job = Digest(
-        services.log,
-        services.mailer,
-        services.clock,
+    job = compose_digest(
+        services,
         Envelope(sender, recipients, unsubscribe or f"mailto:{parseaddr(sender)[1]}?subject=unsubscribe", link),
         schedule=None if once else Schedule(cron, zone),
-        idempotent=services.settings.mail.scheme in IDEMPOTENT,
         tasks=frozenset(tasks) or None,
     )
     with closing(job):

@@ -9,10 +9,9 @@ from headrace.pipelines.cli.options import Command, json_option, metrics_option,
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
-from headrace.pipelines.core.tasks import TaskTable
-from headrace.pipelines.explain import INTERVAL_MS, Explainer, dataflow
+from headrace.pipelines.explain import INTERVAL_MS, dataflow
 from headrace.pipelines.flow import run
-from headrace.pipelines.wiring import Services, layout
+from headrace.pipelines.wiring import Services, compose_explain
 
 logger = logging.getLogger(__name__)
 
@@ -31,15 +30,7 @@ logger = logging.getLogger(__name__)
 @with_services
 def command(services: Services, *, until_caught_up: bool, interval_ms: int, as_json: bool) -> None:
     """Write a report on each version that is promoted, and on each reporting interval."""
-    job = Explainer(
-        services.log,
-        services.policies,
-        services.chunks,
-        TaskTable(services.log, layout(services)),
-        services.narrator,
-        interval_ms=interval_ms,
-        until_caught_up=until_caught_up,
-    )
+    job = compose_explain(services, interval_ms=interval_ms, until_caught_up=until_caught_up)
     with (
         closing(job),
         as_service(services, "explain", job, lambda: job.stop, lambda: job.positions),

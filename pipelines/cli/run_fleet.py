@@ -9,10 +9,9 @@ from headrace.pipelines.cli.options import Command, Moment, Within, json_option,
 from headrace.pipelines.cli.output import iso, print_json
 from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
-from headrace.pipelines.core.tasks import TaskTable, add_task
-from headrace.pipelines.fleet import START_MS, Fleet, cloud_task
+from headrace.pipelines.fleet import START_MS, Fleet
 from headrace.pipelines.flow import Stop, StoppedError, paused, retrying
-from headrace.pipelines.wiring import Services, layout
+from headrace.pipelines.wiring import Services, compose_fleet
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.ports import Clock
 
@@ -44,29 +43,19 @@ def command(
 
     Their clock starts in the past and never passes the real one. A window is an episode of each agent.
     """
-    found = layout(services)
-    spec = cloud_task()
-    add_task(services.log, TaskTable(services.log, found), spec)
     start_ms = START_MS if start is None else start
     if start_ms > services.clock():
         raise SettingsError(f"--start {iso(start_ms)} lies ahead of the log's clock: name a time in the past")
     stop = Stop()
-    fleet = Fleet(
-        services.log,
-        services.policies,
-        spec,
-        found,
-        agents=agents,
-        seed=seed,
-        start_ms=start_ms,
-        retry=lambda call: retrying(call, stop),
+    fleet = compose_fleet(
+        services, agents=agents, seed=seed, start_ms=start_ms, retry=lambda call: retrying(call, stop)
     )
     with (
         as_service(services, "fleet", fleet, lambda: stop),
         reported(lambda: _told(fleet)),
         suppress(StoppedError),
     ):
-        logger.info("fleet is ready: %d agents of task %s, log %s", agents, spec.task, services.settings.log)
+        logger.info("fleet is ready: %d agents of task %s, log %s", agents, fleet.spec.task, services.settings.log)
         _emit(fleet, services.clock, stop, windows=windows, every_s=every_s)
     if as_json:
         print_json([{"windows": fleet.windows, "transitions": fleet.steps}])

@@ -11,8 +11,8 @@ from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.flow import run
-from headrace.pipelines.ingest import Counts, Ingest, dataflow
-from headrace.pipelines.wiring import Services, layout
+from headrace.pipelines.ingest import Counts, dataflow
+from headrace.pipelines.wiring import Services, compose_ingest
 
 logger = logging.getLogger(__name__)
 
@@ -28,15 +28,7 @@ logger = logging.getLogger(__name__)
 @with_services
 def command(services: Services, *, until_caught_up: bool, accept_gap: bool, from_start: bool, as_json: bool) -> None:
     """Check, window and index transitions, from where the last run stopped. Start more of it to share partitions."""
-    job = Ingest(
-        services.log,
-        services.index,
-        services.cache,
-        layout(services),
-        until_caught_up=until_caught_up,
-        accept_gap=accept_gap,
-        from_start=from_start,
-    )
+    job = compose_ingest(services, until_caught_up=until_caught_up, accept_gap=accept_gap, from_start=from_start)
     with (
         closing(job),
         as_service(services, "ingest", job, lambda: job.stop, lambda: job.positions),

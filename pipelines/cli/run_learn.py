@@ -11,18 +11,16 @@ import torch
 
 from headrace.learners.dqn import DQNConfig
 from headrace.learners.explain.simulation import SIMULATORS
-from headrace.pipelines.advice import advising
 from headrace.pipelines.algorithms import STREAMED, Algorithm
 from headrace.pipelines.cli.options import Command, Within, json_option, metrics_option, with_services
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
-from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.flow import run
-from headrace.pipelines.learn import Learn, dataflow
+from headrace.pipelines.learn import dataflow
 from headrace.pipelines.learner import Learner
 from headrace.pipelines.training import Config, LearnSettings
-from headrace.pipelines.wiring import Services, layout
+from headrace.pipelines.wiring import Services, compose_learn
 
 logger = logging.getLogger(__name__)
 
@@ -65,15 +63,10 @@ def command(
 ) -> None:
     """Learn from windows, from the last checkpoint on; promote the candidates that pass the gate."""
     torch.set_num_threads(1)  # more processes are the way to use more cores
-    job = Learn(
-        services.log,
-        services.chunks,
-        services.policies,
-        TaskTable(services.log, layout(services)),
-        services.clock,
+    job = compose_learn(
+        services,
         config=_config(algorithm, n_step, priority),
         settings=LearnSettings(gate=gate),
-        advising=advising(services.advisor, services.settings.advisor.options),
         seed=seed,
         until_caught_up=until_caught_up,
         accept_gap=accept_gap,
