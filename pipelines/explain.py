@@ -13,7 +13,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TypeVar
 
 import bytewax.operators as op
 import msgspec
@@ -38,7 +37,7 @@ from headrace.pipelines.reported import (
     unworded,
     version_id,
 )
-from headrace.pipelines.topics import POLICIES, REPORTS, WINDOWS
+from headrace.pipelines.topics import POLICIES, REPORTS, WINDOWS, decoded
 from headrace.schemas.errors import CommitConflictError
 from headrace.schemas.grounding import check
 from headrace.schemas.partition import partition_of
@@ -64,10 +63,6 @@ GROUP = "explain"
 INTERVAL_MS = 6 * 3_600_000
 ASK_INTERVAL_S = 1.0
 """How often `ingest` is asked how far it has come while an interval looks over."""
-
-Decoded = TypeVar("Decoded", WindowSummary, ServingPolicy)
-_windows_decoder = msgspec.json.Decoder(WindowSummary)
-_policies_decoder = msgspec.json.Decoder(ServingPolicy)
 
 
 class Explainer:
@@ -171,7 +166,7 @@ class Explainer:
                 follower.offsets[event.partition] = max(event.offset, follower.offsets[event.partition])
             else:
                 yield event
-                follower.offsets[event.partition] = int(event.offsets[-1]) + 1
+                follower.offsets[event.partition] = event.next_offset
 
     def _polled(self, follower: Follower, timeout_s: float) -> list[Event]:
         """Poll. After a commit was refused the log takes away what this member had, or it can't go on."""
@@ -194,18 +189,15 @@ class Explainer:
                 self._rejections.hold(event.commit.metadata if event.commit else "")
 
     def _promotions(self, batch: MessageBatch) -> Iterator[Happening]:
-        for value, offset in zip(batch.values, batch.offsets.tolist(), strict=True):
-            promotion = _decoded(_policies_decoder, value)
+        for promotion, offset in zip(decoded(batch, ServingPolicy), batch.offsets.tolist(), strict=True):
             if promotion:
                 place = Place(POLICIES, batch.partition, Commit(offset + 1), self._policies.lives[batch.partition])
                 yield Happening(place, promotion=promotion)
 
     def _fold(self, batch: MessageBatch) -> None:
         timeline = self._timelines[batch.partition]
-        for value, offset, append_ms in zip(
-            batch.values, batch.offsets.tolist(), batch.append_ts.tolist(), strict=True
-        ):
-            summary = _decoded(_windows_decoder, value)
+        summaries = decoded(batch, WindowSummary)
+        for summary, offset, append_ms in zip(summaries, batch.offsets.tolist(), batch.append_ts.tolist(), strict=True):
             spec = self._spec(summary.task) if summary else None
             if spec and summary:
                 timeline.add(spec, summary, offset, append_ms)
@@ -368,15 +360,6 @@ class Explainer:
         """Return a report's record, on its task's partition."""
         place = partition_of(report.task.encode(), self._partitions)
         return Record(REPORTS, report.report_id.encode(), msgspec.json.encode(report), closing_headers(closing), place)
-
-
-def _decoded(decoder: msgspec.json.Decoder[Decoded], value: bytes | None) -> Decoded | None:
-    """Return a message's record; a tombstone, or what is none, is passed over."""
-    try:
-        return decoder.decode(value) if value else None
-    except msgspec.MsgspecError as error:
-        logger.warning("a message is no %s: %s", decoder.type, error)
-        return None
 
 
 def dataflow(explainer: Explainer) -> Dataflow:

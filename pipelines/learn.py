@@ -22,7 +22,7 @@ from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying
 from headrace.pipelines.learner import Learner
 from headrace.pipelines.published import directives, published
-from headrace.pipelines.topics import WINDOWS
+from headrace.pipelines.topics import WINDOWS, decoded
 from headrace.pipelines.training import Config, LearnSettings
 from headrace.schemas.errors import CommitConflictError
 from headrace.schemas.ports import (
@@ -48,8 +48,6 @@ METADATA_TASKS = 50
 """Tasks that a commit's metadata names at most; its size is bounded by the log."""
 
 Result = TypeVar("Result")
-
-_decode = msgspec.json.Decoder(WindowSummary).decode
 
 
 class Learn:
@@ -179,11 +177,11 @@ class Learn:
         if isinstance(item, EndOfLog):
             self._offsets[item.partition] = max(self._offsets[item.partition], item.offset)
             return []
-        for value, offset, append_ms in zip(item.values, item.offsets.tolist(), item.append_ts.tolist(), strict=True):
+        summaries = decoded(item, WindowSummary)
+        for summary, offset, append_ms in zip(summaries, item.offsets.tolist(), item.append_ts.tolist(), strict=True):
             self.stop.pulse.beat()
             if self.stop.requested:
                 return []
-            summary = _summary(value, offset)
             learner = self._learner(summary.task, item.partition) if summary else None
             if learner and summary and offset >= learner.next_offset:
                 learner.meters.told(append_ms)
@@ -281,15 +279,6 @@ class Learn:
         learned = self._learned[partition]
         learned.update(task for task in self.learners if self._partition[task] == partition)
         return msgspec.json.encode(sorted(learned)[:METADATA_TASKS]).decode()
-
-
-def _summary(value: bytes | None, offset: int) -> WindowSummary | None:
-    """Read a window; what is none (a tombstone, or not ours) is passed over."""
-    try:
-        return _decode(value) if value else None
-    except msgspec.MsgspecError as error:
-        logger.warning("windows, offset %d: not a window summary (%s)", offset, error)
-        return None
 
 
 def dataflow(learn: Learn) -> Dataflow:

@@ -140,7 +140,7 @@ def _replay_rule(log: Log, rule: str, *, repeated: bool) -> Replayed:
                     position[event.partition] = max(position[event.partition], event.offset)
                 elif isinstance(event, MessageBatch):
                     records, gone = _records(log, event, rule, repeated=repeated)
-                    position[event.partition] = int(event.offsets[-1]) + 1
+                    position[event.partition] = event.next_offset
                     commits = {event.partition: Commit(position[event.partition])}
                     subscription.commit(commits, records)
                     done = _add(done, Replayed(len(records), gone))

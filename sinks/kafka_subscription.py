@@ -280,7 +280,7 @@ class KafkaSubscription:
         """Yield batches, then ends; of partitions that are being read, which new ones are not yet."""
         for partition, slices in batches.items():
             if int(slices[0].offsets[0]) >= self._positions.get(partition, _MAX_OFFSET):
-                self._positions[partition] = int(slices[-1].offsets[-1]) + 1
+                self._positions[partition] = slices[-1].next_offset
                 yield join(slices)
         for partition, offset in ends.items():
             if offset >= self._positions.get(partition, _MAX_OFFSET):  # an earlier one is from before a seek

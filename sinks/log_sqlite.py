@@ -357,7 +357,7 @@ class SqliteSubscription:
         self._turn = (partition + 1) % self._topic.partitions
         if len(batch):  # it is empty only where the log was cut off just now; the next poll sees that
             events.append(batch)
-            self._position[partition] = int(batch.offsets[-1]) + 1
+            self._position[partition] = batch.next_offset
         return len(batch)
 
     def _tell_end(self, partition: int, events: list[Event]) -> None:
