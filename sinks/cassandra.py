@@ -114,23 +114,23 @@ class Keyspace:
 
     def ask(self, statements: Iterable[Any], most: int = READS_IN_FLIGHT) -> Iterator[list[Any]]:
         """Return each statement's rows (few), in order, with at most `most` under way."""
+        for call in self._ahead(statements, most):
+            yield self.finish(call).current_rows
+
+    def stream(self, statements: Iterable[Any], ahead: int) -> Iterator[Any]:
+        """Stream the rows of statements that may give many, in order, `ahead` first pages under way."""
+        for call in self._ahead(statements, ahead):
+            yield from self._pages(call)
+
+    def _ahead(self, statements: Iterable[Any], most: int) -> "Iterator[Call]":
+        """Start the statements in order, at most `most` at a time; yield each call when it is next."""
         waiting: deque[Call] = deque()
         left = iter(statements)
         while True:
             waiting.extend(self.start(s) for s in islice(left, most - len(waiting)))
             if not waiting:
                 return
-            yield self.finish(waiting.popleft()).current_rows
-
-    def stream(self, statements: Iterable[Any], ahead: int) -> Iterator[Any]:
-        """Stream the rows of statements that may give many, in order, `ahead` first pages under way."""
-        waiting: deque[Call] = deque()
-        left = iter(statements)
-        while True:
-            waiting.extend(self.start(s) for s in islice(left, ahead - len(waiting)))
-            if not waiting:
-                return
-            yield from self._pages(waiting.popleft())
+            yield waiting.popleft()
 
     def _pages(self, call: "Call | None") -> Iterator[Any]:
         while call is not None:

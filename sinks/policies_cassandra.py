@@ -1,6 +1,5 @@
 """The policy store on Cassandra: weights, manifests and checkpoints as blobs in parts, shared by many machines."""
 
-import hashlib
 import uuid
 from collections.abc import Mapping
 from typing import Any, Final, Self
@@ -13,6 +12,7 @@ from headrace.schemas.records import PolicyVersion
 from headrace.sinks.cassandra import Keyspace
 from headrace.sinks.cassandra_target import parse_target
 from headrace.sinks.cassandra_writes import Write, Writes
+from headrace.sinks.manifest import manifest_bytes, sha256_of
 
 PART_BYTES: Final = 1 << 20
 
@@ -68,8 +68,8 @@ class CassandraPolicyStore:
 
         Raises StorageError when the version is there with other content.
         """
-        manifest = _manifest_bytes(version)
-        row = (_sha256(manifest), len(manifest), _sha256(weights), len(weights))
+        manifest = manifest_bytes(version, version)
+        row = (sha256_of(manifest), len(manifest), sha256_of(weights), len(weights))
         key = version.task, version.version
         if self._policy(*key) is None:
             self._put_blob(_blob(*key, "manifest", row[0]), manifest)
@@ -115,7 +115,7 @@ class CassandraPolicyStore:
         replaces: the SHA-256 in hex of the one that it follows, "" where there is none yet; None: whichever is there.
         Raises CommitConflictError where another one is there by then.
         """
-        generation, sha256 = uuid.uuid1(), _sha256(checkpoint)
+        generation, sha256 = uuid.uuid1(), sha256_of(checkpoint)
         before, held = self._holds(task)
         if replaces is not None and held == sha256:
             return  # an earlier try, of which no answer came
@@ -196,9 +196,9 @@ class CassandraPolicyStore:
         select = self._statements["part"]
         found = list(self._keyspace.ask((select.bind((name, part)) for part in range(_parts(size))), _PARTS_IN_FLIGHT))
         data = b"".join(rows[0][0] for rows in found if rows)
-        if _sha256(data) != sha256:
+        if sha256_of(data) != sha256:
             missing = [part for part, rows in enumerate(found) if not rows]
-            fault = f"its parts {missing} are missing" if missing else f"its sha256 is {_sha256(data)}"
+            fault = f"its parts {missing} are missing" if missing else f"its sha256 is {sha256_of(data)}"
             raise CorruptDataError(
                 f"{self._keyspace.target}: {name}: {fault}, {sha256 or 'nothing'} was written: restore the keyspace; "
                 "or roll back to another version; without its checkpoint a learner starts again from the windows topic"
@@ -217,20 +217,3 @@ def _generation_blob(task: str, generation: uuid.UUID) -> str:
 
 def _parts(size: int) -> int:
     return -(-size // PART_BYTES)
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _manifest_bytes(version: PolicyVersion) -> bytes:
-    """Return the manifest: the same for the same version, and checked to be readable again."""
-    data = msgspec.json.encode(version, order="deterministic")
-    try:
-        msgspec.json.decode(data, type=PolicyVersion)
-    except msgspec.MsgspecError as error:  # JSON has no NaN: it is written as null
-        raise StorageError(
-            f"policy {version.task}@{version.version}: its manifest can't be stored ({error}): every number in it must "
-            "be finite"
-        ) from error
-    return data

@@ -1,7 +1,6 @@
 """The policy store in files: per task a folder with weights, manifests and the learner's checkpoint."""
 
 import fcntl
-import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from headrace.schemas.errors import (
     UnknownPolicyError,
 )
 from headrace.schemas.records import ID_PATTERN, PolicyVersion
+from headrace.sinks.manifest import manifest_bytes, sha256_of
 
 _CHECKPOINT_MAGIC: Final = b"headrace checkpoint 1 sha256:"
 
@@ -46,7 +46,7 @@ class FilePolicyStore:
         Raises StorageError when the version is there with other content.
         """
         folder = self._task_folder(version.task)
-        manifest = _manifest_bytes(version, weights)
+        manifest = _manifest_file(version, weights)
         path = folder / f"{_name(version.version)}.json"
         with _alone(folder):
             if path.exists():
@@ -70,8 +70,8 @@ class FilePolicyStore:
         path = manifest_path.with_suffix(".safetensors")
         weights = _read(path)
         expected = _read_manifest(manifest_path).file_sha256
-        if weights is None or _sha256(weights) != expected:
-            found = "it is missing" if weights is None else f"its sha256 is {_sha256(weights)}"
+        if weights is None or sha256_of(weights) != expected:
+            found = "it is missing" if weights is None else f"its sha256 is {sha256_of(weights)}"
             raise CorruptDataError(
                 f"{path}: {found}, {expected} was written: restore the file, or roll back to another version"
             )
@@ -88,7 +88,7 @@ class FilePolicyStore:
         replaces: the SHA-256 in hex of the one that it follows, "" where there is none yet; None: whichever is there.
         """
         folder = self._task_folder(task)
-        sha256 = _sha256(checkpoint)
+        sha256 = sha256_of(checkpoint)
         with _alone(folder):
             if replaces is not None:
                 found = (_read(folder / "checkpoint") or b"").partition(b"\n")[0]
@@ -109,7 +109,7 @@ class FilePolicyStore:
         if data is None:
             return None
         header, _, checkpoint = data.partition(b"\n")
-        if header != _CHECKPOINT_MAGIC + _sha256(checkpoint).encode():
+        if header != _CHECKPOINT_MAGIC + sha256_of(checkpoint).encode():
             raise CorruptDataError(
                 f"{path}: its sha256 doesn't match its content: move it away, and the learner starts again "
                 "from the windows topic"
@@ -187,10 +187,6 @@ def _name(version: int) -> str:
     return f"v{version:06d}"
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
 def _read(path: Path) -> bytes | None:
     with storage_errors(path):
         try:
@@ -199,17 +195,8 @@ def _read(path: Path) -> bytes | None:
             return None
 
 
-def _manifest_bytes(version: PolicyVersion, weights: bytes) -> bytes:
-    """Return the manifest's file: the same for the same version, and checked to be readable again."""
-    data = msgspec.json.encode(_Manifest(_sha256(weights), version), order="deterministic")
-    try:
-        msgspec.json.decode(data, type=_Manifest)
-    except msgspec.MsgspecError as error:  # JSON has no NaN: it is written as null
-        raise StorageError(
-            f"policy {version.task}@{version.version}: its manifest can't be stored ({error}): every number in "
-            "it must be finite"
-        ) from error
-    return msgspec.json.format(data) + b"\n"
+def _manifest_file(version: PolicyVersion, weights: bytes) -> bytes:
+    return msgspec.json.format(manifest_bytes(_Manifest(sha256_of(weights), version), version)) + b"\n"
 
 
 def _read_manifest(path: Path) -> _Manifest:
