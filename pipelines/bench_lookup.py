@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.learners import seeds
 from headrace.pipelines import bench_rows
 from headrace.pipelines.bench_process import Meter, server_pids
 from headrace.pipelines.bench_scratch import scratch
@@ -143,7 +144,8 @@ def _write(services: Services, wanted: int) -> Stored:
         segment += 1
     services.index.flush()
     logger.info("wrote %d chunks in %.1f s", len(references), time.perf_counter() - began_s)
-    popular = np.random.default_rng(0).permutation(len(references))  # popularity has nothing to do with age
+    # Popularity has nothing to do with age.
+    popular = np.random.default_rng(seeds.LOOKUPS.first).permutation(len(references))
     return Stored([references[i] for i in popular], stored_rows, stored_bytes)
 
 
@@ -203,7 +205,7 @@ def _popularity(count: int, zipf: float) -> NDArray[np.float64]:
 def _all(place: Settings, stored: Stored, asked: Lookups, cache: str, ends_with: str) -> list[Answer]:
     """Ask in as many processes as wanted, at the same time."""
     urls = {name: getattr(place, name).text for name in ADAPTERS}
-    work = [(urls, stored, asked, cache, ends_with, seed) for seed in range(1, asked.concurrency + 1)]
+    work = [(urls, stored, asked, cache, ends_with, seed) for seed in seeds.LOOKUPS.each()[1 : 1 + asked.concurrency]]
     if len(work) == 1:
         return [ask(*work[0])]
     with ProcessPoolExecutor(len(work), mp_context=get_context("spawn")) as pool:

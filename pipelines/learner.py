@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.learners import seeds
 from headrace.learners.acting import Policy
 from headrace.learners.checkpoint import pack, unpack, weights_hash
 from headrace.learners.explain.simulation import Simulator, simulator
@@ -37,8 +38,6 @@ from headrace.sinks.cached_index import CachedChunks
 
 logger = logging.getLogger(__name__)
 
-GATE_SEED = 15_485_863
-"""Of the gate's traces: fixed, and used for nothing else."""
 REMEMBERED_CHUNKS = 65_536
 """Of so many chunks it is known which rows were taken; a window that is told again brings only its new ones."""
 
@@ -282,7 +281,7 @@ class Learner:
     def _world(self) -> Simulator | None:
         """Return what policies are judged in; none of the simulators takes continuous actions."""
         known = self.spec.discrete
-        return simulator(self.spec.environment, self.settings.gate_traces, GATE_SEED) if known else None
+        return simulator(self.spec.environment, self.settings.gate_traces, seeds.GATE.first) if known else None
 
     def _judged(self, weights: bytes, held: ServingPolicy | None) -> PolicyVersion:
         world = self._world()

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import torch
 
+from headrace.learners import seeds
 from headrace.learners.checkpoint import pack, weights_hash
 from headrace.learners.cloud import ENVIRONMENT_ID
 from headrace.learners.presets import Algorithm, training_for
@@ -19,8 +20,6 @@ from headrace.schemas.errors import LearnerDivergedError
 from headrace.schemas.ports import PolicyStore
 from headrace.schemas.records import PolicyVersion
 
-SELECTION_SEED: Final = 32_452_843
-"""Of the traces that a stored version's record quotes its mean return on: used for nothing else."""
 SELECTION_TRACES: Final = 512
 SELECTION_EPISODES: Final = 20
 """Of environments that are run one episode after another."""
@@ -95,7 +94,7 @@ def _stored(
     store: PolicyStore, task: str, order: Order, training: Training, steps: int, trained: Trained
 ) -> PolicyVersion:
     weights = pack(trained.arrays)
-    mean = float(evaluated(weights, order.environment, _traces(order), SELECTION_SEED).mean())
+    mean = float(evaluated(weights, order.environment, _traces(order), seeds.SELECTION.first).mean())
     if math.isnan(mean):
         raise LearnerDivergedError(f"the trained policy's mean return in {order.environment} is not a number")
     newest = max((one.version for one in store.versions(task)), default=0)

@@ -2,18 +2,17 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.learners import seeds
 from headrace.learners.acting import Policy
 from headrace.learners.explain.simulation import Learned, Simulator
 from headrace.learners.gate import LOOKS
 from headrace.schemas.directives import FLOOR
 
 Returns = NDArray[np.float64]
-_DRAWING_SEED: Final = 86_028_121
 
 
 class _Drawing:
@@ -21,7 +20,7 @@ class _Drawing:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._rng = np.random.default_rng(_DRAWING_SEED)
+        self._rng = np.random.default_rng(seeds.ACTIONS.first)
 
     def q_values(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return 1 for the action drawn, 0 for the others: float32[B, A]."""

@@ -49,18 +49,18 @@ KUBERNETES_WINDOW_STEPS: Final = 10
 RATE_TARGET: Final = 0.6
 RATE_KEEP: Final = 0.5
 TUNED: Final = RuleParameters(
-    keep_up=0.408,
-    keep_down=0.415,
-    trend_keep=0.515,
-    trend_gain=0.565,
-    trend_down=0.516,
-    safety=1.37,
-    spare=0.481,
-    queue_gain=-0.88,
-    latency_gain=-0.117,
-    deadband=0.7,
+    keep_up=0.385,
+    keep_down=0.389,
+    trend_keep=0.542,
+    trend_gain=0.591,
+    trend_down=0.395,
+    safety=1.422,
+    spare=0.405,
+    queue_gain=-0.442,
+    latency_gain=-0.213,
+    deadband=0.555,
 )
-"""Found by `python -m headrace.learners.cloud.tuning`, on traces used for nothing else."""
+"""Found by `python -m headrace.learners.cloud.tuning`, on seeds.TUNING, which are used for nothing else."""
 
 
 @runtime_checkable

@@ -10,35 +10,35 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.learners import seeds
 from headrace.learners.cloud.baselines import RateRule, TunedRule, evaluate
 from headrace.learners.cloud.tuned_rule import START, RuleParameters
 from headrace.learners.cloud.workload import draw_traces
 
-GENERATIONS: Final = 40
 CANDIDATES: Final = 48
 ELITE: Final = 8
 TRACES: Final = 192
 CHOICE_TRACES: Final = 2_048
-TUNING_SEED: Final = 86_028_121
 SPREAD: Final = (0.15, 0.15, 0.2, 1.0, 1.0, 0.5, 0.5, 1.0, 1.0, 0.3)
 """Deviation of each parameter at first."""
 
 
-def tune(seed: int = TUNING_SEED, generations: int = GENERATIONS) -> RuleParameters:
-    """The best of the last generations' means; the same seed gives the same."""
-    rng = np.random.default_rng(seed)
+def tune(traces: range = seeds.TUNING.each()) -> RuleParameters:
+    """The best of the last generations' means; the same seeds of traces give the same."""
+    rng = np.random.default_rng(seeds.CANDIDATES.first)
     mean, deviation = np.array(START), np.array(SPREAD)
+    choice, *generations = traces
     means = []
-    for generation in range(generations):
+    for generation, seed in enumerate(generations):
         drawn = mean + deviation * rng.standard_normal((CANDIDATES, len(mean)))
-        scores = _scores(drawn, seed + 1 + generation, TRACES)
+        scores = _scores(drawn, seed, TRACES)
         elite = drawn[np.argsort(-scores)[:ELITE]]
         mean = 0.3 * mean + 0.7 * elite.mean(axis=0)
         deviation = 0.3 * deviation + 0.7 * elite.std(axis=0)
         means.append(mean)
         _tell(f"{generation:3d}  best {scores.max():.2f}  mean {scores.mean():.2f}")
     last = np.array(means[-10:])
-    return RuleParameters.clipped(last[int(_scores(last, seed, CHOICE_TRACES).argmax())])
+    return RuleParameters.clipped(last[int(_scores(last, choice, CHOICE_TRACES).argmax())])
 
 
 def _scores(candidates: NDArray[np.float64], seed: int, traces: int) -> NDArray[np.float64]:
@@ -52,10 +52,10 @@ def _tell(line: str) -> None:
 
 
 def main() -> None:
-    """Print the parameters and what they bring on traces of yet another seed."""
+    """Print the parameters and what they bring on traces that tuning did not see."""
     found = tune()
     rounded = RuleParameters(*(round(value, 3) for value in found))
-    drawn = draw_traces(TUNING_SEED - 1, CHOICE_TRACES)
+    drawn = draw_traces(seeds.TUNED.first, CHOICE_TRACES)
     gain = evaluate(TunedRule(rounded), drawn) - evaluate(RateRule(), drawn)
     sys.stdout.write(f"{rounded}\n")
     sys.stdout.write(f"{gain.mean():+.3f} over the rate rule, +- {1.96 * gain.std() / np.sqrt(len(gain)):.3f}\n")

@@ -11,11 +11,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.learners import seeds
 from headrace.learners.explain.evidence import Decisions, Outcomes, VersionEvidence
 from headrace.schemas.records import Series
 
-EXPLANATION_SEED = 7_340_033
-"""Of the traces that reports compare on: fixed, and drawn for neither training nor the gate."""
 TRACES = 512
 ALL = slice(None)
 COMPARED = ("rate_rule", "hpa", "hpa_kubernetes", "static", "clairvoyant")
@@ -47,7 +46,7 @@ class Simulator(Protocol):
         """Return one episode's course for a plot; name: what the policy is called in it."""
 
 
-def simulator(environment: str | None, count: int = TRACES, seed: int = EXPLANATION_SEED) -> Simulator | None:
+def simulator(environment: str | None, count: int = TRACES, seed: int = seeds.EXPLANATION.first) -> Simulator | None:
     """Return the environment's simulator on fixed traces, the same one every time; None where there is none."""
     return _build(environment, count, seed) if environment in SIMULATORS else None
 
@@ -85,7 +84,7 @@ def measure_of(policy: Learned) -> str:
 class CloudSimulator:
     """`headrace/CloudService-v0` on fixed traces."""
 
-    def __init__(self, count: int = TRACES, seed: int = EXPLANATION_SEED) -> None:
+    def __init__(self, count: int = TRACES, seed: int = seeds.EXPLANATION.first) -> None:
         # Imported here, because Gymnasium takes a third of a second.
         from headrace.learners.cloud import baselines, plant, workload  # noqa: PLC0415
 

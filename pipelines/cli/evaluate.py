@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from headrace.learners.seeds import EVALUATION
 from headrace.pipelines.cli.options import Command, PolicyName, environment_option, json_option, with_services
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.wiring import Services
@@ -15,7 +16,7 @@ from headrace.schemas.errors import SettingsError
 @click.option("--baseline", help="hpa, static, rate_rule, tuned_rule, clairvoyant, ...: a rule instead of a policy.")
 @environment_option
 @click.option("--traces", type=click.IntRange(min=1), default=512, show_default=True, help="Episodes.")
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of the traces.")
+@click.option("--seed", type=click.IntRange(min=0), default=EVALUATION.first, show_default=True, help="Of the traces.")
 @json_option
 @with_services
 def command(

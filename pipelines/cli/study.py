@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 
+from headrace.learners.seeds import STUDY_TRAINING
 from headrace.pipelines.cli.logs import log_to_stderr
 from headrace.pipelines.cli.options import json_option
 from headrace.pipelines.cli.output import print_json, print_table
@@ -55,7 +56,7 @@ def run(*, arms: str, seeds: int, out: Path, processes: int, steps: int | None, 
     from headrace.pipelines.study import design, pool  # noqa: PLC0415 torch takes seconds to load
 
     chosen = {name: design.arm(name) for name in dict.fromkeys(part.strip() for part in arms.split(","))}
-    numbers = range(design.FIRST_SEED, design.FIRST_SEED + seeds)
+    numbers = STUDY_TRAINING.each()[:seeds]
     wanted = pool.jobs(chosen, numbers, design.Budget(steps or design.STEPS))
     with bar("runs") as shown:
         made = pool.run_all(out, wanted, processes, shown)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.learners import dqn
+from headrace.learners import dqn, seeds
 from headrace.learners.acting import Policy
 from headrace.learners.advice.consult import Asked, Judging, Returns, consult
 from headrace.learners.advice.ledger import Ledger
@@ -17,7 +17,7 @@ from headrace.learners.cloud import draw_traces
 from headrace.learners.cloud.baselines import baseline, evaluate_detailed
 from headrace.learners.cloud.workload import EPISODE_STEPS
 from headrace.learners.training import Moment
-from headrace.pipelines.study.design import JUDGE_TRACES, JUDGE_TRACES_SEED, Cadence
+from headrace.pipelines.study.design import JUDGE_TRACES, Cadence
 from headrace.schemas.directives import FLOOR, RULES, LearningFacts
 from headrace.schemas.records import Directive
 
@@ -86,7 +86,7 @@ def _ask(facts: LearningFacts) -> Asked:
 
 @cache
 def _traces() -> Any:  # noqa: ANN401 Traces
-    return draw_traces(JUDGE_TRACES_SEED, JUDGE_TRACES)
+    return draw_traces(seeds.STUDY_JUDGE.first, JUDGE_TRACES)
 
 
 @cache

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from headrace.learners import seeds
 from headrace.learners.cloud import ENVIRONMENT_ID
 from headrace.learners.cloud.workload import EPISODE_STEPS
 from headrace.learners.dqn import DQNConfig
@@ -29,18 +30,14 @@ EVALUATION_STEPS: Final = 5_120
 """From one evaluation to the next: a whole PPO rollout, and whole steps of DQN's 64 episodes."""
 STEPS_UNIT: Final = 25_600
 """A budget is a multiple of this: PPO's episodes end together after so many steps, DQN's after a quarter."""
-FIRST_SEED: Final = 1_000
-"""The study's seeds are this and the following ones; nothing else is trained with them."""
-SEARCH_SEED: Final = 500
-"""The schedules were chosen with this seed and the following ones."""
 
-CURVE_TRACES, CURVE_TRACES_SEED = 128, 86_028_121
+CURVE_TRACES: Final = 128
 """Held-out traces of every evaluation in a run."""
-FINAL_TRACES, FINAL_TRACES_SEED = 512, 86_028_157
+FINAL_TRACES: Final = 512
 """Held-out traces of each run's final policy, used for nothing else."""
-JUDGE_TRACES, JUDGE_TRACES_SEED = 128, 49_979_687
+JUDGE_TRACES: Final = 128
 """Traces that the advisor's directives are judged on, as the gate would."""
-SEARCH_TRACES, SEARCH_TRACES_SEED = 256, 67_867_967
+SEARCH_TRACES: Final = 256
 """Traces that schedules were chosen on."""
 
 
@@ -178,7 +175,7 @@ class Budget:
     steps: int = STEPS
     curve_traces: int = CURVE_TRACES
     final_traces: int = FINAL_TRACES
-    final_seed: int = FINAL_TRACES_SEED
+    final_seed: int = seeds.STUDY_FINAL.first
 
     def __post_init__(self) -> None:
         """Refuse a number of steps that doesn't end with episodes."""
@@ -206,7 +203,7 @@ def described(one: Arm, budget: Budget) -> dict[str, Any]:
         "config": dataclasses.asdict(one.training),
         "cadence": dataclasses.asdict(one.cadence) if one.cadence else None,
         "budget": dataclasses.asdict(budget),
-        "traces": {"curve": CURVE_TRACES_SEED, "judge": [JUDGE_TRACES_SEED, JUDGE_TRACES]},
+        "traces": {"curve": seeds.STUDY_CURVE.first, "judge": [seeds.STUDY_JUDGE.first, JUDGE_TRACES]},
     }
 
 

@@ -5,13 +5,12 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Final
 
+from headrace.learners.seeds import STUDY_SEARCH_TRAINING, STUDY_TRAINING
 from headrace.learners.training import PPOTraining, Training
 from headrace.pipelines.study import store
 from headrace.pipelines.study.cells import NOTHING, cell, f_test, interval, p_value, rank_test, table
 from headrace.pipelines.study.design import (
-    FIRST_SEED,
     PAPER_ARMS,
-    SEARCH_SEED,
     SEARCH_TRACES,
     STEPS,
     plain_dqn,
@@ -20,7 +19,7 @@ from headrace.pipelines.study.design import (
 from headrace.pipelines.study.figures import NAMES, RULE_NAMES, figures
 from headrace.pipelines.study.measures import MEASURES
 from headrace.pipelines.study.run import Run
-from headrace.pipelines.study.search import DRAWN, SEEDS
+from headrace.pipelines.study.search import DRAWN
 from headrace.pipelines.study.tables import LEVEL
 
 PAPER_NAMES: Final = {"dqn": "DQN", "ppo": "PPO", "dqn+advisor": "DQN + LLM"}
@@ -84,8 +83,8 @@ def _introduction(tables: Mapping[str, Any], path: str) -> Iterator[str]:
         "Every arm learns from observations and rewards alone: without the features, the rule as a prior, the "
         "privileged critic and the rule's rewards subtracted, which the presets use where a simulator offers them. "
         "So what is compared here is weaker than what `headrace train` gives. Hyper-parameters were fixed before, on "
-        f"other seeds (the schedule, and how often the advisor is asked, on seeds from {SEARCH_SEED}; the study's "
-        f"begin at {FIRST_SEED}). No parameter was tuned to reproduce the paper's ranking."
+        f"other seeds (the schedule, and how often the advisor is asked, on seeds from {STUDY_SEARCH_TRAINING.first}; "
+        f"the study's begin at {STUDY_TRAINING.first}). No parameter was tuned to reproduce the paper's ranking."
     )
 
 
@@ -96,7 +95,8 @@ _ARMS: Final = {
     "and the rule that exploration follows, as on the stream: bounded, judged on traces of its own, undone if the "
     "return falls.",
     "dqn+schedule": "the control that the advisor must beat: the same settings, fixed at the best of "
-    f"`headrace study search`: {DRAWN + 1} schedules, {SEEDS} other seeds, {SEARCH_TRACES} other traces.",
+    f"`headrace study search`: {DRAWN + 1} schedules, {STUDY_SEARCH_TRAINING.count} other seeds, {SEARCH_TRACES} "
+    "other traces.",
 }
 
 
@@ -369,7 +369,7 @@ def _design(tables: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"Seeds {tables['seeds'][0]} to {tables['seeds'][-1]}; all hyper-parameters are in `design.json` beside the "
         "runs, whose fingerprint each run carries: a study is not mixed from several designs. The seeds of the traces "
-        "are in `pipelines/study/design.py`."
+        "are in `learners/seeds.py`."
     )
     if tables["runs_left_out"]:
         yield ""

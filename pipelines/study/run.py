@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from headrace.learners import seeds
 from headrace.learners.acting import Policy
 from headrace.learners.checkpoint import pack, weights_hash
 from headrace.learners.cloud import Traces, draw_traces
@@ -18,7 +19,6 @@ from headrace.learners.cloud.plant import Simulation
 from headrace.learners.training import Moment, train
 from headrace.pipelines.study.advised import Advised
 from headrace.pipelines.study.design import (
-    CURVE_TRACES_SEED,
     ENVIRONMENT,
     Arm,
     Budget,
@@ -60,7 +60,7 @@ class _Watch:
         self.moments: list[tuple[Moment, float]] = []
         self.advised = Advised(arm.cadence) if arm.cadence else None
         self.off_cpu_s = self.off_wall_s = 0.0
-        self._traces = _traces(CURVE_TRACES_SEED, budget.curve_traces)
+        self._traces = _traces(seeds.STUDY_CURVE.first, budget.curve_traces)
 
     def __call__(self, moment: Moment) -> Mapping[str, Any]:
         cpu_s, wall_s = time.process_time(), time.perf_counter()
@@ -117,7 +117,7 @@ def _returns(arrays: Mapping[str, NDArray[Any]], traces: Traces) -> NDArray[np.f
 
 def _decision_us(arrays: Mapping[str, NDArray[Any]]) -> list[float]:
     """p50 and p95 of a decision on one observation, with what reads the clock."""
-    policy, obs = Policy(arrays), Simulation(_traces(CURVE_TRACES_SEED, 16)).observation()
+    policy, obs = Policy(arrays), Simulation(_traces(seeds.STUDY_CURVE.first, 16)).observation()
     taken = []
     for i in range(LATENCY_DECISIONS):
         row = obs[i % len(obs)]

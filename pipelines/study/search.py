@@ -10,11 +10,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from headrace.learners import seeds
 from headrace.pipelines.study import store
 from headrace.pipelines.study.design import (
-    SEARCH_SEED,
     SEARCH_TRACES,
-    SEARCH_TRACES_SEED,
     Arm,
     Budget,
     Cadence,
@@ -24,9 +23,7 @@ from headrace.pipelines.study.design import (
 )
 from headrace.pipelines.study.pool import jobs, run_all
 
-DRAW_SEED: Final = 20_261_122
 DRAWN: Final = 9
-SEEDS: Final = 2
 
 GRID: Final[Mapping[str, Sequence[Any]]] = {
     "exploration_share": (0.05, 0.1, 0.3, 0.6),
@@ -39,7 +36,7 @@ GRID: Final[Mapping[str, Sequence[Any]]] = {
 
 def candidates() -> dict[str, Schedule]:
     """Return the preset's own schedule and points of the grid, drawn once."""
-    rng = np.random.default_rng(DRAW_SEED)
+    rng = np.random.default_rng(seeds.STUDY_CANDIDATES.first)
     found = {"schedule-00": Schedule()}
     while len(found) <= DRAWN:
         drawn = {name: values[int(rng.integers(len(values)))] for name, values in GRID.items()}
@@ -59,11 +56,11 @@ def search(
     folder: Path, processes: int, budget: Budget, on_done: Callable[[int, int], None] = lambda *_: None
 ) -> list[dict[str, Any]]:
     """Run every candidate with every seed of the search, and return them with their mean returns, the best first."""
-    budget = Budget(budget.steps, budget.curve_traces, SEARCH_TRACES, SEARCH_TRACES_SEED)
+    budget = Budget(budget.steps, budget.curve_traces, SEARCH_TRACES, seeds.STUDY_SEARCH.first)
     schedules, asked = candidates(), cadences()
     arms = {name: Arm(scheduled(one)) for name, one in schedules.items()}
     arms |= {name: Arm(plain_dqn(), one) for name, one in asked.items()}
-    run_all(folder, jobs(arms, range(SEARCH_SEED, SEARCH_SEED + SEEDS), budget), processes, on_done)
+    run_all(folder, jobs(arms, seeds.STUDY_SEARCH_TRAINING.each(), budget), processes, on_done)
     returns: dict[str, list[float]] = {name: [] for name in arms}
     for run in store.read(folder):
         returns[run.arm].append(float(np.mean(run.final)))

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.learners import comparison
+from headrace.learners import comparison, seeds
 from headrace.learners.cloud import draw_traces
 from headrace.learners.cloud.baselines import baseline, evaluate
 from headrace.learners.cloud.workload import EPISODE_STEPS
@@ -16,8 +16,6 @@ from headrace.learners.statistics import bootstrap_interval, interquartile_mean,
 from headrace.pipelines.study import paper
 from headrace.pipelines.study.design import (
     ARMS,
-    CURVE_TRACES_SEED,
-    FINAL_TRACES_SEED,
     PAPER_ARMS,
 )
 from headrace.pipelines.study.measures import MEASURES, Measure, convergence
@@ -42,9 +40,8 @@ def tables(runs: Sequence[Run], designs: Mapping[str, Any] | None = None) -> dic
         SettingsError: arms of several designs, fewer than two arms or two common seeds, or evaluations that differ.
     """
     by_arm = _blocks(runs)
-    seeds = [run.seed for run in next(iter(by_arm.values()))]
     first = next(iter(by_arm.values()))[0]
-    rules = _rules(CURVE_TRACES_SEED, _curve_traces(designs))
+    rules = _rules(seeds.STUDY_CURVE.first, _curve_traces(designs))
     columns = {
         name: {arm: np.array([measure.of(run, rules) for run in found]) for arm, found in by_arm.items()}
         for name, measure in MEASURES.items()
@@ -52,7 +49,7 @@ def tables(runs: Sequence[Run], designs: Mapping[str, Any] | None = None) -> dic
     pairs = _pairwise(columns)
     return {
         "arms": list(by_arm),
-        "seeds": seeds,
+        "seeds": [run.seed for run in next(iter(by_arm.values()))],
         "steps": first.steps[-1],
         "episodes": first.steps[-1] / EPISODE_STEPS,
         "curve_traces": _curve_traces(designs),
@@ -80,15 +77,15 @@ def _blocks(runs: Sequence[Run]) -> dict[str, list[Run]]:
         prints = sorted({run.fingerprint for run in found.values()})
         if len(prints) > 1:
             raise SettingsError(f"runs of arm {arm} are of several designs ({', '.join(prints)}): keep one")
-    seeds = sorted(set.intersection(*(set(found) for found in by_arm.values()))) if by_arm else []
-    if len(names) < 2 or len(seeds) < 2:
+    common = sorted(set.intersection(*(set(found) for found in by_arm.values()))) if by_arm else []
+    if len(names) < 2 or len(common) < 2:
         raise SettingsError(
             f"a report compares two arms or more on two seeds or more that all of them have; found the arms "
-            f"{', '.join(names) or 'none'} and {len(seeds)} common seeds: `headrace study run` goes on where it was"
+            f"{', '.join(names) or 'none'} and {len(common)} common seeds: `headrace study run` goes on where it was"
         )
     if len({(tuple(run.steps), len(run.final)) for found in by_arm.values() for run in found.values()}) > 1:
         raise SettingsError("the arms' evaluations are not at the same steps or of as many traces: run them alike")
-    return {arm: [found[seed] for seed in seeds] for arm, found in by_arm.items()}
+    return {arm: [found[seed] for seed in common] for arm, found in by_arm.items()}
 
 
 def _curve_traces(designs: Mapping[str, Any] | None) -> int:
@@ -246,7 +243,7 @@ def _advice(by_arm: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
 
 def _against_rules(by_arm: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
     """Each rule on the final traces, and how much better each arm's final policies are, over seeds."""
-    traces = draw_traces(FINAL_TRACES_SEED, len(next(iter(by_arm.values()))[0].final))
+    traces = draw_traces(seeds.STUDY_FINAL.first, len(next(iter(by_arm.values()))[0].final))
     found: dict[str, Any] = {}
     for name in RULES:
         returns = evaluate(baseline(name, traces), traces)

@@ -9,6 +9,7 @@ Run: `python tests/bench/bench_learn_quality.py [ppo|dqn|cartpole|pendulum|short
 import json
 import sys
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,25 +18,26 @@ from headrace.learners.checkpoint import pack
 from headrace.learners.cloud import ENVIRONMENT_ID, draw_traces
 from headrace.learners.cloud.baselines import baseline, evaluate
 from headrace.learners.presets import training_for
+from headrace.learners.seeds import HELD_OUT as HELD_OUT_TRACES
+from headrace.learners.seeds import PRESET_TRAINING
 from headrace.learners.statistics import paired_difference
 from headrace.learners.training import train
 from headrace.pipelines.evaluate import evaluated
 
-HELD_OUT_SEED, HELD_OUT = 20_260_101, 1_024
+HELD_OUT = 1_024
 STEPS = {"ppo": 6_144_000, "dqn": 2_048_000}
-SEEDS = (0, 1, 2)
 
 
-def cloud(algorithm: str, steps: int, seeds: tuple[int, ...], name: str) -> None:
+def cloud(algorithm: str, steps: int, seeds: Sequence[int], name: str) -> None:
     """Train, and compare with the rules on the same traces."""
-    traces = draw_traces(HELD_OUT_SEED, HELD_OUT)
+    traces = draw_traces(HELD_OUT_TRACES.first, HELD_OUT)
     rules = {rule: evaluate(baseline(rule, traces), traces) for rule in ("hpa", "rate_rule", "tuned_rule")}
     gains: dict[str, list[np.ndarray]] = {rule: [] for rule in rules}
     for seed in seeds:
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         trained = train(training_for(algorithm, ENVIRONMENT_ID), ENVIRONMENT_ID, seed, steps)
         cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
-        returns = evaluated(pack(trained.arrays), ENVIRONMENT_ID, HELD_OUT, HELD_OUT_SEED)
+        returns = evaluated(pack(trained.arrays), ENVIRONMENT_ID, HELD_OUT, HELD_OUT_TRACES.first)
         for rule, others in rules.items():
             gains[rule].append(returns - others)
         figures = {f"over_{rule}": round(float((returns - other).mean()), 3) for rule, other in rules.items()}
@@ -54,7 +56,7 @@ def control(environment: str, algorithm: str, steps: int, goal: float) -> None:
     for seed in range(5):
         cpu_s = time.process_time()
         trained = train(training_for(algorithm, environment), environment, seed, steps)
-        mean = float(evaluated(pack(trained.arrays), environment, 20, HELD_OUT_SEED).mean())
+        mean = float(evaluated(pack(trained.arrays), environment, 20, HELD_OUT_TRACES.first).mean())
         means.append(mean)
         line = {"bench": f"{environment}_{algorithm}_{seed}", "mean_return": round(mean, 1)}
         print(json.dumps(line | {"cpu_s": round(time.process_time() - cpu_s, 1)}), flush=True)
@@ -69,7 +71,7 @@ def main() -> None:
         cloud("ppo", 409_600, (0,), "ppo_short")
     for algorithm in ("ppo", "dqn"):
         if algorithm in wanted:
-            cloud(algorithm, STEPS[algorithm], SEEDS, algorithm)
+            cloud(algorithm, STEPS[algorithm], PRESET_TRAINING.each(), algorithm)
     if "cartpole" in wanted:
         control("CartPole-v1", "ppo", 100_000, 475.0)
         control("CartPole-v1", "dqn", 100_000, 475.0)

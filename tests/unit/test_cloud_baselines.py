@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from headrace.learners import seeds
 from headrace.learners.cloud import draw_traces, tuning
 from headrace.learners.cloud.baselines import (
     BASELINE_NAMES,
@@ -99,8 +100,9 @@ def test_tuning_improves_on_a_bad_start_and_repeats(monkeypatch):
     for name, size in {"CANDIDATES": 8, "ELITE": 3, "TRACES": 32, "CHOICE_TRACES": 32}.items():
         monkeypatch.setattr(tuning, name, size)
     monkeypatch.setattr(tuning, "START", START._replace(safety=0.0))
-    found = tuning.tune(generations=3)
-    assert found == tuning.tune(generations=3)
+    few = seeds.TUNING.each()[:4]
+    found = tuning.tune(few)
+    assert found == tuning.tune(few)
     traces = draw_traces(5, 64)
     assert evaluate(TunedRule(found), traces).mean() > evaluate(TunedRule(tuning.START), traces).mean() + 1
 
