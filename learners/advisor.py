@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from headrace.schemas.directives import ACTIONS, PROPOSALS_MAX, LearningFacts, Proposal, described, key_of
+from headrace.schemas.ports import Adapter
 
 FLAT: Final = 0.01
 """Returns whose spread is a smaller part of their size do not move."""
@@ -141,3 +142,6 @@ class RuleAdvisor:
             if proposal:
                 found.setdefault(key_of(proposal.change, proposal.target), proposal)
         return list(found.values())[:PROPOSALS_MAX]
+
+
+ADAPTER: Final = Adapter(lambda *_: RuleAdvisor(), ("mode", "every"))

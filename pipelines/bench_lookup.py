@@ -190,7 +190,7 @@ def _held(place: Settings, cache: str, count: int, asked: Lookups) -> int:
     if place.cache.scheme not in {"redis", "rediss"}:
         return count
     url = place.cache
-    found: int = import_module("headrace.sinks.scratch_redis").count(url.scheme, url.host, url.path, url.options)
+    found: int = import_module("headrace.sinks.scratch_redis").count(url)
     return min(found, count)
 
 

@@ -71,7 +71,7 @@ def _reach(services: Services, part: str) -> Check:
     """Open a backend; a local folder that nobody has written to yet is looked for, not made."""
     url = getattr(services.settings, part)
     opened = getattr(services, "mailer" if part == "mail" else part)
-    if ADAPTERS[part][url.scheme].local:
+    if services.adapters[part].local:
         folder = _existing(Path(url.path))
         if not os.access(folder, os.W_OK):
             remedy = f"give this user the right to write, or name another place by --{part}"

@@ -5,13 +5,10 @@ since a misspelt one would be silently ignored.
 """
 
 import os
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import BeforeValidator, InstanceOf, PlainSerializer
 from pydantic.fields import FieldInfo
@@ -20,70 +17,12 @@ from typing_extensions import override
 
 from headrace.pipelines.service.address import MORE_PORTS, Address, parse_address
 from headrace.schemas.errors import SettingsError
+from headrace.schemas.url import Url, parse_url
 
 PREFIX: Final = "HEADRACE_"
 FILE_SUFFIX: Final = "_FILE"
 LogFormat = Literal["text", "json"]
 LOG_FORMATS: Final = ("text", "json")
-
-_SECRET_OPTION = re.compile(r"(?i)([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&#]*")
-_PASSWORD = re.compile(r"(//[^:/?#@]*:).*@")
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Url:
-    """Where a backend is. `text` is the whole of it, password included; printing a Url masks that.
-
-    path: percent-decoded; absolute after `scheme:///`, relative after `scheme:`. options: of the query string.
-    """
-
-    text: str
-    scheme: str
-    host: str
-    path: str
-    options: Mapping[str, str]
-
-    def __str__(self) -> str:
-        """Return the URL with passwords masked."""
-        return masked(self.text)
-
-    __repr__ = __str__
-
-
-def masked(text: str) -> str:
-    """Return a URL without the secrets in it: the password, and options whose names sound secret."""
-    if _has_userinfo(text):
-        text = _PASSWORD.sub(r"\1***@", text)
-    return _SECRET_OPTION.sub(r"\1***", text)
-
-
-def _has_userinfo(text: str) -> bool:
-    """Tell whether an @ may end a password; where the URL is malformed, assume that it does."""
-    try:
-        parts = urlsplit(text)
-        portless = parts.port is None
-    except ValueError:
-        return True
-    return "@" in parts.netloc or not (portless or parts.hostname)
-
-
-def parse_url(value: object) -> Url:
-    """Read a URL; raises SettingsError. Whether its scheme is known is for `wiring` to say."""
-    if isinstance(value, Url):
-        return value
-    text = str(value)
-    try:
-        parts = urlsplit(text)
-        options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    except ValueError as error:
-        raise SettingsError(f"{masked(text)!r} is not a URL: write it as SCHEME:PATH or SCHEME://HOST/PATH") from error
-    if not parts.scheme:
-        raise SettingsError(f"{masked(text)!r} has no scheme: write it as SCHEME:PATH, such as sqlite:{masked(text)}")
-    if parts.fragment or text.endswith("#"):
-        raise SettingsError(f"{masked(text)!r}: write a # in a path as %23")
-    # sqlite:////abs/path, as SQLAlchemy writes it, means what sqlite:///abs/path means.
-    path = re.sub("^/+", "/", unquote(parts.path))
-    return Url(text, parts.scheme, parts.netloc, path, dict(options))
 
 
 def parse_format(value: object) -> LogFormat:

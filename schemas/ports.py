@@ -7,7 +7,7 @@ Batches go in and out. Adapters live in `headrace.sinks`; each passes its port's
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,31 @@ from headrace.schemas.records import (
     WindowKey,
     WindowRow,
 )
+from headrace.schemas.url import Url
 
 Clock = Callable[[], int]
 """Gives the time in milliseconds since 1970, UTC. Injected, so that simulated fleets can run on their own."""
+
+ANY_OPTION: Final = ("*",)
+"""Of an adapter whose driver knows its own options."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """How a URL becomes a backend: open(url, clock, create). options: what its query string may hold.
+
+    create: whether a place that is missing is made. local: whether the path is one of this machine. made_by_init:
+    whether nothing but `headrace init` makes it. A module of a backend has one by the name ADAPTER.
+    """
+
+    open: Callable[[Url, Clock, bool], Any]
+    options: tuple[str, ...] = ()
+    local: bool = False
+    made_by_init: bool = False
+
+
+NOTHING: Final = Adapter(lambda *_: None)
+"""Where a part is left out."""
 
 Headers = tuple[tuple[str, bytes], ...]
 

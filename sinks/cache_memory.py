@@ -5,8 +5,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
+from headrace.schemas.ports import Adapter
 from headrace.schemas.records import ChunkReference
 
+DEFAULT_BYTES: Final = 256 << 20
 ENTRY_BYTES: Final = 512
 """What an entry takes besides its payload: the reference, its numbers and its place in the dictionary."""
 
@@ -53,3 +55,6 @@ class MemoryCache:
         with self._lock:
             self._entries.clear()
             self.used_bytes = 0
+
+
+ADAPTER: Final = Adapter(lambda url, *_: MemoryCache(url.whole("bytes", DEFAULT_BYTES)), ("bytes",))

@@ -3,11 +3,11 @@
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
-from urllib.parse import unquote
 
 from headrace.schemas.errors import SettingsError
+from headrace.schemas.url import Url
 
 OPTIONS: Final = ("replication", "consistency", "ttl_days", "datacenter", "tls", "ca_file", "cert_file", "key_file")
 """What the URL's query string may hold."""
@@ -42,21 +42,17 @@ class Target:
         return f"cassandra://{','.join(f'{name}:{port}' for name, port in self.hosts)}/{self.keyspace}"
 
 
-def parse_target(netloc: str, path: str, options: Mapping[str, str]) -> Target:
-    """Read a URL's parts; raises SettingsError, which names what can't be used (never the password)."""
-    credentials, at, places = netloc.rpartition("@")
-    user, _, password = credentials.partition(":")
-    target = Target(_hosts(places), _keyspace(path), unquote(user) if at else None, unquote(password))
-    return Target(
-        target.hosts,
-        target.keyspace,
-        target.user,
-        target.password,
-        _replication(target, options.get("replication")),
-        _consistency(target, options.get("consistency")),
-        _ttl_s(target, options.get("ttl_days")),
-        options.get("datacenter"),
-        _tls(target, options),
+def parse_target(url: Url) -> Target:
+    """Read a URL; raises SettingsError, which names what can't be used (never the password)."""
+    target = Target(_hosts(url.host), _keyspace(url.path), url.user, url.password)
+    options = url.options
+    return replace(
+        target,
+        replication=_replication(target, options.get("replication")),
+        consistency=_consistency(target, options.get("consistency")),
+        ttl_s=_ttl_s(target, options.get("ttl_days")),
+        datacenter=options.get("datacenter"),
+        tls=_tls(target, options),
     )
 
 

@@ -6,18 +6,19 @@ says which partitions there are, so that a range in key order is read partition 
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import msgspec
 from cassandra import ConsistencyLevel
 
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import StorageError
+from headrace.schemas.ports import Adapter
 from headrace.schemas.records import ChunkKey, ChunkReference, Layout, WindowKey, WindowRow
-from headrace.sinks.cassandra import Keyspace
-from headrace.sinks.cassandra_target import parse_target
+from headrace.sinks.cassandra import Keyspace, opened
+from headrace.sinks.cassandra_target import OPTIONS
 from headrace.sinks.cassandra_writes import Write, Writes, batches
 from headrace.sinks.decisions_cassandra import CassandraDecisions
 
@@ -79,16 +80,6 @@ class CassandraIndex:
             for name, cql in _STATEMENTS.items()
         }
         self._entered: dict[_Place, float] = {}
-
-    @classmethod
-    def open(cls, netloc: str, path: str, options: Mapping[str, str], *, create: bool = False) -> Self:
-        """Open `cassandra://netloc/path?options`; create: whether keyspace and tables are made if missing."""
-        keyspace = Keyspace(parse_target(netloc, path, options), create=create)
-        try:
-            return cls(keyspace)
-        except BaseException:
-            keyspace.close()
-            raise
 
     @cached_property
     def decisions(self) -> CassandraDecisions:
@@ -273,3 +264,6 @@ def _chunk(values: tuple[Any, ...]) -> ChunkRow:
 def _window(values: tuple[Any, ...]) -> WindowRow:
     *key, write_time, summary = values
     return WindowRow(WindowKey(*key), write_time, summary)
+
+
+ADAPTER: Final = Adapter(lambda url, _, create: opened(CassandraIndex, url, create=create), OPTIONS)

@@ -9,9 +9,9 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from headrace.schemas.errors import HeadraceError, SettingsError, UnavailableError, UnknownTopicError
+from headrace.schemas.url import Url
 from headrace.sinks.kafka_driver import (
     ALL_BROKERS_DOWN,
     INVALID_PROPERTY,
@@ -115,29 +115,26 @@ class Cluster:
         }
 
 
-def parse_cluster(text: str) -> Cluster:
+def parse_cluster(url: Url) -> Cluster:
     """Read kafka://[user:password@]host:port[,host:port][/prefix][?property=value]; raises SettingsError."""
-    parts = urlsplit(text)
-    credentials, _, servers = parts.netloc.rpartition("@")
-    if not servers:
+    if not url.host:
         raise SettingsError("kafka: no host; write kafka://host:9092, or kafka://host-1:9092,host-2:9092/prefix")
-    servers = ",".join(host if re.search(r":\d+$", host) else f"{host}:9092" for host in servers.split(","))
-    properties = {**_login(credentials), **dict(parse_qsl(parts.query, keep_blank_values=True))}
+    servers = ",".join(host if re.search(r":\d+$", host) else f"{host}:9092" for host in url.host.split(","))
+    properties = {**_login(url), **url.options}
     for name in properties:
         if name in _OURS:
             raise SettingsError(f"kafka://{servers}: {name} can't be set, as headrace's guarantees rest on it")
-    return Cluster(servers, _prefix(unquote(parts.path).strip("/")), properties)
+    return Cluster(servers, _prefix(url.path.strip("/")), properties)
 
 
-def _login(credentials: str) -> dict[str, str]:
-    if not credentials:
+def _login(url: Url) -> dict[str, str]:
+    if url.user is None:
         return {}
-    user, _, password = credentials.partition(":")
     return {
         "security.protocol": "SASL_SSL",
         "sasl.mechanism": "PLAIN",
-        "sasl.username": unquote(user),
-        "sasl.password": unquote(password),
+        "sasl.username": url.user,
+        "sasl.password": url.password,
     }
 
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from headrace.schemas.errors import SettingsError
-from headrace.schemas.ports import Commit, MessageBatch, Record, TopicInfo
+from headrace.schemas.ports import ANY_OPTION, Adapter, Commit, MessageBatch, Record, TopicInfo
+from headrace.schemas.url import Url
 from headrace.sinks.kafka_batches import to_batch
 from headrace.sinks.kafka_client import ANSWER_S, Admin, made, parse_cluster
 from headrace.sinks.kafka_driver import Consumer, IsolationLevel, OffsetSpec, TopicPartition, murmur2
@@ -34,7 +35,7 @@ class KafkaLog:
     Raises UnavailableError when no broker answers, SettingsError when they refuse.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: Url) -> None:
         self._cluster = parse_cluster(url)
         self._admin = Admin(self._cluster)
         self._topics = Topics(self._cluster, self._admin)
@@ -154,3 +155,6 @@ class KafkaLog:
         self._sender.close()
         self._reader.close()
         self._admin.close()
+
+
+ADAPTER: Final = Adapter(lambda url, *_: KafkaLog(url), ANY_OPTION)

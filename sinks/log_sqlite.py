@@ -14,6 +14,7 @@ import numpy as np
 from headrace.schemas.errors import CommitConflictError, SettingsError, UnknownTopicError
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import (
+    Adapter,
     Assigned,
     Clock,
     Commit,
@@ -398,3 +399,6 @@ class SqliteSubscription:
     def close(self) -> None:
         """Leave the group."""
         self._database.close()
+
+
+ADAPTER: Final = Adapter(lambda url, clock, _: SqliteLog(url.path, clock), local=True, made_by_init=True)

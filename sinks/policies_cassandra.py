@@ -2,16 +2,16 @@
 
 import hashlib
 import uuid
-from collections.abc import Mapping
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import msgspec
 from cassandra import ConsistencyLevel
 
 from headrace.schemas.errors import CommitConflictError, CorruptDataError, StorageError, UnknownPolicyError
+from headrace.schemas.ports import Adapter
 from headrace.schemas.records import PolicyVersion
-from headrace.sinks.cassandra import Keyspace
-from headrace.sinks.cassandra_target import parse_target
+from headrace.sinks.cassandra import Keyspace, opened
+from headrace.sinks.cassandra_target import OPTIONS
 from headrace.sinks.cassandra_writes import Write, Writes
 
 PART_BYTES: Final = 1 << 20
@@ -52,16 +52,6 @@ class CassandraPolicyStore:
         self._statements = {
             name: keyspace.prepare(cql, consistency=_CONSISTENCIES.get(name)) for name, cql in _STATEMENTS.items()
         }
-
-    @classmethod
-    def open(cls, netloc: str, path: str, options: Mapping[str, str], *, create: bool = False) -> Self:
-        """Open `cassandra://netloc/path?options`; create: whether keyspace and tables are made if missing."""
-        keyspace = Keyspace(parse_target(netloc, path, options), create=create)
-        try:
-            return cls(keyspace)
-        except BaseException:
-            keyspace.close()
-            raise
 
     def put(self, version: PolicyVersion, weights: bytes) -> None:
         """Store a version: first its blobs, last its row. The same again is a no-op.
@@ -234,3 +224,6 @@ def _manifest_bytes(version: PolicyVersion) -> bytes:
             "be finite"
         ) from error
     return data
+
+
+ADAPTER: Final = Adapter(lambda url, _, create: opened(CassandraPolicyStore, url, create=create), OPTIONS)

@@ -18,6 +18,7 @@ from headrace.schemas.errors import (
     StorageError,
     UnknownPolicyError,
 )
+from headrace.schemas.ports import Adapter
 from headrace.schemas.records import ID_PATTERN, PolicyVersion
 
 _CHECKPOINT_MAGIC: Final = b"headrace checkpoint 1 sha256:"
@@ -217,3 +218,6 @@ def _read_manifest(path: Path) -> _Manifest:
         return msgspec.json.decode(_read(path) or b"", type=_Manifest)
     except msgspec.MsgspecError as error:
         raise CorruptDataError(f"{path}: it is no policy manifest ({error}): restore the file") from error
+
+
+ADAPTER: Final = Adapter(lambda url, *_: FilePolicyStore(url.path), local=True)

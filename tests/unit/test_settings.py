@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headrace.pipelines.settings import masked, parse_url, read_settings
+from headrace.pipelines.settings import read_settings
 from headrace.pipelines.wiring import initialise, layout, open_services
 from headrace.schemas.errors import LayoutMismatchError, SettingsError, UnknownTopicError
+from headrace.schemas.url import masked, parse_url
 from headrace.sinks.cache_memory import MemoryCache
 from headrace.sinks.index_sqlite import SqliteIndex
 
