@@ -137,9 +137,8 @@ class Services:
                 f"the {part} {url} does not exist: create it with `headrace init`, or name another by --{part}"
             )
         opened = adapter.open(url, self.clock, self._create)
-        close = getattr(opened, "close", None)
-        if close:
-            self._stack.callback(close)
+        if opened is not None:
+            self._stack.callback(opened.close)
         return opened
 
     def __enter__(self) -> Self:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from headrace.schemas.directives import ACTIONS, PROPOSALS_MAX, LearningFacts, Proposal, described
-from headrace.schemas.ports import Adapter
+from headrace.schemas.ports import Adapter, Backend
 from headrace.schemas.url import Url
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _line(name: str) -> str:
     return f"- {name}: {action.description}; {action.low:g} to {action.high:g}{whole}; {most} at once"
 
 
-class OpenAIAdvisor:
+class OpenAIAdvisor(Backend):
     """A model behind the advisor's port."""
 
     def __init__(self, client: "OpenAIClient") -> None:

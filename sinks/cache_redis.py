@@ -6,7 +6,7 @@ invalidated. Two headraces that share a Redis stay apart by `prefix=` or by the 
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from redis import Redis
@@ -15,7 +15,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissi
 from redis.retry import Retry
 
 from headrace.schemas.errors import SettingsError, UnavailableError
-from headrace.schemas.ports import Adapter, Cache
+from headrace.schemas.ports import Adapter, Backend, Cache
 from headrace.schemas.records import ChunkReference
 from headrace.schemas.url import Url
 from headrace.sinks.cache_memory import MemoryCache
@@ -59,7 +59,7 @@ class _Breaker:
             self.wait_s = min(2 * self.wait_s, _LONGEST_WAIT_S)
 
 
-class RedisCache:
+class RedisCache(Backend):
     """The port `Cache`: one connection, used from one thread at a time.
 
     After a failure Redis is left alone for a while, twice as long after each, up to 10 s; meanwhile everything is a
@@ -152,6 +152,10 @@ class RedisCache:
             f"{prefix}{r.task}/{r.group}/{r.start_ms}/{r.partition}/{r.segment}/{r.part}/{r.rows}/{r.checksum:08x}"
             for r in references
         ]
+
+    def counters(self) -> Mapping[tuple[str, ...], float]:
+        """Return the references found at Redis, and not, and its failures, since the start."""
+        return {("redis", "hit"): self.hits, ("redis", "miss"): self.misses, ("redis", "error"): self.errors}
 
     def close(self) -> None:
         """Release the connection."""

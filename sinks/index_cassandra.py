@@ -6,7 +6,7 @@ says which partitions there are, so that a range in key order is read partition 
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from cassandra import ConsistencyLevel
 
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import StorageError
-from headrace.schemas.ports import Adapter
+from headrace.schemas.ports import Adapter, Backend
 from headrace.schemas.records import ChunkKey, ChunkReference, Layout, WindowKey, WindowRow
 from headrace.sinks.cassandra import Keyspace, opened
 from headrace.sinks.cassandra_target import OPTIONS
@@ -69,7 +69,7 @@ _EARLIEST: Final = -(1 << 62)
 _LATEST: Final = 1 << 62
 
 
-class CassandraIndex:
+class CassandraIndex(Backend):
     """The port `Index`, used from one thread at a time. Reads see what was flushed, by this process or another."""
 
     def __init__(self, keyspace: Keyspace) -> None:
@@ -86,15 +86,9 @@ class CassandraIndex:
         """Sampled decisions, by similarity; durable after `flush`."""
         return CassandraDecisions(self._keyspace, self._writes)
 
-    @property
-    def retries(self) -> int:
-        """How many writes had to be sent again."""
-        return self._writes.retries
-
-    @property
-    def waiting_bytes(self) -> int:
-        """The bytes that were put and are not acknowledged."""
-        return self._writes.kept_bytes
+    def counters(self) -> Mapping[tuple[str, ...], float]:
+        """Return the bytes that were put and are not acknowledged, and how many writes had to be sent again."""
+        return {("waiting_bytes",): self._writes.kept_bytes, ("retries",): self._writes.retries}
 
     def layout(self, wanted: Layout | None = None) -> Layout | None:
         """Store `wanted` if there is no layout yet; return the one that is stored."""

@@ -9,7 +9,7 @@ import msgspec
 
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import StorageError
-from headrace.schemas.ports import Adapter
+from headrace.schemas.ports import Adapter, Backend
 from headrace.schemas.records import ChunkKey, ChunkReference, Layout, WindowKey, WindowRow
 from headrace.sinks import decisions_sqlite
 from headrace.sinks.sqlite import Database
@@ -77,7 +77,7 @@ _SCAN_WINDOWS: Final = (
 )
 
 
-class SqliteIndex:
+class SqliteIndex(Backend):
     """The port `Index`: one connection writes, another reads, each from any thread.
 
     Reads see what was flushed, by this process or another.

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from headrace.schemas.errors import SettingsError
-from headrace.schemas.ports import ANY_OPTION, Adapter, Commit, MessageBatch, Record, TopicInfo
+from headrace.schemas.ports import ANY_OPTION, Adapter, Backend, Commit, MessageBatch, Record, TopicInfo
 from headrace.schemas.url import Url
 from headrace.sinks.kafka_batches import to_batch
 from headrace.sinks.kafka_client import ANSWER_S, Admin, made, parse_cluster
@@ -27,7 +27,7 @@ MAX_PARTITIONS: Final = 1 << 13
 _ALL: Final = IsolationLevel.READ_UNCOMMITTED
 
 
-class KafkaLog:
+class KafkaLog(Backend):
     """The port `Log`. From any thread; a subscription is its own thread's.
 
     url: kafka://[user:password@]host:port[,host:port][/prefix][?librdkafka.property=value]. The prefix stands before

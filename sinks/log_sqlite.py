@@ -16,6 +16,7 @@ from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import (
     Adapter,
     Assigned,
+    Backend,
     Clock,
     Commit,
     EndOfLog,
@@ -108,7 +109,7 @@ class _Topic(NamedTuple):
         raise SettingsError(f"topic {self.name} has no partition {partition}, only 0 to {self.partitions - 1}")
 
 
-class SqliteLog:
+class SqliteLog(Backend):
     """The port `Log`: one connection writes, another reads, each from any thread.
 
     clock: gives the append time in ms; within a partition the append time never runs backwards.

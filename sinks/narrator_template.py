@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from headrace.schemas.ports import Adapter
+from headrace.schemas.ports import Adapter, Backend
 from headrace.schemas.records import Direction, Fact, Facts, Narrative, Sentence
 
 MAX_NAMED = 4
 """Things that one sentence lists."""
 
 
-class TemplateNarrator:
+class TemplateNarrator(Backend):
     """The port `Narrator`. Pure: the same facts give the same sentences, and they are always grounded."""
 
     def tell(self, facts: Facts) -> Narrative:

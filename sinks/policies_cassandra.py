@@ -8,7 +8,7 @@ import msgspec
 from cassandra import ConsistencyLevel
 
 from headrace.schemas.errors import CommitConflictError, CorruptDataError, StorageError, UnknownPolicyError
-from headrace.schemas.ports import Adapter
+from headrace.schemas.ports import Adapter, Backend
 from headrace.schemas.records import PolicyVersion
 from headrace.sinks.cassandra import Keyspace, opened
 from headrace.sinks.cassandra_target import OPTIONS
@@ -40,7 +40,7 @@ _STATEMENTS: Final = {
 _CONSISTENCIES: Final = dict.fromkeys(("policy", "current"), ConsistencyLevel.LOCAL_SERIAL)
 
 
-class CassandraPolicyStore:
+class CassandraPolicyStore(Backend):
     """The port `PolicyStore`: a version's row is written last and once; a checkpoint is switched to when it is whole.
 
     What it replaced is emptied and leaves by its TTL.

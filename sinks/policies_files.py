@@ -18,7 +18,7 @@ from headrace.schemas.errors import (
     StorageError,
     UnknownPolicyError,
 )
-from headrace.schemas.ports import Adapter
+from headrace.schemas.ports import Adapter, Backend
 from headrace.schemas.records import ID_PATTERN, PolicyVersion
 
 _CHECKPOINT_MAGIC: Final = b"headrace checkpoint 1 sha256:"
@@ -31,7 +31,7 @@ class _Manifest(msgspec.Struct, frozen=True):
     version: PolicyVersion
 
 
-class FilePolicyStore:
+class FilePolicyStore(Backend):
     """The port `PolicyStore`: `<folder>/<task>/v000001.safetensors`, `v000001.json` and `checkpoint`.
 
     Each file is written under a temporary name and renamed, so that a crash leaves none half-written. A lock
@@ -116,9 +116,6 @@ class FilePolicyStore:
                 "from the windows topic"
             )
         return checkpoint
-
-    def close(self) -> None:
-        """Do nothing: no file stays open."""
 
     def _task_folder(self, task: str) -> Path:
         if not re.fullmatch(ID_PATTERN, task) or task in {".", ".."}:

@@ -201,8 +201,8 @@ def test_what_is_near_does_not_cross_the_socket(redis: Redis, tmp_path: Path, ro
         assert isinstance(cache.far, RedisCache)
         put(cache, rows[:2])
         cache.far.put([(row.reference, row.payload) for row in rows[2:]])
-        assert (found(cache, rows), cache.near_hits, cache.far.hits) == (4, 2, 2)
-        assert (found(cache, rows), cache.near_hits, cache.far.hits) == (4, 6, 2)
+        assert (found(cache, rows), cache.near.hits, cache.far.hits) == (4, 2, 2)
+        assert (found(cache, rows), cache.near.hits, cache.far.hits) == (4, 6, 2)
         cache.near.close()
         assert (found(cache, rows), cache.far.hits) == (4, 6)
 
