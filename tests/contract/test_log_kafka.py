@@ -698,7 +698,7 @@ def test_an_outage_longer_than_a_session_loses_nothing(
 
 
 def test_a_commit_during_a_freeze_comes_about_once(hurt: HurtKafka, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with closing(KafkaLog(hurt.url)) as log:
+    with closing(kafka_log(hurt.url)) as log:
         log.create(name, 1)
         log.create(f"{name}-out", 1)
         with closing(log.subscribe(name, name)) as subscription:
