@@ -42,16 +42,16 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
     },
     "index": {
         "sqlite": "headrace.sinks.index_sqlite:ADAPTER",
-        "cassandra": "headrace.sinks.index_cassandra:ADAPTER",
+        "cassandra": "headrace.sinks.cassandra_target:INDEX",
     },
     "cache": {
         "memory": "headrace.sinks.cache_memory:ADAPTER",
-        "redis": "headrace.sinks.cache_redis:ADAPTER",
-        "rediss": "headrace.sinks.cache_redis:TLS_ADAPTER",
+        "redis": "headrace.sinks.redis_target:PLAIN",
+        "rediss": "headrace.sinks.redis_target:TLS",
     },
     "policies": {
         "file": "headrace.sinks.policies_files:ADAPTER",
-        "cassandra": "headrace.sinks.policies_cassandra:ADAPTER",
+        "cassandra": "headrace.sinks.cassandra_target:POLICIES",
     },
     "mail": {"file": "headrace.sinks.mail_files:ADAPTER"},
     "narrator": {"template": "headrace.sinks.narrator_template:ADAPTER"},
@@ -61,7 +61,7 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
         "openai": "headrace.sinks.advisor_openai:ADAPTER",
     },
 }
-"""Setting -> URL scheme -> where its adapter is; it is imported when a URL names it, as drivers are slow to load."""
+"""Setting -> URL scheme -> where its adapter is. Reading an adapter loads no slow driver; opening it does."""
 
 
 def system_clock() -> int:

@@ -38,7 +38,7 @@ class Adapter:
     """How a URL becomes a backend: open(url, clock, create). options: what its query string may hold.
 
     create: whether a place that is missing is made. local: whether the path is one of this machine. made_by_init:
-    whether nothing but `headrace init` makes it. A module of a backend has one by the name ADAPTER.
+    whether nothing but `headrace init` makes it. A slow driver is loaded by `open`, not by the adapter's module.
     """
 
     open: Callable[[Url, Clock, bool], Any]

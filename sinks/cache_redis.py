@@ -15,18 +15,15 @@ from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissi
 from redis.retry import Retry
 
 from headrace.schemas.errors import SettingsError, UnavailableError
-from headrace.schemas.ports import Adapter, Backend, Cache
+from headrace.schemas.ports import Backend, Cache
 from headrace.schemas.records import ChunkReference
 from headrace.schemas.url import Url
 from headrace.sinks.cache_memory import MemoryCache
 from headrace.sinks.cached_index import TwoLevels
+from headrace.sinks.redis_target import TLS_OPTIONS
 
 logger = logging.getLogger(__name__)
 
-OPTIONS: Final = ("prefix", "ttl_days", "memory")
-"""What the URL's query string may hold. memory: bytes of the level in this process, 0 for none."""
-TLS_OPTIONS: Final = {"ca_file": "ssl_ca_certs", "cert_file": "ssl_certfile", "key_file": "ssl_keyfile"}
-"""What it may hold besides after rediss:, by the driver's names."""
 DEFAULT_PREFIX: Final = "headrace:"
 DEFAULT_PORT: Final = 6379
 DEFAULT_MEMORY_BYTES: Final = 64 << 20
@@ -162,7 +159,7 @@ class RedisCache(Backend):
         self._client.close()
 
 
-def open_cache(url: Url, *_: object) -> Cache:
+def open_cache(url: Url) -> Cache:
     """Open Redis, and before it a level in this process.
 
     Raises SettingsError where a part can't be used or Redis refuses us; a Redis that is down is no error.
@@ -219,7 +216,3 @@ def _refused(error: RedisError) -> bool:
 def _place(client: Redis) -> str:
     settings = client.connection_pool.connection_kwargs
     return f"redis://{settings['host']}:{settings['port']}/{settings['db']}"
-
-
-ADAPTER: Final = Adapter(open_cache, OPTIONS)
-TLS_ADAPTER: Final = Adapter(open_cache, (*OPTIONS, *TLS_OPTIONS))

@@ -23,8 +23,7 @@ from cassandra.protocol import ErrorMessage
 from cassandra.query import BoundStatement, SimpleStatement, tuple_factory
 
 from headrace.schemas.errors import HeadraceError, SettingsError, StorageError, UnavailableError
-from headrace.schemas.url import Url
-from headrace.sinks.cassandra_target import Target, parse_target
+from headrace.sinks.cassandra_target import Target
 
 T = TypeVar("T")
 
@@ -238,9 +237,9 @@ class Keyspace:
         return level
 
 
-def opened(kind: Callable[[Keyspace], T], url: Url, *, create: bool) -> T:
-    """Open `cassandra://host/keyspace?options`; create: whether keyspace and tables are made if missing."""
-    keyspace = Keyspace(parse_target(url), create=create)
+def opened(kind: Callable[[Keyspace], T], target: Target, *, create: bool) -> T:
+    """Open what lies in a keyspace; where that fails the keyspace is closed."""
+    keyspace = Keyspace(target, create=create)
     try:
         return kind(keyspace)
     except BaseException:

@@ -4,9 +4,10 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from headrace.schemas.errors import SettingsError
+from headrace.schemas.ports import Adapter, Clock
 from headrace.schemas.url import Url
 
 OPTIONS: Final = ("replication", "consistency", "ttl_days", "datacenter", "tls", "ca_file", "cert_file", "key_file")
@@ -110,3 +111,21 @@ def _tls(target: Target, options: Mapping[str, str]) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise SettingsError(f"{target}: ca_file, cert_file or key_file can't be used ({error})") from error
     return context
+
+
+def open_index(url: Url, _: Clock, create: bool) -> Any:  # noqa: ANN401 its type would load the driver
+    """Open the index; create: whether keyspace and tables are made if missing."""
+    from headrace.sinks import cassandra, index_cassandra  # noqa: PLC0415 the driver is slow to load
+
+    return cassandra.opened(index_cassandra.CassandraIndex, parse_target(url), create=create)
+
+
+def open_policies(url: Url, _: Clock, create: bool) -> Any:  # noqa: ANN401 its type would load the driver
+    """Open the policy store; create: whether keyspace and tables are made if missing."""
+    from headrace.sinks import cassandra, policies_cassandra  # noqa: PLC0415 the driver is slow to load
+
+    return cassandra.opened(policies_cassandra.CassandraPolicyStore, parse_target(url), create=create)
+
+
+INDEX: Final = Adapter(open_index, OPTIONS)
+POLICIES: Final = Adapter(open_policies, OPTIONS)

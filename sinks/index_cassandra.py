@@ -15,10 +15,9 @@ from cassandra import ConsistencyLevel
 
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import StorageError
-from headrace.schemas.ports import Adapter, Backend
+from headrace.schemas.ports import Backend
 from headrace.schemas.records import ChunkKey, ChunkReference, Layout, WindowKey, WindowRow
-from headrace.sinks.cassandra import Keyspace, opened
-from headrace.sinks.cassandra_target import OPTIONS
+from headrace.sinks.cassandra import Keyspace
 from headrace.sinks.cassandra_writes import Write, Writes, batches
 from headrace.sinks.decisions_cassandra import CassandraDecisions
 
@@ -258,6 +257,3 @@ def _chunk(values: tuple[Any, ...]) -> ChunkRow:
 def _window(values: tuple[Any, ...]) -> WindowRow:
     *key, write_time, summary = values
     return WindowRow(WindowKey(*key), write_time, summary)
-
-
-ADAPTER: Final = Adapter(lambda url, _, create: opened(CassandraIndex, url, create=create), OPTIONS)

@@ -8,10 +8,9 @@ import msgspec
 from cassandra import ConsistencyLevel
 
 from headrace.schemas.errors import CommitConflictError, CorruptDataError, StorageError, UnknownPolicyError
-from headrace.schemas.ports import Adapter, Backend
+from headrace.schemas.ports import Backend
 from headrace.schemas.records import PolicyVersion
-from headrace.sinks.cassandra import Keyspace, opened
-from headrace.sinks.cassandra_target import OPTIONS
+from headrace.sinks.cassandra import Keyspace
 from headrace.sinks.cassandra_writes import Write, Writes
 
 PART_BYTES: Final = 1 << 20
@@ -224,6 +223,3 @@ def _manifest_bytes(version: PolicyVersion) -> bytes:
             "be finite"
         ) from error
     return data
-
-
-ADAPTER: Final = Adapter(lambda url, _, create: opened(CassandraPolicyStore, url, create=create), OPTIONS)

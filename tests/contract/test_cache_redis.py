@@ -13,7 +13,7 @@ from contract_urls import adapter, url_of
 
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import SettingsError, UnavailableError
-from headrace.sinks import cache_redis
+from headrace.sinks import cache_redis, redis_target
 from headrace.sinks.cache_memory import MemoryCache
 from headrace.sinks.cache_redis import RedisCache
 from headrace.sinks.cached_index import TwoLevels
@@ -220,5 +220,5 @@ def test_two_levels_are_as_good_as_the_nearer_when_redis_dies(
 
 
 def test_the_command_line_knows_the_options() -> None:
-    assert adapter("cache", "rediss").options == (*cache_redis.OPTIONS, *cache_redis.TLS_OPTIONS)
-    assert adapter("cache", "redis").options == cache_redis.OPTIONS == ("prefix", "ttl_days", "memory")
+    assert adapter("cache", "rediss").options == (*redis_target.OPTIONS, *redis_target.TLS_OPTIONS)
+    assert adapter("cache", "redis").options == redis_target.OPTIONS == ("prefix", "ttl_days", "memory")
