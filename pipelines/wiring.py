@@ -38,7 +38,7 @@ DEFAULT_PARTITIONS: Final = 4
 ADAPTERS: Final[dict[str, dict[str, str]]] = {
     "log": {
         "sqlite": "headrace.sinks.log_sqlite:ADAPTER",
-        "kafka": "headrace.sinks.log_kafka:ADAPTER",
+        "kafka": "headrace.sinks.kafka_target:ADAPTER",
     },
     "index": {
         "sqlite": "headrace.sinks.index_sqlite:ADAPTER",
@@ -136,7 +136,12 @@ class Services:
             raise SettingsError(
                 f"the {part} {url} does not exist: create it with `headrace init`, or name another by --{part}"
             )
-        opened = adapter.open(url, self.clock, self._create)
+        try:
+            opened = adapter.open(url, self.clock, self._create)
+        except ModuleNotFoundError as missing:
+            raise SettingsError(
+                f"a {part} at {url.scheme}: needs a driver: pip install '{adapter.driver}' ({missing})"
+            ) from missing
         if opened is not None:
             self._stack.callback(opened.close)
         return opened

@@ -38,13 +38,15 @@ class Adapter:
     """How a URL becomes a backend: open(url, clock, create). options: what its query string may hold.
 
     create: whether a place that is missing is made. local: whether the path is one of this machine. made_by_init:
-    whether nothing but `headrace init` makes it. A slow driver is loaded by `open`, not by the adapter's module.
+    whether nothing but `headrace init` makes it. driver: the package that it needs, as pip has it; `open` loads it,
+    the adapter's module doesn't, as that may be slow.
     """
 
     open: Callable[[Url, Clock, bool], Any]
     options: tuple[str, ...] = ()
     local: bool = False
     made_by_init: bool = False
+    driver: str = "headrace"
 
 
 NOTHING: Final = Adapter(lambda *_: None)

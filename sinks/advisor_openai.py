@@ -111,4 +111,5 @@ def open_advisor(url: Url, *_: object, environ: Mapping[str, str] = os.environ) 
     return OpenAIAdvisor(open_client(url, environ))
 
 
-ADAPTER: Final = Adapter(open_advisor, ("mode", "every", "base_url", "timeout_s", "max_tokens", "key_file"))
+OPTIONS: Final = ("mode", "every", "base_url", "timeout_s", "max_tokens", "key_file")
+ADAPTER: Final = Adapter(open_advisor, OPTIONS, driver="openai>=3")

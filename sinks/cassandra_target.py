@@ -127,5 +127,5 @@ def open_policies(url: Url, _: Clock, create: bool) -> Any:  # noqa: ANN401 its 
     return cassandra.opened(policies_cassandra.CassandraPolicyStore, parse_target(url), create=create)
 
 
-INDEX: Final = Adapter(open_index, OPTIONS)
-POLICIES: Final = Adapter(open_policies, OPTIONS)
+INDEX: Final = Adapter(open_index, OPTIONS, driver="cassandra-driver>=3.30")
+POLICIES: Final = Adapter(open_policies, OPTIONS, driver="cassandra-driver>=3.30")

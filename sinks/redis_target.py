@@ -18,5 +18,5 @@ def open_cache(url: Url, *_: object) -> Any:  # noqa: ANN401 its type would load
     return cache_redis.open_cache(url)
 
 
-PLAIN: Final = Adapter(open_cache, OPTIONS)
-TLS: Final = Adapter(open_cache, (*OPTIONS, *TLS_OPTIONS))
+PLAIN: Final = Adapter(open_cache, OPTIONS, driver="redis[hiredis]>=8")
+TLS: Final = Adapter(open_cache, (*OPTIONS, *TLS_OPTIONS), driver="redis[hiredis]>=8")

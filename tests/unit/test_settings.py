@@ -2,6 +2,8 @@
 
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -144,6 +146,25 @@ def test_a_url_that_cannot_be_used_is_an_error_before_anything_is_opened(options
         pass
     assert message in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "url", "module", "package"),
+    [
+        ("log", "kafka://host", "confluent_kafka", "confluent-kafka>="),
+        ("index", "cassandra://host/keyspace", "cassandra", "cassandra-driver>="),
+        ("policies", "cassandra://host/keyspace", "cassandra", "cassandra-driver>="),
+        ("cache", "redis://host", "redis", "redis"),
+        ("cache", "rediss://host", "redis", "redis"),
+        ("advisor", "openai:model?base_url=http://127.0.0.1:1", "openai", "openai>="),
+    ],
+)
+def test_a_missing_driver_says_what_to_install(part, url, module, package):
+    code = f"import sys; sys.modules[{module!r}] = None; from headrace.pipelines import settings, wiring"
+    code += f"; wiring.Services(settings.read_settings({{{part!r}: {url!r}}})).{part}"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    scheme = url.partition(":")[0]
+    assert f"SettingsError: a {part} at {scheme}: needs a driver: pip install '{package}" in ended.stderr
 
 
 def test_the_cache_takes_its_size():
