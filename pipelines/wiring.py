@@ -82,47 +82,13 @@ class Services:
         self._stack = ExitStack()
         self.adapters = {part: _adapter(part, getattr(settings, part)) for part in ADAPTERS}
 
-    @cached_property
-    def log(self) -> Log:
-        """The log."""
-        opened: Log = self._open("log")
-        return opened
-
-    @cached_property
-    def index(self) -> Index:
-        """The index."""
-        opened: Index = self._open("index")
-        return opened
-
-    @cached_property
-    def cache(self) -> Cache:
-        """The cache."""
-        opened: Cache = self._open("cache")
-        return opened
-
-    @cached_property
-    def policies(self) -> PolicyStore:
-        """The policy store."""
-        opened: PolicyStore = self._open("policies")
-        return opened
-
-    @cached_property
-    def mailer(self) -> Mailer:
-        """The mailer."""
-        opened: Mailer = self._open("mail")
-        return opened
-
-    @cached_property
-    def narrator(self) -> Narrator:
-        """The narrator."""
-        opened: Narrator = self._open("narrator")
-        return opened
-
-    @cached_property
-    def advisor(self) -> Advisor | None:
-        """The advisor, None where nobody advises."""
-        opened: Advisor | None = self._open("advisor")
-        return opened
+    log = cached_property[Log](lambda self: self._open("log"))
+    index = cached_property[Index](lambda self: self._open("index"))
+    cache = cached_property[Cache](lambda self: self._open("cache"))
+    policies = cached_property[PolicyStore](lambda self: self._open("policies"))
+    mailer = cached_property[Mailer](lambda self: self._open("mail"))
+    narrator = cached_property[Narrator](lambda self: self._open("narrator"))
+    advisor = cached_property[Advisor | None](lambda self: self._open("advisor"))  # None where nobody advises
 
     @cached_property
     def chunks(self) -> CachedChunks:
@@ -221,7 +187,7 @@ def initialise(
     layout = index.layout(Layout(log.topic(TRANSITIONS).identity, **wanted))
     assert layout is not None
     _require_same(services, layout, wanted)  # another process may have been first
-    getattr(services, "policies")  # noqa: B009 opened to be made: it may have a keyspace of its own
+    _ = services.policies  # opened to be made: it may have a keyspace of its own
     return layout
 
 
