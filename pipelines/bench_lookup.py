@@ -27,7 +27,7 @@ from headrace.pipelines.core.segment import encode_parts, group_rows
 from headrace.pipelines.settings import Settings, read_settings
 from headrace.pipelines.wiring import ADAPTERS, Services, open_services
 from headrace.schemas.chunk import ChunkRow
-from headrace.schemas.ports import Cache, Index
+from headrace.schemas.ports import Backend, Cache, Index
 from headrace.schemas.records import ChunkReference
 from headrace.sinks.cache_memory import ENTRY_BYTES, MemoryCache
 from headrace.sinks.cached_index import CachedChunks, TwoLevels
@@ -91,7 +91,7 @@ class Answer:
     latencies_s: list[float] = field(default_factory=list)
 
 
-class _Counted:
+class _Counted(Backend):
     """The port `Cache` that counts hits and misses of another; without one, everything is a miss."""
 
     def __init__(self, cache: Cache | None) -> None:
@@ -192,7 +192,7 @@ def _held(place: Settings, cache: str, count: int, asked: Lookups) -> int:
     if place.cache.scheme not in {"redis", "rediss"}:
         return count
     url = place.cache
-    found: int = import_module("headrace.sinks.scratch_redis").count(url.scheme, url.host, url.path, url.options)
+    found: int = import_module("headrace.sinks.scratch_redis").count(url)
     return min(found, count)
 
 

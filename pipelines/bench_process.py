@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from headrace.pipelines.settings import Settings, Url
+from headrace.pipelines.settings import Settings
+from headrace.schemas.url import Url
 
 PORTS: Final = {"kafka": 9092, "cassandra": 9042, "redis": 6379, "rediss": 6379}
 _LOOPBACK: Final = ("127.", "localhost", "[::1]")
@@ -23,7 +24,7 @@ def server_pids(settings: Settings) -> dict[str, int]:
 
 
 def _ports(url: Url) -> list[int]:
-    place = url.host.rpartition("@")[2]
+    place = url.host
     if "," in place or not place.startswith(_LOOPBACK):
         return []
     port = place.rpartition("]")[2].rpartition(":")[2] if ":" in place.rpartition("]")[2] else ""

@@ -11,10 +11,11 @@ from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 from headrace.pipelines.doctor import GROUP
-from headrace.pipelines.settings import Settings, Url, read_settings
+from headrace.pipelines.settings import Settings, read_settings
 from headrace.pipelines.topics import PARTITIONED, SINGLE
 from headrace.pipelines.wiring import ADAPTERS
 from headrace.schemas.errors import HeadraceError
+from headrace.schemas.url import Url
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +70,8 @@ def _sink(name: str) -> Any:  # noqa: ANN401 drivers are slow to load
 
 
 _REMOVERS: Final[Mapping[str, Callable[[Url], None]]] = {
-    "kafka": lambda url: _sink("scratch_kafka").drop(url.text, (*SINGLE, *PARTITIONED), (GROUP, DECODE_GROUP)),
-    "cassandra": lambda url: _sink("scratch_cassandra").drop(url.host, url.path, url.options),
-    "redis": lambda url: _sink("scratch_redis").drop(url.scheme, url.host, url.path, url.options),
-    "rediss": lambda url: _sink("scratch_redis").drop(url.scheme, url.host, url.path, url.options),
+    "kafka": lambda url: _sink("scratch_kafka").drop(url, (*SINGLE, *PARTITIONED), (GROUP, DECODE_GROUP)),
+    "cassandra": lambda url: _sink("scratch_cassandra").drop(url),
+    "redis": lambda url: _sink("scratch_redis").drop(url),
+    "rediss": lambda url: _sink("scratch_redis").drop(url),
 }

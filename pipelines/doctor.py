@@ -70,13 +70,13 @@ def _reach(services: Services, part: str) -> Check:
     """Open a backend; a local folder that nobody has written to yet is looked for, not made."""
     url = getattr(services.settings, part)
     opened = getattr(services, "mailer" if part == "mail" else part)
-    if ADAPTERS[part][url.scheme].local:
+    if services.adapters[part].local:
         folder = _existing(Path(url.path))
         if not os.access(folder, os.W_OK):
             remedy = f"give this user the right to write, or name another place by --{part}"
             return Check(part, ok=False, detail=f"{url}: {folder} is not writable", remedy=remedy)
-    about = getattr(opened, "about", None)  # of backends that are servers; it asks them
-    return Check(part, ok=True, detail=f"{url}: {about()}" if about else str(url))
+    about = opened.about() if opened else ""
+    return Check(part, ok=True, detail=f"{url}: {about}" if about else str(url))
 
 
 def _existing(path: Path) -> Path:

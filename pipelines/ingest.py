@@ -23,8 +23,9 @@ from headrace.pipelines.core.window import Folded, PartitionFold, open_partition
 from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying
 from headrace.pipelines.service.ingest_meters import Began, IngestMeters
 from headrace.pipelines.topics import REJECTED, TRANSITIONS, WINDOWS
+from headrace.schemas.checker import Checked, Rejection
 from headrace.schemas.chunk import ChunkRow
-from headrace.schemas.codec import Checked, Rejection, check
+from headrace.schemas.codec import check
 from headrace.schemas.errors import CommitConflictError
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import (

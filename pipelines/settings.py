@@ -5,85 +5,20 @@ since a misspelt one would be silently ignored.
 """
 
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
-
-from pydantic import BeforeValidator, InstanceOf, PlainSerializer
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from typing_extensions import override
+from typing import Any, Final, Literal
 
 from headrace.pipelines.service.address import MORE_PORTS, Address, parse_address
 from headrace.schemas.errors import SettingsError
+from headrace.schemas.url import Url, parse_url
 
 PREFIX: Final = "HEADRACE_"
 FILE_SUFFIX: Final = "_FILE"
 LogFormat = Literal["text", "json"]
 LOG_FORMATS: Final = ("text", "json")
-
-_SECRET_OPTION = re.compile(r"(?i)([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&#]*")
-_PASSWORD = re.compile(r"(//[^:/?#@]*:).*@")
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Url:
-    """Where a backend is. `text` is the whole of it, password included; printing a Url masks that.
-
-    path: percent-decoded; absolute after `scheme:///`, relative after `scheme:`. options: of the query string.
-    """
-
-    text: str
-    scheme: str
-    host: str
-    path: str
-    options: Mapping[str, str]
-
-    def __str__(self) -> str:
-        """Return the URL with passwords masked."""
-        return masked(self.text)
-
-    __repr__ = __str__
-
-
-def masked(text: str) -> str:
-    """Return a URL without the secrets in it: the password, and options whose names sound secret."""
-    if _has_userinfo(text):
-        text = _PASSWORD.sub(r"\1***@", text)
-    return _SECRET_OPTION.sub(r"\1***", text)
-
-
-def _has_userinfo(text: str) -> bool:
-    """Tell whether an @ may end a password; where the URL is malformed, assume that it does."""
-    try:
-        parts = urlsplit(text)
-        portless = parts.port is None
-    except ValueError:
-        return True
-    return "@" in parts.netloc or not (portless or parts.hostname)
-
-
-def parse_url(value: object) -> Url:
-    """Read a URL; raises SettingsError. Whether its scheme is known is for `wiring` to say."""
-    if isinstance(value, Url):
-        return value
-    text = str(value)
-    try:
-        parts = urlsplit(text)
-        options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    except ValueError as error:
-        raise SettingsError(f"{masked(text)!r} is not a URL: write it as SCHEME:PATH or SCHEME://HOST/PATH") from error
-    if not parts.scheme:
-        raise SettingsError(f"{masked(text)!r} has no scheme: write it as SCHEME:PATH, such as sqlite:{masked(text)}")
-    if parts.fragment or text.endswith("#"):
-        raise SettingsError(f"{masked(text)!r}: write a # in a path as %23")
-    # sqlite:////abs/path, as SQLAlchemy writes it, means what sqlite:///abs/path means.
-    path = re.sub("^/+", "/", unquote(parts.path))
-    return Url(text, parts.scheme, parts.netloc, path, dict(options))
 
 
 def parse_format(value: object) -> LogFormat:
@@ -93,76 +28,57 @@ def parse_format(value: object) -> LogFormat:
     return "json" if value == "json" else "text"
 
 
-_Location = Annotated[InstanceOf[Url], BeforeValidator(parse_url), PlainSerializer(str)]
-_Address = Annotated[InstanceOf[Address], BeforeValidator(parse_address), PlainSerializer(str)]
+DEFAULTS: Final[Mapping[str, str | Address]] = {
+    "log": "sqlite:.headrace/log.db",
+    "index": "sqlite:.headrace/index.db",
+    "cache": "memory:",
+    "policies": "file:.headrace/policies",
+    "mail": "file:.headrace/mail",
+    "narrator": "template:",
+    "advisor": "rules:?mode=log",
+    "metrics": Address(more_ports=MORE_PORTS),
+    "log_format": "text",
+}
+_PARSERS: Final[Mapping[str, Callable[[object], Any]]] = {"metrics": parse_address, "log_format": parse_format}
 
 
-class Settings(BaseSettings):
+@dataclass(frozen=True, slots=True)
+class Settings:
     """Where everything is; without settings it lies under ./.headrace/. Build it by `read_settings`.
 
     metrics: where a job serves its metrics and health. log_format: of stderr.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-    log: _Location = parse_url("sqlite:.headrace/log.db")
-    index: _Location = parse_url("sqlite:.headrace/index.db")
-    cache: _Location = parse_url("memory:")
-    policies: _Location = parse_url("file:.headrace/policies")
-    mail: _Location = parse_url("file:.headrace/mail")
-    narrator: _Location = parse_url("template:")
-    advisor: _Location = parse_url("rules:?mode=log")
-    metrics: _Address = Address(more_ports=MORE_PORTS)
-    log_format: Annotated[LogFormat, BeforeValidator(parse_format)] = "text"
-
-    @classmethod
-    @override
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read options first, then the environment, and nothing else."""
-        return init_settings, _Environment(settings_cls)
+    log: Url
+    index: Url
+    cache: Url
+    policies: Url
+    mail: Url
+    narrator: Url
+    advisor: Url
+    metrics: Address
+    log_format: LogFormat
 
 
-class _Environment(PydanticBaseSettingsSource):
-    """HEADRACE_NAME, or the content of the file that HEADRACE_NAME_FILE names; any other HEADRACE_* is an error.
-
-    pydantic-settings' own source ignores variables that it doesn't know, and reads secrets from one folder only.
-    """
-
-    @override
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        return read_variable(field_name, os.environ), field_name, False
-
-    @override
-    def __call__(self) -> dict[str, Any]:
-        fields = self.settings_cls.model_fields
-        refuse_unknown(os.environ, list(fields))
-        found = {name: self.get_field_value(field, name)[0] for name, field in fields.items()}
-        return {name: value for name, value in found.items() if value is not None}
-
-
-def read_settings(options: Mapping[str, str | None] | None = None) -> Settings:
+def read_settings(options: Mapping[str, object] | None = None) -> Settings:
     """Return the settings; an option that is None counts as not given. Raises SettingsError."""
-    given: dict[str, Any] = {name: value for name, value in (options or {}).items() if value is not None}
-    unknown = [name for name in given if name not in Settings.model_fields]
-    if unknown:
-        raise SettingsError(f"unknown setting {unknown[0]!r}{suggest(unknown[0], list(Settings.model_fields))}")
-    return Settings(**given)
+    given = {name: value for name, value in (options or {}).items() if value is not None}
+    for name in given:
+        if name not in DEFAULTS:
+            raise SettingsError(f"unknown setting {name!r}{suggest(name, list(DEFAULTS))}")
+    found = {**DEFAULTS, **_variables(os.environ), **given}
+    return Settings(**{name: _PARSERS.get(name, parse_url)(value) for name, value in found.items()})
 
 
-def refuse_unknown(environ: Mapping[str, str], names: list[str]) -> None:
-    """Raise SettingsError where a HEADRACE_* variable is none of ours."""
-    known = [PREFIX + name.upper() for name in names]
+def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings that have a variable; raises SettingsError where a HEADRACE_* variable is none of ours."""
+    known = [PREFIX + name.upper() for name in DEFAULTS]
     allowed = {*known, *(name + FILE_SUFFIX for name in known)}
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in allowed:
             raise SettingsError(f"unknown variable {name}{suggest(name, known)} (each also with {FILE_SUFFIX})")
+    values = {name: read_variable(name, environ) for name in DEFAULTS}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def read_variable(name: str, environ: Mapping[str, str]) -> str | None:

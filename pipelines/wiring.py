@@ -1,26 +1,38 @@
 """The one composition root: Settings -> open services, closed in reverse; the layout that binds them; the jobs.
 
-A new backend is one file in sinks and one line in ADAPTERS.
+A new backend is one file in sinks and one name in ADAPTERS.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
 from headrace.pipelines.core.tasks import TaskTable, add_task
-from headrace.pipelines.settings import Settings, Url, suggest
+from headrace.pipelines.settings import Settings, suggest
 from headrace.pipelines.topics import PARTITIONED, SINGLE, TRANSITIONS
 from headrace.schemas.errors import LayoutMismatchError, SettingsError, UnknownTopicError
-from headrace.schemas.ports import Advisor, Cache, Clock, Index, Log, Mailer, Narrator, PolicyStore, TopicInfo
+from headrace.schemas.ports import (
+    ANY_OPTION,
+    Adapter,
+    Advisor,
+    Cache,
+    Clock,
+    Index,
+    Log,
+    Mailer,
+    Narrator,
+    PolicyStore,
+    TopicInfo,
+)
 from headrace.schemas.records import Layout
+from headrace.schemas.url import Url
 from headrace.sinks.cached_index import CachedChunks
 
 if TYPE_CHECKING:
@@ -32,75 +44,35 @@ if TYPE_CHECKING:
     from headrace.pipelines.learn import Learn
 
 DEFAULT_PARTITIONS: Final = 4
-DEFAULT_CACHE_BYTES: Final = 256 << 20
 IDEMPOTENT: Final = frozenset({"file"})
 """Schemes of mailers that refuse a second mail of the same digest themselves."""
-ANY_OPTION: Final = ("*",)
-"""Of an adapter whose driver knows its own options."""
-
-
-@dataclass(frozen=True, slots=True)
-class Adapter:
-    """How a URL becomes a backend: open(url, clock, create). options: what its query string may hold.
-
-    local: whether the path is one of this machine. made_by_init: whether nothing but `headrace init` makes it.
-    """
-
-    open: Callable[[Url, Clock, bool], Any]
-    options: tuple[str, ...] = ()
-    local: bool = False
-    made_by_init: bool = False
-
-
-def _sink(module: str) -> Any:  # noqa: ANN401 imported only when its URL is used: drivers are slow to load
-    return import_module(f"headrace.sinks.{module}")
-
-
-# fmt: off
-ADAPTERS: Final[dict[str, dict[str, Adapter]]] = {
+ADAPTERS: Final[dict[str, dict[str, str]]] = {
     "log": {
-        "sqlite": Adapter(lambda url, clock, _: _sink("log_sqlite").SqliteLog(url.path, clock), (), True, True),
-        "kafka": Adapter(lambda url, *_: _sink("log_kafka").KafkaLog(url.text), ANY_OPTION),
+        "sqlite": "headrace.sinks.log_sqlite:ADAPTER",
+        "kafka": "headrace.sinks.kafka_target:ADAPTER",
     },
     "index": {
-        "sqlite": Adapter(lambda url, *_: _sink("index_sqlite").SqliteIndex(url.path), (), True, True),
-        "cassandra": Adapter(
-            lambda url, _, create: _sink("index_cassandra").CassandraIndex.open(
-                url.host, url.path, url.options, create=create),
-            ("replication", "consistency", "ttl_days", "datacenter", "tls", "ca_file", "cert_file", "key_file")),
+        "sqlite": "headrace.sinks.index_sqlite:ADAPTER",
+        "cassandra": "headrace.sinks.cassandra_target:INDEX",
     },
     "cache": {
-        "memory": Adapter(lambda url, *_: _sink("cache_memory").MemoryCache(_bytes(url)), ("bytes",)),
-        "redis": Adapter(
-            lambda url, *_: _sink("cache_redis").open_cache(url.scheme, url.host, url.path, url.options),
-            ("prefix", "ttl_days", "memory")),
-        "rediss": Adapter(
-            lambda url, *_: _sink("cache_redis").open_cache(url.scheme, url.host, url.path, url.options),
-            ("prefix", "ttl_days", "memory", "ca_file", "cert_file", "key_file")),
+        "memory": "headrace.sinks.cache_memory:ADAPTER",
+        "redis": "headrace.sinks.redis_target:PLAIN",
+        "rediss": "headrace.sinks.redis_target:TLS",
     },
     "policies": {
-        "file": Adapter(lambda url, *_: _sink("policies_files").FilePolicyStore(url.path), (), True),
-        "cassandra": Adapter(
-            lambda url, _, create: _sink("policies_cassandra").CassandraPolicyStore.open(
-                url.host, url.path, url.options, create=create),
-            ("replication", "consistency", "ttl_days", "datacenter", "tls", "ca_file", "cert_file", "key_file")),
+        "file": "headrace.sinks.policies_files:ADAPTER",
+        "cassandra": "headrace.sinks.cassandra_target:POLICIES",
     },
-    "mail": {
-        "file": Adapter(lambda url, *_: _sink("mail_files").FileMailer(url.path), (), True),
-    },
-    "narrator": {
-        "template": Adapter(lambda *_: _sink("narrator_template").TemplateNarrator()),
-    },
+    "mail": {"file": "headrace.sinks.mail_files:ADAPTER"},
+    "narrator": {"template": "headrace.sinks.narrator_template:ADAPTER"},
     "advisor": {
-        "none": Adapter(lambda *_: None),
-        "rules": Adapter(lambda *_: import_module("headrace.learners.advice.rules").RuleAdvisor(), ("mode", "every")),
-        "openai": Adapter(
-            lambda url, *_: _sink("advisor_openai").open_advisor(url.path, url.options),
-            ("mode", "every", "base_url", "timeout_s", "max_tokens", "key_file")),
+        "none": "headrace.schemas.ports:NOTHING",
+        "rules": "headrace.learners.advice.rules:ADAPTER",
+        "openai": "headrace.sinks.advisor_openai:ADAPTER",
     },
 }
-"""Setting -> URL scheme -> how to open it, the options it knows, local, made_by_init."""
-# fmt: on
+"""Setting -> URL scheme -> where its adapter is. Reading an adapter loads no slow driver; opening it does."""
 
 
 def system_clock() -> int:
@@ -119,49 +91,15 @@ class Services:
         self.clock = clock
         self._create = create
         self._stack = ExitStack()
-        self._adapters = {part: _adapter(part, getattr(settings, part)) for part in ADAPTERS}
+        self.adapters = {part: _adapter(part, getattr(settings, part)) for part in ADAPTERS}
 
-    @cached_property
-    def log(self) -> Log:
-        """The log."""
-        opened: Log = self._open("log")
-        return opened
-
-    @cached_property
-    def index(self) -> Index:
-        """The index."""
-        opened: Index = self._open("index")
-        return opened
-
-    @cached_property
-    def cache(self) -> Cache:
-        """The cache."""
-        opened: Cache = self._open("cache")
-        return opened
-
-    @cached_property
-    def policies(self) -> PolicyStore:
-        """The policy store."""
-        opened: PolicyStore = self._open("policies")
-        return opened
-
-    @cached_property
-    def mailer(self) -> Mailer:
-        """The mailer."""
-        opened: Mailer = self._open("mail")
-        return opened
-
-    @cached_property
-    def narrator(self) -> Narrator:
-        """The narrator."""
-        opened: Narrator = self._open("narrator")
-        return opened
-
-    @cached_property
-    def advisor(self) -> Advisor | None:
-        """The advisor, None where nobody advises."""
-        opened: Advisor | None = self._open("advisor")
-        return opened
+    log = cached_property[Log](lambda self: self._open("log"))
+    index = cached_property[Index](lambda self: self._open("index"))
+    cache = cached_property[Cache](lambda self: self._open("cache"))
+    policies = cached_property[PolicyStore](lambda self: self._open("policies"))
+    mailer = cached_property[Mailer](lambda self: self._open("mail"))
+    narrator = cached_property[Narrator](lambda self: self._open("narrator"))
+    advisor = cached_property[Advisor | None](lambda self: self._open("advisor"))  # None where nobody advises
 
     @cached_property
     def chunks(self) -> CachedChunks:
@@ -170,15 +108,19 @@ class Services:
 
     def _open(self, part: str) -> Any:  # noqa: ANN401
         url: Url = getattr(self.settings, part)
-        adapter = self._adapters[part]
+        adapter = self.adapters[part]
         if adapter.made_by_init and not self._create and not Path(url.path).exists():
             raise SettingsError(
                 f"the {part} {url} does not exist: create it with `headrace init`, or name another by --{part}"
             )
-        opened = adapter.open(url, self.clock, self._create)
-        close = getattr(opened, "close", None)
-        if close:
-            self._stack.callback(close)
+        try:
+            opened = adapter.open(url, self.clock, self._create)
+        except ModuleNotFoundError as missing:
+            raise SettingsError(
+                f"a {part} at {url.scheme}: needs a driver: pip install '{adapter.driver}' ({missing})"
+            ) from missing
+        if opened is not None:
+            self._stack.callback(opened.close)
         return opened
 
     def __enter__(self) -> Self:
@@ -206,7 +148,7 @@ def _adapter(part: str, url: Url) -> Adapter:
     schemes = ADAPTERS[part]
     if url.scheme not in schemes:
         raise SettingsError(f"--{part} {url}: unknown scheme {url.scheme!r}{suggest(url.scheme, list(schemes))}")
-    adapter = schemes[url.scheme]
+    adapter: Adapter = resolve_name(schemes[url.scheme])
     for option in url.options:
         if option not in adapter.options and adapter.options != ANY_OPTION:
             known = suggest(option, list(adapter.options)) if adapter.options else "; it has none"
@@ -214,15 +156,6 @@ def _adapter(part: str, url: Url) -> Adapter:
     if adapter.local and (not url.path or url.host not in {"", "localhost"}):
         raise SettingsError(f"--{part} {url}: write {url.scheme}:relative/path or {url.scheme}:///absolute/path")
     return adapter
-
-
-def _bytes(url: Url) -> int:
-    text = url.options.get("bytes", str(DEFAULT_CACHE_BYTES))
-    if not text.isdecimal():
-        raise SettingsError(
-            f"--cache {url}: bytes is {text!r}; a whole number is needed, such as {DEFAULT_CACHE_BYTES}"
-        )
-    return int(text)
 
 
 def initialise(
@@ -265,7 +198,7 @@ def initialise(
     layout = index.layout(Layout(log.topic(TRANSITIONS).identity, **wanted))
     assert layout is not None
     _require_same(services, layout, wanted)  # another process may have been first
-    getattr(services, "policies")  # noqa: B009 opened to be made: it may have a keyspace of its own
+    _ = services.policies  # opened to be made: it may have a keyspace of its own
     return layout
 
 

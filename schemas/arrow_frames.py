@@ -7,7 +7,7 @@ within the message, but a compressed buffer may claim to unpack to any size, and
 import struct
 from functools import lru_cache
 
-from headrace.schemas.codec_json import BadMessageError
+from headrace.schemas.checker import BadMessageError
 
 MAX_UNPACKED_BYTES = 64 << 20
 """What the compressed buffers of one message may claim to hold."""

@@ -1,6 +1,6 @@
 """Arrow messages: an IPC stream whose columns are named as the JSON fields, all rows of one agent.
 
-Messages of one shape are joined and read at once; where that fails the caller finds the ones to blame.
+Messages of one shape are joined and read at once; where that fails they are halved until the ones to blame are found.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from headrace.schemas.arrow_frames import check_frames
-from headrace.schemas.codec_json import BadMessageError, Row
+from headrace.schemas.checker import BadMessageError, Checker, Task
+from headrace.schemas.codec_json import Row
 from headrace.schemas.records import TaskSpec
 from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch
 
@@ -304,3 +305,34 @@ def _versions(table: pa.Table, rows: int) -> NDArray[np.int64]:
     if not array.null_count:
         return values
     return np.where(array.is_null().to_numpy(zero_copy_only=False), NO_POLICY_VERSION, values)
+
+
+def check(checker: Checker, positions: NDArray[np.int64]) -> None:
+    """Check the messages at these positions; those of one task and one shape are joined."""
+    shapes: dict[tuple[str, bytes], list[tuple[Message, int]]] = {}
+    for position in positions.tolist():
+        try:
+            message = read(checker.messages.values[position] or b"", checker.layout.max_message_rows)
+        except BadMessageError as error:
+            checker.reject(position, error.rule, error.reason)
+            continue
+        if checker.known(1, message.task, position):
+            shapes.setdefault((message.task, message.shape), []).append((message, position))
+    for (name, _), entries in shapes.items():
+        _join(checker, checker.tasks[name], entries)
+
+
+def _join(checker: Checker, task: Task, entries: list[tuple[Message, int]]) -> None:
+    """Read joined messages; where that fails, halve them until the ones to blame are found."""
+    offsets = checker.messages.offsets[[position for _, position in entries]]
+    try:
+        batch = columns([message for message, _ in entries], offsets, task.spec)
+    except BadMessageError as error:
+        if len(entries) == 1:
+            checker.reject(entries[0][1], error.rule, error.reason)
+            return
+        middle = len(entries) // 2
+        _join(checker, task, entries[:middle])
+        _join(checker, task, entries[middle:])
+    else:
+        checker.accept(task, batch, {})

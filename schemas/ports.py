@@ -7,7 +7,7 @@ Batches go in and out. Adapters live in `headrace.sinks`; each passes its port's
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,33 @@ from headrace.schemas.records import (
     WindowKey,
     WindowRow,
 )
+from headrace.schemas.url import Url
 
 Clock = Callable[[], int]
 """Gives the time in milliseconds since 1970, UTC. Injected, so that simulated fleets can run on their own."""
+
+ANY_OPTION: Final = ("*",)
+"""Of an adapter whose driver knows its own options."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """How a URL becomes a backend: open(url, clock, create). options: what its query string may hold.
+
+    create: whether a place that is missing is made. local: whether the path is one of this machine. made_by_init:
+    whether nothing but `headrace init` makes it. driver: the package that it needs, as pip has it; `open` loads it,
+    the adapter's module doesn't, as that may be slow.
+    """
+
+    open: Callable[[Url, Clock, bool], Any]
+    options: tuple[str, ...] = ()
+    local: bool = False
+    made_by_init: bool = False
+    driver: str = "headrace"
+
+
+NOTHING: Final = Adapter(lambda *_: None)
+"""Where a part is left out."""
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -123,6 +147,22 @@ class EndOfLog:
 Event = Assigned | Revoked | MessageBatch | EndOfLog
 
 
+class Backend(Protocol):
+    """What every port has besides its own calls. An adapter that has nothing to say inherits the answers."""
+
+    def about(self) -> str:
+        """Ask what runs there, for people; "" where nothing does. Raises UnavailableError, SettingsError."""
+        return ""
+
+    def counters(self) -> Mapping[tuple[str, ...], float]:
+        """Return what it has counted, as its port names it; {} where it counts nothing. From any thread."""
+        return {}
+
+    def close(self) -> None:
+        """Release what it holds; a second time does nothing."""
+        return
+
+
 class Subscription(Protocol):
     """A member of a consumer group on one topic. Not shared between threads."""
 
@@ -142,7 +182,7 @@ class Subscription(Protocol):
         """Leave the group."""
 
 
-class Log(Protocol):
+class Log(Backend, Protocol):
     """An append-only log of topics and partitions."""
 
     def create(self, topic: str, partitions: int) -> None:
@@ -166,9 +206,6 @@ class Log(Protocol):
     def subscribe(self, group: str, topic: str) -> Subscription:
         """Join the group."""
 
-    def close(self) -> None:
-        """Release the connection."""
-
 
 class Decisions(Protocol):
     """Sampled decisions by similarity: when did we last see this, and what happened?"""
@@ -183,8 +220,11 @@ class Decisions(Protocol):
         """
 
 
-class Index(Protocol):
-    """Chunks and windows by key and by range. The row with the greater write time wins."""
+class Index(Backend, Protocol):
+    """Chunks and windows by key and by range. The row with the greater write time wins.
+
+    counters: waiting_bytes (put, and not yet acknowledged) and retries (single writes that were sent again).
+    """
 
     @property
     def decisions(self) -> Decisions:
@@ -222,12 +262,12 @@ class Index(Protocol):
     def window(self, key: WindowKey) -> WindowRow | None:
         """Return one window row."""
 
-    def close(self) -> None:
-        """Release the connection."""
 
+class Cache(Backend, Protocol):
+    """Immutable entries by chunk reference; never invalidated, may forget anything at any time.
 
-class Cache(Protocol):
-    """Immutable entries by chunk reference; never invalidated, may forget anything at any time."""
+    counters: by level (memory, redis) and by hit, miss or error.
+    """
 
     def get(self, references: Sequence[ChunkReference]) -> list[bytes | None]:
         """Return each reference's payload, None on a miss."""
@@ -235,11 +275,8 @@ class Cache(Protocol):
     def put(self, entries: Sequence[tuple[ChunkReference, bytes]]) -> None:
         """Store payloads."""
 
-    def close(self) -> None:
-        """Release the connection."""
 
-
-class PolicyStore(Protocol):
+class PolicyStore(Backend, Protocol):
     """Weights and manifests by task and version, and each learner's checkpoint."""
 
     def put(self, version: PolicyVersion, weights: bytes) -> None:
@@ -261,18 +298,15 @@ class PolicyStore(Protocol):
     def load(self, task: str) -> bytes | None:
         """Return the task's learner checkpoint; raises CorruptDataError."""
 
-    def close(self) -> None:
-        """Release the connection."""
 
-
-class Narrator(Protocol):
+class Narrator(Backend, Protocol):
     """Turns facts into sentences that refer to them by id; never writes a number itself."""
 
     def tell(self, facts: Facts) -> Narrative:
         """Return the sentences."""
 
 
-class Advisor(Protocol):
+class Advisor(Backend, Protocol):
     """Reads how learning goes and says what it would change. What it says is checked before anything is done."""
 
     @property
@@ -283,7 +317,7 @@ class Advisor(Protocol):
         """Return what it would change, the most urgent first; raises UnavailableError, LanguageModelError."""
 
 
-class Mailer(Protocol):
+class Mailer(Backend, Protocol):
     """Hands a message to the outside."""
 
     def send(self, message: EmailMessage, digest_id: str) -> None:

@@ -5,13 +5,17 @@ It writes no sentence that is shown: its reasons are names of facts, and the rea
 
 import os
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from headrace.schemas.directives import ACTIONS, PROPOSALS_MAX, LearningFacts, Proposal, described
-from headrace.sinks.openai_client import OpenAIClient, open_client
+from headrace.schemas.ports import Adapter, Backend
+from headrace.schemas.url import Url
+
+if TYPE_CHECKING:
+    from headrace.sinks.openai_client import OpenAIClient
 
 INSTRUCTIONS: Final = f"""\
 You advise a deep reinforcement learner while it learns from a stream. You get facts about its learning as JSON:
@@ -73,10 +77,10 @@ def _line(name: str) -> str:
     return f"- {name}: {action.description}; {action.low:g} to {action.high:g}{whole}; {most} at once"
 
 
-class OpenAIAdvisor:
+class OpenAIAdvisor(Backend):
     """A model behind the advisor's port."""
 
-    def __init__(self, client: OpenAIClient) -> None:
+    def __init__(self, client: "OpenAIClient") -> None:
         self.name = f"openai:{client.settings.model}"
         self._client = client
 
@@ -100,7 +104,12 @@ class OpenAIAdvisor:
         self._client.close()
 
 
-def open_advisor(model: str, options: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> OpenAIAdvisor:
-    """Open the advisor from a URL's parts; raises SettingsError."""
-    own = {name: value for name, value in options.items() if name != "mode"}
-    return OpenAIAdvisor(open_client(model, own, environ))
+def open_advisor(url: Url, *_: object, environ: Mapping[str, str] = os.environ) -> OpenAIAdvisor:
+    """Open the advisor; raises SettingsError."""
+    from headrace.sinks.openai_client import open_client  # noqa: PLC0415 a second to load, for jobs that ask nothing
+
+    return OpenAIAdvisor(open_client(url, environ))
+
+
+OPTIONS: Final = ("mode", "every", "base_url", "timeout_s", "max_tokens", "key_file")
+ADAPTER: Final = Adapter(open_advisor, OPTIONS, driver="openai>=3")

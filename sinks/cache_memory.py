@@ -2,28 +2,36 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from headrace.schemas.ports import Adapter, Backend
 from headrace.schemas.records import ChunkReference
 
+DEFAULT_BYTES: Final = 256 << 20
 ENTRY_BYTES: Final = 512
 """What an entry takes besides its payload: the reference, its numbers and its place in the dictionary."""
 
 
-class MemoryCache:
+class MemoryCache(Backend):
     """The port `Cache`, usable from any thread. max_bytes: of payloads and entries together."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.used_bytes = 0
+        self.hits = 0
+        self.misses = 0
         self._lock = threading.Lock()
         self._entries: OrderedDict[ChunkReference, bytes] = OrderedDict()
 
     def get(self, references: Sequence[ChunkReference]) -> list[bytes | None]:
         """Return each reference's payload, None on a miss."""
         with self._lock:
-            return [self._get(reference) for reference in references]
+            found = [self._get(reference) for reference in references]
+            misses = found.count(None)
+            self.misses += misses
+            self.hits += len(found) - misses
+            return found
 
     def _get(self, reference: ChunkReference) -> bytes | None:
         payload = self._entries.get(reference)
@@ -48,8 +56,15 @@ class MemoryCache:
             _, forgotten = self._entries.popitem(last=False)
             self.used_bytes -= ENTRY_BYTES + len(forgotten)
 
+    def counters(self) -> Mapping[tuple[str, ...], float]:
+        """Return the references found, and not, since the start."""
+        return {("memory", "hit"): self.hits, ("memory", "miss"): self.misses}
+
     def close(self) -> None:
         """Forget everything."""
         with self._lock:
             self._entries.clear()
             self.used_bytes = 0
+
+
+ADAPTER: Final = Adapter(lambda url, *_: MemoryCache(url.whole("bytes", DEFAULT_BYTES)), ("bytes",))

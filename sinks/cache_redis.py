@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import unquote
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -16,15 +15,15 @@ from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissi
 from redis.retry import Retry
 
 from headrace.schemas.errors import SettingsError, UnavailableError
-from headrace.schemas.ports import Cache
+from headrace.schemas.ports import Backend, Cache
 from headrace.schemas.records import ChunkReference
+from headrace.schemas.url import Url
 from headrace.sinks.cache_memory import MemoryCache
 from headrace.sinks.cached_index import TwoLevels
+from headrace.sinks.redis_target import TLS_OPTIONS
 
 logger = logging.getLogger(__name__)
 
-OPTIONS: Final = ("prefix", "ttl_days", "memory", "ca_file", "cert_file", "key_file")
-"""What the URL's query string may hold. memory: bytes of the level in this process, 0 for none."""
 DEFAULT_PREFIX: Final = "headrace:"
 DEFAULT_PORT: Final = 6379
 DEFAULT_MEMORY_BYTES: Final = 64 << 20
@@ -57,7 +56,7 @@ class _Breaker:
             self.wait_s = min(2 * self.wait_s, _LONGEST_WAIT_S)
 
 
-class RedisCache:
+class RedisCache(Backend):
     """The port `Cache`: one connection, used from one thread at a time.
 
     After a failure Redis is left alone for a while, twice as long after each, up to 10 s; meanwhile everything is a
@@ -151,18 +150,23 @@ class RedisCache:
             for r in references
         ]
 
+    def counters(self) -> Mapping[tuple[str, ...], float]:
+        """Return the references found at Redis, and not, and its failures, since the start."""
+        return {("redis", "hit"): self.hits, ("redis", "miss"): self.misses, ("redis", "error"): self.errors}
+
     def close(self) -> None:
         """Release the connection."""
         self._client.close()
 
 
-def open_cache(scheme: str, netloc: str, path: str, options: Mapping[str, str]) -> Cache:
-    """Open `scheme://netloc/path?options`: Redis, and before it a level in this process.
+def open_cache(url: Url) -> Cache:
+    """Open Redis, and before it a level in this process.
 
     Raises SettingsError where a part can't be used or Redis refuses us; a Redis that is down is no error.
     """
-    cache = RedisCache(client(scheme, netloc, path, options), **_entries(options))
-    memory_bytes = _number(options, "memory", DEFAULT_MEMORY_BYTES)
+    prefix, ttl_s = url.options.get("prefix", DEFAULT_PREFIX), url.whole("ttl_days", 0) * 86_400 or None
+    memory_bytes = url.whole("memory", DEFAULT_MEMORY_BYTES)
+    cache = RedisCache(client(url), prefix=prefix, ttl_s=ttl_s)
     try:
         logger.debug("%s", cache.about())
     except UnavailableError as error:
@@ -173,48 +177,35 @@ def open_cache(scheme: str, netloc: str, path: str, options: Mapping[str, str]) 
     return TwoLevels(MemoryCache(memory_bytes), cache) if memory_bytes else cache
 
 
-def client(scheme: str, netloc: str, path: str, options: Mapping[str, str]) -> Redis:
+def client(url: Url) -> Redis:
     """Return a client of the URL's Redis; raises SettingsError where a part can't be used."""
-    credentials, at, place = netloc.rpartition("@")
-    user, _, password = credentials.partition(":")
+    place = url.host
     host, _, port = place.rpartition(":") if ":" in place.rpartition("]")[2] else (place, "", str(DEFAULT_PORT))
-    database = path.strip("/") or "0"
+    database = url.path.strip("/") or "0"
     if not host or not port.isdecimal() or not database.isdecimal():
         raise SettingsError(
-            f"{scheme}://{place}{path}: write {scheme}://host, {scheme}://host:port or {scheme}://host/1"
+            f"{url.scheme}://{place}{url.path}: write {url.scheme}://host, {url.scheme}://host:port or "
+            f"{url.scheme}://host/1"
         )
     return Redis(
         host=host.strip("[]"),
         port=int(port),
         db=int(database),
-        username=unquote(user) or None,
-        password=unquote(password) if at else None,
+        username=url.user or None,
+        password=None if url.user is None else url.password,
         socket_timeout=_TIMEOUT_S,
         socket_connect_timeout=_TIMEOUT_S,
         socket_read_size=_READ_BYTES,
         retry=Retry(NoBackoff(), 0),
         single_connection_client=False,
-        **_tls(scheme, options),
+        **_tls(url),
     )
 
 
-def _tls(scheme: str, options: Mapping[str, str]) -> dict[str, Any]:
-    if scheme != "rediss":
+def _tls(url: Url) -> dict[str, Any]:
+    if url.scheme != "rediss":
         return {}
-    names = {"ca_file": "ssl_ca_certs", "cert_file": "ssl_certfile", "key_file": "ssl_keyfile"}
-    return {"ssl": True, **{names[name]: value for name, value in options.items() if name in names}}
-
-
-def _entries(options: Mapping[str, str]) -> dict[str, Any]:
-    days = _number(options, "ttl_days", 0)
-    return {"prefix": options.get("prefix", DEFAULT_PREFIX), "ttl_s": days * 86_400 or None}
-
-
-def _number(options: Mapping[str, str], name: str, default: int) -> int:
-    text = options.get(name, str(default))
-    if not text.isdecimal():
-        raise SettingsError(f"--cache: {name} is {text!r}; a whole number is needed, such as {default}")
-    return int(text)
+    return {"ssl": True, **{TLS_OPTIONS[name]: value for name, value in url.options.items() if name in TLS_OPTIONS}}
 
 
 def _refused(error: RedisError) -> bool:

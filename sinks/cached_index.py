@@ -1,15 +1,15 @@
 """Chunks by reference, read through a cache: the index is asked only for what the cache has forgotten."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from headrace.schemas.chunk import ChunkRow, decode_chunk, decode_reference, encode_chunk
 from headrace.schemas.errors import CorruptDataError, MissingChunkError, UnavailableError
-from headrace.schemas.ports import Cache, Index
+from headrace.schemas.ports import Backend, Cache, Index
 from headrace.schemas.records import ChunkReference
 from headrace.schemas.transition import TransitionBatch
 
 
-class TwoLevels:
+class TwoLevels(Backend):
     """The port `Cache`: a near level, before a far one that is larger and shared.
 
     What is found far away is kept near as well. Close it, and it closes both.
@@ -18,13 +18,11 @@ class TwoLevels:
     def __init__(self, near: Cache, far: Cache) -> None:
         self.near = near
         self.far = far
-        self.near_hits = 0
 
     def get(self, references: Sequence[ChunkReference]) -> list[bytes | None]:
         """Return each reference's payload, None on a miss; the far level is asked for what the near one lacks."""
         found = self.near.get(references)
         missing = [place for place, payload in enumerate(found) if payload is None]
-        self.near_hits += len(references) - len(missing)
         if missing:
             lacking = [references[place] for place in missing]
             fetched = self.far.get(lacking)
@@ -40,8 +38,11 @@ class TwoLevels:
 
     def about(self) -> str:
         """Return what the far level says of itself; raises what it raises when it is down."""
-        about: str = self.far.about()  # type: ignore[attr-defined]
-        return about
+        return self.far.about()
+
+    def counters(self) -> Mapping[tuple[str, ...], float]:
+        """Return both levels' counts; the far one is asked only for what the near one lacks."""
+        return {**self.near.counters(), **self.far.counters()}
 
     def close(self) -> None:
         """Close both levels."""

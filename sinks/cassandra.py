@@ -3,12 +3,12 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import islice
 from string import Template
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from cassandra import AuthenticationFailed, ConsistencyLevel, DriverException, RequestValidationException, Unauthorized
 from cassandra.auth import PlainTextAuthProvider
@@ -24,6 +24,8 @@ from cassandra.query import BoundStatement, SimpleStatement, tuple_factory
 
 from headrace.schemas.errors import HeadraceError, SettingsError, StorageError, UnavailableError
 from headrace.sinks.cassandra_target import Target
+
+T = TypeVar("T")
 
 SCHEMA_VERSION: Final = "2"
 REQUEST_TIMEOUT_S: Final = 3.0
@@ -233,6 +235,16 @@ class Keyspace:
         name = self.target.consistency or ("LOCAL_QUORUM" if replicated else "LOCAL_ONE")
         level: int = getattr(ConsistencyLevel, name)
         return level
+
+
+def opened(kind: Callable[[Keyspace], T], target: Target, *, create: bool) -> T:
+    """Open what lies in a keyspace; where that fails the keyspace is closed."""
+    keyspace = Keyspace(target, create=create)
+    try:
+        return kind(keyspace)
+    except BaseException:
+        keyspace.close()
+        raise
 
 
 class Prepared:

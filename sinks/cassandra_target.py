@@ -3,11 +3,12 @@
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
-from urllib.parse import unquote
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from headrace.schemas.errors import SettingsError
+from headrace.schemas.ports import Adapter, Clock
+from headrace.schemas.url import Url
 
 OPTIONS: Final = ("replication", "consistency", "ttl_days", "datacenter", "tls", "ca_file", "cert_file", "key_file")
 """What the URL's query string may hold."""
@@ -42,21 +43,17 @@ class Target:
         return f"cassandra://{','.join(f'{name}:{port}' for name, port in self.hosts)}/{self.keyspace}"
 
 
-def parse_target(netloc: str, path: str, options: Mapping[str, str]) -> Target:
-    """Read a URL's parts; raises SettingsError, which names what can't be used (never the password)."""
-    credentials, at, places = netloc.rpartition("@")
-    user, _, password = credentials.partition(":")
-    target = Target(_hosts(places), _keyspace(path), unquote(user) if at else None, unquote(password))
-    return Target(
-        target.hosts,
-        target.keyspace,
-        target.user,
-        target.password,
-        _replication(target, options.get("replication")),
-        _consistency(target, options.get("consistency")),
-        _ttl_s(target, options.get("ttl_days")),
-        options.get("datacenter"),
-        _tls(target, options),
+def parse_target(url: Url) -> Target:
+    """Read a URL; raises SettingsError, which names what can't be used (never the password)."""
+    target = Target(_hosts(url.host), _keyspace(url.path), url.user, url.password)
+    options = url.options
+    return replace(
+        target,
+        replication=_replication(target, options.get("replication")),
+        consistency=_consistency(target, options.get("consistency")),
+        ttl_s=_ttl_s(target, options.get("ttl_days")),
+        datacenter=options.get("datacenter"),
+        tls=_tls(target, options),
     )
 
 
@@ -114,3 +111,21 @@ def _tls(target: Target, options: Mapping[str, str]) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise SettingsError(f"{target}: ca_file, cert_file or key_file can't be used ({error})") from error
     return context
+
+
+def open_index(url: Url, _: Clock, create: bool) -> Any:  # noqa: ANN401 its type would load the driver
+    """Open the index; create: whether keyspace and tables are made if missing."""
+    from headrace.sinks import cassandra, index_cassandra  # noqa: PLC0415 the driver is slow to load
+
+    return cassandra.opened(index_cassandra.CassandraIndex, parse_target(url), create=create)
+
+
+def open_policies(url: Url, _: Clock, create: bool) -> Any:  # noqa: ANN401 its type would load the driver
+    """Open the policy store; create: whether keyspace and tables are made if missing."""
+    from headrace.sinks import cassandra, policies_cassandra  # noqa: PLC0415 the driver is slow to load
+
+    return cassandra.opened(policies_cassandra.CassandraPolicyStore, parse_target(url), create=create)
+
+
+INDEX: Final = Adapter(open_index, OPTIONS, driver="cassandra-driver>=3.30")
+POLICIES: Final = Adapter(open_policies, OPTIONS, driver="cassandra-driver>=3.30")

@@ -8,16 +8,16 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import msgspec
 from cassandra import ConsistencyLevel
 
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import StorageError
+from headrace.schemas.ports import Backend
 from headrace.schemas.records import ChunkKey, ChunkReference, Layout, WindowKey, WindowRow
 from headrace.sinks.cassandra import Keyspace
-from headrace.sinks.cassandra_target import parse_target
 from headrace.sinks.cassandra_writes import Write, Writes, batches
 from headrace.sinks.decisions_cassandra import CassandraDecisions
 
@@ -68,7 +68,7 @@ _EARLIEST: Final = -(1 << 62)
 _LATEST: Final = 1 << 62
 
 
-class CassandraIndex:
+class CassandraIndex(Backend):
     """The port `Index`, used from one thread at a time. Reads see what was flushed, by this process or another."""
 
     def __init__(self, keyspace: Keyspace) -> None:
@@ -80,30 +80,14 @@ class CassandraIndex:
         }
         self._entered: dict[_Place, float] = {}
 
-    @classmethod
-    def open(cls, netloc: str, path: str, options: Mapping[str, str], *, create: bool = False) -> Self:
-        """Open `cassandra://netloc/path?options`; create: whether keyspace and tables are made if missing."""
-        keyspace = Keyspace(parse_target(netloc, path, options), create=create)
-        try:
-            return cls(keyspace)
-        except BaseException:
-            keyspace.close()
-            raise
-
     @cached_property
     def decisions(self) -> CassandraDecisions:
         """Sampled decisions, by similarity; durable after `flush`."""
         return CassandraDecisions(self._keyspace, self._writes)
 
-    @property
-    def retries(self) -> int:
-        """How many writes had to be sent again."""
-        return self._writes.retries
-
-    @property
-    def waiting_bytes(self) -> int:
-        """The bytes that were put and are not acknowledged."""
-        return self._writes.kept_bytes
+    def counters(self) -> Mapping[tuple[str, ...], float]:
+        """Return the bytes that were put and are not acknowledged, and how many writes had to be sent again."""
+        return {("waiting_bytes",): self._writes.kept_bytes, ("retries",): self._writes.retries}
 
     def layout(self, wanted: Layout | None = None) -> Layout | None:
         """Store `wanted` if there is no layout yet; return the one that is stored."""

@@ -9,6 +9,7 @@ import msgspec
 
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import StorageError
+from headrace.schemas.ports import Adapter, Backend
 from headrace.schemas.records import ChunkKey, ChunkReference, Layout, WindowKey, WindowRow
 from headrace.sinks import decisions_sqlite
 from headrace.sinks.sqlite import Database
@@ -76,7 +77,7 @@ _SCAN_WINDOWS: Final = (
 )
 
 
-class SqliteIndex:
+class SqliteIndex(Backend):
     """The port `Index`: one connection writes, another reads, each from any thread.
 
     Reads see what was flushed, by this process or another.
@@ -221,3 +222,6 @@ def _window_key(key: WindowKey) -> tuple[Any, ...]:
 def _window(values: tuple[Any, ...]) -> WindowRow:
     *key, write_time, summary = values
     return WindowRow(WindowKey(*key), write_time, summary)
+
+
+ADAPTER: Final = Adapter(lambda url, *_: SqliteIndex(url.path), local=True, made_by_init=True)

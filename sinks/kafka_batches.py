@@ -7,10 +7,10 @@ from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
+from confluent_kafka import Message
 from numpy.typing import NDArray
 
 from headrace.schemas.ports import Headers, MessageBatch
-from headrace.sinks.kafka_driver import Message
 
 SLICE_MESSAGES: Final = 512
 """How many of the driver's messages are best turned into columns at a time."""

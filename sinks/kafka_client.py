@@ -1,15 +1,14 @@
-"""Kafka's clients: what a URL says of them, how long they are waited for, and what their errors mean here."""
+"""Kafka's clients: how long they are waited for, and what their errors mean here."""
 
-import logging
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 
 from headrace.schemas.errors import HeadraceError, SettingsError, UnavailableError, UnknownTopicError
 from headrace.sinks.kafka_driver import (
@@ -21,12 +20,8 @@ from headrace.sinks.kafka_driver import (
     TLS_FAILED,
     TRANSPORT,
     UNKNOWN_TOPIC,
-    AdminClient,
-    KafkaError,
-    KafkaException,
 )
-
-logger = logging.getLogger(__name__)
+from headrace.sinks.kafka_target import Cluster
 
 ANSWER_S: Final = 5.0
 """How long a broker may take to answer; after it a HeadraceError is raised."""
@@ -49,27 +44,6 @@ FLEETING: Final = {
     NO_LEADER,
 }
 _UNKNOWN_TOPICS: Final = {KafkaError.UNKNOWN_TOPIC_OR_PART, UNKNOWN_TOPIC}
-# The laws rest on these, so a URL can't set them.
-_OURS: Final = frozenset(
-    {
-        "acks",
-        "auto.offset.reset",
-        "bootstrap.servers",
-        "enable.auto.commit",
-        "enable.auto.offset.store",
-        "enable.idempotence",
-        "enable.partition.eof",
-        "group.id",
-        "group.protocol",
-        "isolation.level",
-        "metadata.broker.list",
-        "partition.assignment.strategy",
-        "partitioner",
-        "request.required.acks",
-        "transactional.id",
-    }
-)
-_NAME: Final = re.compile(r"[A-Za-z0-9._-]{0,100}")
 # Only a person can heal these: trying again would be for ever.
 _REFUSED: Final = {
     LOGIN_FAILED: "check user and password (kafka://user:password@host) and sasl.mechanism",
@@ -87,64 +61,6 @@ _REFUSED: Final = {
     KafkaError.POLICY_VIOLATION: "create the topic by hand, as the cluster's policy wants it",
     INVALID_PROPERTY: "https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md lists them",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """Where the log is. prefix: stands before every topic, group and transactional id. properties: librdkafka's."""
-
-    servers: str
-    prefix: str
-    properties: Mapping[str, str]
-
-    def name(self, plain: str) -> str:
-        """Return a topic's or group's name on the cluster."""
-        return self.prefix + plain
-
-    def config(self, own: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a client's properties: the defaults, `own`, then the URL's."""
-        return {
-            "bootstrap.servers": self.servers,
-            "client.id": "headrace",
-            "log_level": 2,  # what goes wrong is raised; librdkafka's own lines would say it again and again
-            "logger": logger,
-            "reconnect.backoff.max.ms": 2_000,
-            "topic.metadata.refresh.interval.ms": 30_000,  # a partition added later is found within that
-            **own,
-            **self.properties,
-        }
-
-
-def parse_cluster(text: str) -> Cluster:
-    """Read kafka://[user:password@]host:port[,host:port][/prefix][?property=value]; raises SettingsError."""
-    parts = urlsplit(text)
-    credentials, _, servers = parts.netloc.rpartition("@")
-    if not servers:
-        raise SettingsError("kafka: no host; write kafka://host:9092, or kafka://host-1:9092,host-2:9092/prefix")
-    servers = ",".join(host if re.search(r":\d+$", host) else f"{host}:9092" for host in servers.split(","))
-    properties = {**_login(credentials), **dict(parse_qsl(parts.query, keep_blank_values=True))}
-    for name in properties:
-        if name in _OURS:
-            raise SettingsError(f"kafka://{servers}: {name} can't be set, as headrace's guarantees rest on it")
-    return Cluster(servers, _prefix(unquote(parts.path).strip("/")), properties)
-
-
-def _login(credentials: str) -> dict[str, str]:
-    if not credentials:
-        return {}
-    user, _, password = credentials.partition(":")
-    return {
-        "security.protocol": "SASL_SSL",
-        "sasl.mechanism": "PLAIN",
-        "sasl.username": unquote(user),
-        "sasl.password": unquote(password),
-    }
-
-
-def _prefix(text: str) -> str:
-    if not _NAME.fullmatch(text):
-        raise SettingsError(f"kafka: prefix {text!r}; at most 100 of A-Z a-z 0-9 . _ - are allowed")
-    return text + "." if text and text[-1] not in "._-" else text
 
 
 def mapped(error: KafkaError, doing: str) -> HeadraceError:
@@ -168,7 +84,8 @@ def made(kind: type[Any], config: Mapping[str, Any], doing: str) -> Any:  # noqa
 class Failures:
     """What a client says of its connections, in the background: the reason behind a time-out."""
 
-    def __init__(self) -> None:
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
         self.last: KafkaError | None = None
         self.refused: KafkaError | None = None
 
@@ -179,14 +96,20 @@ class Failures:
         elif error.code() != ALL_BROKERS_DOWN:  # it says less than the one before it
             self.last = error
 
-    def explain(self, error: KafkaError, doing: str, servers: str) -> HeadraceError:
+    def client(self, kind: type[Any], own: Mapping[str, Any], doing: str) -> Any:  # noqa: ANN401 a driver's class
+        """Make a client of the cluster, which says here what goes wrong."""
+        return made(kind, self._cluster.config({**own, "error_cb": self.note}), doing)
+
+    def explain(self, error: KafkaError, doing: str) -> HeadraceError:
         """Return a failed request's error, with the reason where one is known."""
         if self.refused:
             return mapped(self.refused, doing)
         if error.code() not in _UNREACHABLE:
             return mapped(error, doing)
         reason = (self.last or error).str()
-        return UnavailableError(f"{doing}: no answer from kafka://{servers} ({reason}): is it running, and reachable?")
+        return UnavailableError(
+            f"{doing}: no answer from kafka://{self._cluster.servers} ({reason}): is it running, and reachable?"
+        )
 
 
 class Admin:
@@ -197,10 +120,8 @@ class Admin:
     """
 
     def __init__(self, cluster: Cluster) -> None:
-        self._servers = cluster.servers
-        self._failures = Failures()
-        config = cluster.config({"error_cb": self._failures.note})
-        self._client = made(AdminClient, config, f"kafka://{cluster.servers}")
+        self._failures = Failures(cluster)
+        self._client = self._failures.client(AdminClient, {}, f"kafka://{cluster.servers}")
 
     def ask(
         self, question: Callable[[Any], Iterable["Future[Any]"]], doing: str, topic: str | None = None
@@ -216,7 +137,7 @@ class Admin:
             except KafkaException as error:
                 self._client.poll(0)
                 if error.args[0].code() not in FLEETING or time.monotonic() > deadline:
-                    raise self._failures.explain(error.args[0], doing, self._servers) from error
+                    raise self._failures.explain(error.args[0], doing) from error
             time.sleep(0.02)
             if topic:
                 with suppress(KafkaException):

@@ -1,51 +1,9 @@
-"""The driver, confluent-kafka (librdkafka): what the log uses of it, or an error that says what to install."""
+"""Errors of librdkafka itself, which no broker has told; the driver names them with an underscore."""
 
 from typing import Final
 
-from headrace.schemas.errors import SettingsError
+from confluent_kafka import KafkaError
 
-try:
-    from confluent_kafka import (
-        Consumer,
-        ConsumerGroupTopicPartitions,
-        IsolationLevel,
-        KafkaError,
-        KafkaException,
-        Message,
-        Producer,
-        TopicCollection,
-        TopicPartition,
-        murmur2,
-    )
-    from confluent_kafka.admin import (  # type: ignore[attr-defined]
-        AdminClient,
-        ConfigResource,
-        NewTopic,
-        OffsetSpec,
-        ResourceType,
-    )
-except ImportError as missing:
-    raise SettingsError("a log at kafka:// needs a driver: pip install 'confluent-kafka>=2.16'") from missing
-
-__all__ = [
-    "AdminClient",
-    "ConfigResource",
-    "Consumer",
-    "ConsumerGroupTopicPartitions",
-    "IsolationLevel",
-    "KafkaError",
-    "KafkaException",
-    "Message",
-    "NewTopic",
-    "OffsetSpec",
-    "Producer",
-    "ResourceType",
-    "TopicCollection",
-    "TopicPartition",
-    "murmur2",
-]
-
-# Errors of librdkafka itself, which no broker has told; the class names them with an underscore.
 ALL_BROKERS_DOWN: Final = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001
 END_OF_PARTITION: Final = KafkaError._PARTITION_EOF  # noqa: SLF001
 INVALID_PROPERTY: Final = KafkaError._INVALID_ARG  # noqa: SLF001

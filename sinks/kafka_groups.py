@@ -5,10 +5,12 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
 from headrace.schemas.errors import UnavailableError
 from headrace.schemas.ports import Commit
 from headrace.sinks.kafka_client import ANSWER_S, FLEETING, mapped
-from headrace.sinks.kafka_driver import TIMED_OUT, KafkaError, KafkaException, TopicPartition
+from headrace.sinks.kafka_driver import TIMED_OUT
 
 _MARK: Final = re.compile(r"#[0-9a-f]{32}\.[0-9]+$")
 

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+from confluent_kafka import KafkaError, KafkaException, Producer
+
 from headrace.schemas.ports import Record
-from headrace.sinks.kafka_client import ANSWER_S, MAX_MESSAGE_BYTES, Cluster, Failures, made
-from headrace.sinks.kafka_driver import UNKNOWN_PARTITION, KafkaError, KafkaException, Producer
+from headrace.sinks.kafka_client import ANSWER_S, MAX_MESSAGE_BYTES, Failures
+from headrace.sinks.kafka_driver import UNKNOWN_PARTITION
+from headrace.sinks.kafka_target import Cluster
 
 SEND_MS: Final = 30_000
 """How long a message may take, a broker's restart included; the driver tries again without ever writing it twice."""
@@ -57,7 +60,7 @@ class Sender:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._failures = Failures()
+        self._failures = Failures(cluster)
         self._producer: Any = None
 
     def send(self, records: Sequence[Record]) -> None:
@@ -73,12 +76,11 @@ class Sender:
             pass  # the driver itself gives up after SEND_MS; a signal's handler runs in between
         if failed:
             self._producer = None  # after some errors it is of no use any more
-            raise self._failures.explain(failed[0], doing, self._cluster.servers) from KafkaException(failed[0])
+            raise self._failures.explain(failed[0], doing) from KafkaException(failed[0])
 
     def _ready(self, doing: str) -> Any:  # noqa: ANN401 a driver's class
         if self._producer is None:
-            own = {**CONFIG, "message.timeout.ms": SEND_MS, "error_cb": self._failures.note}
-            self._producer = made(Producer, self._cluster.config(own), doing)
+            self._producer = self._failures.client(Producer, {**CONFIG, "message.timeout.ms": SEND_MS}, doing)
         return self._producer
 
     def close(self) -> None:

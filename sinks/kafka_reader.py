@@ -4,17 +4,13 @@ import threading
 import time
 from typing import Any, Final
 
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
 from headrace.schemas.errors import HeadraceError
 from headrace.sinks.kafka_batches import split_errors
-from headrace.sinks.kafka_client import (
-    ANSWER_S,
-    MAX_MESSAGE_BYTES,
-    Cluster,
-    Failures,
-    made,
-    mapped,
-)
-from headrace.sinks.kafka_driver import END_OF_PARTITION, TIMED_OUT, Consumer, KafkaError, TopicPartition
+from headrace.sinks.kafka_client import ANSWER_S, MAX_MESSAGE_BYTES, Failures, mapped
+from headrace.sinks.kafka_driver import END_OF_PARTITION, TIMED_OUT
+from headrace.sinks.kafka_target import Cluster
 
 CONFIG: Final[dict[str, Any]] = {
     "enable.auto.commit": False,
@@ -39,7 +35,7 @@ class Reader:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._failures = Failures()
+        self._failures = Failures(cluster)
         self._lock = threading.Lock()
         self._consumer: Any = None
         self._place: tuple[str, int, int] | None = None
@@ -67,8 +63,8 @@ class Reader:
 
     def _point(self, topic: str, partition: int, offset: int) -> None:
         if self._consumer is None:
-            own = {**CONFIG, **_OWN, "error_cb": self._failures.note}
-            self._consumer = made(Consumer, self._cluster.config(own), f"read from kafka://{self._cluster.servers}")
+            doing = f"read from kafka://{self._cluster.servers}"
+            self._consumer = self._failures.client(Consumer, {**CONFIG, **_OWN}, doing)
         if self._place != (topic, partition, offset):
             self._consumer.assign([TopicPartition(topic, partition, offset)])
 
@@ -111,8 +107,7 @@ class Reader:
             self._place = None
 
     def _silent(self, topic: str) -> HeadraceError:
-        error = KafkaError(TIMED_OUT)
-        return self._failures.explain(error, f"read topic {topic}", self._cluster.servers)
+        return self._failures.explain(KafkaError(TIMED_OUT), f"read topic {topic}")
 
     def close(self) -> None:
         """Release the connection."""

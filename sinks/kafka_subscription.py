@@ -11,6 +11,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
 from headrace.schemas.errors import (
     CommitConflictError,
     HeadraceError,
@@ -20,18 +22,11 @@ from headrace.schemas.errors import (
 )
 from headrace.schemas.ports import Assigned, Commit, EndOfLog, Event, MessageBatch, Record, Revoked, TopicInfo
 from headrace.sinks.kafka_batches import SLICE_MESSAGES, by_partition, join, split_errors, to_batch
-from headrace.sinks.kafka_client import Cluster, Failures, made, mapped
-from headrace.sinks.kafka_driver import (
-    END_OF_PARTITION,
-    NOT_READY,
-    OUT_OF_RANGE,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    TopicPartition,
-)
+from headrace.sinks.kafka_client import Failures, made, mapped
+from headrace.sinks.kafka_driver import END_OF_PARTITION, NOT_READY, OUT_OF_RANGE
 from headrace.sinks.kafka_groups import read_commits, unmarked
 from headrace.sinks.kafka_reader import CONFIG
+from headrace.sinks.kafka_target import Cluster
 from headrace.sinks.kafka_transactions import Transactions
 
 logger = logging.getLogger(__name__)
@@ -87,7 +82,7 @@ class KafkaSubscription:
         self._topic = topic
         self._name = cluster.name(topic)
         self._doing = f"group {cluster.name(group)} on topic {self._name}"
-        self._failures = Failures()
+        self._failures = Failures(cluster)
         self._member_id: str | None = None
         self._metadata: Any = None
         self._fresh: set[int] = set()  # the group gave them to us, but Assigned was not told yet
@@ -193,7 +188,7 @@ class KafkaSubscription:
         try:
             found: list[Any] = self._consumer.consume(limit, timeout_s)
         except KafkaException as error:
-            raise self._failures.explain(error.args[0], self._doing, self._cluster.servers) from error
+            raise self._failures.explain(error.args[0], self._doing) from error
         return found
 
     def _join_again(self) -> None:

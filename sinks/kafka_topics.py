@@ -9,17 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
+
 from headrace.schemas.errors import HeadraceError, SettingsError, UnknownTopicError
 from headrace.schemas.ports import TopicInfo
-from headrace.sinks.kafka_client import ANSWER_S, MAX_MESSAGE_BYTES, Admin, Cluster
-from headrace.sinks.kafka_driver import (
-    ConfigResource,
-    KafkaError,
-    KafkaException,
-    NewTopic,
-    ResourceType,
-    TopicCollection,
-)
+from headrace.sinks.kafka_client import ANSWER_S, MAX_MESSAGE_BYTES, Admin
+from headrace.sinks.kafka_target import Cluster
 
 _DAY_MS: Final = 86_400_000
 _FOR_EVER: Final = -1

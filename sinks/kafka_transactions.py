@@ -9,12 +9,15 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
 from headrace.schemas.errors import CommitConflictError, HeadraceError
 from headrace.schemas.ports import Commit, Record
-from headrace.sinks.kafka_client import ANSWER_S, Cluster, Failures, made
-from headrace.sinks.kafka_driver import TIMED_OUT, KafkaError, KafkaException, Producer, TopicPartition
+from headrace.sinks.kafka_client import ANSWER_S, Failures
+from headrace.sinks.kafka_driver import TIMED_OUT
 from headrace.sinks.kafka_groups import marked
 from headrace.sinks.kafka_producer import CONFIG, produce
+from headrace.sinks.kafka_target import Cluster
 
 TRANSACTION_MS: Final = 10_000
 """After it the broker aborts what a dead process left open."""
@@ -56,7 +59,7 @@ class Transactions:
         self._id = f"{name}.{self._own}"
         self._tries = 0
         self._doing = doing
-        self._failures = Failures()
+        self._failures = Failures(cluster)
         self._failed: list[KafkaError] = []
         self._producer: Any = None
         self._asked: Wanted | None = None
@@ -149,9 +152,8 @@ class Transactions:
                 "transaction.timeout.ms": TRANSACTION_MS,
                 "retry.backoff.ms": 5,  # the markers of the transaction before take a moment
                 "metadata.recovery.strategy": "none",  # the other one brings on what `_bounded` bounds
-                "error_cb": self._failures.note,
             }
-            producer = made(Producer, self._cluster.config(own), self._doing)
+            producer = self._failures.client(Producer, own, self._doing)
             try:
                 producer.init_transactions(ANSWER_S)
             except KafkaException as error:
@@ -172,7 +174,7 @@ class Transactions:
                 self._producer = producer
 
     def _explained(self, error: KafkaError) -> HeadraceError:
-        return self._failures.explain(error, self._doing, self._cluster.servers)
+        return self._failures.explain(error, self._doing)
 
     def close(self) -> None:
         """Forget the producer; a transaction whose outcome is unknown is left to the broker."""

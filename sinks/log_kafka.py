@@ -11,31 +11,32 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Final
 
+from confluent_kafka import Consumer, IsolationLevel, TopicPartition, murmur2
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+
 from headrace.schemas.errors import SettingsError
-from headrace.schemas.ports import Commit, MessageBatch, Record, TopicInfo
+from headrace.schemas.ports import Backend, Commit, MessageBatch, Record, TopicInfo
 from headrace.sinks.kafka_batches import to_batch
-from headrace.sinks.kafka_client import ANSWER_S, Admin, made, parse_cluster
-from headrace.sinks.kafka_driver import Consumer, IsolationLevel, OffsetSpec, TopicPartition, murmur2
+from headrace.sinks.kafka_client import ANSWER_S, Admin, made
 from headrace.sinks.kafka_groups import read_commits, unmarked
 from headrace.sinks.kafka_producer import Sender
 from headrace.sinks.kafka_reader import CONFIG, Reader
 from headrace.sinks.kafka_subscription import KafkaSubscription
+from headrace.sinks.kafka_target import Cluster
 from headrace.sinks.kafka_topics import Topics
 
 MAX_PARTITIONS: Final = 1 << 13
 _ALL: Final = IsolationLevel.READ_UNCOMMITTED
 
 
-class KafkaLog:
+class KafkaLog(Backend):
     """The port `Log`. From any thread; a subscription is its own thread's.
 
-    url: kafka://[user:password@]host:port[,host:port][/prefix][?librdkafka.property=value]. The prefix stands before
-    every topic, group and transactional id, with a dot between where it does not end in one of . _ -
     Raises UnavailableError when no broker answers, SettingsError when they refuse.
     """
 
-    def __init__(self, url: str) -> None:
-        self._cluster = parse_cluster(url)
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
         self._admin = Admin(self._cluster)
         self._topics = Topics(self._cluster, self._admin)
         self._known: dict[str, TopicInfo] = {}

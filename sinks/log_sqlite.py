@@ -14,7 +14,9 @@ import numpy as np
 from headrace.schemas.errors import CommitConflictError, SettingsError, UnknownTopicError
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import (
+    Adapter,
     Assigned,
+    Backend,
     Clock,
     Commit,
     EndOfLog,
@@ -107,7 +109,7 @@ class _Topic(NamedTuple):
         raise SettingsError(f"topic {self.name} has no partition {partition}, only 0 to {self.partitions - 1}")
 
 
-class SqliteLog:
+class SqliteLog(Backend):
     """The port `Log`: one connection writes, another reads, each from any thread.
 
     clock: gives the append time in ms; within a partition the append time never runs backwards.
@@ -398,3 +400,6 @@ class SqliteSubscription:
     def close(self) -> None:
         """Leave the group."""
         self._database.close()
+
+
+ADAPTER: Final = Adapter(lambda url, clock, _: SqliteLog(url.path, clock), local=True, made_by_init=True)

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from headrace.schemas.ports import Adapter, Backend
 from headrace.sinks.policies_files import storage_errors, sync_folder, write_durably
 
 _SEVEN_BIT: Final = SMTP.clone(cte_type="7bit")
 
 
-class FileMailer:
+class FileMailer(Backend):
     """The port `Mailer`: writes `<folder>/<digest_id>.eml`, whole or not at all."""
 
     def __init__(self, folder: str | Path) -> None:
@@ -41,3 +42,6 @@ class FileMailer:
     def path(self, digest_id: str) -> Path:
         """Return the file of a digest; what can't stand in a file name is percent-encoded."""
         return self._folder / f"{quote(digest_id, safe=' @+=,')}.eml"
+
+
+ADAPTER: Final = Adapter(lambda url, *_: FileMailer(url.path), local=True)

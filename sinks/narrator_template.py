@@ -1,14 +1,16 @@
 """The narrator that needs no model: sentences chosen by the facts' directions, verdict first."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
+from headrace.schemas.ports import Adapter, Backend
 from headrace.schemas.records import Direction, Fact, Facts, Narrative, Sentence
 
 MAX_NAMED = 4
 """Things that one sentence lists."""
 
 
-class TemplateNarrator:
+class TemplateNarrator(Backend):
     """The port `Narrator`. Pure: the same facts give the same sentences, and they are always grounded."""
 
     def tell(self, facts: Facts) -> Narrative:
@@ -270,3 +272,6 @@ def _quality(facts: Known) -> Iterator[Sentence]:
 
 VERSION_PARTS: tuple[Part, ...] = (_baselines, _terms, _behaviour, _disagreements, _certainty, _training)
 INTERVAL_PARTS: tuple[Part, ...] = (_reward, _volume, _served, _exploration, _quality)
+
+
+ADAPTER: Final = Adapter(lambda *_: TemplateNarrator())

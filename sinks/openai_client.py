@@ -15,12 +15,12 @@ import msgspec
 import openai
 
 from headrace.schemas.errors import HeadraceError, LanguageModelError, SettingsError, UnavailableError
+from headrace.schemas.url import Url
 from headrace.sinks.http_calls import HttpCalls
 
 ATTEMPTS: Final = 2
 BACK_OFF_S: Final = 0.5
 ANSWER_BYTES: Final = 1 << 20
-OPTIONS: Final = ("base_url", "timeout_s", "max_tokens", "key_file")
 KEY_VARIABLE: Final = "OPENAI_API_KEY"
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
 """What decoding JSON may raise; the last where it is nested too deep."""
@@ -176,12 +176,13 @@ def _content(body: bytes) -> str:
     return choice.message.content
 
 
-def open_client(model: str, options: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> OpenAIClient:
-    """Open a client from a URL's parts: `openai:MODEL?base_url=…&timeout_s=…&max_tokens=…&key_file=…`.
+def open_client(url: Url, environ: Mapping[str, str] = os.environ) -> OpenAIClient:
+    """Open a client of `openai:MODEL?base_url=…&timeout_s=…&max_tokens=…&key_file=…`.
 
     The key is the content of key_file, or of the file that OPENAI_API_KEY_FILE names, or OPENAI_API_KEY; a service of
     one's own (base_url) may need none. Raises SettingsError.
     """
+    model, options = url.path, url.options
     if not model:
         raise SettingsError("openai: names no model: write openai:MODEL")
     settings = ModelSettings(

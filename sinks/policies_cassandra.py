@@ -1,16 +1,15 @@
 """The policy store on Cassandra: weights, manifests and checkpoints as blobs in parts, shared by many machines."""
 
 import uuid
-from collections.abc import Mapping
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import msgspec
 from cassandra import ConsistencyLevel
 
 from headrace.schemas.errors import CommitConflictError, CorruptDataError, StorageError, UnknownPolicyError
+from headrace.schemas.ports import Backend
 from headrace.schemas.records import PolicyVersion
 from headrace.sinks.cassandra import Keyspace
-from headrace.sinks.cassandra_target import parse_target
 from headrace.sinks.cassandra_writes import Write, Writes
 from headrace.sinks.manifest import manifest_bytes, sha256_of
 
@@ -40,7 +39,7 @@ _STATEMENTS: Final = {
 _CONSISTENCIES: Final = dict.fromkeys(("policy", "current"), ConsistencyLevel.LOCAL_SERIAL)
 
 
-class CassandraPolicyStore:
+class CassandraPolicyStore(Backend):
     """The port `PolicyStore`: a version's row is written last and once; a checkpoint is switched to when it is whole.
 
     What it replaced is emptied and leaves by its TTL.
@@ -52,16 +51,6 @@ class CassandraPolicyStore:
         self._statements = {
             name: keyspace.prepare(cql, consistency=_CONSISTENCIES.get(name)) for name, cql in _STATEMENTS.items()
         }
-
-    @classmethod
-    def open(cls, netloc: str, path: str, options: Mapping[str, str], *, create: bool = False) -> Self:
-        """Open `cassandra://netloc/path?options`; create: whether keyspace and tables are made if missing."""
-        keyspace = Keyspace(parse_target(netloc, path, options), create=create)
-        try:
-            return cls(keyspace)
-        except BaseException:
-            keyspace.close()
-            raise
 
     def put(self, version: PolicyVersion, weights: bytes) -> None:
         """Store a version: first its blobs, last its row. The same again is a no-op.

@@ -17,6 +17,7 @@ from headrace.schemas.errors import (
     StorageError,
     UnknownPolicyError,
 )
+from headrace.schemas.ports import Adapter, Backend
 from headrace.schemas.records import ID_PATTERN, PolicyVersion
 from headrace.sinks.manifest import manifest_bytes, sha256_of
 
@@ -30,7 +31,7 @@ class _Manifest(msgspec.Struct, frozen=True):
     version: PolicyVersion
 
 
-class FilePolicyStore:
+class FilePolicyStore(Backend):
     """The port `PolicyStore`: `<folder>/<task>/v000001.safetensors`, `v000001.json` and `checkpoint`.
 
     Each file is written under a temporary name and renamed, so that a crash leaves none half-written. A lock
@@ -115,9 +116,6 @@ class FilePolicyStore:
                 "from the windows topic"
             )
         return checkpoint
-
-    def close(self) -> None:
-        """Do nothing: no file stays open."""
 
     def _task_folder(self, task: str) -> Path:
         if not re.fullmatch(ID_PATTERN, task) or task in {".", ".."}:
@@ -204,3 +202,6 @@ def _read_manifest(path: Path) -> _Manifest:
         return msgspec.json.decode(_read(path) or b"", type=_Manifest)
     except msgspec.MsgspecError as error:
         raise CorruptDataError(f"{path}: it is no policy manifest ({error}): restore the file") from error
+
+
+ADAPTER: Final = Adapter(lambda url, *_: FilePolicyStore(url.path), local=True)

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from headrace.sinks.kafka_client import ANSWER_S, Admin, parse_cluster
+from headrace.schemas.url import Url
+from headrace.sinks.kafka_client import ANSWER_S, Admin
+from headrace.sinks.kafka_target import parse_cluster
 
 
-def drop(url: str, topics: Sequence[str], groups: Sequence[str]) -> None:
+def drop(url: Url, topics: Sequence[str], groups: Sequence[str]) -> None:
     """Delete the topics and consumer groups under a URL's prefix; those that were never made are passed over."""
     cluster = parse_cluster(url)
     admin = Admin(cluster)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from headrace.schemas.directives import ACTIONS, PROPOSALS_MAX, LearningFacts, Proposal, described, key_of
+from headrace.schemas.ports import Adapter, Backend
 
 FLAT: Final = 0.01
 """Returns whose spread is a smaller part of their size do not move."""
@@ -116,7 +117,7 @@ RULES: Final = (
 """In the order of their urgency."""
 
 
-class RuleAdvisor:
+class RuleAdvisor(Backend):
     """The table of rules behind the advisor's port."""
 
     name = "rules:"
@@ -129,3 +130,6 @@ class RuleAdvisor:
             if proposal:
                 found.setdefault(key_of(proposal.change, proposal.target), proposal)
         return list(found.values())[:PROPOSALS_MAX]
+
+
+ADAPTER: Final = Adapter(lambda *_: RuleAdvisor(), ("mode", "every"))

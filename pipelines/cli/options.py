@@ -14,7 +14,7 @@ from typing_extensions import override
 from headrace.pipelines.cli.logs import log_to_stderr
 from headrace.pipelines.cli.output import TABLE_ROWS
 from headrace.pipelines.service.address import MORE_PORTS
-from headrace.pipelines.settings import LOG_FORMATS, Settings, parse_format, read_settings, read_variable
+from headrace.pipelines.settings import DEFAULTS, LOG_FORMATS, Settings, parse_format, read_settings, read_variable
 from headrace.pipelines.wiring import ADAPTERS, open_services
 
 R = TypeVar("R")
@@ -50,15 +50,14 @@ def with_settings(function: Callable[..., R]) -> Callable[..., R]:
     def call(*args: Any, verbose: bool, **options: Any) -> R:  # noqa: ANN401
         log_format = options["log_format"] or read_variable("log_format", os.environ) or LOG_FORMATS[0]
         log_to_stderr(verbose=verbose, log_format=parse_format(log_format), job=_job())
-        given = {name: options.pop(name) for name in Settings.model_fields if name in options}
+        given = {name: options.pop(name) for name in DEFAULTS if name in options}
         return function(read_settings(given), *args, **options)
 
     decorated: Any = click.option("-v", "--verbose", is_flag=True, help="Log more, and show where a fault is.")(call)
     decorated = log_format_option(decorated)
     for part in reversed(ADAPTERS):
         schemes = ", ".join(f"{scheme}:" for scheme in ADAPTERS[part])
-        default = Settings.model_fields[part].default
-        described = f"{schemes}  [default: {default}; env: HEADRACE_{part.upper()}]"
+        described = f"{schemes}  [default: {DEFAULTS[part]}; env: HEADRACE_{part.upper()}]"
         decorated = click.option(f"--{part}", metavar="URL", cls=SettingOption, help=described)(decorated)
     return cast(Callable[..., R], decorated)
 
@@ -95,7 +94,7 @@ metrics_option = click.option(
     metavar="HOST:PORT|off",
     cls=SettingOption,
     help="Where /metrics, /healthz and /readyz are served.  "
-    f"[default: {Settings.model_fields['metrics'].default}, or one of the {MORE_PORTS} ports after it; "
+    f"[default: {DEFAULTS['metrics']}, or one of the {MORE_PORTS} ports after it; "
     "env: HEADRACE_METRICS]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON to stdout.")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from headrace.pipelines.topics import TASKS, TopicReader, decoded
-from headrace.schemas.codec import Task, known_task
+from headrace.schemas.checker import Task, known_task
 from headrace.schemas.errors import InvalidTaskError
 from headrace.schemas.ports import Log, Record
 from headrace.schemas.records import Layout, TaskSpec, task_problem

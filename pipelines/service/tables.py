@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from headrace.pipelines.service.metrics import Labels, Metric, Value
 from headrace.pipelines.service.service import Service, version
-from headrace.schemas.ports import Cache
 from headrace.sinks.cached_index import CachedChunks
 
 if TYPE_CHECKING:  # one job's metrics must not load another job's libraries
@@ -55,28 +54,12 @@ LAG: Final[Metric[Service]] = Metric(
 )
 
 
-def _cache_requests(cache: Cache, chunks: CachedChunks) -> Mapping[Labels, float]:
-    """Return requests by level and result. What a level before it has found is never asked of the far one."""
-    far: Any = getattr(cache, "far", cache)
-    found: dict[Labels, float] = {}
-    if hasattr(far, "hits"):
-        found = {("redis", "hit"): far.hits, ("redis", "miss"): far.misses}
-    if far is not cache and hasattr(cache, "near_hits"):
-        found |= {("memory", "hit"): cache.near_hits, ("memory", "miss"): far.hits + far.misses}
-    return found or {("memory", "hit"): chunks.hits, ("memory", "miss"): chunks.misses}
-
-
-def _cache_errors(cache: Cache) -> Mapping[Labels, float]:
-    far: Any = getattr(cache, "far", cache)
-    return {("redis",): far.errors} if hasattr(far, "errors") else {}
-
-
 def _cache_errors_of(of: Callable[[Any], CachedChunks]) -> Metric[Any]:
     return Metric(
         "headrace_cache_errors_total",
         "counter",
         "Failures of the cache's server; each is a miss.",
-        lambda job: _cache_errors(of(job).cache),
+        lambda job: {(level,): n for (level, what), n in of(job).cache.counters().items() if what == "error"},
         ("level",),
     )
 
@@ -86,7 +69,7 @@ def _cache_requests_of(of: Callable[[Any], CachedChunks]) -> Metric[Any]:
         "headrace_cache_requests_total",
         "counter",
         "Chunks asked of the cache, by level and result (hit, miss).",
-        lambda job: _cache_requests(of(job).cache, of(job)),
+        lambda job: {name: n for name, n in of(job).cache.counters().items() if name[1] != "error"},
         ("level", "result"),
     )
 
@@ -170,13 +153,13 @@ INGEST: Final[tuple[Metric["Ingest"], ...]] = (
         "headrace_ingest_index_waiting_bytes",
         "gauge",
         "Written, but not yet acknowledged by the index.",
-        lambda job: float(getattr(job.index, "waiting_bytes", 0)),
+        lambda job: job.index.counters().get(("waiting_bytes",), 0.0),
     ),
     Metric(
         "headrace_ingest_index_retries_total",
         "counter",
         "Single writes that the index's driver sent again.",
-        lambda job: float(getattr(job.index, "retries", 0)),
+        lambda job: job.index.counters().get(("retries",), 0.0),
     ),
     _cache_errors_of(lambda job: job.chunks),
 )

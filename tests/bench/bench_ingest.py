@@ -19,6 +19,7 @@ import numpy as np
 
 from headrace.pipelines.core.window import open_partition
 from headrace.schemas import codec, codec_arrow
+from headrace.schemas.checker import known_task
 from headrace.schemas.chunk import decode_chunk, encode_chunk
 from headrace.schemas.ports import Headers, MessageBatch
 from headrace.schemas.records import Layout, TaskSpec
@@ -88,7 +89,7 @@ class PurePath:
 
     def __init__(self, segment: int, headers: Headers) -> None:
         self.layout = Layout(log="bench", segment=segment)
-        self.tasks = {SPEC.task: codec.known_task(SPEC, 0, self.layout)}
+        self.tasks = {SPEC.task: known_task(SPEC, 0, self.layout)}
         self.fold = open_partition(0, self.layout, {SPEC.task: SPEC}, lambda *_: (), commit=None, begin=0)
         self.headers, self.offset = headers, 0
         self.rows = self.bytes = self.windows = 0

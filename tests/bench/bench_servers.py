@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import bench_servers_live as live
@@ -21,6 +22,7 @@ import bench_servers_live as live
 from headrace.pipelines import bench_ingest
 from headrace.pipelines.bench_scratch import scratch
 from headrace.pipelines.settings import Settings, read_settings
+from headrace.schemas.url import parse_url
 from local_servers import Cassandra, Kafka, Redis, processes, start, temporary
 
 FOLDER = Path(__file__).parent
@@ -119,7 +121,7 @@ def lookups(settings: Settings, small: Redis) -> None:
     """Point 4."""
     for record in bench(settings, "lookup"):
         looked_up(record, f"{record['cache']}, {record['ends_with']}")
-    tenth = settings.model_copy(update={"cache": read_settings({"cache": f"{small.url}?memory=0"}).cache})
+    tenth = replace(settings, cache=parse_url(f"{small.url}?memory=0"))
     for record in bench(tenth, "lookup", "--only", "configured"):
         looked_up(record, f"Redis of {SMALL_REDIS_MB} MB, {record['ends_with']}")
 

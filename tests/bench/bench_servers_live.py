@@ -26,7 +26,7 @@ from headrace.pipelines.topics import TRANSITIONS, WINDOWS
 from headrace.pipelines.wiring import ADAPTERS, Services, initialise, open_services
 from headrace.schemas.ports import Log, Record
 from headrace.schemas.records import TaskSpec, WindowSummary
-from headrace.sinks.kafka_client import parse_cluster
+from headrace.sinks.kafka_target import parse_cluster
 
 HEADRACE = [sys.executable, "-c", "from headrace.pipelines.cli import main; main()"]
 LIVE = TaskSpec(task="live", observations=bench_rows.SPEC.observations, actions=bench_rows.ACTIONS, window_ms=2_000)
@@ -100,7 +100,7 @@ class Told:
     """When each window's summary was first seen on `windows`, by a reader of committed messages."""
 
     def __init__(self, settings: Settings, partitions: int, grace_ms: int) -> None:
-        cluster = parse_cluster(settings.log.text)
+        cluster = parse_cluster(settings.log)
         own = {"bootstrap.servers": cluster.servers, "group.id": "told", "isolation.level": "read_committed"}
         self.consumer = Consumer({**own, "fetch.wait.max.ms": 10})
         self.consumer.assign([TopicPartition(cluster.name(WINDOWS), p, 0) for p in range(partitions)])
@@ -200,7 +200,7 @@ def produce_for_ever(settings: Settings, rate_s: float) -> None:
 
 def keep_little(settings: Settings) -> None:
     """Let the topic drop what was read long ago: the soak writes tens of gigabytes."""
-    cluster = parse_cluster(settings.log.text)
+    cluster = parse_cluster(settings.log)
     admin = AdminClient({"bootstrap.servers": cluster.servers})
     wanted = {"retention.bytes": "1000000000", "segment.bytes": "100000000"}
     entries = [ConfigEntry(k, v, incremental_operation=AlterConfigOpType.SET) for k, v in wanted.items()]

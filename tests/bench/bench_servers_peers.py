@@ -19,7 +19,8 @@ from bytewax.testing import TestingSink, run_main
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from headrace.pipelines import bench_rows
-from headrace.sinks.kafka_client import parse_cluster
+from headrace.schemas.url import parse_url
+from headrace.sinks.kafka_target import parse_cluster
 
 PARTITIONS = range(4)
 APPEND_MS = 4_000_000_000_000
@@ -41,7 +42,7 @@ class Clock:
 
 
 def consumed(url: str) -> Iterator[list[bytes]]:
-    cluster = parse_cluster(url)
+    cluster = parse_cluster(parse_url(url))
     settings = {"group.id": "floor", "enable.auto.commit": False, "fetch.queue.backoff.ms": 10}
     consumer = Consumer({"bootstrap.servers": cluster.servers, **settings})
     topic = cluster.name("transitions")
@@ -73,7 +74,7 @@ def floor(url: str, rows: int) -> None:
 
 
 def bytewax(url: str, rows: int) -> None:
-    cluster, clock, out = parse_cluster(url), Clock(), []
+    cluster, clock, out = parse_cluster(parse_url(url)), Clock(), []
     decode = msgspec.json.Decoder(naive.Transition).decode
     done = 0
 

@@ -3,7 +3,6 @@
 Each fixture gives a function that opens one more handle on the same storage, which is empty when a test begins.
 """
 
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -15,43 +14,35 @@ import contract_cassandra
 import contract_redis
 import pytest
 from contract_outbox import Outbox
+from contract_urls import opened
 
 from headrace.schemas.ports import Cache, Index, Log, PolicyStore
-from headrace.sinks.cache_memory import MemoryCache
-from headrace.sinks.index_sqlite import SqliteIndex
-from headrace.sinks.log_kafka import KafkaLog
-from headrace.sinks.log_sqlite import SqliteLog
-from headrace.sinks.mail_files import FileMailer
-from headrace.sinks.policies_files import FilePolicyStore
-
-
-def clock() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _mail_files(folder: Path) -> Outbox:
     return Outbox(
-        FileMailer(folder / "mail"), lambda: [p.read_bytes() for p in sorted((folder / "mail").glob("*.eml"))]
+        opened("mail", f"file://{folder}/mail"),
+        lambda: [p.read_bytes() for p in sorted((folder / "mail").glob("*.eml"))],
     )
 
 
 # Each opens one more handle. folder: the test's own. fixture: gives a fixture by its name, such as a server.
 Fixture = Callable[[str], Any]
 LOGS: dict[str, Callable[[Path, Fixture], Log]] = {
-    "sqlite": lambda folder, _: SqliteLog(folder / "log.db", clock),
-    "kafka": lambda _, fixture: KafkaLog(fixture("kafka").url),
+    "sqlite": lambda folder, _: opened("log", f"sqlite://{folder}/log.db"),
+    "kafka": lambda _, fixture: opened("log", fixture("kafka").url),
 }
 INDEXES: dict[str, Callable[[Path, Fixture], Index]] = {
-    "sqlite": lambda folder, _: SqliteIndex(folder / "index.db"),
-    "cassandra": lambda folder, fixture: contract_cassandra.open_index(fixture("cassandra"), folder),
+    "sqlite": lambda folder, _: opened("index", f"sqlite://{folder}/index.db"),
+    "cassandra": lambda folder, fixture: contract_cassandra.open_backend("index", fixture("cassandra"), folder),
 }
 CACHES: dict[str, Callable[[Path, Fixture], Cache]] = {
-    "memory": lambda *_: MemoryCache(1 << 20),
+    "memory": lambda *_: opened("cache", "memory:?bytes=1048576"),
     "redis": lambda folder, fixture: contract_redis.open_cache(fixture("redis"), folder),
 }
 POLICY_STORES: dict[str, Callable[[Path, Fixture], PolicyStore]] = {
-    "files": lambda folder, _: FilePolicyStore(folder / "policies"),
-    "cassandra": lambda folder, fixture: contract_cassandra.open_store(fixture("cassandra"), folder),
+    "files": lambda folder, _: opened("policies", f"file://{folder}/policies"),
+    "cassandra": lambda folder, fixture: contract_cassandra.open_backend("policies", fixture("cassandra"), folder),
 }
 MAILERS: dict[str, Callable[[Path], Outbox]] = {"files": _mail_files}
 

@@ -5,13 +5,12 @@ keyspace takes two seconds, truncating its tables as long.)
 """
 
 from pathlib import Path
+from typing import Any
 
 from contract_servers import Cassandra
+from contract_urls import opened, url_of
 
-from headrace.sinks.cassandra import Keyspace
 from headrace.sinks.cassandra_target import Target, parse_target
-from headrace.sinks.index_cassandra import CassandraIndex
-from headrace.sinks.policies_cassandra import CassandraPolicyStore
 
 KEYSPACE = "contract"
 _emptied_for: list[Path] = []
@@ -22,22 +21,14 @@ def netloc(server: Cassandra) -> str:
 
 
 def target(server: Cassandra, keyspace: str = KEYSPACE, **options: str) -> Target:
-    return parse_target(netloc(server), f"/{keyspace}", options)
+    return parse_target(url_of("cassandra", netloc(server), keyspace, **options))
 
 
-def open_keyspace(server: Cassandra, folder: Path) -> Keyspace:
-    """Open the suites' keyspace; folder: the test's own, by which its first handle is known."""
-    keyspace = Keyspace(target(server), create=not _emptied_for)
+def open_backend(part: str, server: Cassandra, folder: Path) -> Any:
+    """Open the index or the policy store; folder: the test's own, by which its first handle is known."""
+    found = opened(part, url_of("cassandra", netloc(server), KEYSPACE), create=not _emptied_for)
     if folder not in _emptied_for:
         _emptied_for.append(folder)
-        keyspace.session.execute("DELETE FROM tasks WHERE one = 0")
-        keyspace.session.execute("DELETE FROM meta WHERE name = 'layout' IF EXISTS")
-    return keyspace
-
-
-def open_index(server: Cassandra, folder: Path) -> CassandraIndex:
-    return CassandraIndex(open_keyspace(server, folder))
-
-
-def open_store(server: Cassandra, folder: Path) -> CassandraPolicyStore:
-    return CassandraPolicyStore(open_keyspace(server, folder))
+        found._keyspace.session.execute("DELETE FROM tasks WHERE one = 0")
+        found._keyspace.session.execute("DELETE FROM meta WHERE name = 'layout' IF EXISTS")
+    return found

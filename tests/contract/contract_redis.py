@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from contract_servers import Redis
+from contract_urls import opened, url_of
 
 from headrace.schemas.ports import Cache
-from headrace.sinks import cache_redis
 
 
 def netloc(server: Redis) -> str:
@@ -14,4 +14,6 @@ def netloc(server: Redis) -> str:
 
 def open_cache(server: Redis, folder: Path, **options: str) -> Cache:
     """Open Redis alone, without the level in this process."""
-    return cache_redis.open_cache("redis", netloc(server), "", {"prefix": f"{folder.name}:", "memory": "0", **options})
+    options = {"prefix": f"{folder.name}:", "memory": "0", **options}
+    found: Cache = opened("cache", url_of("redis", netloc(server), **options))
+    return found

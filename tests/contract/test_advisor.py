@@ -12,7 +12,7 @@ import msgspec
 import openai_server
 import pytest
 import zstandard
-from openai_server import KEY, MODEL, change, completion
+from openai_server import KEY, MODEL, change, completion, openai_url
 
 from headrace.learners.advice.ledger import problem
 from headrace.learners.advice.rules import RuleAdvisor
@@ -44,7 +44,7 @@ def server():
 
 def opened(server, key=KEY, **options):
     options = {"base_url": server.base_url, **{name: str(value) for name, value in options.items()}}
-    return closing(open_advisor(MODEL, options, {"OPENAI_API_KEY": key}))
+    return closing(open_advisor(openai_url(MODEL, options), environ={"OPENAI_API_KEY": key}))
 
 
 @pytest.fixture(params=["rules", "openai"])
@@ -296,7 +296,7 @@ def test_a_service_that_is_down(server):
     gone = server.base_url
     server.server_close()
     options = {"base_url": gone, "timeout_s": "2"}
-    with closing(open_advisor(MODEL, options, {})) as advisor, pytest.raises(UnavailableError):
+    with closing(open_advisor(openai_url(MODEL, options), environ={})) as advisor, pytest.raises(UnavailableError):
         advisor.propose(SINKING)
 
 
@@ -304,7 +304,7 @@ def test_doctor_learns_whether_the_model_is_there(server):
     with opened(server) as advisor:
         assert "knows" in advisor.about()
     options = {"base_url": server.base_url}
-    with closing(open_advisor("other", options, {})) as advisor:
+    with closing(open_advisor(openai_url("other", options), environ={})) as advisor:
         assert "no such model" in advisor.about()
 
 
@@ -322,14 +322,16 @@ def test_doctor_learns_whether_the_model_is_there(server):
 )
 def test_settings_that_cannot_be_used(model, options, environ, words):
     with pytest.raises(SettingsError, match=words):
-        open_advisor(model, options, environ)
+        open_advisor(openai_url(model, options), environ=environ)
 
 
 def test_the_key_comes_from_a_file(server, tmp_path):
     path = tmp_path / "key"
     path.write_text(KEY + "\n")
     for options, environ in (({"key_file": str(path)}, {}), ({}, {"OPENAI_API_KEY_FILE": str(path)})):
-        with closing(open_advisor(MODEL, {"base_url": server.base_url, **options}, environ)) as advisor:
+        with closing(
+            open_advisor(openai_url(MODEL, {"base_url": server.base_url, **options}), environ=environ)
+        ) as advisor:
             assert advisor.propose(SINKING) == []
 
 

@@ -9,11 +9,11 @@ import pytest
 from contract_chunks import chunk
 from contract_redis import netloc, open_cache
 from contract_servers import Redis
+from contract_urls import adapter, url_of
 
-from headrace.pipelines.wiring import ADAPTERS
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import SettingsError, UnavailableError
-from headrace.sinks import cache_redis
+from headrace.sinks import cache_redis, redis_target
 from headrace.sinks.cache_memory import MemoryCache
 from headrace.sinks.cache_redis import RedisCache
 from headrace.sinks.cached_index import TwoLevels
@@ -36,7 +36,7 @@ def timer() -> Timer:
 
 @pytest.fixture
 def cache(redis: Redis, tmp_path: Path, timer: Timer) -> Iterator[RedisCache]:
-    client = cache_redis.client("redis", netloc(redis), "", {})
+    client = cache_redis.client(url_of("redis", netloc(redis)))
     with closing(RedisCache(client, prefix=f"{tmp_path.name}:", timer=timer)) as opened:
         yield opened
 
@@ -136,13 +136,13 @@ def test_a_wrong_password_is_said_in_one_line(redis: Redis, cache: RedisCache) -
     with setting(cache, "requirepass", "right"):
         for credentials in ("", ":secret@", "somebody:secret@"):
             with pytest.raises(SettingsError, match=r"redis://127.0.0.1:\d+/0 refuses access .*password") as caught:
-                cache_redis.open_cache("redis", credentials + netloc(redis), "", {})
+                cache_redis.open_cache(url_of("redis", credentials + netloc(redis)))
             assert "secret" not in str(caught.value)
-        cache_redis.open_cache("redis", f":right@{netloc(redis)}", "/1", {}).close()
+        cache_redis.open_cache(url_of("redis", f":right@{netloc(redis)}", "1")).close()
 
 
 def test_a_redis_that_is_down_at_the_start_is_no_error(redis: Redis, rows: list[ChunkRow]) -> None:
-    with closing(cache_redis.open_cache("redis", "127.0.0.1:1", "", {"memory": "0"})) as cache:
+    with closing(cache_redis.open_cache(url_of("redis", "127.0.0.1:1", memory="0"))) as cache:
         assert isinstance(cache, RedisCache)
         assert (found(cache, rows), cache.errors) == (0, 1)
         with pytest.raises(UnavailableError, match=r"redis://127.0.0.1:1/0 does not answer.*every lookup is a miss"):
@@ -161,13 +161,13 @@ def test_a_redis_that_is_down_at_the_start_is_no_error(redis: Redis, rows: list[
 )
 def test_a_url_that_can_t_be_used(place: str, path: str, options: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message) as caught:
-        cache_redis.open_cache("redis", f"user:secret@{place}", path, options)
+        cache_redis.open_cache(url_of("redis", f"user:secret@{place}", path, **options))
     assert "secret" not in str(caught.value)
 
 
 def test_a_database_that_redis_lacks_is_said(redis: Redis) -> None:
     with pytest.raises(SettingsError, match="DB index"):
-        cache_redis.open_cache("redis", netloc(redis), "/999", {})
+        cache_redis.open_cache(url_of("redis", netloc(redis), "999"))
 
 
 def test_entries_leave_by_their_time_to_live(redis: Redis, tmp_path: Path, rows: list[ChunkRow]) -> None:
@@ -201,8 +201,8 @@ def test_what_is_near_does_not_cross_the_socket(redis: Redis, tmp_path: Path, ro
         assert isinstance(cache.far, RedisCache)
         put(cache, rows[:2])
         cache.far.put([(row.reference, row.payload) for row in rows[2:]])
-        assert (found(cache, rows), cache.near_hits, cache.far.hits) == (4, 2, 2)
-        assert (found(cache, rows), cache.near_hits, cache.far.hits) == (4, 6, 2)
+        assert (found(cache, rows), cache.near.hits, cache.far.hits) == (4, 2, 2)
+        assert (found(cache, rows), cache.near.hits, cache.far.hits) == (4, 6, 2)
         cache.near.close()
         assert (found(cache, rows), cache.far.hits) == (4, 6)
 
@@ -220,5 +220,5 @@ def test_two_levels_are_as_good_as_the_nearer_when_redis_dies(
 
 
 def test_the_command_line_knows_the_options() -> None:
-    assert ADAPTERS["cache"]["rediss"].options == cache_redis.OPTIONS
-    assert set(ADAPTERS["cache"]["redis"].options) < set(cache_redis.OPTIONS)
+    assert adapter("cache", "rediss").options == (*redis_target.OPTIONS, *redis_target.TLS_OPTIONS)
+    assert adapter("cache", "redis").options == redis_target.OPTIONS == ("prefix", "ttl_days", "memory")

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import Cluster, NoHostAvailable
-from contract_cassandra import netloc, open_index, target
+from contract_cassandra import netloc, open_backend, target
 from contract_chunks import chunk, window_row
 from contract_servers import Cassandra, temporary
+from contract_urls import adapter, opened, url_of
 from typing_extensions import override
 
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.topics import PARTITIONED, SINGLE
-from headrace.pipelines.wiring import ADAPTERS, layout, open_services
+from headrace.pipelines.wiring import layout, open_services
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import HeadraceError, LayoutMismatchError, SettingsError, StorageError, UnavailableError
 from headrace.schemas.records import Layout
@@ -70,7 +71,7 @@ def guarded() -> Iterator[GuardedCassandra]:
 
 @pytest.fixture
 def index(cassandra: Cassandra, tmp_path: Path) -> Iterator[CassandraIndex]:
-    with closing(open_index(cassandra, tmp_path)) as opened:
+    with closing(open_backend("index", cassandra, tmp_path)) as opened:
         yield opened
 
 
@@ -89,7 +90,7 @@ def flush_until_durable(index: CassandraIndex, within_s: float = 60.0) -> int:
 
 
 def test_a_kill_of_cassandra_in_the_middle_of_puts_loses_nothing(guarded: GuardedCassandra, name: str) -> None:
-    where = parse_target(f"cassandra:cassandra@{netloc(guarded)}", "guarded", {})
+    where = parse_target(url_of("cassandra", f"cassandra:cassandra@{netloc(guarded)}", "guarded"))
     with closing(CassandraIndex(Keyspace(where, create=True))) as index:
         kill_in_the_middle(guarded, index, name)
 
@@ -107,8 +108,8 @@ def kill_in_the_middle(cassandra: Cassandra, index: CassandraIndex, name: str) -
     assert time.monotonic() - started_s < 5
     cassandra.start()
     flush_until_durable(index)
-    assert index.retries
-    assert index.waiting_bytes == 0
+    assert index.counters()["retries",]
+    assert index.counters()["waiting_bytes",] == 0
     assert [row.reference for row in index.scan(name)] == sorted(row.reference for row in rows)
     assert [row.key for row in index.windows(name)] == [window_row(name).key]
 
@@ -144,7 +145,7 @@ def test_puts_stay_bounded_while_nothing_answers(
             index.put([chunk(name, segment=segment, rows=40)], [])
             taken.append(segment)
     assert 5 < len(taken) < 60
-    assert 20_000 <= index.waiting_bytes < 22_000
+    assert 20_000 <= index.counters()["waiting_bytes",] < 22_000
     monkeypatch.setattr(index._keyspace, "session", session)
     index.flush()
     assert [row.key.segment for row in index.scan(name)] == taken
@@ -163,10 +164,10 @@ def test_answers_that_come_twice_or_never_are_borne(
         else:
             with pytest.raises(UnavailableError, match="no answer within"):
                 index.flush()
-            assert index.waiting_bytes
+            assert index.counters()["waiting_bytes",]
         monkeypatch.setattr(index._keyspace, "session", session)
         index.flush()
-        assert index.waiting_bytes == 0
+        assert index.counters()["waiting_bytes",] == 0
     assert [found.reference for found in index.scan(name)] == [row.reference]
 
 
@@ -253,7 +254,7 @@ def test_a_row_that_cassandra_can_t_take_is_refused_at_once(
     monkeypatch.setattr(index_cassandra, "MAX_ROW_BYTES", 100)
     with pytest.raises(StorageError, match=f"{name}.*groups"):
         index.put([chunk(name)], [])
-    assert index.waiting_bytes == 0
+    assert index.counters()["waiting_bytes",] == 0
 
 
 def test_large_rows_pass(index: CassandraIndex, name: str) -> None:
@@ -274,7 +275,7 @@ def test_a_closed_index_may_be_closed_again(index: CassandraIndex) -> None:
 def refusal(*parts: str, create: bool = False, **options: str) -> str:
     """Open what can't be opened, and return the error's line."""
     with pytest.raises(HeadraceError) as caught:
-        CassandraIndex.open(*parts, options, create=create).close()
+        opened("index", url_of("cassandra", *parts, **options), create=create).close()
     message = str(caught.value)
     assert "\n" not in message
     assert "secret" not in message
@@ -305,7 +306,7 @@ def test_a_keyspace_of_another_log_is_refused(cassandra: Cassandra, index: Cassa
 
 def test_the_command_line_knows_the_options() -> None:
     for part in ("index", "policies"):
-        assert ADAPTERS[part]["cassandra"].options == OPTIONS
+        assert adapter(part, "cassandra").options == OPTIONS
 
 
 @pytest.mark.parametrize(
@@ -325,12 +326,12 @@ def test_the_command_line_knows_the_options() -> None:
 )
 def test_a_url_that_can_t_be_used(netloc: str, path: str, options: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        parse_target(f"user:secret@{netloc}", path, options)
+        parse_target(url_of("cassandra", f"user:secret@{netloc}", path, **options))
 
 
 def test_a_url_is_read() -> None:
     options = {"replication": "east:3,west:2", "consistency": "quorum", "ttl_days": "30"}
-    found = parse_target("me:p%40ss@[::1]:9043,other", "/fleet_1", options)
+    found = parse_target(url_of("cassandra", "me:p%40ss@[::1]:9043,other", "/fleet_1", **options))
     assert found.hosts == (("::1", 9043), ("other", 9042))
     assert (found.keyspace, found.user, found.password) == ("fleet_1", "me", "p@ss")
     assert found.replication == {"class": "NetworkTopologyStrategy", "east": "3", "west": "2"}
@@ -373,7 +374,7 @@ def test_no_statement_deletes_or_scans_the_ring() -> None:
 def test_a_wrong_password_is_said_in_one_line(guarded: GuardedCassandra) -> None:
     for user in ("cassandra:secret@", ""):
         assert "access is refused: check the user and the password" in refusal(f"{user}{netloc(guarded)}", "guarded")
-    where = parse_target(f"cassandra:cassandra@{netloc(guarded)}", "guarded", {})
+    where = parse_target(url_of("cassandra", f"cassandra:cassandra@{netloc(guarded)}", "guarded"))
     with closing(Keyspace(where, create=True)) as keyspace:
         keyspace.session.execute("CREATE ROLE reader WITH PASSWORD = 'secret' AND LOGIN = true")
     assert "access is refused" in refusal(f"reader:secret@{netloc(guarded)}", "guarded")

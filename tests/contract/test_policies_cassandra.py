@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from contract_cassandra import open_store
+from contract_cassandra import open_backend
 from contract_servers import Cassandra
 from test_policy_store import version
 
@@ -18,7 +18,7 @@ from headrace.sinks.policies_cassandra import PART_BYTES, CassandraPolicyStore
 
 @pytest.fixture
 def store(cassandra: Cassandra, tmp_path: Path) -> Iterator[CassandraPolicyStore]:
-    with closing(open_store(cassandra, tmp_path)) as opened:
+    with closing(open_backend("policies", cassandra, tmp_path)) as opened:
         yield opened
 
 
@@ -93,7 +93,7 @@ def test_a_reader_sees_whole_checkpoints_while_they_are_replaced(
     cassandra: Cassandra, store: CassandraPolicyStore, name: str, tmp_path: Path
 ) -> None:
     def replace() -> None:
-        with closing(open_store(cassandra, tmp_path)) as writer:
+        with closing(open_backend("policies", cassandra, tmp_path)) as writer:
             for number in range(12):
                 writer.save(name, bytes([number]) * 2 * PART_BYTES)
 
@@ -115,7 +115,7 @@ def test_machines_that_store_the_same_version_at_once_agree(
     """One is the first; the others are told."""
 
     def put(number: int) -> str:
-        with closing(open_store(cassandra, tmp_path)) as machine:
+        with closing(open_backend("policies", cassandra, tmp_path)) as machine:
             try:
                 machine.put(version(name, 1, str(number)), b"%d" % number)
             except StorageError:

@@ -124,5 +124,20 @@ def test_heavy_packages_are_not_imported():
     assert done.stdout.strip() == b"[]"
 
 
+def test_a_driver_is_loaded_only_where_it_is_used():
+    """A job checks all of its URLs, those of backends too that it has no use for."""
+    urls = {
+        "index": "cassandra://host/keyspace?replication=3",
+        "policies": "cassandra://host/keyspace",
+        "cache": "rediss://host?prefix=a:",
+        "advisor": "openai:model?mode=log",
+    }
+    code = "import sys; from headrace.pipelines import settings, wiring"
+    code += f"; wiring.Services(settings.read_settings({urls!r}))"
+    code += "; print([name for name in ('cassandra', 'redis', 'openai') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=ENVIRONMENT, timeout=60)
+    assert done.stdout.strip() == b"[]"
+
+
 def test_the_command_is_where_it_should_be():
     assert HEADRACE.exists()

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from headrace.pipelines.core.segment import encode_parts, group_rows
 from headrace.schemas import codec, codec_arrow
+from headrace.schemas.checker import known_task
 from headrace.schemas.chunk import decode_chunk
 from headrace.schemas.ports import MessageBatch
 from headrace.schemas.records import Bounds, Layout, TaskSpec
@@ -35,7 +36,7 @@ SPECS = (
         bounds=Bounds((-9.0, -9.0, -9.0), (9.0, 9.0, 9.0)),
     ),
 )
-TASKS = {spec.task: codec.known_task(spec, 0, LAYOUT) for spec in SPECS}
+TASKS = {spec.task: known_task(spec, 0, LAYOUT) for spec in SPECS}
 KNOWN_RULES = MESSAGE_RULES.keys() | {rule.name for task in TASKS.values() for rule in task.rules}
 HUGE = [0, 1, 2**7, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**64 - 1]
 TOKENS = [*(bytes([c]) for c in b'[]{},":\\-\xff\0'), b"\\u", b"1e999", b"9" * 400, b"[" * 900]

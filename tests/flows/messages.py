@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from headrace.schemas import codec, codec_arrow
+from headrace.schemas.checker import known_task
 from headrace.schemas.ports import MessageBatch, Record
 from headrace.schemas.records import Bounds, Layout, TaskSpec
 
@@ -51,7 +52,7 @@ def to_arrow(rows, spec):
     values = [json.dumps(row).encode() for row in rows]
     count = len(values)
     batch = MessageBatch("t", 0, np.arange(count), np.full(count, T0 * 2), [None] * count, values, [()] * count)
-    checked = codec.check(batch, {spec.task: codec.known_task(spec, 0, Layout(log=""))}, Layout(log=""))
+    checked = codec.check(batch, {spec.task: known_task(spec, 0, Layout(log=""))}, Layout(log=""))
     assert not checked.rejected, checked.rejected
     return codec_arrow.encode(checked.batches[0], spec)
 

@@ -10,11 +10,18 @@ import threading
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlencode
 
 import jsonschema
 
+from headrace.schemas.url import Url, parse_url
+
 KEY = "sk-loopback-1234"
 MODEL = "small"
+
+
+def openai_url(model: str, options: dict[str, str]) -> Url:
+    return parse_url(f"openai:{model}?{urlencode(options)}" if options else f"openai:{model}")
 
 
 def change(name="learning_rate", value=5e-4, target="", because=("td_abs",)):

@@ -8,7 +8,7 @@ import msgspec
 import openai_server
 import pytest
 from click.testing import CliRunner
-from openai_server import KEY, MODEL, change
+from openai_server import KEY, MODEL, change, openai_url
 from stream import CONFIG, learn_on, learn_with_kills, open_stream, undisturbed
 
 from headrace.learners.advice.rules import RuleAdvisor
@@ -201,7 +201,7 @@ def test_nothing_that_a_stranger_names_reaches_the_model(tmp_path, server):
         fleet.emit_window(stream.advance)
     stream.ingest()
     options = {"base_url": server.base_url}
-    with closing(open_advisor(MODEL, options, {"OPENAI_API_KEY": KEY})) as advisor:
+    with closing(open_advisor(openai_url(MODEL, options), environ={"OPENAI_API_KEY": KEY})) as advisor:
         stream.learn(advising=Advising(advisor, every=1))
     assert server.requests
     for body in server.requests:

@@ -3,11 +3,11 @@
 import bench_servers_live as live
 import pytest
 from cassandra.cluster import Cluster
+from confluent_kafka.admin import AdminClient
 from redis import Redis as Client
 
 from headrace.pipelines import bench_ingest, bench_lookup
 from headrace.pipelines.settings import Settings, read_settings
-from headrace.sinks.kafka_driver import AdminClient
 
 
 @pytest.fixture

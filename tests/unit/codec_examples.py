@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from headrace.schemas import codec
+from headrace.schemas.checker import known_task
 from headrace.schemas.ports import MessageBatch
 from headrace.schemas.records import Bounds, Layout, TaskSpec
 
@@ -22,7 +23,7 @@ ARM = TaskSpec(
 )
 DIAL = TaskSpec(task="dial", observations=("x",), actions=("a",), window_ms=1_000)
 SPECS = {spec.task: spec for spec in (VALVE, ARM, DIAL)}
-TASKS = {spec.task: codec.known_task(spec, T0, LAYOUT) for spec in SPECS.values()}
+TASKS = {spec.task: known_task(spec, T0, LAYOUT) for spec in SPECS.values()}
 
 
 def row(kind="valve", /, **changes):

@@ -8,6 +8,7 @@ import pytest
 from codec_examples import ARM, LAYOUT, SPECS, T0, TASKS, VALVE, accepted, check, message, raw_message, rejected, row
 
 from headrace.schemas import codec, codec_json
+from headrace.schemas.checker import known_task
 from headrace.schemas.rules import MESSAGE_RULES
 
 
@@ -351,4 +352,4 @@ def test_arrays_do_not_borrow_from_each_other():
 
 def test_known_task():
     assert TASKS["valve"].spec is VALVE
-    assert codec.known_task(VALVE, 5, LAYOUT).added_ms == 5
+    assert known_task(VALVE, 5, LAYOUT).added_ms == 5

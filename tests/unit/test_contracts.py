@@ -16,6 +16,7 @@ from test_rules import BAD
 
 from headrace.pipelines.core.window import open_partition
 from headrace.schemas import codec
+from headrace.schemas.checker import known_task
 from headrace.schemas.contract_files import FOLDER, RECORDS, contracts
 from headrace.schemas.rules import MESSAGE_RULES
 
@@ -46,7 +47,7 @@ def test_examples_of_the_documentation(name, text):
     validator(name).validate(value)
     if name in {"transition", "heartbeat"}:
         spec = msgspec.json.decode(EXAMPLES[0][1], type=RECORDS["task"])
-        tasks = {spec.task: codec.known_task(spec, 0, LAYOUT)}
+        tasks = {spec.task: known_task(spec, 0, LAYOUT)}
         checked = codec.check(batch_of([text.encode()]), tasks, LAYOUT)
         assert not checked.rejected
         if name == "transition":
@@ -73,7 +74,7 @@ def test_every_record_has_an_example():
 def test_every_rule_is_in_the_documentation():
     rules = {
         *MESSAGE_RULES,
-        *(rule.name for spec in SPECS.values() for rule in codec.known_task(spec, 0, LAYOUT).rules),
+        *(rule.name for spec in SPECS.values() for rule in known_task(spec, 0, LAYOUT).rules),
     }
     table = TOPICS[TOPICS.index("| rule |") : TOPICS.index("Of several rules")]
     named = set(re.findall(r"`(\w+)`", "\n".join(line.split("|")[1] for line in table.splitlines() if "|" in line)))
@@ -87,7 +88,7 @@ def test_a_real_window_keeps_its_contract():
     ]
     messages = batch_of([*values, *values[:2], codec.heartbeat("arm", "a", T0 + 60_000)], first=0)
     messages.append_ts[:] = T0 + 60_000
-    checked = codec.check(messages, {"arm": codec.known_task(SPECS["arm"], 0, LAYOUT)}, LAYOUT)
+    checked = codec.check(messages, {"arm": known_task(SPECS["arm"], 0, LAYOUT)}, LAYOUT)
     fold = open_partition(0, LAYOUT, SPECS, lambda *_: (), commit=None, begin=0)
     fold.add(checked.batches, int(checked.stream_ts.max()), len(messages))
     windows = fold.fold().windows

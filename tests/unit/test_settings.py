@@ -2,14 +2,17 @@
 
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from headrace.pipelines.settings import masked, parse_url, read_settings
+from headrace.pipelines.settings import DEFAULTS, read_settings
 from headrace.pipelines.wiring import initialise, layout, open_services
 from headrace.schemas.errors import LayoutMismatchError, SettingsError, UnknownTopicError
+from headrace.schemas.url import masked, parse_url
 from headrace.sinks.cache_memory import MemoryCache
 from headrace.sinks.index_sqlite import SqliteIndex
 
@@ -61,7 +64,13 @@ def test_no_representation_shows_a_password(caplog):
     settings = read_settings({"log": "kafak://me:s3cret@host/x?ssl.key.password=s3cret"})
     with caplog.at_level(logging.INFO):
         logging.getLogger("headrace").info("%s %r", settings, settings.log)
-    for text in (repr(settings), str(settings), f"{settings.log}", repr(settings.model_dump()), caplog.text):
+    for text in (
+        repr(settings),
+        str(settings),
+        f"{settings.log}",
+        repr([getattr(settings, name) for name in DEFAULTS]),
+        caplog.text,
+    ):
         assert "s3cret" not in text
     assert "s3cret" in settings.log.text
     with pytest.raises(SettingsError) as raised, open_services(settings):
@@ -137,6 +146,25 @@ def test_a_url_that_cannot_be_used_is_an_error_before_anything_is_opened(options
         pass
     assert message in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "url", "module", "package"),
+    [
+        ("log", "kafka://host", "confluent_kafka", "confluent-kafka>="),
+        ("index", "cassandra://host/keyspace", "cassandra", "cassandra-driver>="),
+        ("policies", "cassandra://host/keyspace", "cassandra", "cassandra-driver>="),
+        ("cache", "redis://host", "redis", "redis"),
+        ("cache", "rediss://host", "redis", "redis"),
+        ("advisor", "openai:model?base_url=http://127.0.0.1:1", "openai", "openai>="),
+    ],
+)
+def test_a_missing_driver_says_what_to_install(part, url, module, package):
+    code = f"import sys; sys.modules[{module!r}] = None; from headrace.pipelines import settings, wiring"
+    code += f"; wiring.Services(settings.read_settings({{{part!r}: {url!r}}})).{part}"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    scheme = url.partition(":")[0]
+    assert f"SettingsError: a {part} at {scheme}: needs a driver: pip install '{package}" in ended.stderr
 
 
 def test_the_cache_takes_its_size():
