@@ -1,4 +1,4 @@
-"""Count and remove what a bench has put on Redis."""
+"""Remove what a bench has put on Redis."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -10,12 +10,6 @@ from headrace.schemas.errors import UnavailableError
 from headrace.sinks.cache_redis import DEFAULT_PREFIX, client
 
 _AT_ONCE = 1_000
-
-
-def count(scheme: str, netloc: str, path: str, options: Mapping[str, str]) -> int:
-    """Return how many entries lie under the URL's prefix."""
-    with closing(client(scheme, netloc, path, options)) as redis:
-        return sum(len(keys) for keys in _keys(redis, options))
 
 
 def drop(scheme: str, netloc: str, path: str, options: Mapping[str, str]) -> None:

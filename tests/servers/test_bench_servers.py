@@ -5,7 +5,8 @@ import pytest
 from cassandra.cluster import Cluster
 from redis import Redis as Client
 
-from headrace.pipelines import bench_ingest, bench_lookup
+from headrace.pipelines.bench import ingest as bench_ingest
+from headrace.pipelines.bench import lookup as bench_lookup
 from headrace.pipelines.settings import Settings, read_settings
 from headrace.sinks.kafka_driver import AdminClient
 
