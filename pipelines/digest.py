@@ -24,7 +24,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
-from croniter import CroniterBadDateError, croniter
+from cronsim import CronSim, CronSimError
 
 from headrace.pipelines.core.digest import Envelope, compose
 from headrace.pipelines.flow import Stop
@@ -39,14 +39,22 @@ GROUP = "digest"
 MAX_REPORTS = 200
 """Reports of a partition in one digest; more wait for the next one, which follows at once."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 600.0
-_GAP_LIMIT_MINUTES = 1_440
+_NAMED = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
 
 State = Literal["due", "sending", "sent", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A cron expression in an IANA time zone.
+    """A cron expression of five fields, or `@daily` and its like, in an IANA time zone.
 
     Local times that a clock change skips are due when it is over; those that it repeats are due the first time.
     """
@@ -55,40 +63,35 @@ class Schedule:
     zone: str = "UTC"
 
     def __post_init__(self) -> None:
-        """Raise SettingsError for what is no cron expression or no time zone."""
-        if not croniter.is_valid(self.cron):
-            raise SettingsError(f"schedule {self.cron!r} is no cron expression; `0 8 * * 1` is Mondays at 8:00")
-        try:
-            croniter(self.cron, datetime(2026, 1, 1)).get_prev(datetime)  # noqa: DTZ001 a local time
-        except CroniterBadDateError as error:
-            raise SettingsError(f"schedule {self.cron!r} never comes; `0 8 * * 1` is Mondays at 8:00") from error
+        """Raise SettingsError for what is no cron expression, never comes, or is in no time zone."""
         try:
             ZoneInfo(self.zone)
         except (KeyError, ValueError, OSError) as error:
             raise SettingsError(f"time zone {self.zone!r} is unknown; write it as in Europe/Zurich") from error
+        remedy = "five fields, as in `0 8 * * 1`: Mondays at 8:00"
+        try:
+            came = next(self._slots(datetime(2026, 1, 1, tzinfo=UTC)), None)
+        except (CronSimError, ValueError) as error:
+            raise SettingsError(f"schedule {self.cron!r} is no cron expression ({error}); it has {remedy}") from error
+        if came is None:
+            raise SettingsError(f"schedule {self.cron!r} never comes; it has {remedy}")
 
     def latest(self, now_ms: int) -> int:
         """Return the last slot at or before `now_ms`, both in ms UTC."""
-        zone = ZoneInfo(self.zone)
         now = datetime.fromtimestamp(now_ms / 1000, UTC)
-        # Slots are counted in plain local time, from beyond any overlap backwards: later local times never
-        # come before earlier ones (see `_instant`), so the first that is not in the future is the last slot.
-        local = now.astimezone(zone).replace(tzinfo=None) + timedelta(hours=3)
-        slots = croniter(self.cron, local)
-        while True:
-            instant = _instant(slots.get_prev(datetime), zone)
-            if instant <= now:
-                return int(instant.timestamp() * 1000)
+        return next(int(slot.timestamp() * 1000) for slot in self._slots(now) if slot <= now)
 
-
-def _instant(local: datetime, zone: ZoneInfo) -> datetime:
-    """Return when a local time is: the first of two, and the end of the gap for one that does not exist."""
-    for minutes in range(_GAP_LIMIT_MINUTES + 1):
-        candidate = (local + timedelta(minutes=minutes)).replace(tzinfo=zone, fold=0)
-        instant = candidate.astimezone(UTC)
-        if instant.astimezone(zone).replace(tzinfo=None) == candidate.replace(tzinfo=None):
-            return instant
-    raise AssertionError(f"{local} has no instant in {zone}: no gap is longer than a day")
+    def _slots(self, now: datetime) -> Iterator[datetime]:
+        """Return the slots before some three hours from now, the last first: a local time may come twice until then."""
+        minute, hour, *days = _NAMED.get(self.cron, self.cron).upper().split()
+        if len(days) != 3:
+            raise ValueError("wrong number of fields")
+        # CronSim heeds clock changes, as Debian's cron does, only where neither of these begins with a star.
+        # Where both days are restricted, either is enough; a star with a step restricts too.
+        day, month, weekday = days[0].replace("*/", "1-31/"), days[1], days[2].replace("*/", "0-6/")
+        fields = (minute.replace("*", "0-59"), hour.replace("*", "0-23"), day, month, weekday)
+        cron = " ".join(fields).replace("?", "*").replace("-SUN", "-7")
+        return CronSim(cron, now.astimezone(ZoneInfo(self.zone)) + timedelta(hours=3), reverse=True)
 
 
 class Digest:

@@ -1,4 +1,4 @@
-"""Count and remove what a bench has put on Redis."""
+"""Remove what a bench has put on Redis."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,12 +11,6 @@ from headrace.schemas.url import Url
 from headrace.sinks.cache_redis import DEFAULT_PREFIX, client
 
 _AT_ONCE = 1_000
-
-
-def count(url: Url) -> int:
-    """Return how many entries lie under the URL's prefix."""
-    with closing(client(url)) as redis:
-        return sum(len(keys) for keys in _keys(redis, url))
 
 
 def drop(url: Url) -> None:

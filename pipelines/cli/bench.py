@@ -5,7 +5,9 @@ from typing import Any
 
 import click
 
-from headrace.pipelines import bench_ingest, bench_lookup, bench_rows
+from headrace.pipelines.bench import ingest as bench_ingest
+from headrace.pipelines.bench import lookup as bench_lookup
+from headrace.pipelines.bench import rows as bench_rows
 from headrace.pipelines.cli.options import Command, Within, json_option, with_settings
 from headrace.pipelines.cli.output import print_json, print_table
 from headrace.pipelines.settings import Settings

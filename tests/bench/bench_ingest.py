@@ -17,46 +17,16 @@ import msgspec
 import naive
 import numpy as np
 
+from headrace.pipelines.bench.rows import SPEC, WIDTH, rows
 from headrace.pipelines.core.window import open_partition
 from headrace.schemas import codec, codec_arrow
 from headrace.schemas.checker import known_task
 from headrace.schemas.chunk import decode_chunk, encode_chunk
 from headrace.schemas.ports import Headers, MessageBatch
-from headrace.schemas.records import Layout, TaskSpec
-from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch
+from headrace.schemas.records import Layout
 
-WIDTH, T0_MS, APPEND_MS = 8, 1_700_000_000_000, 1_900_000_000_000
+APPEND_MS = 1_900_000_000_000
 SEGMENT_ROWS, POLL = 16_384, 4_096
-SPEC = TaskSpec(
-    task="bench", observations=tuple(f"x{i}" for i in range(WIDTH)), actions=("a", "b", "c", "d"), window_ms=10_000
-)
-
-
-def rows(agents: int, start: int, count: int) -> TransitionBatch:
-    """`count` consecutive rows of a fleet whose agents take turns; observations as a producer rounds them."""
-    number = np.arange(start, start + count)
-    step = number // agents
-    rng = np.random.default_rng(start)
-    obs = rng.normal(size=(count + agents, WIDTH)).round(4).astype(np.float32)
-    return TransitionBatch(
-        task=SPEC.task,
-        agents=tuple(f"agent-{i:05d}" for i in range(agents)),
-        episodes=tuple(f"e{i}" for i in range(int(step[-1]) // 1_000 + 1)),
-        agent=(number % agents).astype(np.int32),
-        episode=(step // 1_000).astype(np.int32),
-        step=step,
-        ts=T0_MS + step * (100 if agents <= 64 else 2_000),  # many agents are slow ones: windows close for both
-        offset=number,
-        obs=obs[:count],
-        action=rng.integers(4, size=count).astype(np.int32),
-        reward=rng.normal(size=count).round(4).astype(np.float32),
-        next_obs=obs[agents:],
-        terminated=step % 1_000 == 999,
-        truncated=np.zeros(count, np.bool_),
-        reward_terms=np.zeros((count, 0), np.float32),
-        policy_version=np.full(count, NO_POLICY_VERSION),
-        log_prob=np.full(count, np.nan, np.float32),
-    )
 
 
 def json_segments(agents: int) -> Iterator[list[bytes]]:

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import bench_servers_live as live
 
-from headrace.pipelines import bench_ingest
-from headrace.pipelines.bench_scratch import scratch
+from headrace.pipelines.bench import ingest as bench_ingest
+from headrace.pipelines.bench.scratch import scratch
 from headrace.pipelines.settings import Settings, read_settings
 from headrace.schemas.url import parse_url
 from local_servers import Cassandra, Kafka, Redis, processes, start, temporary

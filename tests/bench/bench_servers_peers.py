@@ -18,7 +18,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSink, run_main
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
-from headrace.pipelines import bench_rows
+from headrace.pipelines.bench import rows as bench_rows
 from headrace.schemas.url import parse_url
 from headrace.sinks.kafka_target import parse_cluster
 

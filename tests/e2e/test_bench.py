@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace.pipelines import bench_lookup
+from headrace.pipelines.bench import lookup as bench_lookup
 
 ROWS = ("--rows", "30000", "--warm-up", "0")
 

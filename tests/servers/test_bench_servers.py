@@ -6,7 +6,8 @@ from cassandra.cluster import Cluster
 from confluent_kafka.admin import AdminClient
 from redis import Redis as Client
 
-from headrace.pipelines import bench_ingest, bench_lookup
+from headrace.pipelines.bench import ingest as bench_ingest
+from headrace.pipelines.bench import lookup as bench_lookup
 from headrace.pipelines.settings import Settings, read_settings
 
 

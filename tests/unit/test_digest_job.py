@@ -297,6 +297,9 @@ ZURICH = "Europe/Zurich"
         ("30 2 * * *", at("2026-10-25T12:00", ZURICH), at("2026-10-25T00:30")),
         ("30 2 * * *", at("2026-10-26T02:30", ZURICH), at("2026-10-26T01:30")),
         ("*/15 * * * *", at("2026-10-25T02:10", ZURICH, fold=1), at("2026-10-25T00:45")),
+        ("@daily", at("2026-03-18T12:00", ZURICH), at("2026-03-18T00:00", ZURICH)),
+        ("0 8 */2 * MON", at("2026-03-18T12:00", ZURICH), at("2026-03-17T08:00", ZURICH)),
+        ("0 8 ? * sat-sun", at("2026-03-15T12:00", ZURICH), at("2026-03-15T08:00", ZURICH)),
     ],
 )
 def test_slots_follow_local_time_over_clock_changes(cron: str, now: int, slot: int) -> None:
@@ -310,7 +313,10 @@ def test_slots_never_run_backwards() -> None:
         assert slots == sorted(slots)
 
 
-@pytest.mark.parametrize(("cron", "zone"), [("8 o'clock", "UTC"), ("0 0 30 2 *", "UTC"), ("0 8 * * *", "Mars/Base")])
+@pytest.mark.parametrize(
+    ("cron", "zone"),
+    [("8 o'clock", "UTC"), ("0 0 30 2 *", "UTC"), ("0 8 * * *", "Mars/Base"), ("0 0 8 * * *", "UTC"), ("@", "UTC")],
+)
 def test_a_schedule_that_makes_no_sense_is_a_settings_error(cron: str, zone: str) -> None:
     with pytest.raises(SettingsError):
         Schedule(cron, zone)

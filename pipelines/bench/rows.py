@@ -1,7 +1,7 @@
 """The rows that benches run on: a fleet of agents that take turns, with observations as a producer rounds them."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -60,49 +60,26 @@ def rows(agents: int, first: int, count: int) -> TransitionBatch:
 
 
 def json_records(batch: TransitionBatch) -> list[Record]:
-    """Return one JSON message a row, keyed by its agent: what `codec.encode_json` gives, five times as fast."""
-    names = [name.encode() for name in batch.agents]
-    agents, episodes = batch.agents, batch.episodes
+    """Return one JSON message a row, keyed by its agent: what `codec.encode_json` gives, several times as fast."""
+    columns: dict[str, list[Any]] = {
+        "agent_id": [batch.agents[i] for i in batch.agent.tolist()],
+        "episode_id": [batch.episodes[i] for i in batch.episode.tolist()],
+        **{name: getattr(batch, name).tolist() for name in ("step", "ts")},
+        "obs": _decimal(batch.obs),
+        "action": batch.action.tolist(),
+        "reward": _decimal(batch.reward),
+        "next_obs": _decimal(batch.next_obs),
+        **{name: getattr(batch, name).tolist() for name in ("terminated", "truncated")},
+    }
     encode = msgspec.json.Encoder().encode
-    return [
-        Record(
-            TRANSITIONS,
-            names[agent],
-            encode(
-                {
-                    "schema_version": 1,
-                    "task": SPEC.task,
-                    "agent_id": agents[agent],
-                    "episode_id": episodes[episode],
-                    "step": step,
-                    "ts": ts,
-                    "obs": obs,
-                    "action": action,
-                    "reward": reward,
-                    "next_obs": next_obs,
-                    "terminated": terminated,
-                    "truncated": False,
-                }
-            ),
-        )
-        for agent, episode, step, ts, obs, action, reward, next_obs, terminated in zip(
-            batch.agent.tolist(),
-            batch.episode.tolist(),
-            batch.step.tolist(),
-            batch.ts.tolist(),
-            _decimal(batch.obs),
-            batch.action.tolist(),
-            _decimal(batch.reward),
-            _decimal(batch.next_obs),
-            batch.terminated.tolist(),
-            strict=True,
-        )
-    ]
+    same: dict[str, Any] = {"schema_version": 1, "task": SPEC.task}
+    found = (same | dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    return [Record(TRANSITIONS, row["agent_id"].encode(), encode(row)) for row in found]
 
 
-def _decimal(values: NDArray[np.float32]) -> list[float]:
+def _decimal(values: NDArray[np.float32]) -> list[Any]:
     """Return float32s of four decimals as the doubles that print so."""
-    found: list[float] = values.astype(np.float64).round(4).tolist()
+    found: list[Any] = values.astype(np.float64).round(4).tolist()
     return found
 
 

@@ -13,22 +13,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Self, cast
 
 import msgspec
-from typing_extensions import override
 
-from headrace.pipelines import bench_rows
-from headrace.pipelines.bench_process import Meter, memory_mb, server_pids
-from headrace.pipelines.bench_scratch import DECODE_GROUP, scratch
+from headrace.pipelines.bench import rows as bench_rows
+from headrace.pipelines.bench.process import Meter, memory_mb, server_pids
+from headrace.pipelines.bench.scratch import DECODE_GROUP, scratch
 from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.flow import run
-from headrace.pipelines.ingest import Fold, Ingest, Piece, dataflow
+from headrace.pipelines.ingest import Ingest, dataflow
 from headrace.pipelines.settings import Settings
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.pipelines.wiring import Services, initialise, layout, open_services
 from headrace.schemas.codec import check
-from headrace.schemas.ports import Assigned, Cache, EndOfLog, Event, Index, Log, MessageBatch
+from headrace.schemas.ports import Assigned, Cache, Event, Index, Log, MessageBatch
 
 logger = logging.getLogger(__name__)
 
@@ -76,102 +76,34 @@ class Stages:
 
 
 class _Timed:
-    """A port some of whose verbs are timed, each as the stage that it stands for."""
+    """An object some of whose verbs are timed, each as the stage that it stands for."""
 
-    def __init__(self, port: object, stages: Stages, names: dict[str, str]) -> None:
-        self._port, self._stages, self._names = port, stages, names
+    def __init__(self, inner: object, stages: Stages, **names: str) -> None:
+        self._inner, self._stages, self._names = inner, stages, names
 
     def __getattr__(self, verb: str) -> Any:  # noqa: ANN401 any port's
-        call = getattr(self._port, verb)
+        found = getattr(self._inner, verb)
         if verb == "decisions":
-            return _Timed(call, self._stages, {"put": "index: decisions"})
-        if verb not in self._names:
-            return call
+            return _Timed(found, self._stages, put="index: decisions")
+        return partial(self._call, found, self._names[verb]) if verb in self._names else found
 
-        def timed(*arguments: Any) -> Any:  # noqa: ANN401
-            with self._stages.timed(self._names[verb]):
-                return call(*arguments)
-
-        return timed
-
-
-class _NoStore:
-    """The ports Index (its decisions too) and Cache that keep nothing."""
-
-    @property
-    def decisions(self) -> Self:
-        """Where sampled decisions go."""
-        return self
-
-    def put(self, *_rows: object) -> None:
-        """Take rows or entries."""
-
-    def flush(self) -> None:
-        """Wait for nothing."""
-
-    def scan(self, *_range: object, **_how: object) -> Iterator[Any]:
-        """Find nothing."""
-        return iter(())
-
-
-class _Log:
-    """The port Log; its subscriptions are timed."""
-
-    def __init__(self, log: Log, stages: Stages) -> None:
-        self._log, self._stages = log, stages
+    def _call(self, call: Callable[..., Any], name: str, *arguments: Any) -> Any:  # noqa: ANN401
+        with self._stages.timed(name):
+            return call(*arguments)
 
     def subscribe(self, group: str, topic: str) -> Any:  # noqa: ANN401
-        """Join the group."""
-        verbs = {"poll": "consume", "commit": "commit"}
-        return _Timed(self._log.subscribe(group, topic), self._stages, verbs)
-
-    def __getattr__(self, verb: str) -> Any:  # noqa: ANN401
-        return getattr(self._log, verb)
+        """Join the group, where this is a log; what its subscription does is timed."""
+        return _Timed(cast(Log, self._inner).subscribe(group, topic), self._stages, poll="consume", commit="commit")
 
 
-class _TimedIngest(Ingest):
-    """Ingest, its stages timed; the clock starts when `warm_up` rows are done."""
+class _Nothing:
+    """The ports Index (its decisions too) and Cache that keep nothing and find nothing."""
 
-    def __init__(
-        self, services: Services, index: Index, cache: Cache, meter: Meter, stages: Stages, load: Load
-    ) -> None:
-        log = cast(Log, _Log(services.log, stages))
-        timed_index = cast(Index, _Timed(index, stages, {"put": "index: put", "flush": "index: wait"}))
-        timed_cache = cast(Cache, _Timed(cache, stages, {"put": "cache"}))
-        super().__init__(log, timed_index, timed_cache, layout(services), until_caught_up=True, from_start=True)
-        self.meter, self.stages, self.warm_up = meter, stages, load.warm_up
-        self.warmed = 0
-        self._timer_thread = threading.Timer(load.seconds, self._time_is_up) if load.seconds else None
+    def __getattr__(self, _verb: str) -> Self:
+        return self
 
-    def _time_is_up(self) -> None:
-        self.stop.requested = True
-
-    @override
-    def poll(self) -> list[Event | None]:
-        if not self.warmed and self.counts.transitions >= self.warm_up and self._partitions:
-            self.warmed = self.counts.transitions or -1
-            self.stages.clear()
-            self.meter.start()
-            if self._timer_thread:
-                self._timer_thread.start()
-        return super().poll()
-
-    @override
-    def check(self, event: MessageBatch | EndOfLog | None) -> list[Piece | EndOfLog | None]:
-        with self.stages.timed("decode, rules"):
-            return super().check(event)
-
-    @override
-    def fold(self, item: Piece | EndOfLog | None) -> list[Fold | None]:
-        with self.stages.timed("chunk, window"):
-            return super().fold(item)
-
-    def finish(self) -> int:
-        """Stop the clock; returns how many rows were timed."""
-        self.meter.stop()
-        if self._timer_thread:
-            self._timer_thread.cancel()
-        return self.counts.transitions - max(0, self.warmed)
+    def __call__(self, *_given: object, **_how: object) -> tuple[()]:
+        return ()
 
 
 def measure(settings: Settings, load: Load, depths: Sequence[str] = DEPTHS) -> Iterator[dict[str, Any]]:
@@ -210,14 +142,12 @@ def decode(settings: Settings, load: Load) -> Measured:
         found = layout(services)
         tasks = TaskTable(services.log, found)
         tasks.refresh()
-        subscription = services.log.subscribe(DECODE_GROUP, TRANSITIONS)
-        with closing(subscription):
+        with closing(services.log.subscribe(DECODE_GROUP, TRANSITIONS)) as subscription:
             left: dict[int, int] = {}
-            done = warmed = 0
-            began = False
-            while not began or any(left.values()):
-                if not began and left and done >= load.warm_up:
-                    began, warmed = True, done
+            done, warmed = 0, -1
+            while warmed < 0 or any(left.values()):
+                if warmed < 0 and left and done >= load.warm_up:
+                    warmed = done
                     stages.clear()
                     meter.start()
                 with stages.timed("consume"):
@@ -236,22 +166,52 @@ def decode(settings: Settings, load: Load) -> Measured:
 def _ingest(settings: Settings, load: Load, opened: Callable[[Services], tuple[Index, Cache]]) -> Measured:
     stages, meter = Stages(), Meter(server_pids(settings))
     with open_services(settings) as services:
-        job = _TimedIngest(services, *opened(services), meter, stages, load)
+        index, cache = opened(services)
+        job = Ingest(
+            cast(Log, _Timed(services.log, stages)),
+            cast(Index, _Timed(index, stages, put="index: put", flush="index: wait")),
+            cast(Cache, _Timed(cache, stages, put="cache")),
+            layout(services),
+            until_caught_up=True,
+            from_start=True,
+        )
         with closing(job):
-            gc.freeze()  # as `headrace run ingest` does
-            try:
-                run(dataflow(job), job.stop)
-            finally:
-                gc.unfreeze()
-            timed = job.finish()
+            timed = _run(job, load, stages, meter)
     counts = job.counts
     per_chunk = round(counts.transitions / max(1, counts.chunks), 1)
     return timed, meter, stages, {"chunks": counts.chunks, "windows": counts.windows, "rows_per_chunk": per_chunk}
 
 
+def _run(job: Ingest, load: Load, stages: Stages, meter: Meter) -> int:
+    """Run the flow; the clock starts when the warm-up is done. Returns how many rows were timed."""
+    warmed, poll = 0, job.poll
+    timer = threading.Timer(load.seconds or 0.0, lambda: setattr(job.stop, "requested", True))
+
+    def polled() -> list[Event | None]:
+        nonlocal warmed
+        if not warmed and job.counts.transitions >= load.warm_up and job.positions:
+            warmed = job.counts.transitions or -1
+            stages.clear()
+            meter.start()
+            if load.seconds:
+                timer.start()
+        return poll()
+
+    timed = _Timed(job, stages, check="decode, rules", fold="chunk, window")
+    job.poll = polled  # type: ignore[method-assign]
+    gc.freeze()  # as `headrace run ingest` does
+    try:
+        run(dataflow(cast(Ingest, timed)), job.stop)
+    finally:
+        gc.unfreeze()
+        timer.cancel()
+    meter.stop()
+    return job.counts.transitions - max(0, warmed)
+
+
 def without_store(settings: Settings, load: Load) -> Measured:
     """Ingest, but no index and no cache; windows are told, and commits made."""
-    nothing: Any = _NoStore()
+    nothing: Any = _Nothing()
     return _ingest(settings, load, lambda _: (nothing, nothing))
 
 

@@ -10,8 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
-from importlib import import_module
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from multiprocessing import get_context
 from typing import Any, Final
@@ -20,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners import seeds
-from headrace.pipelines import bench_rows
-from headrace.pipelines.bench_process import Meter, server_pids
-from headrace.pipelines.bench_scratch import scratch
+from headrace.pipelines.bench import rows as bench_rows
+from headrace.pipelines.bench.process import Meter, server_pids
+from headrace.pipelines.bench.scratch import scratch
 from headrace.pipelines.core.segment import encode_parts, group_rows
 from headrace.pipelines.settings import Settings, read_settings
 from headrace.pipelines.wiring import ADAPTERS, Services, open_services
 from headrace.schemas.chunk import ChunkRow
-from headrace.schemas.ports import Backend, Cache, Index
+from headrace.schemas.ports import Cache, Index
 from headrace.schemas.records import ChunkReference
 from headrace.sinks.cache_memory import ENTRY_BYTES, MemoryCache
 from headrace.sinks.cached_index import CachedChunks, TwoLevels
@@ -51,6 +50,7 @@ _PEAK_SHARE: Final = 0.5
 _WARM_PASSES: Final = 2
 _DRAWN: Final = 1 << 20
 """References that are drawn before the clock starts; a longer measurement asks for them again."""
+_HELD_BATCH: Final = 256
 _LATE_S: Final = 0.0002
 """A sleep may end so much late."""
 
@@ -81,38 +81,33 @@ class Stored:
 
 @dataclass(slots=True)
 class Answer:
-    """What one process found out at its peak. latencies_s: of each call at half of that, from when it was due."""
+    """What one process found out at its peak. held: chunks in its cache in the end.
+
+    latencies_s: of each call at half of the peak, from when it was due.
+    """
 
     lookups: int
     wall_s: float
     cpu_s: float
     server_cpu_s: dict[str, float]
-    hits: int
-    latencies_s: list[float] = field(default_factory=list)
+    latencies_s: list[float]
+    hits: int = 0
+    held: int = 0
 
 
-class _Counted(Backend):
-    """The port `Cache` that counts hits and misses of another; without one, everything is a miss."""
+class _Payloads:
+    """Looks bytes up as `CachedChunks` does rows. hits: references that the cache had."""
 
-    def __init__(self, cache: Cache | None) -> None:
-        self._cache = cache
-        self.hits = 0
+    def __init__(self, index: Index, cache: Cache) -> None:
+        self.index, self.cache, self.hits = index, cache, 0
 
-    def get(self, references: Sequence[ChunkReference]) -> list[bytes | None]:
-        """Return each reference's payload, None on a miss."""
-        if self._cache is None:
-            return [None] * len(references)
-        found = self._cache.get(references)
-        self.hits += len(found) - found.count(None)
-        return found
-
-    def put(self, entries: Sequence[tuple[ChunkReference, bytes]]) -> None:
-        """Store payloads."""
-        if self._cache:
-            self._cache.put(entries)
-
-    def close(self) -> None:
-        """Leave the other open: it is its owner's."""
+    def look(self, references: Sequence[ChunkReference]) -> None:
+        """Ask the cache, and the index for what it lacks; the cache has it from now on."""
+        found = self.cache.get(references)
+        missing = [r for r, payload in zip(references, found, strict=True) if payload is None]
+        self.hits += len(found) - len(missing)
+        rows = self.index.chunks(missing) if missing else []
+        self.cache.put([(r, row.payload) for r, row in zip(missing, rows, strict=True) if row])
 
 
 def measure(settings: Settings, asked: Lookups, caches: Sequence[str] = CACHES) -> Iterator[dict[str, Any]]:
@@ -158,7 +153,7 @@ def _case(place: Settings, stored: Stored, asked: Lookups, cache: str, ends_with
     latencies_ms = np.array([s for answer in peak for s in answer.latencies_s]) * 1e3
     p50_ms, p95_ms = np.percentile(latencies_ms, (50, 95)).tolist()
     hit_rate = sum(answer.hits for answer in peak) / lookups
-    held = _held(place, cache, count, asked)
+    held = max(answer.held for answer in peak)
     ceiling = float(_popularity(count, asked.zipf)[:held].sum())
     return {
         "bench": "lookup",
@@ -181,19 +176,6 @@ def _case(place: Settings, stored: Stored, asked: Lookups, cache: str, ends_with
         "p95_ms_at_half_peak": round(p95_ms, 3),
         "load": round(os.getloadavg()[0], 1),
     }
-
-
-def _held(place: Settings, cache: str, count: int, asked: Lookups) -> int:
-    """Return how many chunks the cache has room for; of a Redis, how many it holds."""
-    if cache == "none":
-        return 0
-    if cache == "share":
-        return round(count * asked.cache_share)
-    if place.cache.scheme not in {"redis", "rediss"}:
-        return count
-    url = place.cache
-    found: int = import_module("headrace.sinks.scratch_redis").count(url)
-    return min(found, count)
 
 
 def _popularity(count: int, zipf: float) -> NDArray[np.float64]:
@@ -223,53 +205,46 @@ def ask(
     """Look up for a while as fast as it goes, and for as long at half of that rate."""
     settings = read_settings(urls)
     with open_services(settings) as services:
-        used = _Counted(_cache(services, stored, asked, cache))
-        look: Callable[[Sequence[ChunkReference]], object] = CachedChunks(services.index, used).transitions
-        if ends_with == "payload":
-            look = _payloads(services.index, used)
+        used = _cache(services, stored, asked, cache)
+        payloads, rows = _Payloads(services.index, used), CachedChunks(services.index, used)
+        look = payloads.look if ends_with == "payload" else rows.transitions
         calls = _calls(stored.references, asked, seed)
         if cache != "none":
-            _warm(services.index, used, stored.references, calls, asked.batch)
+            _warm(payloads.look, stored.references, calls, asked.batch)
         drawn = cycle(list(islice(calls, max(1, _DRAWN // asked.batch))))
-        used.hits = 0
-        peak = _timed(look, drawn, asked, None, used, Meter(server_pids(settings)))
-        paced = _timed(look, drawn, asked, peak.lookups / peak.wall_s * _PEAK_SHARE, used, Meter({}))
-        return replace(peak, latencies_s=paced.latencies_s)
+        payloads.hits = 0
+        peak = _timed(look, drawn, asked, None, Meter(server_pids(settings)))
+        hits = payloads.hits + rows.hits
+        paced = _timed(look, drawn, asked, peak.lookups / peak.wall_s * _PEAK_SHARE, Meter({}))
+        return replace(peak, hits=hits, held=_held(used, stored.references), latencies_s=paced.latencies_s)
 
 
 def _warm(
-    index: Index,
-    cache: Cache,
+    look: Callable[[Sequence[ChunkReference]], object],
     references: Sequence[ChunkReference],
     calls: Iterator[list[ChunkReference]],
     batch: int,
 ) -> None:
     """Ask for everything once, the most popular last, then as it will be asked for."""
     for first in range(len(references), 0, -batch):
-        cache.put(_missed(index, cache, references[max(0, first - batch) : first]))
+        look(references[max(0, first - batch) : first])
     for _ in range(_WARM_PASSES * len(references) // batch):
-        cache.put(_missed(index, cache, next(calls)))
+        look(next(calls))
 
 
-def _cache(services: Services, stored: Stored, asked: Lookups, cache: str) -> Cache | None:
-    if cache == "none":
-        return None
+def _cache(services: Services, stored: Stored, asked: Lookups, cache: str) -> Cache:
     if cache == "configured":
         return services.cache
     if cache == "far":
         return services.cache.far if isinstance(services.cache, TwoLevels) else services.cache
-    return MemoryCache(round((stored.bytes + ENTRY_BYTES * len(stored.references)) * asked.cache_share))
+    share = asked.cache_share if cache == "share" else 0.0
+    return MemoryCache(round((stored.bytes + ENTRY_BYTES * len(stored.references)) * share))
 
 
-def _payloads(index: Index, cache: Cache) -> Callable[[Sequence[ChunkReference]], object]:
-    return lambda references: cache.put(_missed(index, cache, references))
-
-
-def _missed(index: Index, cache: Cache, references: Sequence[ChunkReference]) -> list[tuple[ChunkReference, bytes]]:
-    """Ask the cache, and the index for what it lacks; returns the latter."""
-    missing = [r for r, payload in zip(references, cache.get(references), strict=True) if payload is None]
-    rows = index.chunks(missing) if missing else []
-    return [(reference, row.payload) for reference, row in zip(missing, rows, strict=True) if row]
+def _held(cache: Cache, references: Sequence[ChunkReference]) -> int:
+    """Return how many chunks the cache holds."""
+    batches = (references[first : first + _HELD_BATCH] for first in range(0, len(references), _HELD_BATCH))
+    return sum(payload is not None for batch in batches for payload in cache.get(batch))
 
 
 def _calls(references: Sequence[ChunkReference], asked: Lookups, seed: int) -> Iterator[list[ChunkReference]]:
@@ -287,7 +262,6 @@ def _timed(
     calls: Iterator[list[ChunkReference]],
     asked: Lookups,
     rate_s: float | None,
-    cache: _Counted,
     meter: Meter,
 ) -> Answer:
     """Call for so long. At a rate, a call that is late counts from when it was due."""
@@ -306,7 +280,7 @@ def _timed(
         done += len(call)
         due_s = due_s + pause_s if pause_s else now_s
     meter.stop()
-    return Answer(done, meter.wall_s, meter.own_cpu_s, meter.server_cpu_s, cache.hits, latencies_s)
+    return Answer(done, meter.wall_s, meter.own_cpu_s, meter.server_cpu_s, latencies_s)
 
 
 def _wait(due_s: float) -> None:

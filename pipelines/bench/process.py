@@ -1,70 +1,49 @@
-"""What this process and the servers on this machine have used: CPU seconds and memory, from /proc."""
+"""What this process and the servers on this machine have used: CPU seconds and memory."""
 
-import os
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
+
+import psutil
 
 from headrace.pipelines.settings import Settings
 from headrace.schemas.url import Url
 
 PORTS: Final = {"kafka": 9092, "cassandra": 9042, "redis": 6379, "rediss": 6379}
 _LOOPBACK: Final = ("127.", "localhost", "[::1]")
-_LISTEN: Final = "0A"
 
 
 def server_pids(settings: Settings) -> dict[str, int]:
     """Return the processes of the settings' servers, by scheme, as far as they run here and can be seen."""
     urls = {url.scheme: url for url in (settings.log, settings.index, settings.cache) if url.scheme in PORTS}
-    found = {scheme: _listener(port) for scheme, url in urls.items() for port in _ports(url)}
+    sockets = (c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN)
+    listening: dict[int | None, int] = {c.laddr.port: c.pid for c in sockets if c.laddr and c.pid}
+    found = {scheme: listening.get(_port(url)) for scheme, url in urls.items()}
     return {scheme: pid for scheme, pid in found.items() if pid is not None}
 
 
-def _ports(url: Url) -> list[int]:
+def _port(url: Url) -> int | None:
+    """Return the port of a server on this machine; None where it is another's, or there are several."""
     place = url.host
     if "," in place or not place.startswith(_LOOPBACK):
-        return []
+        return None
     port = place.rpartition("]")[2].rpartition(":")[2] if ":" in place.rpartition("]")[2] else ""
-    return [int(port) if port.isdecimal() else PORTS[url.scheme]]
-
-
-def _listener(port: int) -> int | None:
-    """Return the process that listens on a port; None where there is none, or it is another user's."""
-    inodes = {f"socket:[{inode}]" for inode in _listening(port)}
-    for process in Path("/proc").glob("[0-9]*") if inodes else ():
-        with suppress(OSError):
-            if any(str(link.readlink()) in inodes for link in (process / "fd").iterdir()):
-                return int(process.name)
-    return None
-
-
-def _listening(port: int) -> Iterator[str]:
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with suppress(OSError):
-            for fields in (line.split() for line in Path(table).read_text().splitlines()[1:]):
-                if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
-                    yield fields[9]
+    return int(port) if port.isdecimal() else PORTS[url.scheme]
 
 
 def cpu_s(pid: int) -> float:
     """Return the CPU seconds that a process has used, user and system; 0 where that can't be seen."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    with suppress(psutil.Error):
+        return sum(psutil.Process(pid).cpu_times()[:2])
+    return 0.0
 
 
 def memory_mb(pid: int | None = None) -> float:
     """Return the resident memory of a process (this one unless told) in MB; 0 where that can't be seen."""
-    try:
-        pages = int(Path(f"/proc/{pid or 'self'}/statm").read_text().split()[1])
-    except OSError:
-        return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    with suppress(psutil.Error):
+        return psutil.Process(pid).memory_info().rss / 1e6
+    return 0.0
 
 
 @dataclass(slots=True)
