@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from headrace.learners.cloud import ENVIRONMENT_ID
-from headrace.learners.dqn import DQNConfig
-from headrace.learners.ppo import PPOConfig
+from headrace.learners.dqn.dqn import DQNConfig
+from headrace.learners.ppo.ppo import PPOConfig
 from headrace.learners.training import DQNTraining, PPOTraining, Training
 
 Algorithm = Literal["ppo", "dqn"]

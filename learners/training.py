@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from headrace.learners import dqn, ppo
 from headrace.learners.acting import BoxPolicy, Policy
+from headrace.learners.dqn import dqn
+from headrace.learners.dqn.nstep import NStepWindow
+from headrace.learners.dqn.prioritised import PrioritisedReplay
+from headrace.learners.dqn.replay import Batch, ReplayBuffer
 from headrace.learners.guide import Guide
-from headrace.learners.nstep import NStepWindow
-from headrace.learners.prioritised import PrioritisedReplay
-from headrace.learners.replay import Batch, ReplayBuffer
+from headrace.learners.ppo import ppo
 from headrace.learners.worlds import Returns, Step, World, make_world
 from headrace.schemas.errors import EnvironmentFailedError
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from headrace.learners.ppo_state import Rollout
-from headrace.learners.replay import Batch
+from headrace.learners.dqn.replay import Batch
+from headrace.learners.ppo.ppo_state import Rollout
 from headrace.schemas.transition import TransitionBatch
 
 

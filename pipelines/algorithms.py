@@ -5,7 +5,8 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from headrace.learners import dqn, ppo
+from headrace.learners.dqn import dqn
+from headrace.learners.ppo import ppo
 from headrace.pipelines.training import Config, Counts, Learned, LearnSettings, Training
 from headrace.pipelines.training_dqn import StreamedDQN
 from headrace.pipelines.training_ppo import StreamedPPO

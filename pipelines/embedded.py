@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from headrace.learners.cloud import EPISODE_STEPS
-from headrace.learners.dqn import DQNConfig
+from headrace.learners.dqn.dqn import DQNConfig
 from headrace.pipelines import explain, ingest, learn
 from headrace.pipelines.algorithms import STREAMED, Algorithm
 from headrace.pipelines.core.tasks import TaskTable, add_task

@@ -15,7 +15,7 @@ import bytewax.operators as op
 import msgspec
 from bytewax.dataflow import Dataflow
 
-from headrace.learners.ppo import PPOConfig
+from headrace.learners.ppo.ppo import PPOConfig
 from headrace.pipelines.advice import Advising
 from headrace.pipelines.algorithms import STREAMED
 from headrace.pipelines.core.tasks import TaskTable

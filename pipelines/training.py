@@ -10,8 +10,8 @@ from typing import Any, Literal, Protocol
 import msgspec
 import numpy as np
 
-from headrace.learners.dqn import DQNConfig
-from headrace.learners.ppo import PPOConfig
+from headrace.learners.dqn.dqn import DQNConfig
+from headrace.learners.ppo.ppo import PPOConfig
 from headrace.schemas.transition import TransitionBatch
 
 Config = DQNConfig | PPOConfig

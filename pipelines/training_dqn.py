@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from headrace.learners import dqn
-from headrace.learners.prioritised import PrioritisedReplay
-from headrace.learners.replay import Batch, ReplayBuffer
+from headrace.learners.dqn import dqn
+from headrace.learners.dqn.prioritised import PrioritisedReplay
+from headrace.learners.dqn.replay import Batch, ReplayBuffer
 from headrace.learners.trajectories import spanning
 from headrace.pipelines.training import Config, Counts, Learned, LearnSettings
 from headrace.schemas.errors import LearnerDivergedError

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from headrace.learners import ppo
+from headrace.learners.ppo import ppo
 from headrace.learners.trajectories import rollout_of
 from headrace.pipelines.training import Config, Counts, Learned, LearnSettings
 from headrace.schemas.errors import LearnerDivergedError

@@ -9,7 +9,7 @@ from typing import Literal
 import click
 import torch
 
-from headrace.learners.dqn import DQNConfig
+from headrace.learners.dqn.dqn import DQNConfig
 from headrace.learners.explain.simulation import SIMULATORS
 from headrace.pipelines.advice import advising
 from headrace.pipelines.algorithms import STREAMED, Algorithm

@@ -9,7 +9,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.learners import dqn
 from headrace.learners.acting import Policy
 from headrace.learners.advice import Asked, Judging, consult
 from headrace.learners.advisor import RuleAdvisor
@@ -17,6 +16,7 @@ from headrace.learners.cloud import draw_traces
 from headrace.learners.cloud.baselines import baseline, evaluate_detailed
 from headrace.learners.cloud.workload import EPISODE_STEPS
 from headrace.learners.directives import Ledger
+from headrace.learners.dqn import dqn
 from headrace.learners.learning_facts import Meter
 from headrace.learners.training import Moment
 from headrace.pipelines.study.design import JUDGE_TRACES, JUDGE_TRACES_SEED, Cadence

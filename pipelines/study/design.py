@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from headrace.learners.cloud import ENVIRONMENT_ID
 from headrace.learners.cloud.workload import EPISODE_STEPS
-from headrace.learners.dqn import DQNConfig
-from headrace.learners.ppo import PPOConfig
+from headrace.learners.dqn.dqn import DQNConfig
+from headrace.learners.ppo.ppo import PPOConfig
 from headrace.learners.training import DQNTraining, PPOTraining, Training
 from headrace.schemas.errors import SettingsError
 

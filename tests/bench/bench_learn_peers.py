@@ -26,8 +26,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from headrace.learners import dqn, ppo
 from headrace.learners.cloud import ENVIRONMENT_ID
+from headrace.learners.dqn import dqn
+from headrace.learners.ppo import ppo
 from headrace.learners.training import DQNTraining, PPOTraining, Training, train
 
 PPO_STEPS, DQN_STEPS, ROUNDS = 102_400, 64_000, 7

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from headrace.learners.checkpoint import weights_hash
-from headrace.learners.dqn import DQNConfig
+from headrace.learners.dqn.dqn import DQNConfig
 from headrace.pipelines import ingest, learn
 from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.fleet import Fleet, VirtualClock, cloud_task

@@ -11,7 +11,7 @@ from stream import CONFIG, SETTINGS, learn_on, learn_with_kills, open_stream, ou
 from headrace.learners.acting import BoxPolicy, Policy
 from headrace.learners.cloud import Simulation, draw_traces
 from headrace.learners.explain.simulation import simulator
-from headrace.learners.ppo import PPOConfig
+from headrace.learners.ppo.ppo import PPOConfig
 from headrace.pipelines.advice import Advising
 from headrace.pipelines.algorithms import STREAMED
 from headrace.pipelines.core.tasks import TaskTable, add_task

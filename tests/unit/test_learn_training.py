@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from headrace.learners import dqn, ppo
 from headrace.learners.acting import Policy
 from headrace.learners.checkpoint import pack, unpack, weights_hash
 from headrace.learners.cloud import ENVIRONMENT_ID, Simulation, draw_traces
 from headrace.learners.cloud.baselines import RateRule, evaluate
 from headrace.learners.cloud.features import cloud_features, cloud_prior
+from headrace.learners.dqn import dqn
+from headrace.learners.ppo import ppo
 from headrace.learners.training import DQNTraining, PPOTraining, train
 from headrace.learners.worlds import CloudWorld, GymWorld
 

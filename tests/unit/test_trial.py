@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from headrace.learners import dqn, ppo
 from headrace.learners.acting import Policy
 from headrace.learners.cloud import ACTION_NAMES, OBSERVATION_NAMES
+from headrace.learners.dqn import dqn
 from headrace.learners.explain.simulation import simulator
+from headrace.learners.ppo import ppo
 from headrace.pipelines.trial import Trial, as_acting
 
 WORLD = simulator("headrace/CloudService-v0", 32, 5)

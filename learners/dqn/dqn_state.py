@@ -9,15 +9,15 @@ import torch
 
 from headrace.learners.acting import FEATURES, OBSERVATION_MEAN, OBSERVATION_SCALE
 from headrace.learners.checkpoint import generator_from_meta, generator_to_meta
-from headrace.learners.dqn_config import DQNConfig
-from headrace.learners.networks import (
+from headrace.learners.dqn.dqn_config import DQNConfig
+from headrace.learners.nets.networks import (
     DuelingNetwork,
     NetworkShape,
     arrays_from_parameters,
     initial_parameters,
     parameters_from_arrays,
 )
-from headrace.learners.normaliser import Moments, no_moments
+from headrace.learners.nets.normaliser import Moments, no_moments
 from headrace.learners.prior import RulePrior, prior_from_arrays, prior_to_arrays
 
 _VECTORS = ("parameters", "target", "averaged", "first_moment", "second_moment")

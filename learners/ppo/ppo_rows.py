@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from headrace.learners.acting import network_inputs
-from headrace.learners.mlp import forward, split_mlp
-from headrace.learners.normaliser import Moments, merged
-from headrace.learners.policy_gradient import generalised_advantages
-from headrace.learners.ppo_state import PPOConfig, PPOState, Rollout, distribution, policy_layers
+from headrace.learners.nets.mlp import forward, split_mlp
+from headrace.learners.nets.normaliser import Moments, merged
+from headrace.learners.ppo.policy_gradient import generalised_advantages
+from headrace.learners.ppo.ppo_state import PPOConfig, PPOState, Rollout, distribution, policy_layers
 from headrace.schemas.errors import LearnerDivergedError
 
 _ADVANTAGE_FLOOR = 1e-6

@@ -15,9 +15,9 @@ from headrace.learners.acting import (
     OBSERVATION_SCALE,
     TANH,
 )
-from headrace.learners.mlp import Layers, MLPShape, arrays_from_mlp, initial_mlp, split_mlp
-from headrace.learners.normaliser import Moments, no_moments
-from headrace.learners.policy_gradient import LOG_STD_MAX, LOG_STD_MIN, Categorical, DiagonalGaussian
+from headrace.learners.nets.mlp import Layers, MLPShape, arrays_from_mlp, initial_mlp, split_mlp
+from headrace.learners.nets.normaliser import Moments, no_moments
+from headrace.learners.ppo.policy_gradient import LOG_STD_MAX, LOG_STD_MIN, Categorical, DiagonalGaussian
 from headrace.learners.prior import RulePrior, prior_to_arrays
 
 

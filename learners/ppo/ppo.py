@@ -15,12 +15,12 @@ import math
 import numpy as np
 import torch
 
-from headrace.learners.adam import adam_step, length, shortened
-from headrace.learners.mlp import backward, forward
-from headrace.learners.policy_gradient import clipped_surrogate
-from headrace.learners.ppo_checkpoint import state_from_arrays, state_to_arrays
-from headrace.learners.ppo_rows import Minibatch, Rows, prepared, require_finite, with_inputs
-from headrace.learners.ppo_state import (
+from headrace.learners.nets.adam import adam_step, length, shortened
+from headrace.learners.nets.mlp import backward, forward
+from headrace.learners.ppo.policy_gradient import clipped_surrogate
+from headrace.learners.ppo.ppo_checkpoint import state_from_arrays, state_to_arrays
+from headrace.learners.ppo.ppo_rows import Minibatch, Rows, prepared, require_finite, with_inputs
+from headrace.learners.ppo.ppo_state import (
     Net,
     PPOConfig,
     PPOState,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from headrace.learners.replay import Batch
+from headrace.learners.dqn.replay import Batch
 
 
 class NStepWindow:

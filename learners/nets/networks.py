@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from headrace.learners.mlp import Layers, forward
+from headrace.learners.nets.mlp import Layers, forward
 
 
 @dataclasses.dataclass(frozen=True)

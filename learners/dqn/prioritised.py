@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headrace.learners.replay import Batch, ReplayBuffer
+from headrace.learners.dqn.replay import Batch, ReplayBuffer
 
 _SEARCHED_LEVEL = 10
 """Levels above this one are searched at once, by their running sum: cheaper than a step a level."""

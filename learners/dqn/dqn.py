@@ -16,9 +16,8 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from headrace.learners.adam import adam_step, length, shortened
-from headrace.learners.dqn_config import DQNConfig, exploration_at, learning_rate_at, priority_correction_at
-from headrace.learners.dqn_state import (
+from headrace.learners.dqn.dqn_config import DQNConfig, exploration_at, learning_rate_at, priority_correction_at
+from headrace.learners.dqn.dqn_state import (
     DQNState,
     Passes,
     init,
@@ -27,10 +26,11 @@ from headrace.learners.dqn_state import (
     state_from_arrays,
     state_to_arrays,
 )
-from headrace.learners.losses import double_q_learning, huber_error, quantile_huber, squared_error
-from headrace.learners.mlp import backward, forward
-from headrace.learners.normaliser import merged
-from headrace.learners.replay import Batch
+from headrace.learners.dqn.losses import double_q_learning, huber_error, quantile_huber, squared_error
+from headrace.learners.dqn.replay import Batch
+from headrace.learners.nets.adam import adam_step, length, shortened
+from headrace.learners.nets.mlp import backward, forward
+from headrace.learners.nets.normaliser import merged
 from headrace.learners.shaping import shaping
 from headrace.schemas.errors import LearnerDivergedError
 
