@@ -19,10 +19,10 @@ from headrace.learners.advice import Asked, Fit, Judging, consult, undone
 from headrace.learners.advisor import RuleAdvisor
 from headrace.learners.directives import Ledger
 from headrace.learners.explain.simulation import Simulator
+from headrace.learners.judge.trial import FLOOR, Returns, as_acting
 from headrace.learners.learning_facts import Meter, q_gap
 from headrace.learners.shaping import fit_potential
-from headrace.pipelines.training import Training
-from headrace.pipelines.trial import FLOOR, Returns, as_acting
+from headrace.learners.stream.training import Training
 from headrace.schemas.directives import RULES, LearningFacts, key_of
 from headrace.schemas.errors import HeadraceError, SettingsError
 from headrace.schemas.ports import Advisor, Clock

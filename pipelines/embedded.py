@@ -10,13 +10,13 @@ import torch
 
 from headrace.learners.cloud import EPISODE_STEPS
 from headrace.learners.dqn.dqn import DQNConfig
+from headrace.learners.stream.algorithms import STREAMED, Algorithm
+from headrace.learners.stream.exploring import Exploration
+from headrace.learners.stream.training import Config, LearnSettings
 from headrace.pipelines import explain, ingest, learn
-from headrace.pipelines.algorithms import STREAMED, Algorithm
 from headrace.pipelines.core.tasks import TaskTable, add_task
-from headrace.pipelines.exploring import Exploration
 from headrace.pipelines.fleet import Fleet, VirtualClock, cloud_task
 from headrace.pipelines.flow import run
-from headrace.pipelines.training import Config, LearnSettings
 from headrace.pipelines.wiring import Services
 from headrace.schemas.records import Layout
 

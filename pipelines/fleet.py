@@ -26,7 +26,7 @@ from headrace.learners.cloud import (
     Simulation,
     draw_traces,
 )
-from headrace.pipelines.exploring import Exploration, Explorer
+from headrace.learners.stream.exploring import Exploration, Explorer
 from headrace.pipelines.topics import DIRECTIVES, POLICIES, TRANSITIONS, of_key
 from headrace.schemas import codec, codec_arrow
 from headrace.schemas.errors import CorruptDataError

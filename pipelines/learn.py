@@ -16,14 +16,14 @@ import msgspec
 from bytewax.dataflow import Dataflow
 
 from headrace.learners.ppo.ppo import PPOConfig
+from headrace.learners.stream.algorithms import STREAMED
+from headrace.learners.stream.training import Config, LearnSettings
 from headrace.pipelines.advice import Advising
-from headrace.pipelines.algorithms import STREAMED
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying
 from headrace.pipelines.learner import Learner
 from headrace.pipelines.published import directives, published
 from headrace.pipelines.topics import WINDOWS
-from headrace.pipelines.training import Config, LearnSettings
 from headrace.schemas.errors import CommitConflictError
 from headrace.schemas.ports import (
     Assigned,

@@ -12,14 +12,14 @@ import msgspec
 from headrace.learners.acting import Policy
 from headrace.learners.checkpoint import pack, unpack, weights_hash
 from headrace.learners.explain.simulation import Simulator, simulator
-from headrace.learners.gate import judge
+from headrace.learners.judge.gate import judge
+from headrace.learners.judge.trial import Trial
+from headrace.learners.stream.algorithms import begun, restored
+from headrace.learners.stream.training import Config, Counts, LearnSettings, Training
 from headrace.pipelines.advice import FITTED_CHUNKS, Advice, AdviceState, Advising, fitted, judging
-from headrace.pipelines.algorithms import begun, restored
 from headrace.pipelines.progress import Progress
 from headrace.pipelines.service.learner_meters import LearnerMeters
 from headrace.pipelines.topics import DIRECTIVES, POLICIES
-from headrace.pipelines.training import Config, Counts, LearnSettings, Training
-from headrace.pipelines.trial import Trial
 from headrace.schemas.errors import CorruptDataError, MissingChunkError, StorageError
 from headrace.schemas.ports import Clock, PolicyStore, Record
 from headrace.schemas.records import (

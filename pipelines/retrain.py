@@ -7,9 +7,9 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from headrace.learners.checkpoint import weights_hash
-from headrace.learners.training import DQNTraining, PPOTraining, train
-from headrace.pipelines.algorithms import CONFIGS, begun
-from headrace.pipelines.training import LearnSettings
+from headrace.learners.simulate.training import DQNTraining, PPOTraining, train
+from headrace.learners.stream.algorithms import CONFIGS, begun
+from headrace.learners.stream.training import LearnSettings
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError, UnknownTaskError
 from headrace.schemas.ports import PolicyStore
 from headrace.schemas.records import ChunkReference, PolicyVersion, TaskSpec

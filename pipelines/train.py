@@ -12,8 +12,8 @@ import torch
 
 from headrace.learners.checkpoint import pack, weights_hash
 from headrace.learners.cloud import ENVIRONMENT_ID
-from headrace.learners.presets import Algorithm, training_for
-from headrace.learners.training import CurvePoint, DQNTraining, Trained, Training, train
+from headrace.learners.simulate.presets import Algorithm, training_for
+from headrace.learners.simulate.training import CurvePoint, DQNTraining, Trained, Training, train
 from headrace.pipelines.evaluate import evaluated, task_of
 from headrace.schemas.errors import LearnerDivergedError
 from headrace.schemas.ports import PolicyStore

@@ -11,8 +11,9 @@ import torch
 
 from headrace.learners.dqn.dqn import DQNConfig
 from headrace.learners.explain.simulation import SIMULATORS
+from headrace.learners.stream.algorithms import STREAMED, Algorithm
+from headrace.learners.stream.training import Config, LearnSettings
 from headrace.pipelines.advice import advising
-from headrace.pipelines.algorithms import STREAMED, Algorithm
 from headrace.pipelines.cli.options import Command, Within, json_option, metrics_option, with_services
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.progress import reported
@@ -21,7 +22,6 @@ from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.flow import run
 from headrace.pipelines.learn import Learn, dataflow
 from headrace.pipelines.learner import Learner
-from headrace.pipelines.training import Config, LearnSettings
 from headrace.pipelines.wiring import Services, layout
 
 logger = logging.getLogger(__name__)

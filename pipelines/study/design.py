@@ -16,7 +16,7 @@ from headrace.learners.cloud import ENVIRONMENT_ID
 from headrace.learners.cloud.workload import EPISODE_STEPS
 from headrace.learners.dqn.dqn import DQNConfig
 from headrace.learners.ppo.ppo import PPOConfig
-from headrace.learners.training import DQNTraining, PPOTraining, Training
+from headrace.learners.simulate.training import DQNTraining, PPOTraining, Training
 from headrace.schemas.errors import SettingsError
 
 ARMS: Final = ("dqn", "ppo", "dqn+advisor", "dqn+schedule")

@@ -5,7 +5,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Final
 
-from headrace.learners.training import PPOTraining, Training
+from headrace.learners.simulate.training import PPOTraining, Training
 from headrace.pipelines.study import store
 from headrace.pipelines.study.cells import NOTHING, cell, f_test, interval, p_value, rank_test, table
 from headrace.pipelines.study.design import (

@@ -29,7 +29,7 @@ import torch
 from headrace.learners.cloud import ENVIRONMENT_ID
 from headrace.learners.dqn import dqn
 from headrace.learners.ppo import ppo
-from headrace.learners.training import DQNTraining, PPOTraining, Training, train
+from headrace.learners.simulate.training import DQNTraining, PPOTraining, Training, train
 
 PPO_STEPS, DQN_STEPS, ROUNDS = 102_400, 64_000, 7
 PPO = PPOTraining(

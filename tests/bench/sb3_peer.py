@@ -6,8 +6,8 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from headrace.learners.cloud import observation_space
-from headrace.learners.training import DQNTraining, PPOTraining
-from headrace.learners.worlds import CloudWorld
+from headrace.learners.simulate.training import DQNTraining, PPOTraining
+from headrace.learners.simulate.worlds import CloudWorld
 
 
 class Cloud(VecEnv):

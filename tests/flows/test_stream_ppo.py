@@ -12,8 +12,8 @@ from headrace.learners.acting import BoxPolicy, Policy
 from headrace.learners.cloud import Simulation, draw_traces
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.ppo.ppo import PPOConfig
+from headrace.learners.stream.algorithms import STREAMED
 from headrace.pipelines.advice import Advising
-from headrace.pipelines.algorithms import STREAMED
 from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.fleet import START_MS, cloud_task
 from headrace.pipelines.published import directives

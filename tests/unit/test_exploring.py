@@ -6,7 +6,7 @@ import numpy as np
 from headrace.learners.acting import epsilon_at
 from headrace.learners.cloud import Simulation, draw_traces
 from headrace.learners.cloud.baselines import RateRule
-from headrace.pipelines.exploring import Exploration, Explorer
+from headrace.learners.stream.exploring import Exploration, Explorer
 from headrace.schemas.records import Directive
 
 TRACES = draw_traces(5, 2_000)

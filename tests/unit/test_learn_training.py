@@ -13,8 +13,8 @@ from headrace.learners.cloud.baselines import RateRule, evaluate
 from headrace.learners.cloud.features import cloud_features, cloud_prior
 from headrace.learners.dqn import dqn
 from headrace.learners.ppo import ppo
-from headrace.learners.training import DQNTraining, PPOTraining, train
-from headrace.learners.worlds import CloudWorld, GymWorld
+from headrace.learners.simulate.training import DQNTraining, PPOTraining, train
+from headrace.learners.simulate.worlds import CloudWorld, GymWorld
 
 SMALL_PPO = PPOTraining(ppo.PPOConfig(hidden=(16,), critic_hidden=(16,), minibatch_size=256), 32, 20)
 SMALL_DQN = DQNTraining(dqn.DQNConfig(hidden=(16,), batch_size=64, replay_capacity=4_000), 16, learning_starts=200)

@@ -6,8 +6,8 @@ from headrace.learners.acting import Policy
 from headrace.learners.cloud import ACTION_NAMES, OBSERVATION_NAMES
 from headrace.learners.dqn import dqn
 from headrace.learners.explain.simulation import simulator
+from headrace.learners.judge.trial import Trial, as_acting
 from headrace.learners.ppo import ppo
-from headrace.pipelines.trial import Trial, as_acting
 
 WORLD = simulator("headrace/CloudService-v0", 32, 5)
 SIZES = (len(OBSERVATION_NAMES), len(ACTION_NAMES))

@@ -6,7 +6,7 @@ from typing import Final, Literal
 from headrace.learners.cloud import ENVIRONMENT_ID
 from headrace.learners.dqn.dqn import DQNConfig
 from headrace.learners.ppo.ppo import PPOConfig
-from headrace.learners.training import DQNTraining, PPOTraining, Training
+from headrace.learners.simulate.training import DQNTraining, PPOTraining, Training
 
 Algorithm = Literal["ppo", "dqn"]
 ALGORITHMS: Final[tuple[Algorithm, ...]] = ("ppo", "dqn")

@@ -14,8 +14,8 @@ import numpy as np
 from headrace.learners.dqn import dqn
 from headrace.learners.dqn.prioritised import PrioritisedReplay
 from headrace.learners.dqn.replay import Batch, ReplayBuffer
-from headrace.learners.trajectories import spanning
-from headrace.pipelines.training import Config, Counts, Learned, LearnSettings
+from headrace.learners.stream.training import Config, Counts, Learned, LearnSettings
+from headrace.learners.stream.trajectories import spanning
 from headrace.schemas.errors import LearnerDivergedError
 from headrace.schemas.transition import TransitionBatch
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from headrace.learners.acting import Policy
 from headrace.learners.explain.simulation import Learned, Simulator
-from headrace.learners.gate import LOOKS
+from headrace.learners.judge.gate import LOOKS
 
 FLOOR: Final = "hpa"
 """The baseline that a first policy must beat."""

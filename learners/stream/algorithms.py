@@ -6,10 +6,10 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from headrace.learners.dqn import dqn
+from headrace.learners.dqn.dqn_stream import StreamedDQN
 from headrace.learners.ppo import ppo
-from headrace.pipelines.training import Config, Counts, Learned, LearnSettings, Training
-from headrace.pipelines.training_dqn import StreamedDQN
-from headrace.pipelines.training_ppo import StreamedPPO
+from headrace.learners.ppo.ppo_stream import StreamedPPO
+from headrace.learners.stream.training import Config, Counts, Learned, LearnSettings, Training
 from headrace.schemas.records import Bounds, TaskSpec
 
 Algorithm = Literal["dqn", "ppo"]

@@ -16,9 +16,9 @@ from headrace.learners.dqn import dqn
 from headrace.learners.dqn.nstep import NStepWindow
 from headrace.learners.dqn.prioritised import PrioritisedReplay
 from headrace.learners.dqn.replay import Batch, ReplayBuffer
-from headrace.learners.guide import Guide
 from headrace.learners.ppo import ppo
-from headrace.learners.worlds import Returns, Step, World, make_world
+from headrace.learners.simulate.guide import Guide
+from headrace.learners.simulate.worlds import Returns, Step, World, make_world
 from headrace.schemas.errors import EnvironmentFailedError
 
 CURVE_POINTS = 50
