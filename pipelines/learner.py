@@ -98,8 +98,9 @@ class Learner:
             self._start(config, lost=lost)
         else:
             self._restore(saved)
-            if type(config) is not type(self.training.config):
-                logger.warning("%s: its checkpoint is of %s: it goes on by that", spec.task, self.training.algorithm)
+            own = self.training.config.algorithm
+            if own != config.algorithm:
+                logger.warning("%s: its checkpoint is of %s: it goes on by that", spec.task, own)
             elif kept := _kept(self.training.config, config):
                 logger.warning("%s: its checkpoint goes on with what it was begun with: %s", spec.task, kept)
             self._warn_if_old()
@@ -310,7 +311,7 @@ class Learner:
             task=self.spec.task,
             version=self.progress.version,
             parent=self.progress.parent,
-            algorithm=training.algorithm,
+            algorithm=training.config.algorithm,
             config=dataclasses.asdict(training.config) | dataclasses.asdict(self.settings),
             seed=self.seed,
             code_version=metadata.version("headrace"),
@@ -368,9 +369,8 @@ class Learner:
     def _restore(self, saved: bytes) -> None:
         try:
             arrays, meta = unpack(saved)
-            state = meta["ppo"] if "ppo" in meta else meta["dqn"]
             counts = msgspec.convert(meta["counts"], Counts)
-            self.training = restored(arrays, state, self.spec, self.settings, counts, self._learned)
+            self.training = restored(arrays, meta, self.spec, self.settings, counts, self._learned)
             self.progress = msgspec.convert(meta["progress"], Progress)
             advice = msgspec.convert(meta["advice"], AdviceState)
             self.advice = Advice(self.spec.task, self._advising, advice, self._clock)

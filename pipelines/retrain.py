@@ -7,8 +7,8 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from headrace.learners.checkpoint import weights_hash
-from headrace.learners.simulate.training import DQNTraining, PPOTraining, train
-from headrace.learners.stream.algorithms import CONFIGS, begun
+from headrace.learners.simulate.training import train
+from headrace.learners.stream.algorithms import algorithm, begun
 from headrace.learners.stream.training import LearnSettings
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError, UnknownTaskError
 from headrace.schemas.ports import PolicyStore
@@ -91,11 +91,8 @@ def retrain(
 
 def _from_simulation(version: PolicyVersion, progress: Callable[[int, int], None]) -> Retrained:
     config, steps = version.config, int(version.config["steps"])
-    training: PPOTraining | DQNTraining
-    if version.algorithm == "ppo":
-        training = _part(PPOTraining, {**config, "config": _part(CONFIGS["ppo"], config)})
-    else:
-        training = _part(DQNTraining, {**config, "config": _part(CONFIGS["dqn"], config)})
+    kind = algorithm(version.algorithm)
+    training = _part(type(kind.simulated), {**config, "config": _part(type(kind.streamed), config)})
     done = train(training, config["environment"], version.seed, steps, lambda point: progress(point.steps, steps))
     return _compared(version, weights_hash(done.arrays), 0, done.steps, done.updates)
 
@@ -103,7 +100,7 @@ def _from_simulation(version: PolicyVersion, progress: Callable[[int, int], None
 def _from_stream(
     chain: Sequence[PolicyVersion], spec: TaskSpec, chunks: CachedChunks, progress: Callable[[int, int], None]
 ) -> Retrained:
-    kind = CONFIGS[chain[0].algorithm]
+    kind = type(algorithm(chain[0].algorithm).streamed)
     training = begun(_part(kind, chain[0].config), spec, chain[0].seed, LearnSettings())
     done, total = 0, sum(len(version.windows) for version in chain)
     for version in chain:

@@ -1,7 +1,7 @@
 """DQN's hyper-parameters and their schedules."""
 
 import dataclasses
-from typing import Final
+from typing import ClassVar, Final
 
 from headrace.learners.acting import epsilon_at
 
@@ -48,6 +48,8 @@ class DQNConfig:
         explore_rule: a decision rule that a share of the exploration follows; "" for none.
         explore_share: that share.
     """
+
+    algorithm: ClassVar[str] = "dqn"
 
     hidden: tuple[int, ...] = (64, 64)
     discount: float = 0.95

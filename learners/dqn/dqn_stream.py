@@ -27,8 +27,6 @@ _PRIORITIES, _GREATEST = "replay/priorities", "replay/greatest_priority"
 class StreamedDQN:
     """A DQN, its replay buffer and its counts: a `Training`."""
 
-    algorithm = "dqn"
-
     def __init__(
         self,
         state: dqn.DQNState,

@@ -1,7 +1,7 @@
 """PPO's configuration, rollouts and state."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -49,6 +49,8 @@ class PPOConfig:
         importance_max: greatest importance weight of an aged row.
         loss_limit: a loss above this counts as diverged.
     """
+
+    algorithm: ClassVar[str] = "ppo"
 
     hidden: tuple[int, ...] = (64, 64)
     critic_hidden: tuple[int, ...] = (64, 64)

@@ -25,8 +25,6 @@ Where these are fewer than a minibatch they are let go.
 class StreamedPPO:
     """A PPO, the rows that wait for its next update, and its counts: a `Training`."""
 
-    algorithm = "ppo"
-
     def __init__(
         self,
         state: ppo.PPOState,

@@ -4,17 +4,25 @@ Nothing else enters: `policy replay` feeds the same rows in the same order and m
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import Field, dataclass
+from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
 import numpy as np
 
-from headrace.learners.dqn.dqn import DQNConfig
-from headrace.learners.ppo.ppo import PPOConfig
 from headrace.schemas.transition import TransitionBatch
 
-Config = DQNConfig | PPOConfig
+
+class Config(Protocol):
+    """An algorithm's hyper-parameters: a frozen dataclass of plain values, so that `dataclasses.asdict` is JSON.
+
+    algorithm: its name in the table of algorithms.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    algorithm: ClassVar[str]
+
+
 Learned = Callable[[Mapping[str, float]], None]
 """Is told each update's metrics."""
 
@@ -65,10 +73,6 @@ class Training(Protocol):
 
     settings: LearnSettings
     counts: Counts
-
-    @property
-    def algorithm(self) -> str:
-        """The algorithm's name, as versions record it."""
 
     @property
     def config(self) -> Config:

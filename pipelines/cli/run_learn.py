@@ -9,9 +9,8 @@ from typing import Literal
 import click
 import torch
 
-from headrace.learners.dqn.dqn import DQNConfig
 from headrace.learners.explain.simulation import SIMULATORS
-from headrace.learners.stream.algorithms import STREAMED, Algorithm
+from headrace.learners.stream.algorithms import ALGORITHMS, algorithm
 from headrace.learners.stream.training import Config, LearnSettings
 from headrace.pipelines.advice import advising
 from headrace.pipelines.cli.options import Command, Within, json_option, metrics_option, with_services
@@ -31,7 +30,7 @@ logger = logging.getLogger(__name__)
 @click.option("--until-caught-up", is_flag=True, help="Stop at the log's present end, with a checkpoint.")
 @click.option(
     "--algorithm",
-    type=click.Choice(list(STREAMED)),
+    type=click.Choice(list(ALGORITHMS)),
     default="dqn",
     show_default=True,
     help="Of tasks that have no checkpoint yet (so are the next three). PPO needs agents that send log_prob; it learns "
@@ -55,7 +54,7 @@ def command(
     services: Services,
     *,
     until_caught_up: bool,
-    algorithm: Algorithm,
+    algorithm: str,
     n_step: int | None,
     priority: float | None,
     accept_gap: bool,
@@ -89,7 +88,7 @@ def command(
         print_json(
             {
                 "task": task,
-                "algorithm": one.training.algorithm,
+                "algorithm": one.training.config.algorithm,
                 "rows": one.training.counts.rows,
                 "updates": one.training.updates,
                 "serving": one.progress.serving,
@@ -98,13 +97,12 @@ def command(
         )
 
 
-def _config(algorithm: Algorithm, n_step: int | None, priority: float | None) -> Config:
-    config = STREAMED[algorithm]
-    if n_step is None and priority is None:
-        return config
-    if not isinstance(config, DQNConfig):
-        raise click.UsageError(f"--n-step and --priority are DQN's: leave them out for {algorithm}")
-    return dataclasses.replace(config, n_step=n_step or config.n_step, priority=priority or config.priority)
+def _config(name: str, n_step: int | None, priority: float | None) -> Config:
+    config = algorithm(name).streamed
+    asked = {key: value for key, value in (("n_step", n_step), ("priority", priority)) if value is not None}
+    if not asked.keys() <= config.__dataclass_fields__.keys():
+        raise click.UsageError(f"--n-step and --priority are DQN's: leave them out for {name}")
+    return dataclasses.replace(config, **asked)
 
 
 def _told(learners: Mapping[str, Learner], gate: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from headrace.learners.stream.algorithms import ALGORITHMS
 from headrace.pipelines.cli.options import Command, json_option, with_services
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.wiring import Services
@@ -14,7 +15,7 @@ CLOUD = "headrace/CloudService-v0"
 
 
 @click.command("train", cls=Command)
-@click.argument("algorithm", type=click.Choice(["ppo", "dqn"]))
+@click.argument("algorithm", type=click.Choice(list(ALGORITHMS)))
 @click.option("--env", "environment", default=CLOUD, show_default=True, help="A Gymnasium environment's id.")
 @click.option("--steps", type=click.IntRange(min=1), help="Environment steps, all episodes together.")
 @click.option(
@@ -53,7 +54,7 @@ def command(
         raise SettingsError("give either --steps or --seconds")
     from headrace.pipelines.train import Order, run_training  # noqa: PLC0415 torch takes seconds to load
 
-    order = Order("ppo" if algorithm == "ppo" else "dqn", environment, seed, steps, seconds, task, plain=plain)
+    order = Order(algorithm, environment, seed, steps, seconds, task, plain=plain)
     shown = _Shown()
     result = run_training(services.policies, order, shown.start, shown.point)
     if as_json:

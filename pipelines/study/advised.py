@@ -19,7 +19,7 @@ from headrace.learners.directives import Ledger
 from headrace.learners.dqn import dqn
 from headrace.learners.judge.trial import FLOOR
 from headrace.learners.learning_facts import Meter
-from headrace.learners.simulate.training import Moment
+from headrace.learners.simulate.curve import Moment
 from headrace.pipelines.study.design import JUDGE_TRACES, JUDGE_TRACES_SEED, Cadence
 from headrace.schemas.directives import RULES, LearningFacts
 from headrace.schemas.records import Directive

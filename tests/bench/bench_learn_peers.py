@@ -28,8 +28,10 @@ import torch
 
 from headrace.learners.cloud import ENVIRONMENT_ID
 from headrace.learners.dqn import dqn
+from headrace.learners.dqn.dqn_simulate import DQNTraining
 from headrace.learners.ppo import ppo
-from headrace.learners.simulate.training import DQNTraining, PPOTraining, Training, train
+from headrace.learners.ppo.ppo_simulate import PPOTraining
+from headrace.learners.simulate.training import Training, train
 
 PPO_STEPS, DQN_STEPS, ROUNDS = 102_400, 64_000, 7
 PPO = PPOTraining(

@@ -12,7 +12,7 @@ from headrace.learners.acting import BoxPolicy, Policy
 from headrace.learners.cloud import Simulation, draw_traces
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.ppo.ppo import PPOConfig
-from headrace.learners.stream.algorithms import STREAMED
+from headrace.learners.stream.algorithms import algorithm
 from headrace.pipelines.advice import Advising
 from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.fleet import START_MS, cloud_task
@@ -139,7 +139,7 @@ def test_rows_that_dont_say_how_likely_are_counted_and_left_alone(tmp_path):
 def test_a_checkpoints_algorithm_stays(stream, caplog):
     """Another --algorithm is for tasks that were not learned yet, and the log says so."""
     job = learn(stream, config=CONFIG)
-    assert job.learners["cloud"].training.algorithm == "ppo"
+    assert job.learners["cloud"].training.config.algorithm == "ppo"
     assert "its checkpoint is of ppo" in caplog.text
 
 
@@ -311,7 +311,7 @@ def test_it_learns_and_the_gate_lets_it_serve(tmp_path):
     for _ in range(30):
         returns.append(fleet.emit_window(stream.advance))
         stream.ingest()
-        stream.learn(config=STREAMED["ppo"], settings=settings)
+        stream.learn(config=algorithm("ppo").streamed, settings=settings)
     versions = stream.store.versions("cloud")
     promoted = [v for v in versions if v.promoted]
     world = simulator("headrace/CloudService-v0")

@@ -12,8 +12,10 @@ from headrace.learners.cloud import ENVIRONMENT_ID, Simulation, draw_traces
 from headrace.learners.cloud.baselines import RateRule, evaluate
 from headrace.learners.cloud.features import cloud_features, cloud_prior
 from headrace.learners.dqn import dqn
+from headrace.learners.dqn.dqn_simulate import DQNTraining
 from headrace.learners.ppo import ppo
-from headrace.learners.simulate.training import DQNTraining, PPOTraining, train
+from headrace.learners.ppo.ppo_simulate import PPOTraining
+from headrace.learners.simulate.training import train
 from headrace.learners.simulate.worlds import CloudWorld, GymWorld
 
 SMALL_PPO = PPOTraining(ppo.PPOConfig(hidden=(16,), critic_hidden=(16,), minibatch_size=256), 32, 20)

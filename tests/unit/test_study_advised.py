@@ -6,8 +6,9 @@ import pytest
 from headrace.learners.cloud import draw_traces
 from headrace.learners.cloud.baselines import RateRule
 from headrace.learners.cloud.plant import Simulation
+from headrace.learners.simulate.curve import CurvePoint, Moment
 from headrace.learners.simulate.guide import Guide
-from headrace.learners.simulate.training import CurvePoint, Moment, train
+from headrace.learners.simulate.training import train
 from headrace.pipelines.study.advised import Advised
 from headrace.pipelines.study.design import ENVIRONMENT, Cadence, plain_dqn
 from headrace.schemas.directives import RULES
