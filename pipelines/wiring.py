@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from headrace.learners.explain.template import TemplateNarrator
 from headrace.pipelines.settings import Settings, Url, suggest
 from headrace.pipelines.topics import PARTITIONED, SINGLE, TRANSITIONS
 from headrace.schemas.errors import LayoutMismatchError, SettingsError, UnknownTopicError
@@ -78,7 +79,7 @@ ADAPTERS: Final[dict[str, dict[str, Adapter]]] = {
         "file": Adapter(lambda url, *_: _sink("mail_files").FileMailer(url.path), (), True),
     },
     "narrator": {
-        "template": Adapter(lambda *_: _sink("narrator_template").TemplateNarrator()),
+        "template": Adapter(lambda *_: TemplateNarrator()),
     },
     "advisor": {
         "none": Adapter(lambda *_: None),

@@ -11,6 +11,7 @@ from stream import SETTINGS, learn_with_kills, open_stream, outcome, uncached, u
 
 from headrace.learners.acting import Policy
 from headrace.learners.cloud import ENVIRONMENT_ID
+from headrace.learners.explain.template import TemplateNarrator
 from headrace.learners.simulate.curve import Trained, seeds
 from headrace.learners.simulate.worlds import make_world
 from headrace.learners.stream.algorithms import ALGORITHMS, Algorithm
@@ -23,7 +24,6 @@ from headrace.pipelines.retrain import retrain
 from headrace.pipelines.topics import messages
 from headrace.pipelines.train import Order, run_training
 from headrace.schemas.records import Report
-from headrace.sinks.narrator_template import TemplateNarrator
 from headrace.sinks.policies_files import FilePolicyStore
 
 

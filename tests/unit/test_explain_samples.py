@@ -11,6 +11,7 @@ from headrace.learners.explain.facts import version_facts
 from headrace.learners.explain.interval import IntervalFold, Rejected, interval_facts
 from headrace.learners.explain.series import interval_series, version_series
 from headrace.learners.explain.simulation import simulator
+from headrace.learners.explain.template import TemplateNarrator
 from headrace.schemas.grounding import check
 from headrace.schemas.records import (
     AgentStats,
@@ -20,7 +21,6 @@ from headrace.schemas.records import (
     TaskSpec,
     WindowSummary,
 )
-from headrace.sinks.narrator_template import TemplateNarrator
 
 HOUR = 3_600_000
 START = 1_767_225_600_000
