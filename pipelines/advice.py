@@ -17,9 +17,10 @@ import numpy as np
 from headrace.learners.acting import Policy
 from headrace.learners.advice import Asked, Fit, Judging, consult, undone
 from headrace.learners.advisor import RuleAdvisor
+from headrace.learners.cloud.simulator import FLOOR
 from headrace.learners.directives import Ledger
 from headrace.learners.explain.simulation import Simulator
-from headrace.learners.judge.trial import FLOOR, Returns, as_acting
+from headrace.learners.judge.trial import Returns, as_acting
 from headrace.learners.learning_facts import Meter, q_gap
 from headrace.learners.shaping import fit_potential
 from headrace.learners.stream.training import Training
@@ -208,7 +209,7 @@ def judging(world: Simulator | None, weights: Callable[[int], bytes]) -> Judging
     def of_baseline(name: str) -> Returns | None:
         return baselines[name].returns if name in baselines else None
 
-    return Judging(cache(of_version), of_baseline, baselines[FLOOR].returns)
+    return Judging(cache(of_version), of_baseline, baselines[world.floor].returns)
 
 
 def fitted(batches: Sequence[TransitionBatch], place: int) -> tuple[float, ...] | None:

@@ -11,10 +11,9 @@ from typing import Any, Final
 import torch
 
 from headrace.learners.checkpoint import pack, weights_hash
-from headrace.learners.cloud import ENVIRONMENT_ID
 from headrace.learners.simulate.curve import CurvePoint, Trained
-from headrace.learners.simulate.presets import training_for
-from headrace.learners.simulate.training import Training, train
+from headrace.learners.simulate.environments import ENVIRONMENTS
+from headrace.learners.simulate.training import Training, train, training_for
 from headrace.pipelines.evaluate import evaluated, task_of
 from headrace.schemas.errors import LearnerDivergedError
 from headrace.schemas.ports import PolicyStore
@@ -122,7 +121,7 @@ def _stored(
 
 
 def _traces(order: Order) -> int:
-    return SELECTION_TRACES if order.environment == ENVIRONMENT_ID else SELECTION_EPISODES
+    return SELECTION_TRACES if order.environment in ENVIRONMENTS else SELECTION_EPISODES
 
 
 def _fields(training: Training) -> dict[str, Any]:

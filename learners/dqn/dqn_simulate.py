@@ -68,7 +68,7 @@ class DQNTraining:
         )
         replay = _Memory(config, world.width)
         window = NStepWindow(config.n_step, config.discount)
-        curve, guide, taken, metrics = follow(world), Guide(world.count), 0, dict[str, float]()
+        curve, guide, taken, metrics = follow(world), Guide(world.count, world.rules), 0, dict[str, float]()
         while taken < steps:
             _dqn_step(world, state, replay, window, guide, rng, taken, curve)
             taken += world.count

@@ -55,7 +55,8 @@ def term_differences(spec: TaskSpec, evidence: VersionEvidence) -> list[Series]:
     own = evidence.policy
     labels = (*spec.reward_terms[: own.terms.shape[1]], "return")
     others = {"serving": evidence.previous} if evidence.previous else {}
-    others |= {key: evidence.baselines[key] for key in ("rate_rule", "hpa_kubernetes") if key in evidence.baselines}
+    shadows = evidence.decisions.shadows if evidence.decisions else ()
+    others |= {key: evidence.baselines[key] for key in shadows if key in evidence.baselines}
     found = []
     for key, other in others.items():
         pairs = [

@@ -43,7 +43,7 @@ def _headline(facts: Known) -> Sentence:
 
 
 def _version_headline(facts: Known) -> Sentence:
-    against = next((key for key in RIVALS if _is_change(facts, f"return.vs-{key}")), None)
+    against = next((key for key in _rivals(facts) if _is_change(facts, f"return.vs-{key}")), None)
     if against is None:
         return Sentence("{version.policy} serves now")
     fact_id = f"return.vs-{against}"
@@ -67,8 +67,11 @@ def _is_change(facts: Known, fact_id: str) -> bool:
     return fact_id in facts and facts[fact_id].direction is not None and facts[fact_id].unit in GOOD
 
 
-RIVALS = ("serving", "rate_rule", "hpa_kubernetes", "hpa", "static")
-"""Whom a headline compares with: the first that there is."""
+def _rivals(facts: Known) -> list[str]:
+    """Whom a headline compares with: the first that there is, as the facts have them."""
+    return [key.removeprefix(RETURN_VS) for key in facts if key.startswith(RETURN_VS) and key != UPPER_BOUND]
+
+
 GOOD = ("return", "per step")
 
 
@@ -123,12 +126,13 @@ def _baselines(facts: Known) -> Iterator[Sentence]:
 
 
 DIRECTIONS: tuple[Direction, ...] = ("up", "down", "flat")
+RETURN_VS = "return.vs-"
 UPPER_BOUND = "return.vs-clairvoyant"
 
 
 def _terms(facts: Known) -> Iterator[Sentence]:
     """Which parts of the reward made the difference to the version before, else to a rule."""
-    rival = next((key for key in RIVALS if _any_term(facts, key)), None)
+    rival = next((key for key in _rivals(facts) if _any_term(facts, key)), None)
     if rival is None:
         return
     found = {direction: _changes(facts, "term.", f".vs-{rival}", direction) for direction in DIRECTIONS}

@@ -11,9 +11,6 @@ from headrace.learners.acting import Policy
 from headrace.learners.explain.simulation import Learned, Simulator
 from headrace.learners.judge.gate import LOOKS
 
-FLOOR: Final = "hpa"
-"""The baseline that a first policy must beat."""
-
 Returns = NDArray[np.float64]
 _DRAWING_SEED: Final = 86_028_121
 
@@ -43,7 +40,7 @@ class Trial:
     def __init__(self, world: Simulator, policy: Policy) -> None:
         self._world = world
         self._policy = as_acting(policy)
-        self._floor: Returns = world.baselines()[FLOOR].returns
+        self._floor: Returns = world.baselines()[world.floor].returns
         edges = [len(self._floor) * part // LOOKS for part in range(LOOKS + 1)]
         self._parts = [slice(start, stop) for start, stop in pairwise(edges)]
         self._returns: list[Returns] = []

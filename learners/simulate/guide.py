@@ -1,8 +1,10 @@
 """The rule that a share of the exploration may follow, in training by simulation."""
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 
-from headrace.learners.cloud.baselines import RULES, Baseline
+from headrace.learners.stream.exploring import Rule
 
 
 class Guide:
@@ -10,12 +12,14 @@ class Guide:
 
     Args:
         count: episodes at once, N. A rule's memory is of all of them: it starts anew when any ends.
+        rules: by name, what makes one.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, rules: Mapping[str, Callable[[], Rule]]) -> None:
         self._count = count
+        self._rules = rules
         self._name = ""
-        self._rule: Baseline | None = None
+        self._rule: Rule | None = None
 
     def guided(
         self, random: np.ndarray, obs: np.ndarray, name: str, share: float, rng: np.random.Generator
@@ -23,10 +27,10 @@ class Guide:
         """The random actions int64[N], a share of them replaced by the rule's for obs float32[N, D].
 
         Raises:
-            KeyError: there is no such rule; `cloud.baselines.RULES` has them.
+            KeyError: there is no such rule in the environment.
         """
         if name != self._name:
-            self._name, self._rule = name, RULES[name]() if name else None
+            self._name, self._rule = name, self._rules[name]() if name else None
             self._reset()
         if self._rule is None:
             return random

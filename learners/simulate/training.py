@@ -9,6 +9,8 @@ import functools
 from typing import Any, ClassVar, Protocol
 
 from headrace.learners.simulate.curve import CURVE_POINTS, Curve, Follow, OnPoint, Trained, Watch
+from headrace.learners.simulate.environments import environment_of
+from headrace.learners.stream.algorithms import algorithm
 from headrace.learners.stream.training import Config
 
 
@@ -29,6 +31,12 @@ class Training(Protocol):
 
     def train(self, environment: str, seed: int, steps: int, follow: Follow) -> Trained:
         """Train in an environment for at least `steps` steps; raises as `simulate.training.train` does."""
+
+
+def training_for(name: str, environment: str) -> Training:
+    """The configuration for an environment; what has none of its own gets one that suits small control tasks."""
+    own = environment_of(environment)
+    return (own and own.preset(name)) or algorithm(name).simulated
 
 
 def train(

@@ -4,25 +4,17 @@ A step tells what truly followed (`next_obs`), also where an episode ends; the w
 already the next episode's first. Everything random comes from the world's seed.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from headrace.learners.cloud import ENVIRONMENT_ID
-from headrace.learners.cloud.baselines import RateRule
-from headrace.learners.cloud.features import cloud_features, cloud_prior
-from headrace.learners.cloud.plant import ACTION_NAMES, FEATURES, FRAMES, REPLICAS_MAX, REWARD_SCALE, Simulation
-from headrace.learners.cloud.plant import RATE_UNIT_RPS as DEMAND_UNIT_RPS
-from headrace.learners.cloud.workload import LEAD_STEPS, draw_traces
 from headrace.learners.prior import RulePrior
+from headrace.learners.simulate.environments import environment_of
+from headrace.learners.stream.exploring import Rule
 from headrace.schemas.errors import EnvironmentFailedError
-
-FORESIGHT_STEPS: Final = 12
-"""Demands ahead that a critic sees in training: three times what a new pod takes to become ready."""
-_POD_COLUMNS: Final = 5
 
 
 class Step(NamedTuple):
@@ -56,6 +48,7 @@ class World(Protocol):
         privileged_width: P.
         features: float32[D, K], what learners are given beside the observation; or None.
         prior: a rule to start from; or None.
+        rules: by name, what makes a decision rule that exploration may follow.
         return_scale: rewards are this times what reports quote.
         obs: float32[N, D], what the next actions are for.
         privileged: float32[N, P], of the same moment; None where P is 0.
@@ -68,85 +61,13 @@ class World(Protocol):
     privileged_width: int
     features: np.ndarray | None
     prior: RulePrior | None
+    rules: Mapping[str, Callable[[], Rule]]
     return_scale: float
     obs: np.ndarray
     privileged: np.ndarray | None
 
     def step(self, actions: np.ndarray) -> Step:
         """One step of all episodes; actions: int64[N], or float32[N, A]."""
-
-
-class CloudWorld:
-    """`CloudService-v0` on fresh traces every episode.
-
-    Args:
-        count: N.
-        seed: of the traces.
-        privileged: whether to tell what no agent sees: the plant's state and the demands to come.
-        shadow: whether the rate rule runs along on the same traces.
-    """
-
-    def __init__(self, count: int, seed: int, *, privileged: bool = False, shadow: bool = False) -> None:
-        self.count = count
-        self.width = FRAMES * FEATURES
-        self.actions = len(ACTION_NAMES)
-        self.bounds: np.ndarray | None = None
-        self.privileged_width = _POD_COLUMNS + 1 + FORESIGHT_STEPS if privileged else 0
-        self.features: np.ndarray | None = cloud_features()
-        self.prior: RulePrior | None = cloud_prior()
-        self.return_scale = REWARD_SCALE
-        self._rng = np.random.default_rng(seed)
-        self._rule = RateRule() if shadow else None
-        self._begin()
-
-    def step(self, actions: np.ndarray) -> Step:
-        """One step of all episodes; they all end together, by truncation."""
-        obs, reward, _, done = self._simulation.step(actions)
-        shadow = self._shadow_reward()
-        privileged = self._privileged_now()
-        never, cut = np.zeros(self.count, np.bool_), np.full(self.count, done)
-        step = Step(reward.astype(np.float32), shadow, never, cut, obs, privileged)
-        self.obs, self.privileged = obs, privileged
-        if done:
-            self._begin()
-        return step
-
-    def _begin(self) -> None:
-        traces = draw_traces(int(self._rng.integers(2**63 - 1)), self.count)
-        self._simulation = Simulation(traces)
-        self.obs = self._simulation.observation()
-        if self._rule is not None:
-            self._rule.reset(self.count)
-            self._shadow = Simulation(traces)
-            self._shadow_obs = self._shadow.observation()
-        if self.privileged_width:
-            self._demands = _windows(traces.arrivals_rps)
-        self.privileged = self._privileged_now()
-
-    def _shadow_reward(self) -> np.ndarray | None:
-        if self._rule is None:
-            return None
-        self._shadow_obs, reward, _, _ = self._shadow.step(self._rule.act(self._shadow_obs))
-        return reward.astype(np.float32)
-
-    def _privileged_now(self) -> np.ndarray | None:
-        """Pods by age, the queue, the demand just served and those to come: float32[N, 18]."""
-        if not self.privileged_width:
-            return None
-        now = self._simulation
-        pods = np.concatenate([now.ready[None], now.pending, np.log1p(now.queue)[None]]) / REPLICAS_MAX
-        return np.concatenate([pods.T.astype(np.float32), self._demands[now.step_index]], axis=1)
-
-
-def _windows(arrivals_rps: np.ndarray) -> np.ndarray:
-    """The demand of the step before each step and of those from it on: float32[T + 1, N, 13].
-
-    Beyond the trace's end the last demand stays.
-    """
-    demands = arrivals_rps.T[LEAD_STEPS - 1 :] / DEMAND_UNIT_RPS
-    padded = np.concatenate([demands, np.repeat(demands[-1:], FORESIGHT_STEPS, axis=0)])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, FORESIGHT_STEPS + 1, axis=0)
-    return np.ascontiguousarray(windows, np.float32)
 
 
 class GymWorld:
@@ -173,6 +94,7 @@ class GymWorld:
         self.privileged_width = 0
         self.features: np.ndarray | None = None
         self.prior: RulePrior | None = None
+        self.rules: Mapping[str, Callable[[], Rule]] = {}
         self.return_scale = 1.0
         self.privileged: np.ndarray | None = None
         seeds = np.random.SeedSequence(seed).generate_state(count)
@@ -242,14 +164,13 @@ class GymWorld:
 
 
 def make_world(environment: str, count: int, seed: int, *, privileged: bool = False, shadow: bool = False) -> World:
-    """The fast world of `CloudService-v0`, else Gymnasium's environment of that id.
+    """The environment's own fast world, else Gymnasium's environment of that id.
 
     Raises:
         EnvironmentFailedError: as in `GymWorld`.
     """
-    if environment == ENVIRONMENT_ID:
-        return CloudWorld(count, seed, privileged=privileged, shadow=shadow)
-    return GymWorld(environment, count, seed)
+    own = environment_of(environment)
+    return own.world(count, seed, privileged=privileged, shadow=shadow) if own else GymWorld(environment, count, seed)
 
 
 class Returns:

@@ -1,20 +1,29 @@
 """How a fleet's agents explore: by a schedule, and by the directives that stand for their task. NumPy alone."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners.acting import epsilon_at
-from headrace.learners.cloud import Traces
-from headrace.learners.cloud.baselines import Baseline, baseline
 from headrace.schemas.directives import RULES
 from headrace.schemas.records import Directive
 
 Observations = NDArray[np.float32]
 Actions = NDArray[np.int64]
+
+
+class Rule(Protocol):
+    """A decision rule over N episodes; it may remember what it saw since it was reset."""
+
+    def reset(self, count: int) -> None:
+        """Begin N = count episodes."""
+
+    def act(self, obs: Observations) -> Actions:
+        """Return the actions int64[N] of observations float32[N, D]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +57,7 @@ class Explorer:
         self.now = exploration
         self._base = exploration
         self._standing: dict[str, Directive] = {}
-        self._rule: Baseline | None = None
+        self._rule: Rule | None = None
 
     def heed(self, records: list[Directive]) -> None:
         """Follow what was accepted or undone since."""
@@ -61,11 +70,11 @@ class Explorer:
         for one in self._standing.values():
             self.now = self.now.with_directive(one)
 
-    def begin(self, traces: Traces) -> None:
-        """Start episodes: a rule remembers what it saw since then."""
-        self._rule = baseline(self.now.rule, traces) if self.now.rule else None
+    def begin(self, count: int, rules: Mapping[str, Callable[[], Rule]]) -> None:
+        """Start N = count episodes: a rule, of those that the environment has, remembers what it saw since then."""
+        self._rule = rules[self.now.rule]() if self.now.rule else None
         if self._rule:
-            self._rule.reset(len(traces))
+            self._rule.reset(count)
 
     def act(
         self,

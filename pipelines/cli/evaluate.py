@@ -4,18 +4,17 @@ from typing import Any
 
 import click
 
+from headrace.learners.simulate.environments import DEFAULT
 from headrace.pipelines.cli.options import Command, json_option, with_services
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import SettingsError
 
-CLOUD = "headrace/CloudService-v0"
-
 
 @click.command("evaluate", cls=Command)
 @click.option("--policy", help="TASK@VERSION.")
 @click.option("--baseline", help="hpa, static, rate_rule, tuned_rule, clairvoyant, ...: a rule instead of a policy.")
-@click.option("--env", "environment", default=CLOUD, show_default=True, help="A Gymnasium environment's id.")
+@click.option("--env", "environment", default=DEFAULT, show_default=True, help="A Gymnasium environment's id.")
 @click.option("--traces", type=click.IntRange(min=1), default=512, show_default=True, help="Episodes.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of the traces.")
 @json_option

@@ -9,7 +9,7 @@ from typing import Literal
 import click
 import torch
 
-from headrace.learners.explain.simulation import SIMULATORS
+from headrace.learners.simulate.environments import ENVIRONMENTS
 from headrace.learners.stream.algorithms import ALGORITHMS, algorithm
 from headrace.learners.stream.training import Config, LearnSettings
 from headrace.pipelines.advice import advising
@@ -121,7 +121,7 @@ def _unusable(learner: Learner) -> str:
 def _serves(learner: Learner, gate: str) -> str:
     if learner.progress.serving:
         return f"version {learner.progress.serving} serves"
-    if gate == "none" or (learner.spec.discrete and learner.spec.environment in SIMULATORS):
+    if gate == "none" or (learner.spec.discrete and learner.spec.environment in ENVIRONMENTS):
         return "nothing serves yet"
     return (
         "nothing serves yet, and without a simulator nothing will unless `headrace policy promote` or "

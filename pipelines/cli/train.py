@@ -5,18 +5,17 @@ from typing import Any
 
 import click
 
+from headrace.learners.simulate.environments import DEFAULT
 from headrace.learners.stream.algorithms import ALGORITHMS
 from headrace.pipelines.cli.options import Command, json_option, with_services
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import SettingsError
 
-CLOUD = "headrace/CloudService-v0"
-
 
 @click.command("train", cls=Command)
 @click.argument("algorithm", type=click.Choice(list(ALGORITHMS)))
-@click.option("--env", "environment", default=CLOUD, show_default=True, help="A Gymnasium environment's id.")
+@click.option("--env", "environment", default=DEFAULT, show_default=True, help="A Gymnasium environment's id.")
 @click.option("--steps", type=click.IntRange(min=1), help="Environment steps, all episodes together.")
 @click.option(
     "--seconds", type=click.FloatRange(min=1.0), help="Instead of --steps: as many as fit; the number is kept."

@@ -14,10 +14,10 @@ from headrace.learners.advice import Asked, Judging, consult
 from headrace.learners.advisor import RuleAdvisor
 from headrace.learners.cloud import draw_traces
 from headrace.learners.cloud.baselines import baseline, evaluate_detailed
+from headrace.learners.cloud.simulator import FLOOR
 from headrace.learners.cloud.workload import EPISODE_STEPS
 from headrace.learners.directives import Ledger
 from headrace.learners.dqn import dqn
-from headrace.learners.judge.trial import FLOOR
 from headrace.learners.learning_facts import Meter
 from headrace.learners.simulate.curve import Moment
 from headrace.pipelines.study.design import JUDGE_TRACES, JUDGE_TRACES_SEED, Cadence

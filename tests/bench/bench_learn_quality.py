@@ -16,8 +16,7 @@ import torch
 from headrace.learners.checkpoint import pack
 from headrace.learners.cloud import ENVIRONMENT_ID, draw_traces
 from headrace.learners.cloud.baselines import baseline, evaluate
-from headrace.learners.simulate.presets import training_for
-from headrace.learners.simulate.training import train
+from headrace.learners.simulate.training import train, training_for
 from headrace.learners.statistics import paired_difference
 from headrace.pipelines.evaluate import evaluated
 

@@ -10,6 +10,7 @@ from stream import CONFIG, SETTINGS, learn_on, learn_with_kills, open_stream, ou
 
 from headrace.learners.acting import BoxPolicy, Policy
 from headrace.learners.cloud import Simulation, draw_traces
+from headrace.learners.cloud.baselines import RULES
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.ppo.ppo import PPOConfig
 from headrace.learners.stream.algorithms import algorithm
@@ -179,7 +180,7 @@ def test_agents_that_draw_heed_no_directive_about_exploring(stream):
     traces = draw_traces(5, 8)
     obs = Simulation(traces).observation()
     fleet._explorer.heed([told])
-    fleet._explorer.begin(traces)
+    fleet._explorer.begin(len(traces), RULES)
     _, log_prob = fleet._act(obs, np.random.default_rng(0))
     assert np.isnan(log_prob).all()
     fleet.refresh_policy()
