@@ -153,7 +153,7 @@ class Learner:
             return
         learned = self.training.updates > progress.updates_at_candidate
         if not learned and self.training.let_go():
-            progress.lineage, progress.first_rows, progress.windows = [], [], []  # of nothing that will ever be
+            progress.lineage = []  # of nothing that will ever be
             progress.rows_at_candidate = rows
         elif self.training.updates:
             progress.rows_at_candidate, progress.updates_at_candidate = rows, self.training.updates
@@ -172,12 +172,7 @@ class Learner:
             rows = batch.slice(first_row, len(batch))
             self.meters.took(rows, self.progress.version)
             self.advice.saw(rows, self.spec.action_count if self.spec.discrete else 0, self.progress.version)
-        progress = self.progress
-        progress.inserted += zip(new, first_rows, strict=True)
-        progress.lineage += new
-        progress.first_rows += first_rows
-        if new:
-            progress.windows.append(len(new))
+        self.progress.took([*zip(new, first_rows, strict=True)])
         while len(self._taken) > REMEMBERED_CHUNKS:
             del self._taken[next(iter(self._taken))]
         self._forget_overwritten()
@@ -220,7 +215,7 @@ class Learner:
         version = self._stored(self._judged(weights, held), weights)
         progress.parent = self.training.counts.version = version.version
         self._advise(version)
-        progress.lineage, progress.first_rows, progress.windows = [], [], []
+        progress.lineage = []
         self.meters.judged(promoted=version.promoted, now_ms=self._clock())
         logger.info("%s@%d: %s", version.task, version.version, version.reason)
         if version.promoted and not held:
@@ -238,7 +233,7 @@ class Learner:
 
     def _advise(self, version: PolicyVersion) -> None:
         """Let directives change the configuration for what is learned after the version."""
-        newest = self.progress.lineage[-FITTED_CHUNKS:]
+        newest = [entry.reference for entry in self.progress.lineage[-FITTED_CHUNKS:]]
         self.advice.at_version(
             version,
             self.training,
@@ -319,8 +314,6 @@ class Learner:
             environment_steps=training.counts.rows,
             updates=training.updates,
             lineage=list(self.progress.lineage),
-            first_rows=list(self.progress.first_rows),
-            windows=list(self.progress.windows),
             complete=self.progress.complete,
             evaluation=evaluation,
             difference=difference,
@@ -371,7 +364,7 @@ class Learner:
             arrays, meta = unpack(saved)
             counts = msgspec.convert(meta["counts"], Counts)
             self.training = restored(arrays, meta, self.spec, self.settings, counts, self._learned)
-            self.progress = msgspec.convert(meta["progress"], Progress)
+            self.progress = Progress.read(meta["progress"])
             advice = msgspec.convert(meta["advice"], AdviceState)
             self.advice = Advice(self.spec.task, self._advising, advice, self._clock)
             self._taken = {r.key: r for r in msgspec.convert(meta["taken"], list[ChunkReference])}

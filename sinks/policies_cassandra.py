@@ -9,6 +9,7 @@ import msgspec
 from cassandra import ConsistencyLevel
 
 from headrace.schemas.errors import CommitConflictError, CorruptDataError, StorageError, UnknownPolicyError
+from headrace.schemas.policy_versions import read_policy_version
 from headrace.schemas.records import PolicyVersion
 from headrace.sinks.cassandra import Keyspace
 from headrace.sinks.cassandra_target import parse_target
@@ -99,7 +100,7 @@ class CassandraPolicyStore:
     def _manifest(self, task: str, version: int, sha256: str, size: int) -> PolicyVersion:
         name = _blob(task, version, "manifest", sha256)
         try:
-            return msgspec.json.decode(self._blob(name, size, sha256), type=PolicyVersion)
+            return read_policy_version(self._blob(name, size, sha256))
         except msgspec.MsgspecError as error:
             raise CorruptDataError(
                 f"{self._keyspace.target}: {name} can't be read ({error}): use the headrace that wrote it"
@@ -227,7 +228,7 @@ def _manifest_bytes(version: PolicyVersion) -> bytes:
     """Return the manifest: the same for the same version, and checked to be readable again."""
     data = msgspec.json.encode(version, order="deterministic")
     try:
-        msgspec.json.decode(data, type=PolicyVersion)
+        read_policy_version(data)
     except msgspec.MsgspecError as error:  # JSON has no NaN: it is written as null
         raise StorageError(
             f"policy {version.task}@{version.version}: its manifest can't be stored ({error}): every number in it must "

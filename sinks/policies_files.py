@@ -18,6 +18,7 @@ from headrace.schemas.errors import (
     StorageError,
     UnknownPolicyError,
 )
+from headrace.schemas.policy_versions import read_policy_version
 from headrace.schemas.records import ID_PATTERN, PolicyVersion
 
 _CHECKPOINT_MAGIC: Final = b"headrace checkpoint 1 sha256:"
@@ -27,7 +28,7 @@ class _Manifest(msgspec.Struct, frozen=True):
     """v000001.json: a version exists if and only if it does. file_sha256: of the weights file's bytes."""
 
     file_sha256: str
-    version: PolicyVersion
+    version: msgspec.Raw
 
 
 class FilePolicyStore:
@@ -79,8 +80,8 @@ class FilePolicyStore:
 
     def versions(self, task: str) -> list[PolicyVersion]:
         """Return the task's versions in order; raises CorruptDataError."""
-        manifests = map(_read_manifest, self._task_folder(task).glob("v*.json"))
-        return sorted((manifest.version for manifest in manifests), key=lambda version: version.version)
+        found = [_read_version(path) for path in self._task_folder(task).glob("v*.json")]
+        return sorted(found, key=lambda version: version.version)
 
     def save(self, task: str, checkpoint: bytes, replaces: str | None = None) -> None:
         """Replace the task's learner checkpoint, atomically; raises CommitConflictError.
@@ -201,9 +202,10 @@ def _read(path: Path) -> bytes | None:
 
 def _manifest_bytes(version: PolicyVersion, weights: bytes) -> bytes:
     """Return the manifest's file: the same for the same version, and checked to be readable again."""
-    data = msgspec.json.encode(_Manifest(_sha256(weights), version), order="deterministic")
+    encoded = msgspec.json.encode(version, order="deterministic")
+    data = msgspec.json.encode(_Manifest(_sha256(weights), msgspec.Raw(encoded)), order="deterministic")
     try:
-        msgspec.json.decode(data, type=_Manifest)
+        read_policy_version(encoded)
     except msgspec.MsgspecError as error:  # JSON has no NaN: it is written as null
         raise StorageError(
             f"policy {version.task}@{version.version}: its manifest can't be stored ({error}): every number in "
@@ -213,7 +215,18 @@ def _manifest_bytes(version: PolicyVersion, weights: bytes) -> bytes:
 
 
 def _read_manifest(path: Path) -> _Manifest:
-    try:
+    with _whole(path):
         return msgspec.json.decode(_read(path) or b"", type=_Manifest)
+
+
+def _read_version(path: Path) -> PolicyVersion:
+    with _whole(path):
+        return read_policy_version(_read_manifest(path).version)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    try:
+        yield
     except msgspec.MsgspecError as error:
         raise CorruptDataError(f"{path}: it is no policy manifest ({error}): restore the file") from error

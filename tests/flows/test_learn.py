@@ -27,9 +27,9 @@ def test_versions_name_their_lineage_and_promotions_are_told(stream):
     assert len(set(weights)) == 4
     rows = 0
     for version in versions:
-        rows += sum(reference.rows for reference in version.lineage)
+        rows += sum(reference.rows for reference in version.references)
         assert rows == version.environment_steps
-    batches = stream.chunks.transitions(versions[0].lineage)
+    batches = stream.chunks.transitions(versions[0].references)
     assert sum(map(len, batches)) == versions[0].environment_steps
 
 

@@ -61,7 +61,7 @@ def test_the_fleet_draws_and_says_how_likely(stream):
     """Before a policy serves uniformly, then from its distribution; a row names the version that acted."""
     versions = stream.store.versions("cloud")
     assert [v.algorithm for v in versions] == ["ppo"] * len(versions)
-    rows = stream.chunks.transitions([reference for version in versions for reference in version.lineage])
+    rows = stream.chunks.transitions([reference for version in versions for reference in version.references])
     acted = np.concatenate([batch.policy_version for batch in rows])
     log_prob = np.concatenate([batch.log_prob for batch in rows])
     np.testing.assert_allclose(log_prob[acted == -1], -np.log(5.0), rtol=1e-6)
@@ -208,7 +208,7 @@ def test_laggards_rows_are_dropped_and_the_share_is_told(stream):
     """Half of the rows are by a version that five others have followed."""
     job = learn(stream)
     training = job.learners["cloud"].training
-    references = stream.store.versions("cloud")[-1].lineage
+    references = stream.store.versions("cloud")[-1].references
     rows = concat(stream.chunks.transitions(references)).slice(0, 800)
     version = np.where(rows.agent % 2 == 0, 20, 16)
     metrics = []

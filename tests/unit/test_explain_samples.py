@@ -16,6 +16,7 @@ from headrace.schemas.grounding import check
 from headrace.schemas.records import (
     AgentStats,
     ChunkReference,
+    LineageEntry,
     PolicyVersion,
     Report,
     TaskSpec,
@@ -56,7 +57,7 @@ def version(number: int, task: str = "cloud", *, promoted: bool = True, **fields
         weights_hash="0",
         environment_steps=number * 20_000,
         updates=number * 5_000,
-        lineage=[ChunkReference(task, 0, START, 0, 0, 0, 4_096, 1)],
+        lineage=[LineageEntry(ChunkReference(task, 0, START, 0, 0, 0, 4_096, 1), 0, 0)],
         evaluation=evaluation,
         difference=None,
         promoted=promoted,
