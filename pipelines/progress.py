@@ -45,6 +45,20 @@ class Progress(msgspec.Struct):
         window = self.lineage[-1].window + 1 if self.lineage else 0
         self.lineage += [LineageEntry(reference, first_row, window) for reference, first_row in pieces]
 
+    def forget(self, gone_rows: int) -> None:
+        """Drop the references of which the training holds no row any more: it holds none of the first `gone_rows`."""
+        count = 0
+        for reference, first_row in self.inserted:
+            if self.first_row + reference.rows - first_row > gone_rows:
+                break
+            self.first_row += reference.rows - first_row
+            count += 1
+        del self.inserted[:count]
+
+    def begin_anew(self, rows: int) -> None:
+        """Go on from `rows` rows without any that were held: what comes of it can't be retrained."""
+        self.inserted, self.first_row, self.base_row, self.complete = [], rows, rows, False
+
     @property
     def holding(self) -> ServingPolicy | None:
         """The record that holds promotion, if one does."""
