@@ -7,7 +7,7 @@ import numpy as np
 from headrace.learners.explain.evidence import VersionEvidence, situations
 from headrace.learners.explain.facts import CONTROLLERS, controller_name
 from headrace.learners.explain.interval import Totals
-from headrace.learners.statistics import paired_difference
+from headrace.learners.judge.statistics import paired_difference
 from headrace.schemas.records import PolicyVersion, Series, TaskSpec
 
 MAX_POINTS = 200

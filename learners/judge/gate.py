@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from headrace.learners.statistics import paired_difference
+from headrace.learners.judge.statistics import paired_difference
 
 LOOKS: Final = 4
 _CONFIDENCE: Final = 0.95

@@ -16,8 +16,8 @@ import torch
 from headrace.learners.checkpoint import pack
 from headrace.learners.cloud import ENVIRONMENT_ID, draw_traces
 from headrace.learners.cloud.baselines import baseline, evaluate
+from headrace.learners.judge.statistics import paired_difference
 from headrace.learners.simulate.training import train, training_for
-from headrace.learners.statistics import paired_difference
 from headrace.pipelines.evaluate import evaluated
 
 HELD_OUT_SEED, HELD_OUT = 20_260_101, 1_024

@@ -25,7 +25,7 @@ from headrace.learners.explain.series import version_series
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.explain.template import TemplateNarrator
 from headrace.learners.explain.timeline import ClosedInterval, Closing, Timeline
-from headrace.learners.statistics import mean_interval
+from headrace.learners.judge.statistics import mean_interval
 from headrace.schemas.grounding import fill
 from headrace.schemas.records import Fact, Facts, Interval, TaskSpec
 
