@@ -20,10 +20,10 @@ from headrace.learners.advice.ledger import Ledger
 from headrace.learners.advice.meter import Meter, q_gap
 from headrace.learners.advice.rules import RuleAdvisor
 from headrace.learners.explain.simulation import Simulator
+from headrace.learners.judge.trial import as_acting
 from headrace.learners.shaping import fit_potential
-from headrace.pipelines.training import Training
-from headrace.pipelines.trial import as_acting
-from headrace.schemas.directives import FLOOR, LearningFacts, key_of
+from headrace.learners.stream.training import Training
+from headrace.schemas.directives import LearningFacts, key_of
 from headrace.schemas.errors import HeadraceError, SettingsError
 from headrace.schemas.ports import Advisor, Clock
 from headrace.schemas.records import Directive, PolicyVersion
@@ -183,7 +183,7 @@ def judging(world: Simulator | None, weights: Callable[[int], bytes]) -> Judging
     def of_baseline(name: str) -> Returns | None:
         return baselines[name].returns if name in baselines else None
 
-    return Judging(cache(of_version), of_baseline, baselines[FLOOR].returns)
+    return Judging(cache(of_version), of_baseline, baselines[world.floor].returns)
 
 
 def fitted(batches: Sequence[TransitionBatch], place: int) -> tuple[float, ...] | None:

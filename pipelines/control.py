@@ -8,7 +8,7 @@ import msgspec
 
 from headrace.learners.acting import Policy, load_policy
 from headrace.learners.explain.simulation import simulator
-from headrace.learners.statistics import MeanInterval, paired_difference
+from headrace.learners.judge.statistics import MeanInterval, paired_difference
 from headrace.pipelines.published import after, published
 from headrace.pipelines.topics import POLICIES
 from headrace.schemas.errors import SettingsError, UnknownPolicyError

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from headrace.learners.acting import Policy
 from headrace.learners.explain.simulation import simulator
-from headrace.learners.statistics import paired_difference
+from headrace.learners.judge.statistics import paired_difference
 from headrace.pipelines import render
 from headrace.pipelines.core.digest import Envelope
 from headrace.pipelines.embedded import Embedded, EmbeddedSettings, Progress

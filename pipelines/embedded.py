@@ -5,18 +5,21 @@ Nothing in it depends on time, so a seed gives the same rows, the same policies 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 
 from headrace.learners.cloud import EPISODE_STEPS
-from headrace.learners.dqn import DQNConfig
+from headrace.learners.stream.algorithms import algorithm
+from headrace.learners.stream.exploring import Exploration
+from headrace.learners.stream.training import Config, LearnSettings
 from headrace.pipelines import explain, ingest, learn
-from headrace.pipelines.algorithms import STREAMED, Algorithm
-from headrace.pipelines.exploring import Exploration
 from headrace.pipelines.fleet import VirtualClock
 from headrace.pipelines.flow import run
-from headrace.pipelines.training import Config, LearnSettings
 from headrace.pipelines.wiring import Services, compose_explain, compose_fleet, compose_ingest, compose_learn
+
+EXPLORATION_END: Final = 0.05
+"""The share of decisions at random when the run ends; of a policy that draws its actions itself there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class EmbeddedSettings:
     windows: int = 60
     agents: int = 64
     seed: int = 0
-    algorithm: Algorithm = "dqn"
+    algorithm: str = "dqn"
     samples_per_row: float = 12.0
     candidate_windows: int = 3
 
@@ -43,11 +46,9 @@ class Progress:
 
 
 def _config(settings: EmbeddedSettings, rows: int) -> Config:
-    """Return what is learned by, with DQN's schedules as long as the run."""
-    if settings.algorithm != "dqn":
-        return STREAMED[settings.algorithm]
-    updates = int(rows * settings.samples_per_row / DQNConfig.batch_size)
-    return DQNConfig(learning_rate_steps=updates, epsilon_steps=rows)
+    """Return what is learned by, with schedules as long as the run where the algorithm has any."""
+    one = algorithm(settings.algorithm)
+    return one.scheduled(rows, settings.samples_per_row) if one.scheduled else one.streamed
 
 
 class Embedded:
@@ -65,7 +66,7 @@ class Embedded:
             agents=settings.agents,
             seed=settings.seed,
             start_ms=clock.now_ms,
-            exploration=Exploration(DQNConfig.epsilon_start, DQNConfig.epsilon_end, rows),
+            exploration=Exploration(end=EXPLORATION_END, steps=rows),
         )
         self.spec = self.fleet.spec
         # A constant timer: no fold is due by time, only at the end of each window.

@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners.acting import BoxPolicy, Policy, load_policy
-from headrace.learners.cloud import ENVIRONMENT_ID, draw_traces, observation_space
-from headrace.learners.cloud.baselines import BASELINE_NAMES, baseline, evaluate
-from headrace.learners.cloud.plant import ACTION_NAMES
+from headrace.learners.explain.simulation import greedy
+from headrace.learners.simulate.environments import ENVIRONMENTS, environment_of
 from headrace.learners.spaces import NumericSpaces, make_environment
 from headrace.schemas.errors import CorruptDataError, EnvironmentFailedError, SettingsError
 
 
 def task_of(environment: str) -> str:
     """The task that an environment's policies are stored under, unless another is named."""
-    if environment == ENVIRONMENT_ID:
-        return "cloud"
+    own = environment_of(environment)
+    if own is not None:
+        return own.task
     name = re.sub(r"-v\d+$", "", environment.rsplit("/", 1)[-1]).lower()
     return re.sub(r"[^a-z0-9._-]", "-", name)
 
@@ -33,22 +33,22 @@ def evaluated(weights: bytes, environment: str, traces: int, seed: int) -> NDArr
         policy = load_policy(weights)
     except ValueError as error:
         raise CorruptDataError(f"these weights are no policy: {error}") from error
-    if environment == ENVIRONMENT_ID:
-        shape = observation_space().shape
-        _require_fit(policy, environment, (shape[0], len(ACTION_NAMES)), continuous=False)
+    own = environment_of(environment)
+    if own is not None:
+        _require_fit(policy, environment, (own.width, own.actions), continuous=False)
         assert isinstance(policy, Policy)
-        return evaluate(lambda obs: policy.q_values(obs).argmax(axis=1), draw_traces(seed, traces))
+        return own.returns(greedy(policy), traces, seed)
     return _episodes(policy, environment, traces, seed)
 
 
 def evaluated_baseline(name: str, environment: str, traces: int, seed: int) -> NDArray[np.float64]:
     """Unscaled returns float64[N] of a rule; raises SettingsError where there is none of that name."""
-    if environment != ENVIRONMENT_ID:
-        raise SettingsError(f"baselines are of {ENVIRONMENT_ID} alone, not of {environment}: give --policy")
-    if name not in BASELINE_NAMES:
-        raise SettingsError(f"baseline {name!r} is unknown; choose one of {', '.join(BASELINE_NAMES)}")
-    drawn = draw_traces(seed, traces)
-    return evaluate(baseline(name, drawn), drawn)
+    own = environment_of(environment)
+    if own is None:
+        raise SettingsError(f"baselines are of {', '.join(ENVIRONMENTS)} alone, not of {environment}: give --policy")
+    if name not in own.baselines:
+        raise SettingsError(f"baseline {name!r} is unknown; choose one of {', '.join(own.baselines)}")
+    return own.returns(name, traces, seed)
 
 
 def _require_fit(policy: Policy | BoxPolicy, environment: str, sizes: tuple[int, int], *, continuous: bool) -> None:

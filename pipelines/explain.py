@@ -22,6 +22,7 @@ from headrace.learners.explain.facts import version_facts
 from headrace.learners.explain.interval import Rejected, interval_facts
 from headrace.learners.explain.progress import IngestProgress
 from headrace.learners.explain.series import interval_series, version_series
+from headrace.learners.explain.template import BARE, TemplateNarrator
 from headrace.learners.explain.timeline import ClosedInterval, Closing, Timeline
 from headrace.learners.explain.witness import Witness
 from headrace.pipelines.core.tasks import TaskTable
@@ -55,7 +56,6 @@ from headrace.schemas.ports import (
 )
 from headrace.schemas.records import Facts, Narrative, Report, ServingPolicy, TaskSpec, WindowSummary
 from headrace.sinks.cached_index import CachedChunks
-from headrace.sinks.narrator_template import BARE, TemplateNarrator
 
 logger = logging.getLogger(__name__)
 

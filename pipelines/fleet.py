@@ -25,7 +25,8 @@ from headrace.learners.cloud import (
     Simulation,
     draw_traces,
 )
-from headrace.pipelines.exploring import Exploration, Explorer
+from headrace.learners.cloud.baselines import RULES
+from headrace.learners.stream.exploring import Exploration, Explorer
 from headrace.pipelines.runtime.heartbeat import heartbeats
 from headrace.pipelines.topics import DIRECTIVES, POLICIES, TRANSITIONS, TopicReader, records
 from headrace.schemas import codec, codec_arrow
@@ -167,7 +168,7 @@ class Fleet:
         rng = np.random.default_rng([self._seed, self.windows])
         traces = draw_traces(int(rng.integers(2**31)), count)
         simulation = Simulation(traces)
-        self._explorer.begin(traces)
+        self._explorer.begin(count, RULES)
         seen = [simulation.observation().copy()]
         actions, log_probs, rewards, terms = [], [], [], []
         for _ in range(EPISODE_STEPS):

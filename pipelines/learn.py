@@ -15,15 +15,14 @@ import bytewax.operators as op
 import msgspec
 from bytewax.dataflow import Dataflow
 
-from headrace.learners.ppo import PPOConfig
+from headrace.learners.stream.algorithms import algorithm
+from headrace.learners.stream.training import Config, LearnSettings
 from headrace.pipelines.advice import Advising
-from headrace.pipelines.algorithms import STREAMED
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying
 from headrace.pipelines.learner import Learner
 from headrace.pipelines.published import directives, published
 from headrace.pipelines.topics import WINDOWS, decoded
-from headrace.pipelines.training import Config, LearnSettings
 from headrace.schemas.errors import CommitConflictError
 from headrace.schemas.ports import (
     Assigned,
@@ -77,7 +76,7 @@ class Learn:
         self.learners: dict[str, Learner] = {}
         self._partition: dict[str, int] = {}
         self._clock = clock
-        self._config = config or STREAMED["dqn"]
+        self._config = config or algorithm("dqn").streamed
         self._settings = settings or LearnSettings()
         self._advising = advising or Advising()
         self._until_caught_up = until_caught_up
@@ -198,8 +197,9 @@ class Learn:
         if task not in self.tasks:
             self._retry(self.tasks.refresh)
         spec = self.tasks.specs.get(task)
-        if spec is None or self._beyond_dqn(spec):
-            reason = "has continuous actions, and DQN learns discrete ones only" if spec else "was never added"
+        if spec is None or self._beyond_its_actions(spec):
+            name = self._config.algorithm.upper()
+            reason = f"has continuous actions, and {name} learns discrete ones only" if spec else "was never added"
             logger.warning("task %s %s: it is not learned", task, reason)
             return None
         learner = Learner(
@@ -226,9 +226,9 @@ class Learn:
         self.learners[task] = learner
         return learner
 
-    def _beyond_dqn(self, spec: TaskSpec) -> bool:
-        """Whether a task would be DQN's and can't be; one with a checkpoint goes on by that one's algorithm."""
-        if spec.discrete or isinstance(self._config, PPOConfig):
+    def _beyond_its_actions(self, spec: TaskSpec) -> bool:
+        """Whether the algorithm can't learn a task's actions; one with a checkpoint goes on by that one's algorithm."""
+        if spec.discrete or algorithm(self._config.algorithm).continuous:
             return False
         return self._retry(lambda: self.store.load(spec.task)) is None
 

@@ -1,18 +1,20 @@
 """What a learner holds beside its algorithm's state, and how it and people decide about one policy in turn."""
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import msgspec
 
 from headrace.pipelines.published import after
-from headrace.schemas.records import ChunkReference, ServingPolicy
+from headrace.schemas.policy_versions import with_one_lineage
+from headrace.schemas.records import ChunkReference, LineageEntry, ServingPolicy
 
 
 class Progress(msgspec.Struct):
     """What a checkpoint holds beside the algorithm's own state.
 
     inserted: references whose rows the training may still hold, in order, and the first row taken of each. first_row:
-    how many rows came before them. base_row: of these, how many it never held. lineage, first_rows, windows, complete:
+    how many rows came before them. base_row: of these, how many it never held. lineage, complete:
     as in `PolicyVersion`. version: the newest number taken; parent: the one that this learner made last. pending:
     policy records that are not yet on the log. seen: the newest one there that was heeded.
     """
@@ -23,15 +25,39 @@ class Progress(msgspec.Struct):
     first_row: int = 0
     base_row: int = 0
     inserted: list[tuple[ChunkReference, int]] = []
-    lineage: list[ChunkReference] = []
-    first_rows: list[int] = []
-    windows: list[int] = []
+    lineage: list[LineageEntry] = []
     complete: bool = True
     version: int = 0
     parent: int | None = None
     serving: int | None = None
     pending: list[ServingPolicy] = []
     seen: ServingPolicy | None = None
+    format: Literal[2] = 2
+
+    @classmethod
+    def read(cls, fields: dict[str, Any]) -> "Progress":
+        """Take it out of a checkpoint; those of the first format had lineage in three lists."""
+        return msgspec.convert(fields if "format" in fields else with_one_lineage(fields), cls)
+
+    def took(self, pieces: Sequence[tuple[ChunkReference, int]]) -> None:
+        """Note the references that one window brought, and the first new row of each."""
+        self.inserted += pieces
+        window = self.lineage[-1].window + 1 if self.lineage else 0
+        self.lineage += [LineageEntry(reference, first_row, window) for reference, first_row in pieces]
+
+    def forget(self, gone_rows: int) -> None:
+        """Drop the references of which the training holds no row any more: it holds none of the first `gone_rows`."""
+        count = 0
+        for reference, first_row in self.inserted:
+            if self.first_row + reference.rows - first_row > gone_rows:
+                break
+            self.first_row += reference.rows - first_row
+            count += 1
+        del self.inserted[:count]
+
+    def begin_anew(self, rows: int) -> None:
+        """Go on from `rows` rows without any that were held: what comes of it can't be retrained."""
+        self.inserted, self.first_row, self.base_row, self.complete = [], rows, rows, False
 
     @property
     def holding(self) -> ServingPolicy | None:

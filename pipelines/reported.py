@@ -11,13 +11,13 @@ from typing import Literal
 import msgspec
 
 from headrace.learners.explain.progress import IngestPlace, IngestProgress
+from headrace.learners.explain.template import BARE
 from headrace.learners.explain.timeline import Closing
 from headrace.pipelines.core.window import Place
 from headrace.pipelines.topics import REJECTED, REPORTS, TRANSITIONS, WINDOWS, TopicReader, header
 from headrace.schemas.errors import UnknownTopicError
 from headrace.schemas.ports import Commit, Headers, Log, MessageBatch, Subscription
 from headrace.schemas.records import Facts, Report, Series
-from headrace.sinks.narrator_template import BARE
 
 INGEST = "ingest"
 """The group whose commits tell how far `ingest` has come."""

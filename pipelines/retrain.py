@@ -1,18 +1,18 @@
 """Retrain a policy version from its lineage: the same chunks, in the same order, give the same weights to the bit."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby
 from typing import Any, TypeVar
 
 from headrace.learners.checkpoint import weights_hash
-from headrace.learners.training import DQNTraining, PPOTraining, train
-from headrace.pipelines.algorithms import CONFIGS, begun
-from headrace.pipelines.training import LearnSettings
+from headrace.learners.simulate.training import train
+from headrace.learners.stream.algorithms import algorithm, begun
+from headrace.learners.stream.training import LearnSettings
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError, UnknownTaskError
 from headrace.schemas.ports import PolicyStore
-from headrace.schemas.records import ChunkReference, PolicyVersion, TaskSpec
+from headrace.schemas.records import UNKNOWN_ROW, PolicyVersion, TaskSpec
 from headrace.sinks.cached_index import CachedChunks
 
 Config = TypeVar("Config")
@@ -62,7 +62,7 @@ def _require_complete(version: PolicyVersion) -> None:
         raise CorruptDataError(
             f"{name} can't be retrained: before it, chunks were lost from the index and replay was begun anew"
         )
-    if len(version.first_rows) != len(version.lineage) or sum(version.windows) != len(version.lineage):
+    if any(entry.first_row == UNKNOWN_ROW for entry in version.lineage):
         raise CorruptDataError(f"{name} can't be retrained: its lineage does not say which rows of a chunk were new")
 
 
@@ -91,11 +91,8 @@ def retrain(
 
 def _from_simulation(version: PolicyVersion, progress: Callable[[int, int], None]) -> Retrained:
     config, steps = version.config, int(version.config["steps"])
-    training: PPOTraining | DQNTraining
-    if version.algorithm == "ppo":
-        training = _part(PPOTraining, {**config, "config": _part(CONFIGS["ppo"], config)})
-    else:
-        training = _part(DQNTraining, {**config, "config": _part(CONFIGS["dqn"], config)})
+    kind = algorithm(version.algorithm)
+    training = _part(type(kind.simulated), {**config, "config": _part(type(kind.streamed), config)})
     done = train(training, config["environment"], version.seed, steps, lambda point: progress(point.steps, steps))
     return _compared(version, weights_hash(done.arrays), 0, done.steps, done.updates)
 
@@ -103,17 +100,18 @@ def _from_simulation(version: PolicyVersion, progress: Callable[[int, int], None
 def _from_stream(
     chain: Sequence[PolicyVersion], spec: TaskSpec, chunks: CachedChunks, progress: Callable[[int, int], None]
 ) -> Retrained:
-    kind = CONFIGS[chain[0].algorithm]
+    kind = type(algorithm(chain[0].algorithm).streamed)
     training = begun(_part(kind, chain[0].config), spec, chain[0].seed, LearnSettings())
-    done, total = 0, sum(len(version.windows) for version in chain)
+    done, total = 0, sum(len({entry.window for entry in version.lineage}) for version in chain)
     for version in chain:
         # Settings change at versions only: a directive takes effect after one.
         training.counts.version = version.parent or 0
         training.settings = _part(LearnSettings, version.config)
         training.config = _part(kind, version.config)
-        for window in _windows(version):
-            batches = chunks.transitions([reference for reference, _ in window])
-            training.take((batch, first_row) for batch, (_, first_row) in zip(batches, window, strict=True))
+        for _, entries in groupby(version.lineage, lambda entry: entry.window):
+            window = [*entries]
+            batches = chunks.transitions([entry.reference for entry in window])
+            training.take((batch, entry.first_row) for batch, entry in zip(batches, window, strict=True))
             done += 1
             progress(done, total)
     found = weights_hash(training.policy_arrays())
@@ -130,10 +128,3 @@ def _part(kind: type[Config], config: Mapping[str, Any]) -> Config:
     """Take a configuration's own fields out of a version's."""
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type] # each is a dataclass
     return kind(**{name: value for name, value in config.items() if name in names})
-
-
-def _windows(version: PolicyVersion) -> Iterator[list[tuple[ChunkReference, int]]]:
-    """Yield each window's references with the first row that was new."""
-    pieces = zip(version.lineage, version.first_rows, strict=True)
-    for count in version.windows:
-        yield [*islice(pieces, count)]

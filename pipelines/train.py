@@ -12,9 +12,9 @@ import torch
 
 from headrace.learners import seeds
 from headrace.learners.checkpoint import pack, weights_hash
-from headrace.learners.cloud import ENVIRONMENT_ID
-from headrace.learners.presets import Algorithm, training_for
-from headrace.learners.training import CurvePoint, DQNTraining, Trained, Training, train
+from headrace.learners.simulate.curve import CurvePoint, Trained
+from headrace.learners.simulate.environments import ENVIRONMENTS
+from headrace.learners.simulate.training import Training, train, training_for
 from headrace.pipelines.evaluate import evaluated, task_of
 from headrace.schemas.errors import LearnerDivergedError
 from headrace.schemas.ports import PolicyStore
@@ -32,7 +32,7 @@ _MARGIN: Final = 0.95
 class Order:
     """What to train. steps: of the environment, all episodes together; or seconds, from which steps are made."""
 
-    algorithm: Algorithm
+    algorithm: str
     environment: str
     seed: int
     steps: int | None
@@ -54,7 +54,8 @@ def run_training(
     started_s = time.perf_counter()
     task = order.task or task_of(order.environment)
     store.versions(task)  # a name or a store that won't do is told now, not after the training
-    training = _plain(training_for(order.algorithm, order.environment), order)
+    training = training_for(order.algorithm, order.environment)
+    training = training.plain() if order.plain else training
     steps = order.steps or _steps_in(training, order, started_s)
     on_start(steps)
     trained = train(training, order.environment, order.seed, steps, on_point)
@@ -77,8 +78,7 @@ def run_training(
 def _steps_in(training: Training, order: Order, started_s: float) -> int:
     """How many steps fit into the seconds, by a short warm-up whose result is thrown away."""
     assert order.seconds is not None
-    if isinstance(training, DQNTraining):  # else the warm-up would only fill replay
-        training = dataclasses.replace(training, learning_starts=training.config.batch_size)
+    training = training.without_wait()  # else the warm-up might only fill replay
     enough_s = max(0.2, _WARM_UP_SHARE * order.seconds)
     steps, elapsed_s = _LEAST_STEPS // 2, 0.0
     while elapsed_s < enough_s:
@@ -120,16 +120,7 @@ def _stored(
 
 
 def _traces(order: Order) -> int:
-    return SELECTION_TRACES if order.environment == ENVIRONMENT_ID else SELECTION_EPISODES
-
-
-def _plain(training: Training, order: Order) -> Training:
-    """Return the configuration without what a simulator offers beyond observations and rewards, where asked for."""
-    if not order.plain:
-        return training
-    if isinstance(training, DQNTraining):
-        return dataclasses.replace(training, informed=False, prior=False, shadowed=False)
-    return dataclasses.replace(training, informed=False, privileged=False)
+    return SELECTION_TRACES if order.environment in ENVIRONMENTS else SELECTION_EPISODES
 
 
 def _fields(training: Training) -> dict[str, Any]:

@@ -65,7 +65,7 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
         "cassandra": "headrace.sinks.cassandra_target:POLICIES",
     },
     "mail": {"file": "headrace.sinks.mail_files:ADAPTER"},
-    "narrator": {"template": "headrace.sinks.narrator_template:ADAPTER"},
+    "narrator": {"template": "headrace.learners.explain.template:ADAPTER"},
     "advisor": {
         "none": "headrace.schemas.ports:NOTHING",
         "rules": "headrace.learners.advice.rules:ADAPTER",

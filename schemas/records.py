@@ -4,7 +4,7 @@ docs/topics.md shows each with an example; contracts/*.schema.json are generated
 """
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -252,12 +252,27 @@ class Interval(Struct, frozen=True):
     high: float
 
 
+UNKNOWN_ROW: Final = -1
+"""The first new row of a reference where a record of the first format does not say it."""
+
+
+class LineageEntry(Struct, frozen=True, array_like=True):
+    """A reference that a version learned from.
+
+    first_row: the first of its rows that was new. window: the number of the window that brought it, from 0 since the
+    version's parent: updates fall due between two windows.
+    """
+
+    reference: ChunkReference
+    first_row: int
+    window: int
+
+
 class PolicyVersion(Struct, frozen=True):
     """A trained version, as the policy store keeps it beside the weights: where it came from and how it did.
 
     parent: the version whose training this one went on from, None where it began from the seed.
-    lineage: the chunk references it learned from since its parent, in the order they were inserted. first_rows: of
-    each, the first row that was new. windows: how many of them each window brought: updates fall due between two.
+    lineage: what it learned from since its parent, in the order in which it was taken in.
     complete: False where chunks were lost before a restart, and replay was begun anew: it can't be retrained.
     evaluation: mean returns on the gate's fixed traces, by policy ("policy", "serving", baselines). Where the gate
     stopped early it is the floor's mean and the difference to it on the traces that it took.
@@ -273,15 +288,18 @@ class PolicyVersion(Struct, frozen=True):
     weights_hash: str
     environment_steps: int
     updates: int
-    lineage: list[ChunkReference]
+    lineage: list[LineageEntry]
     evaluation: dict[str, float]
     difference: Interval | None
     promoted: bool
     reason: str
-    first_rows: list[int] = []
-    windows: list[int] = []
     complete: bool = True
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
+
+    @property
+    def references(self) -> list[ChunkReference]:
+        """The chunks that it learned from, in order."""
+        return [entry.reference for entry in self.lineage]
 
 
 class ServingPolicy(Struct, frozen=True):

@@ -5,6 +5,7 @@ import hashlib
 import msgspec
 
 from headrace.schemas.errors import StorageError
+from headrace.schemas.policy_versions import read_policy_version
 from headrace.schemas.records import PolicyVersion
 
 
@@ -13,11 +14,11 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def manifest_bytes(manifest: msgspec.Struct, version: PolicyVersion) -> bytes:
+def manifest_bytes(version: PolicyVersion) -> bytes:
     """Return a version's manifest as JSON: the same for the same version, and checked to be readable again."""
-    data = msgspec.json.encode(manifest, order="deterministic")
+    data = msgspec.json.encode(version, order="deterministic")
     try:
-        msgspec.json.decode(data, type=type(manifest))
+        read_policy_version(data)
     except msgspec.MsgspecError as error:  # JSON has no NaN: it is written as null
         raise StorageError(
             f"policy {version.task}@{version.version}: its manifest can't be stored ({error}): every number in it must "

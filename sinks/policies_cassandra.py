@@ -7,6 +7,7 @@ import msgspec
 from cassandra import ConsistencyLevel
 
 from headrace.schemas.errors import CommitConflictError, CorruptDataError, StorageError, UnknownPolicyError
+from headrace.schemas.policy_versions import read_policy_version
 from headrace.schemas.ports import Backend
 from headrace.schemas.records import PolicyVersion
 from headrace.sinks.cassandra import Keyspace
@@ -57,7 +58,7 @@ class CassandraPolicyStore(Backend):
 
         Raises StorageError when the version is there with other content.
         """
-        manifest = manifest_bytes(version, version)
+        manifest = manifest_bytes(version)
         row = (sha256_of(manifest), len(manifest), sha256_of(weights), len(weights))
         key = version.task, version.version
         if self._policy(*key) is None:
@@ -88,7 +89,7 @@ class CassandraPolicyStore(Backend):
     def _manifest(self, task: str, version: int, sha256: str, size: int) -> PolicyVersion:
         name = _blob(task, version, "manifest", sha256)
         try:
-            return msgspec.json.decode(self._blob(name, size, sha256), type=PolicyVersion)
+            return read_policy_version(self._blob(name, size, sha256))
         except msgspec.MsgspecError as error:
             raise CorruptDataError(
                 f"{self._keyspace.target}: {name} can't be read ({error}): use the headrace that wrote it"

@@ -17,6 +17,7 @@ from headrace.schemas.errors import (
     StorageError,
     UnknownPolicyError,
 )
+from headrace.schemas.policy_versions import read_policy_version
 from headrace.schemas.ports import Adapter, Backend
 from headrace.schemas.records import ID_PATTERN, PolicyVersion
 from headrace.sinks.manifest import manifest_bytes, sha256_of
@@ -28,7 +29,7 @@ class _Manifest(msgspec.Struct, frozen=True):
     """v000001.json: a version exists if and only if it does. file_sha256: of the weights file's bytes."""
 
     file_sha256: str
-    version: PolicyVersion
+    version: msgspec.Raw
 
 
 class FilePolicyStore(Backend):
@@ -80,8 +81,8 @@ class FilePolicyStore(Backend):
 
     def versions(self, task: str) -> list[PolicyVersion]:
         """Return the task's versions in order; raises CorruptDataError."""
-        manifests = map(_read_manifest, self._task_folder(task).glob("v*.json"))
-        return sorted((manifest.version for manifest in manifests), key=lambda version: version.version)
+        found = [_read_version(path) for path in self._task_folder(task).glob("v*.json")]
+        return sorted(found, key=lambda version: version.version)
 
     def save(self, task: str, checkpoint: bytes, replaces: str | None = None) -> None:
         """Replace the task's learner checkpoint, atomically; raises CommitConflictError.
@@ -194,12 +195,24 @@ def _read(path: Path) -> bytes | None:
 
 
 def _manifest_file(version: PolicyVersion, weights: bytes) -> bytes:
-    return msgspec.json.format(manifest_bytes(_Manifest(sha256_of(weights), version), version)) + b"\n"
+    manifest = _Manifest(sha256_of(weights), msgspec.Raw(manifest_bytes(version)))
+    return msgspec.json.format(msgspec.json.encode(manifest, order="deterministic")) + b"\n"
 
 
 def _read_manifest(path: Path) -> _Manifest:
-    try:
+    with _whole(path):
         return msgspec.json.decode(_read(path) or b"", type=_Manifest)
+
+
+def _read_version(path: Path) -> PolicyVersion:
+    with _whole(path):
+        return read_policy_version(_read_manifest(path).version)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    try:
+        yield
     except msgspec.MsgspecError as error:
         raise CorruptDataError(f"{path}: it is no policy manifest ({error}): restore the file") from error
 

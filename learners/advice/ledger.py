@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from headrace.learners.statistics import paired_difference
+from headrace.learners.judge.statistics import paired_difference
 from headrace.schemas.directives import ACTIONS, Action, Proposal, key_of
 
 PROBATION_MAX: Final = 3

@@ -19,7 +19,7 @@ from headrace.learners.explain.evidence import (
     slug,
 )
 from headrace.learners.explain.multiplicity import corrected
-from headrace.learners.statistics import MeanInterval, mean_interval, paired_difference
+from headrace.learners.judge.statistics import MeanInterval, mean_interval, paired_difference
 from headrace.schemas.grounding import direction_of
 from headrace.schemas.records import Fact, Facts, PolicyVersion, TaskSpec
 

@@ -7,7 +7,7 @@ import numpy as np
 from headrace.learners.explain.evidence import VersionEvidence, situations
 from headrace.learners.explain.facts import CONTROLLERS, controller_name
 from headrace.learners.explain.interval import Totals
-from headrace.learners.statistics import paired_difference
+from headrace.learners.judge.statistics import paired_difference
 from headrace.schemas.records import PolicyVersion, Series, TaskSpec
 
 MAX_POINTS = 200
@@ -55,7 +55,8 @@ def term_differences(spec: TaskSpec, evidence: VersionEvidence) -> list[Series]:
     own = evidence.policy
     labels = (*spec.reward_terms[: own.terms.shape[1]], "return")
     others = {"serving": evidence.previous} if evidence.previous else {}
-    others |= {key: evidence.baselines[key] for key in ("rate_rule", "hpa_kubernetes") if key in evidence.baselines}
+    shadows = evidence.decisions.shadows if evidence.decisions else ()
+    others |= {key: evidence.baselines[key] for key in shadows if key in evidence.baselines}
     found = []
     for key, other in others.items():
         pairs = [

@@ -54,7 +54,7 @@ class Witness:
 
     def _decisions(self, policy: Policy, version: PolicyVersion) -> Decisions | None:
         """Let the version decide on the last rows that it learned from."""
-        references = version.lineage[-MAX_CHUNKS:]
+        references = version.references[-MAX_CHUNKS:]
         try:
             batches = self._transitions(references)
         except CorruptDataError as error:

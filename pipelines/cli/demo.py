@@ -3,10 +3,11 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import click
 
+from headrace.learners.stream.algorithms import ALGORITHMS
 from headrace.pipelines.cli.logs import log_to_stderr
 from headrace.pipelines.cli.options import json_option
 from headrace.pipelines.cli.output import print_json
@@ -29,7 +30,7 @@ INTERRUPTED: Final = 130
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same hashes.")
 @click.option("--windows", type=click.IntRange(min=2), default=60, show_default=True, help="Episodes of each agent.")
 @click.option("--agents", type=click.IntRange(1, 9_999), default=64, show_default=True)
-@click.option("--algorithm", type=click.Choice(["dqn", "ppo"]), default="dqn", show_default=True)
+@click.option("--algorithm", type=click.Choice(list(ALGORITHMS)), default="dqn", show_default=True)
 @click.option("-v", "--verbose", is_flag=True, help="Log more, and show where a fault is.")
 @json_option
 def command(
@@ -38,7 +39,7 @@ def command(
     seed: int,
     windows: int,
     agents: int,
-    algorithm: Literal["dqn", "ppo"],
+    algorithm: str,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -63,7 +64,7 @@ def command(
         _print(result)
 
 
-def _run(out: Path, *, windows: int, agents: int, seed: int, algorithm: Literal["dqn", "ppo"]) -> dict[str, Any]:
+def _run(out: Path, *, windows: int, agents: int, seed: int, algorithm: str) -> dict[str, Any]:
     from headrace.pipelines.demo import run_demo  # noqa: PLC0415 torch takes seconds to load
     from headrace.pipelines.embedded import EmbeddedSettings, Progress  # noqa: PLC0415
 

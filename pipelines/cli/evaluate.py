@@ -32,7 +32,7 @@ def command(
     """Run a policy's greedy actions, or a baseline, on fixed traces: the same for the same --traces and --seed."""
     if (policy is None) == (baseline is None):
         raise SettingsError("give either --policy or --baseline")
-    from headrace.learners.statistics import mean_interval  # noqa: PLC0415 SciPy is slow to load
+    from headrace.learners.judge.statistics import mean_interval  # noqa: PLC0415 SciPy is slow to load
     from headrace.pipelines import evaluate  # noqa: PLC0415 Gymnasium is slow to load
 
     if policy:

@@ -87,13 +87,13 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
         "config": version.config,
         "code_version": version.code_version,
         "complete": version.complete,
-        "lineage": version.lineage,
+        "lineage": version.references,
         "decisions": [record for record in records if record.version == number],
     }
     if as_json:
         print_json([row])
         return
-    starts = [reference.start_ms for reference in version.lineage]
+    starts = [reference.start_ms for reference in version.references]
     del row["mean_return"]  # `evaluation` says on which traces it is
     shown = _told_difference(row) | {
         "lineage": f"windows from {iso(min(starts))} to {iso(max(starts))}" if starts else "none",

@@ -9,9 +9,9 @@ from typing import Literal
 import click
 import torch
 
-from headrace.learners.dqn import DQNConfig
-from headrace.learners.explain.simulation import SIMULATORS
-from headrace.pipelines.algorithms import STREAMED, Algorithm
+from headrace.learners.simulate.environments import ENVIRONMENTS
+from headrace.learners.stream.algorithms import ALGORITHMS, algorithm
+from headrace.learners.stream.training import Config, LearnSettings
 from headrace.pipelines.cli.options import Command, Within, json_option, metrics_option, with_services
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.progress import reported
@@ -19,7 +19,6 @@ from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.flow import run
 from headrace.pipelines.learn import dataflow
 from headrace.pipelines.learner import Learner
-from headrace.pipelines.training import Config, LearnSettings
 from headrace.pipelines.wiring import Services, compose_learn
 
 logger = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ logger = logging.getLogger(__name__)
 @click.option("--until-caught-up", is_flag=True, help="Stop at the log's present end, with a checkpoint.")
 @click.option(
     "--algorithm",
-    type=click.Choice(list(STREAMED)),
+    type=click.Choice(list(ALGORITHMS)),
     default="dqn",
     show_default=True,
     help="Of tasks that have no checkpoint yet (so are the next three). PPO needs agents that send log_prob; it learns "
@@ -53,7 +52,7 @@ def command(
     services: Services,
     *,
     until_caught_up: bool,
-    algorithm: Algorithm,
+    algorithm: str,
     n_step: int | None,
     priority: float | None,
     accept_gap: bool,
@@ -82,7 +81,7 @@ def command(
         print_json(
             {
                 "task": task,
-                "algorithm": one.training.algorithm,
+                "algorithm": one.training.config.algorithm,
                 "rows": one.training.counts.rows,
                 "updates": one.training.updates,
                 "serving": one.progress.serving,
@@ -91,13 +90,12 @@ def command(
         )
 
 
-def _config(algorithm: Algorithm, n_step: int | None, priority: float | None) -> Config:
-    config = STREAMED[algorithm]
-    if n_step is None and priority is None:
-        return config
-    if not isinstance(config, DQNConfig):
-        raise click.UsageError(f"--n-step and --priority are DQN's: leave them out for {algorithm}")
-    return dataclasses.replace(config, n_step=n_step or config.n_step, priority=priority or config.priority)
+def _config(name: str, n_step: int | None, priority: float | None) -> Config:
+    config = algorithm(name).streamed
+    asked = {key: value for key, value in (("n_step", n_step), ("priority", priority)) if value is not None}
+    if not asked.keys() <= config.__dataclass_fields__.keys():
+        raise click.UsageError(f"--n-step and --priority are DQN's: leave them out for {name}")
+    return dataclasses.replace(config, **asked)
 
 
 def _told(learners: Mapping[str, Learner], gate: str) -> str:
@@ -116,7 +114,7 @@ def _unusable(learner: Learner) -> str:
 def _serves(learner: Learner, gate: str) -> str:
     if learner.progress.serving:
         return f"version {learner.progress.serving} serves"
-    if gate == "none" or (learner.spec.discrete and learner.spec.environment in SIMULATORS):
+    if gate == "none" or (learner.spec.discrete and learner.spec.environment in ENVIRONMENTS):
         return "nothing serves yet"
     return (
         "nothing serves yet, and without a simulator nothing will unless `headrace policy promote` or "

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from headrace.learners.stream.algorithms import ALGORITHMS
 from headrace.pipelines.cli.options import Command, environment_option, json_option, with_services
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.wiring import Services
@@ -12,7 +13,7 @@ from headrace.schemas.errors import SettingsError
 
 
 @click.command("train", cls=Command)
-@click.argument("algorithm", type=click.Choice(["ppo", "dqn"]))
+@click.argument("algorithm", type=click.Choice(list(ALGORITHMS)))
 @environment_option
 @click.option("--steps", type=click.IntRange(min=1), help="Environment steps, all episodes together.")
 @click.option(
@@ -51,7 +52,7 @@ def command(
         raise SettingsError("give either --steps or --seconds")
     from headrace.pipelines.train import Order, run_training  # noqa: PLC0415 torch takes seconds to load
 
-    order = Order("ppo" if algorithm == "ppo" else "dqn", environment, seed, steps, seconds, task, plain=plain)
+    order = Order(algorithm, environment, seed, steps, seconds, task, plain=plain)
     shown = _Shown()
     result = run_training(services.policies, order, shown.start, shown.point)
     if as_json:

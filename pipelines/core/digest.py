@@ -14,10 +14,10 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, parseaddr
 
+from headrace.learners.explain.template import TemplateNarrator
 from headrace.pipelines import plots, render
 from headrace.schemas.grounding import fill
 from headrace.schemas.records import Report
-from headrace.sinks.narrator_template import TemplateNarrator
 
 LIMIT_BYTES = 100_000
 MAX_WHOLE = 6

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from headrace.learners.stream.algorithms import algorithm
 from headrace.pipelines.service.metrics import Labels, Metric, Value
 from headrace.pipelines.service.service import Service, version
 from headrace.sinks.cached_index import CachedChunks
@@ -181,7 +182,8 @@ def _ratio(learner: "Learner") -> float | None:
 
 
 def _unusable(learner: "Learner") -> float | None:
-    return learner.training.counts.without_log_prob if learner.training.algorithm == "ppo" else None
+    needed = algorithm(learner.training.config.algorithm).needs_log_prob
+    return learner.training.counts.without_log_prob if needed else None
 
 
 def _candidates(job: "Learn") -> Mapping[Labels, float]:

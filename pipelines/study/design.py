@@ -15,9 +15,10 @@ from typing import Any, Final
 from headrace.learners import seeds
 from headrace.learners.cloud import ENVIRONMENT_ID
 from headrace.learners.cloud.workload import EPISODE_STEPS
-from headrace.learners.dqn import DQNConfig
-from headrace.learners.ppo import PPOConfig
-from headrace.learners.training import DQNTraining, PPOTraining, Training
+from headrace.learners.dqn.dqn import DQNConfig
+from headrace.learners.dqn.dqn_simulate import DQNTraining
+from headrace.learners.ppo.ppo import PPOConfig
+from headrace.learners.ppo.ppo_simulate import PPOTraining
 from headrace.schemas.errors import SettingsError
 
 ARMS: Final = ("dqn", "ppo", "dqn+advisor", "dqn+schedule")
@@ -130,7 +131,7 @@ _DQN: Final = DQNTraining(
 class Arm:
     """How an arm trains. cadence: of its advisor, None without one."""
 
-    training: Training
+    training: DQNTraining | PPOTraining
     cadence: Cadence | None = None
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Final
 
+from headrace.learners.dqn.dqn_simulate import DQNTraining
+from headrace.learners.ppo.ppo_simulate import PPOTraining
 from headrace.learners.seeds import STUDY_SEARCH_TRAINING, STUDY_TRAINING
-from headrace.learners.training import PPOTraining, Training
 from headrace.pipelines.study import store
 from headrace.pipelines.study.cells import NOTHING, cell, f_test, interval, p_value, rank_test, table
 from headrace.pipelines.study.design import (
@@ -356,7 +357,7 @@ def _paper(tables: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _gradient_steps(training: Training) -> int:
+def _gradient_steps(training: DQNTraining | PPOTraining) -> int:
     """Of a run of the study's own budget."""
     if isinstance(training, PPOTraining):
         return STEPS // training.config.minibatch_size * training.config.epochs

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from headrace.learners.comparison import eta_squared_of, one_way_from_summary
+from headrace.learners.judge.comparison import eta_squared_of, one_way_from_summary
 from headrace.pipelines.study.design import PAPER_ARMS
 
 RUNS: Final = 20

@@ -16,7 +16,8 @@ from headrace.learners.checkpoint import pack, weights_hash
 from headrace.learners.cloud import Traces, draw_traces
 from headrace.learners.cloud.baselines import evaluate
 from headrace.learners.cloud.plant import Simulation
-from headrace.learners.training import Moment, train
+from headrace.learners.simulate.curve import Moment
+from headrace.learners.simulate.training import train
 from headrace.pipelines.study.advised import Advised
 from headrace.pipelines.study.design import (
     ENVIRONMENT,

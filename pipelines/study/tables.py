@@ -8,11 +8,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.learners import comparison, seeds
+from headrace.learners import seeds
 from headrace.learners.cloud import draw_traces
 from headrace.learners.cloud.baselines import baseline, evaluate
 from headrace.learners.cloud.workload import EPISODE_STEPS
-from headrace.learners.statistics import bootstrap_interval, interquartile_mean, mean_interval, paired_difference
+from headrace.learners.judge import comparison
+from headrace.learners.judge.statistics import bootstrap_interval, interquartile_mean, mean_interval, paired_difference
 from headrace.pipelines.study import paper
 from headrace.pipelines.study.design import (
     ARMS,

@@ -17,11 +17,10 @@ import torch
 from headrace.learners.checkpoint import pack
 from headrace.learners.cloud import ENVIRONMENT_ID, draw_traces
 from headrace.learners.cloud.baselines import baseline, evaluate
-from headrace.learners.presets import training_for
+from headrace.learners.judge.statistics import paired_difference
 from headrace.learners.seeds import HELD_OUT as HELD_OUT_TRACES
 from headrace.learners.seeds import PRESET_TRAINING
-from headrace.learners.statistics import paired_difference
-from headrace.learners.training import train
+from headrace.learners.simulate.training import train, training_for
 from headrace.pipelines.evaluate import evaluated
 
 HELD_OUT = 1_024

@@ -6,8 +6,9 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from headrace.learners.cloud import observation_space
-from headrace.learners.training import DQNTraining, PPOTraining
-from headrace.learners.worlds import CloudWorld
+from headrace.learners.cloud.world import CloudWorld
+from headrace.learners.dqn.dqn_simulate import DQNTraining
+from headrace.learners.ppo.ppo_simulate import PPOTraining
 
 
 class Cloud(VecEnv):

@@ -18,7 +18,7 @@ from headrace.schemas.errors import (
     UnknownPolicyError,
 )
 from headrace.schemas.ports import PolicyStore
-from headrace.schemas.records import ChunkReference, Interval, PolicyVersion
+from headrace.schemas.records import ChunkReference, Interval, LineageEntry, PolicyVersion
 from headrace.sinks.policies_files import FilePolicyStore
 
 OpenStore = Callable[[], PolicyStore]
@@ -36,7 +36,7 @@ def version(task: str, number: int, reason: str = "better") -> PolicyVersion:
         weights_hash="abc",
         environment_steps=10,
         updates=5,
-        lineage=[ChunkReference(task, 1, 0, 0, 0, 0, 3, 4_000_000_000)],
+        lineage=[LineageEntry(ChunkReference(task, 1, 0, 0, 0, 0, 3, 4_000_000_000), 1, 0)],
         evaluation={"policy": 1.5, "serving": -2.25},
         difference=Interval(3.75, 1.0, 5.0),
         promoted=True,

@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 
 from headrace.learners.checkpoint import weights_hash
-from headrace.learners.dqn import DQNConfig
+from headrace.learners.dqn.dqn import DQNConfig
+from headrace.learners.stream.training import LearnSettings
 from headrace.pipelines import ingest, learn
 from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.fleet import Fleet, VirtualClock, cloud_task
 from headrace.pipelines.flow import run
-from headrace.pipelines.training import LearnSettings
 from headrace.schemas.records import Layout, ServingPolicy
 from headrace.sinks.cache_memory import MemoryCache
 from headrace.sinks.cached_index import CachedChunks

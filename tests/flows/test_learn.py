@@ -27,9 +27,9 @@ def test_versions_name_their_lineage_and_promotions_are_told(stream):
     assert len(set(weights)) == 4
     rows = 0
     for version in versions:
-        rows += sum(reference.rows for reference in version.lineage)
+        rows += sum(reference.rows for reference in version.references)
         assert rows == version.environment_steps
-    batches = stream.chunks.transitions(versions[0].lineage)
+    batches = stream.chunks.transitions(versions[0].references)
     assert sum(map(len, batches)) == versions[0].environment_steps
 
 
@@ -43,7 +43,7 @@ def test_kill_and_resume(recorded, stream, tmp_path, seed):
 
 def test_without_a_simulator_nothing_is_promoted_unasked(stream, monkeypatch):
     """Where there is no gate to pass, versions are stored and none serves."""
-    monkeypatch.setattr("headrace.pipelines.learner.simulator", lambda *_: None)
+    monkeypatch.setattr("headrace.pipelines.promotion.simulator", lambda *_: None)
     stream.learn(settings=dataclasses.replace(SETTINGS, gate="simulator"))
     versions, _, decided, _ = outcome(stream)
     assert versions

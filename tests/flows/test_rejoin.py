@@ -11,6 +11,7 @@ import pytest
 from stream import learn_on, open_stream, outcome
 
 from headrace.learners.checkpoint import pack, weights_hash
+from headrace.learners.explain.template import TemplateNarrator
 from headrace.pipelines import ingest
 from headrace.pipelines.core.digest import Envelope
 from headrace.pipelines.core.tasks import TaskTable
@@ -21,7 +22,6 @@ from headrace.pipelines.index_hash import index_hash
 from headrace.schemas.ports import Assigned, Commit, Record, Revoked
 from headrace.schemas.records import Fact, Facts, Mail, Narrative, Report, Sentence
 from headrace.sinks.cache_memory import MemoryCache
-from headrace.sinks.narrator_template import TemplateNarrator
 
 DAY_MS = 86_400_000
 

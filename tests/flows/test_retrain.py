@@ -1,16 +1,20 @@
 """Lineage: a version is retrained from the chunks that it names, to the same weights."""
 
 import re
+import shutil
+from itertools import groupby
 
 import msgspec
 import pytest
-from stream import open_stream, uncached
+from stream import open_stream, outcome, uncached, undisturbed
 
+from headrace.learners.checkpoint import pack, unpack
 from headrace.learners.cloud import ENVIRONMENT_ID
 from headrace.pipelines.fleet import cloud_task
 from headrace.pipelines.retrain import retrain
 from headrace.pipelines.train import Order, run_training
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError
+from headrace.schemas.policy_versions import read_policy_version
 from headrace.sinks.policies_files import FilePolicyStore
 
 SPEC = cloud_task()
@@ -66,10 +70,58 @@ class Versions:
         return self._versions
 
 
+def in_three_lists(fields):
+    """What holds a lineage, as the first format had it."""
+    entries = fields.pop("lineage")
+    windows = [len([*entries]) for _, entries in groupby(entries, lambda entry: entry[2])]
+    lists = {"lineage": [entry[0] for entry in entries], "first_rows": [entry[1] for entry in entries]}
+    return fields | lists | {"windows": windows}
+
+
+def of_the_first_format(version, drop=()):
+    """Read a version from bytes as an earlier headrace wrote them."""
+    fields = in_three_lists(msgspec.to_builtins(version)) | {"schema_version": 1}
+    return read_policy_version(msgspec.json.encode({name: fields[name] for name in fields if name not in drop}))
+
+
+def test_versions_of_the_first_format_are_read_and_retrained(learned, tmp_path):
+    """The three lists of before say what the entries say."""
+    versions = learned.store.versions("cloud")
+    assert len({entry.window for entry in versions[0].lineage}) > 1
+    assert [of_the_first_format(one) for one in versions] == versions
+    store = FilePolicyStore(shutil.copytree(learned.folder / "policies", tmp_path / "policies"))
+    for path in (tmp_path / "policies" / "cloud").glob("v*.json"):
+        manifest = msgspec.json.decode(path.read_bytes())
+        manifest["version"] = in_three_lists(manifest["version"]) | {"schema_version": 1}
+        path.write_bytes(msgspec.json.encode(manifest))
+    assert store.versions("cloud") == versions
+    assert retrain(store, uncached(learned), "cloud", SPEC, versions[-1].version).equal
+
+
+def test_a_checkpoint_of_the_first_format_is_gone_on_from(recorded, tmp_path):
+    """Learning goes on to the versions and weights of a learner whose checkpoint was never another."""
+    expected = undisturbed(recorded, tmp_path / "undisturbed")
+    stream = open_stream(shutil.copytree(recorded, tmp_path / "stream"))
+    job = stream.learner()
+    while not job.learners or job.learners["cloud"].training.counts.rows < 2_000:
+        for item in job.poll():
+            job.learn(item)
+    job.commit([None])
+    job.close()
+    arrays, meta = unpack(stream.store.load("cloud"))
+    assert meta["progress"]["lineage"]
+    assert meta["progress"].pop("format") == 2
+    stream.store.save("cloud", pack(arrays, meta | {"progress": in_three_lists(meta["progress"])}))
+    stream.learn()
+    assert outcome(stream) == expected
+    stream.close()
+
+
 def test_a_chunk_that_is_missing_is_named(learned):
     versions = learned.store.versions("cloud")
-    gone = msgspec.structs.replace(versions[0].lineage[2], segment=10**6)
-    lineage = [*versions[0].lineage[:2], gone, *versions[0].lineage[3:]]
+    gone = msgspec.structs.replace(versions[0].references[2], segment=10**6)
+    lineage = [*versions[0].lineage]
+    lineage[2] = msgspec.structs.replace(lineage[2], reference=gone)
     store = Versions([msgspec.structs.replace(versions[0], lineage=lineage)])
     with pytest.raises(CorruptDataError, match=rf"{re.escape(str(gone))}: missing from the index"):
         retrain(store, uncached(learned), "cloud", SPEC, 1)
@@ -77,8 +129,9 @@ def test_a_chunk_that_is_missing_is_named(learned):
 
 def test_a_chunk_that_has_changed_is_named(learned):
     versions = learned.store.versions("cloud")
-    changed = msgspec.structs.replace(versions[0].lineage[2], checksum=1)
-    lineage = [*versions[0].lineage[:2], changed, *versions[0].lineage[3:]]
+    changed = msgspec.structs.replace(versions[0].references[2], checksum=1)
+    lineage = [*versions[0].lineage]
+    lineage[2] = msgspec.structs.replace(lineage[2], reference=changed)
     store = Versions([msgspec.structs.replace(versions[0], lineage=lineage)])
     with pytest.raises(CorruptDataError, match="checksum"):
         retrain(store, uncached(learned), "cloud", SPEC, 1)
@@ -93,7 +146,7 @@ def test_a_version_without_its_parent_or_a_whole_lineage_is_refused(learned):
     begun_anew = [versions[0], msgspec.structs.replace(versions[1], complete=False)]
     with pytest.raises(CorruptDataError, match="replay was begun anew"):
         retrain(Versions(begun_anew), uncached(learned), "cloud", SPEC, 2)
-    old = [msgspec.structs.replace(versions[0], first_rows=[], windows=[])]
+    old = [of_the_first_format(versions[0], drop=("first_rows", "windows"))]
     with pytest.raises(CorruptDataError, match="does not say which rows"):
         retrain(Versions(old), uncached(learned), "cloud", SPEC, 1)
 

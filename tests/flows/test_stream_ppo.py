@@ -10,10 +10,11 @@ from stream import CONFIG, SETTINGS, learn_on, learn_with_kills, open_stream, ou
 
 from headrace.learners.acting import BoxPolicy, Policy
 from headrace.learners.cloud import Simulation, draw_traces
+from headrace.learners.cloud.baselines import RULES
 from headrace.learners.explain.simulation import simulator
-from headrace.learners.ppo import PPOConfig
+from headrace.learners.ppo.ppo import PPOConfig
+from headrace.learners.stream.algorithms import algorithm
 from headrace.pipelines.advice import Advising
-from headrace.pipelines.algorithms import STREAMED
 from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.fleet import START_MS, cloud_task
 from headrace.pipelines.published import directives
@@ -60,7 +61,7 @@ def test_the_fleet_draws_and_says_how_likely(stream):
     """Before a policy serves uniformly, then from its distribution; a row names the version that acted."""
     versions = stream.store.versions("cloud")
     assert [v.algorithm for v in versions] == ["ppo"] * len(versions)
-    rows = stream.chunks.transitions([reference for version in versions for reference in version.lineage])
+    rows = stream.chunks.transitions([reference for version in versions for reference in version.references])
     acted = np.concatenate([batch.policy_version for batch in rows])
     log_prob = np.concatenate([batch.log_prob for batch in rows])
     np.testing.assert_allclose(log_prob[acted == -1], -np.log(5.0), rtol=1e-6)
@@ -139,7 +140,7 @@ def test_rows_that_dont_say_how_likely_are_counted_and_left_alone(tmp_path):
 def test_a_checkpoints_algorithm_stays(stream, caplog):
     """Another --algorithm is for tasks that were not learned yet, and the log says so."""
     job = learn(stream, config=CONFIG)
-    assert job.learners["cloud"].training.algorithm == "ppo"
+    assert job.learners["cloud"].training.config.algorithm == "ppo"
     assert "its checkpoint is of ppo" in caplog.text
 
 
@@ -179,7 +180,7 @@ def test_agents_that_draw_heed_no_directive_about_exploring(stream):
     traces = draw_traces(5, 8)
     obs = Simulation(traces).observation()
     fleet._explorer.heed([told])
-    fleet._explorer.begin(traces)
+    fleet._explorer.begin(len(traces), RULES)
     _, log_prob = fleet._act(obs, np.random.default_rng(0))
     assert np.isnan(log_prob).all()
     fleet.refresh_policy()
@@ -207,7 +208,7 @@ def test_laggards_rows_are_dropped_and_the_share_is_told(stream):
     """Half of the rows are by a version that five others have followed."""
     job = learn(stream)
     training = job.learners["cloud"].training
-    references = stream.store.versions("cloud")[-1].lineage
+    references = stream.store.versions("cloud")[-1].references
     rows = concat(stream.chunks.transitions(references)).slice(0, 800)
     version = np.where(rows.agent % 2 == 0, 20, 16)
     metrics = []
@@ -311,7 +312,7 @@ def test_it_learns_and_the_gate_lets_it_serve(tmp_path):
     for _ in range(30):
         returns.append(fleet.emit_window(stream.advance))
         stream.ingest()
-        stream.learn(config=STREAMED["ppo"], settings=settings)
+        stream.learn(config=algorithm("ppo").streamed, settings=settings)
     versions = stream.store.versions("cloud")
     promoted = [v for v in versions if v.promoted]
     world = simulator("headrace/CloudService-v0")

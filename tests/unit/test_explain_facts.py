@@ -23,11 +23,11 @@ from headrace.learners.explain.multiplicity import corrected, holm, p_value
 from headrace.learners.explain.progress import IngestPlace, IngestProgress
 from headrace.learners.explain.series import version_series
 from headrace.learners.explain.simulation import simulator
+from headrace.learners.explain.template import TemplateNarrator
 from headrace.learners.explain.timeline import ClosedInterval, Closing, Timeline
-from headrace.learners.statistics import mean_interval
+from headrace.learners.judge.statistics import mean_interval
 from headrace.schemas.grounding import fill
 from headrace.schemas.records import Fact, Facts, Interval, TaskSpec
-from headrace.sinks.narrator_template import TemplateNarrator
 
 
 def by_id(facts: Facts) -> dict[str, Fact]:

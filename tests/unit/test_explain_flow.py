@@ -12,6 +12,7 @@ import pytest
 from test_explain_samples import CLOUD, HOUR, PLAIN, START, summary, version
 
 from headrace.learners.checkpoint import pack
+from headrace.learners.explain.template import TemplateNarrator
 from headrace.pipelines import explain
 from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.core.window import Place as IngestCommit
@@ -35,7 +36,6 @@ from headrace.sinks.cache_memory import MemoryCache
 from headrace.sinks.cached_index import CachedChunks
 from headrace.sinks.index_sqlite import SqliteIndex
 from headrace.sinks.log_sqlite import SqliteLog
-from headrace.sinks.narrator_template import TemplateNarrator
 from headrace.sinks.policies_files import FilePolicyStore
 
 LAYOUT = Layout("test")

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.learners.explain.template import BARE, TemplateNarrator
 from headrace.schemas.errors import UngroundedReportError
 from headrace.schemas.grounding import check, direction_of, fill, format_fact, problems
 from headrace.schemas.records import Direction, Fact, Facts, Narrative, Sentence
-from headrace.sinks.narrator_template import BARE, TemplateNarrator
 
 FACTS = Facts(
     "cloud",

@@ -11,16 +11,17 @@ from headrace.learners.explain.facts import version_facts
 from headrace.learners.explain.interval import IntervalFold, Rejected, interval_facts
 from headrace.learners.explain.series import interval_series, version_series
 from headrace.learners.explain.simulation import simulator
+from headrace.learners.explain.template import TemplateNarrator
 from headrace.schemas.grounding import check
 from headrace.schemas.records import (
     AgentStats,
     ChunkReference,
+    LineageEntry,
     PolicyVersion,
     Report,
     TaskSpec,
     WindowSummary,
 )
-from headrace.sinks.narrator_template import TemplateNarrator
 
 HOUR = 3_600_000
 START = 1_767_225_600_000
@@ -56,7 +57,7 @@ def version(number: int, task: str = "cloud", *, promoted: bool = True, **fields
         weights_hash="0",
         environment_steps=number * 20_000,
         updates=number * 5_000,
-        lineage=[ChunkReference(task, 0, START, 0, 0, 0, 4_096, 1)],
+        lineage=[LineageEntry(ChunkReference(task, 0, START, 0, 0, 0, 4_096, 1), 0, 0)],
         evaluation=evaluation,
         difference=None,
         promoted=promoted,

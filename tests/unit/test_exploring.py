@@ -5,8 +5,8 @@ import numpy as np
 
 from headrace.learners.acting import epsilon_at
 from headrace.learners.cloud import Simulation, draw_traces
-from headrace.learners.cloud.baselines import RateRule
-from headrace.pipelines.exploring import Exploration, Explorer
+from headrace.learners.cloud.baselines import RULES, RateRule
+from headrace.learners.stream.exploring import Exploration, Explorer
 from headrace.schemas.records import Directive
 
 TRACES = draw_traces(5, 2_000)
@@ -21,7 +21,7 @@ def test_without_directives_nothing_is_drawn():
     """The generator stands where it stood, and the policy is asked with the schedule's epsilon."""
     explorer, asked = Explorer(Exploration(1.0, 0.1, 100)), []
     rng = np.random.default_rng(0)
-    explorer.begin(TRACES)
+    explorer.begin(len(OBS), RULES)
     explorer.act(lambda epsilon: asked.append(epsilon) or np.zeros(len(OBS), int), OBS, 50, rng)
     assert asked == [epsilon_at(50, 1.0, 0.1, 100)]
     assert rng.random() == np.random.default_rng(0).random()
@@ -45,7 +45,7 @@ def test_a_rule_takes_a_share_of_the_exploration_and_no_more():
     """Of 30 % exploration half by the rule: 15 % of the actions are the rule's, 15 % random, the rest the policy's."""
     explorer = Explorer(Exploration(0.3, 0.3, 0))
     explorer.heed([directive(1, "explore_rule", 0.5, target="rate_rule")])
-    explorer.begin(TRACES)
+    explorer.begin(len(OBS), RULES)
     rng, asked = np.random.default_rng(1), []
     marked = np.full(len(OBS), 99)
     actions = explorer.act(lambda epsilon: asked.append(epsilon) or marked, OBS, 10, rng)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from dueling_reference import plain_q_values
 
-from headrace.learners import dqn
 from headrace.learners.acting import Policy, network_inputs
 from headrace.learners.checkpoint import pack, unpack, weights_hash
+from headrace.learners.dqn import dqn
+from headrace.learners.dqn.replay import Batch, ReplayBuffer
 from headrace.learners.prior import rule_prior
-from headrace.learners.replay import Batch, ReplayBuffer
 from headrace.schemas.errors import LearnerDivergedError
 
 WIDTH, ACTIONS = 4, 3

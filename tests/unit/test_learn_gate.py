@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from headrace.learners.gate import LOOKS, judge
+from headrace.learners.judge.gate import LOOKS, judge
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.normal(0.0, 1.0, 400)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headrace.learners.losses import double_q_learning, huber_error, quantile_huber, squared_error
+from headrace.learners.dqn.losses import double_q_learning, huber_error, quantile_huber, squared_error
 
 
 def reference_double_q(*, q_tm1, a_tm1, r_t, discount_t, q_t_value, q_t_selector):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from dueling_reference import plain_q_values
 
-from headrace.learners.mlp import backward, forward
-from headrace.learners.networks import (
+from headrace.learners.nets.mlp import backward, forward
+from headrace.learners.nets.networks import (
     DuelingNetwork,
     NetworkShape,
     arrays_from_parameters,

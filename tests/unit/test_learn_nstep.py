@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from headrace.learners.nstep import NStepWindow
-from headrace.learners.replay import Batch, ReplayBuffer
+from headrace.learners.dqn.nstep import NStepWindow
+from headrace.learners.dqn.replay import Batch, ReplayBuffer
 
 
 def course(steps, count, seed):

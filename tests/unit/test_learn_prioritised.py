@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.learners.prioritised import PrioritisedReplay, SumTree
-from headrace.learners.replay import Batch
+from headrace.learners.dqn.prioritised import PrioritisedReplay, SumTree
+from headrace.learners.dqn.replay import Batch
 
 
 def transitions(start, stop):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headrace.learners.replay import Batch, ReplayBuffer
+from headrace.learners.dqn.replay import Batch, ReplayBuffer
 
 
 def transitions(start, stop):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from headrace.learners.statistics import mean_interval, paired_difference
+from headrace.learners.judge.statistics import mean_interval, paired_difference
 
 
 def test_interval_equals_the_hand_computed_case():

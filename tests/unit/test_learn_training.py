@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from headrace.learners import dqn, ppo
 from headrace.learners.acting import Policy
 from headrace.learners.checkpoint import pack, unpack, weights_hash
 from headrace.learners.cloud import ENVIRONMENT_ID, Simulation, draw_traces
 from headrace.learners.cloud.baselines import RateRule, evaluate
 from headrace.learners.cloud.features import cloud_features, cloud_prior
-from headrace.learners.training import DQNTraining, PPOTraining, train
-from headrace.learners.worlds import CloudWorld, GymWorld
+from headrace.learners.cloud.world import CloudWorld
+from headrace.learners.dqn import dqn
+from headrace.learners.dqn.dqn_simulate import DQNTraining
+from headrace.learners.ppo import ppo
+from headrace.learners.ppo.ppo_simulate import PPOTraining
+from headrace.learners.simulate.training import train
+from headrace.learners.simulate.worlds import GymWorld
 
 SMALL_PPO = PPOTraining(ppo.PPOConfig(hidden=(16,), critic_hidden=(16,), minibatch_size=256), 32, 20)
 SMALL_DQN = DQNTraining(dqn.DQNConfig(hidden=(16,), batch_size=64, replay_capacity=4_000), 16, learning_starts=200)

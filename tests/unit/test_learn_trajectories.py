@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from headrace.learners import ppo
-from headrace.learners.ppo_rows import _continues, prepared, with_inputs
-from headrace.learners.trajectories import rollout_of, spanning
+from headrace.learners.ppo import ppo
+from headrace.learners.ppo.ppo_rows import _continues, prepared, with_inputs
+from headrace.learners.stream.trajectories import rollout_of, spanning
 from headrace.schemas.transition import TransitionBatch
 
 NAMES = ("a0", "a1", "a2")

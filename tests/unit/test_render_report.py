@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from test_explain_samples import interval_report, version_report
 
+from headrace.learners.explain.template import BARE
 from headrace.pipelines import plots
 from headrace.pipelines.render import images, to_html, to_json, to_markdown
 from headrace.schemas.records import Fact, Facts, Narrative, Report, Sentence, Series
-from headrace.sinks.narrator_template import BARE
 
 EVIL = "<script>alert('x')</script> [link](http://evil) |"
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from headrace.learners import dqn
-from headrace.learners.replay import Batch
+from headrace.learners.dqn import dqn
+from headrace.learners.dqn.replay import Batch
 from headrace.learners.shaping import fit_potential, shaping
 
 torch.set_num_threads(1)

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from headrace.learners.cloud import draw_traces
+from headrace.learners.cloud.baselines import RULES as RULE_MAKERS
 from headrace.learners.cloud.baselines import RateRule
 from headrace.learners.cloud.plant import Simulation
-from headrace.learners.guide import Guide
-from headrace.learners.training import CurvePoint, Moment, train
+from headrace.learners.simulate.curve import CurvePoint, Moment
+from headrace.learners.simulate.guide import Guide
+from headrace.learners.simulate.training import train
 from headrace.pipelines.study.advised import Advised
 from headrace.pipelines.study.design import ENVIRONMENT, Cadence, plain_dqn
 from headrace.schemas.directives import RULES
@@ -63,7 +65,7 @@ def test_what_a_watcher_changes_holds_from_there_on():
 def test_a_guide_follows_its_rule_and_begins_anew_with_the_episode(name):
     obs = Simulation(draw_traces(1, 16)).observation()
     random, rng = np.full(16, 9), np.random.default_rng(0)
-    guide = Guide(16)
+    guide = Guide(16, RULE_MAKERS)
     first = guide.guided(random, obs, name, 1.0, rng)
     assert set(first.tolist()) <= set(range(5))
     guide.guided(random, obs * 0.5, name, 1.0, rng)
@@ -75,7 +77,7 @@ def test_a_guide_takes_its_share_and_draws_nothing_without_a_rule():
     obs = Simulation(draw_traces(1, 4_096)).observation()
     rng = np.random.default_rng(0)
     before = rng.bit_generator.state
-    guide, random = Guide(4_096), np.full(4_096, 9)
+    guide, random = Guide(4_096, RULE_MAKERS), np.full(4_096, 9)
     assert np.array_equal(guide.guided(random, obs, "", 0.0, rng), random)
     assert rng.bit_generator.state == before
     found = guide.guided(random, obs, "rate_rule", 0.4, rng)

@@ -6,9 +6,9 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.learners import comparison
 from headrace.learners.explain.multiplicity import holm
-from headrace.learners.statistics import bootstrap_interval, interquartile_mean
+from headrace.learners.judge import comparison
+from headrace.learners.judge.statistics import bootstrap_interval, interquartile_mean
 
 # R's PlantGrowth (Dobson 1983, "An Introduction to Statistical Modelling"): dried weights of plants.
 PLANTS = (

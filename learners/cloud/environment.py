@@ -1,0 +1,39 @@
+"""CloudService's entry in the table of environments."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.learners.cloud.baselines import BASELINE_NAMES, baseline, evaluate
+from headrace.learners.cloud.plant import ACTION_NAMES, FEATURES, FRAMES
+from headrace.learners.cloud.simulator import CloudSimulator
+from headrace.learners.cloud.workload import draw_traces
+from headrace.learners.cloud.world import CloudWorld
+from headrace.learners.simulate.environments import Environment
+from headrace.learners.simulate.training import Training
+
+
+def _returns(
+    act: Callable[[NDArray[np.float32]], NDArray[np.int64]] | str, count: int, seed: int
+) -> NDArray[np.float64]:
+    traces = draw_traces(seed, count)
+    return evaluate(baseline(act, traces) if isinstance(act, str) else act, traces)
+
+
+def _preset(algorithm: str) -> Training | None:
+    from headrace.learners.cloud.presets import PRESETS  # noqa: PLC0415 torch takes seconds to load
+
+    return PRESETS.get(algorithm)
+
+
+ENVIRONMENT = Environment(
+    task="cloud",
+    width=FRAMES * FEATURES,
+    actions=len(ACTION_NAMES),
+    baselines=BASELINE_NAMES,
+    world=CloudWorld,
+    simulator=CloudSimulator,
+    returns=_returns,
+    preset=_preset,
+)

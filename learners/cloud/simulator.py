@@ -1,0 +1,78 @@
+"""CloudService on fixed traces: how a policy does there beside the baselines, for the gate and for reports."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.learners import seeds
+from headrace.learners.cloud import baselines, plant, workload
+from headrace.learners.explain.evidence import Decisions, Outcomes
+from headrace.learners.explain.simulation import ALL, TRACES, Learned, greedy, measure_of
+from headrace.schemas.records import Series
+
+FLOOR: Final = "hpa"
+"""The baseline that a first policy must beat."""
+COMPARED = ("rate_rule", "hpa", "hpa_kubernetes", "static", "clairvoyant")
+"""The baselines that a version is told beside."""
+SHADOWS = ("rate_rule", "hpa_kubernetes")
+"""The rules that look over a policy's shoulder; a clairvoyant's plan is only good in its own episodes."""
+
+
+class CloudSimulator:
+    """`headrace/CloudService-v0` on fixed traces, as `headrace.learners.explain.simulation.Simulator`."""
+
+    floor: str = FLOOR
+
+    def __init__(self, count: int = TRACES, seed: int = seeds.EXPLANATION.first) -> None:
+        self._traces = workload.draw_traces(seed, count, workload.EPISODE_STEPS)
+        self._rules = {name: baselines.baseline(name, self._traces) for name in COMPARED}
+        self._evaluate = baselines.evaluate_detailed
+        self._order = tuple(float(change) for change in plant.ACTION_CHANGES)
+        self._minutes = tuple(step * workload.STEP_MS / 60_000 for step in range(workload.EPISODE_STEPS))
+        self._baselines: dict[str, Outcomes] = {}
+
+    def outcomes(self, policy: Learned, rows: slice = ALL) -> Outcomes:
+        """Run the greedy policy on every trace, or on some rows of them."""
+        done = self._evaluate(greedy(policy), self._traces.take(rows))
+        return Outcomes(done.returns, done.terms)
+
+    def baselines(self) -> Mapping[str, Outcomes]:
+        """Run each baseline, once in this object's life."""
+        if not self._baselines:
+            done = {name: self._evaluate(rule, self._traces) for name, rule in self._rules.items()}
+            self._baselines = {name: Outcomes(one.returns, one.terms) for name, one in done.items()}
+        return self._baselines
+
+    def decisions(self, policy: Learned) -> Decisions:
+        """Record the policy's episodes, and what the rules would have done at each of their steps."""
+        seen: list[NDArray[np.float32]] = []
+        values: list[NDArray[np.float64]] = []
+        rules = {name: rule for name, rule in self._rules.items() if name in SHADOWS}
+        shadows: dict[str, list[NDArray[np.int64]]] = {name: [] for name in rules}
+        for rule in rules.values():
+            rule.reset(len(self._traces))
+
+        def act(obs: NDArray[np.float32]) -> NDArray[np.int64]:
+            seen.append(obs)
+            values.append(policy.q_values(obs).astype(np.float64))
+            for name, rule in rules.items():
+                shadows[name].append(rule.act(obs))
+            return np.asarray(values[-1].argmax(axis=1), np.int64)
+
+        self._evaluate(act, self._traces)
+        joined = {name: np.concatenate(actions) for name, actions in shadows.items()}
+        return Decisions(np.concatenate(seen), np.concatenate(values), joined, self._order, measure_of(policy))
+
+    def episode(self, policy: Learned, name: str) -> list[Series]:
+        """Take the trace whose load varies most: load, and the replicas of the policy and of the rate rule."""
+        row = int(np.argmax(self._traces.arrivals_rps.std(axis=1)))
+        own = self._evaluate(greedy(policy), self._traces, row)
+        rule = self._evaluate(self._rules["rate_rule"], self._traces, row)
+        courses = (
+            ("load", own.load_rps),
+            (f"{name} replicas", own.ready + own.pending),
+            ("rate rule replicas", rule.ready + rule.pending),
+        )
+        return [Series(label, self._minutes, tuple(map(float, values))) for label, values in courses]

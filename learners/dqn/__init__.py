@@ -1,0 +1,1 @@
+"""Deep Q-learning: updates, replay and the state between them."""

@@ -1,0 +1,226 @@
+"""Deep Q-learning for a stream that never ends: Double, dueling, centred rewards, averaged weights.
+
+`init` makes a state, `update` takes it one batch further. Nothing here draws from global random
+state; on one torch thread (`torch.set_num_threads(1)`, the process's business) equal seeds and equal
+batches give equal bits.
+
+Sources: Mnih et al. (2015), "Human-level control through deep reinforcement learning"; van Hasselt
+et al. (2016) and Wang et al. (2016) for Double and dueling; Naik et al. (2024), "Reward Centering";
+Polyak, Juditsky (1992), "Acceleration of Stochastic Approximation by Averaging".
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from headrace.learners.dqn.dqn_config import DQNConfig, exploration_at, learning_rate_at, priority_correction_at
+from headrace.learners.dqn.dqn_state import (
+    DQNState,
+    Passes,
+    init,
+    passes_of,
+    policy_arrays,
+    state_from_arrays,
+    state_to_arrays,
+)
+from headrace.learners.dqn.losses import double_q_learning, huber_error, quantile_huber, squared_error
+from headrace.learners.dqn.replay import Batch
+from headrace.learners.nets.adam import adam_step, length, shortened
+from headrace.learners.nets.mlp import backward, forward
+from headrace.learners.nets.normaliser import merged
+from headrace.learners.shaping import shaping
+from headrace.schemas.errors import LearnerDivergedError
+
+__all__ = [
+    "DQNConfig",
+    "DQNState",
+    "exploration_at",
+    "greedy",
+    "init",
+    "learning_rate_at",
+    "policy_arrays",
+    "priority_correction_at",
+    "state_from_arrays",
+    "state_to_arrays",
+    "update",
+    "update_prioritised",
+]
+
+_ERRORS = {"squared": squared_error, "huber": huber_error}
+
+
+def update(state: DQNState, batch: Batch) -> tuple[DQNState, dict[str, float]]:
+    """One step of gradient descent.
+
+    The given state is consumed: the returned one owns its tensors, which are overwritten in place.
+    After an error it is untouched and good.
+
+    Args:
+        state: from `init`, `update` or `state_from_arrays`.
+        batch: B transitions, usually `buffer.sample(state.rng, config.batch_size)`.
+
+    Returns:
+        The next state, and metrics: `loss` (mean, half squared), `q_mean` (of the actions taken,
+        centred), `td_abs` (mean absolute error), `grad_norm` (before shortening).
+
+    Raises:
+        LearnerDivergedError: the loss or the gradient is not finite, or the loss is beyond its limit.
+    """
+    following, metrics, _ = update_prioritised(state, batch, None)
+    return following, metrics
+
+
+def update_prioritised(
+    state: DQNState, batch: Batch, weight: np.ndarray | None
+) -> tuple[DQNState, dict[str, float], np.ndarray]:
+    """As `update`, with each row's loss weighted; for prioritised replay.
+
+    Args:
+        state: as in `update`.
+        batch: B transitions.
+        weight: float32[B], importance weights, or None.
+
+    Returns:
+        As `update`, and the absolute errors, float32[B]: the rows' new priorities.
+    """
+    passes = passes_of(state)
+    following = _with_statistics(state, passes, batch)
+    with np.errstate(all="ignore"):  # what is not finite is told by a LearnerDivergedError
+        gradient, metrics, sizes = _gradient(following, passes, batch, weight)
+    _require_finite(metrics, following)
+    _descend(following, gradient, metrics["grad_norm"])
+    return following, metrics, sizes
+
+
+def greedy(state: DQNState, obs: np.ndarray) -> np.ndarray:
+    """The online weights' greedy actions: float32[B, D] -> int64[B]."""
+    passes = passes_of(state)
+    outputs = passes.online.q_values(passes.normalised(state, obs)).numpy()
+    actions: np.ndarray = _values(state, _with_prior(state, outputs, obs)).argmax(axis=1)
+    return actions
+
+
+def _with_statistics(state: DQNState, passes: Passes, batch: Batch) -> DQNState:
+    """The state one update on, with the reward mean, and early on the normaliser, moved on by the batch."""
+    # The rate 1/n of a plain mean at first, so that the start value 0 has no weight.
+    rate = max(state.config.reward_mean_rate, 1.0 / (state.updates + 1))
+    summed = batch.reward if batch.steps is None else batch.reward / _spans(state.config, batch.steps)
+    reward_mean = state.reward_mean + rate * (float(summed.mean(dtype=np.float64)) - state.reward_mean)
+    frozen = state.updates >= state.config.normaliser_updates
+    inputs = state.inputs if frozen else merged(state.inputs, batch.obs)
+    return dataclasses.replace(state, reward_mean=reward_mean, inputs=inputs, updates=state.updates + 1, passes=passes)
+
+
+def _gradient(
+    state: DQNState, passes: Passes, batch: Batch, weight: np.ndarray | None
+) -> tuple[torch.Tensor, dict[str, float], np.ndarray]:
+    """The loss's gradient, float32[P], the metrics, and the absolute errors, float32[B]."""
+    rows, layers = len(batch.action), passes.online.combined()
+    given = forward(layers, passes.normalised(state, batch.obs), "relu")
+    outputs = _with_prior(state, given[-1].numpy(), batch.obs)
+    losses, by_taken, td_error = _losses(state, passes, batch, outputs)
+    share = np.float32(1.0 / rows) if weight is None else weight / np.float32(rows)
+    taken = np.arange(0, rows * state.shape.actions, state.shape.actions) + batch.action
+    by_outputs = np.zeros_like(outputs)
+    by_outputs.reshape(-1, state.config.quantiles)[taken] = by_taken * np.reshape(share, (-1, 1))
+    backward(layers, given, torch.from_numpy(by_outputs), "relu", passes.gradient.layers)
+    gradient, sizes = passes.gradient.distribute(), np.abs(td_error)
+    metrics = {
+        "loss": float((losses * share).sum()),
+        "q_mean": float(_values(state, outputs).reshape(-1).take(taken).sum()) / rows,
+        "td_abs": float(sizes.sum()) / rows,
+        "grad_norm": length(gradient),
+    }
+    return gradient, metrics, sizes
+
+
+def _losses(
+    state: DQNState, passes: Passes, batch: Batch, outputs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each row's loss, float32[B], its gradient by the taken action's outputs, float32[B, Q], and error, float32[B]."""
+    config, rows = state.config, np.arange(len(batch.action))
+    next_obs = passes.normalised(state, batch.next_obs)
+    priced = _with_prior(state, passes.target.q_values(next_obs).numpy(), batch.next_obs)
+    selector = priced
+    if config.double:
+        selector = _with_prior(state, forward(passes.online.layers, next_obs, "relu")[-1].numpy(), batch.next_obs)
+    selector = _values(state, selector)
+    r_t, discount_t = _rewards(state, batch)
+    td_error = double_q_learning(
+        _values(state, outputs), batch.action, r_t, discount_t, _values(state, priced), selector
+    )
+    if config.quantiles == 1:
+        losses, slope = _ERRORS[config.error](td_error)
+        return losses, -slope[:, None], td_error
+    shape = (-1, state.shape.actions, config.quantiles)
+    target = r_t[:, None] + discount_t[:, None] * priced.reshape(shape)[rows, selector.argmax(axis=1)]
+    return *quantile_huber(outputs.reshape(shape)[rows, batch.action], target), td_error
+
+
+def _spans(config: DQNConfig, steps: np.ndarray) -> np.ndarray:
+    """What a reward of 1 at each of so many steps sums to: int64[B] -> float64[B]."""
+    if config.discount == 1.0:
+        return steps.astype(np.float64)
+    spans: np.ndarray = (1.0 - config.discount**steps) / (1.0 - config.discount)
+    return spans
+
+
+def _rewards(state: DQNState, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """Rewards less their running mean, and discounts of what follows: float32[B] each."""
+    config = state.config
+    spans = 1.0 if batch.steps is None else _spans(config, batch.steps)
+    discount = (config.discount if batch.steps is None else config.discount**batch.steps) * ~batch.terminated
+    reward = batch.reward - (state.reward_mean * spans if config.centre_rewards else 0.0)
+    if config.potential:
+        reward = reward + shaping(batch.obs, batch.next_obs, discount, config.potential)
+    return reward.astype(np.float32), discount.astype(np.float32)
+
+
+def _values(state: DQNState, outputs: np.ndarray) -> np.ndarray:
+    """float32[B, A * Q] -> float32[B, A], each action's mean."""
+    if state.config.quantiles == 1:
+        return outputs
+    means: np.ndarray = outputs.reshape(-1, state.shape.actions, state.config.quantiles).mean(axis=2)
+    return means
+
+
+def _with_prior(state: DQNState, outputs: np.ndarray, obs: np.ndarray) -> np.ndarray:
+    """The outputs float32[B, A * Q], overwritten, with the rule's values added to each quantile."""
+    if state.prior is not None:
+        shaped = outputs.reshape(-1, state.shape.actions, state.config.quantiles)
+        shaped += state.prior.logits(obs)[:, :, None]
+    return outputs
+
+
+def _require_finite(metrics: Mapping[str, float], state: DQNState) -> None:
+    finite = math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])
+    if finite and metrics["loss"] <= state.config.loss_limit:
+        return
+    raise LearnerDivergedError(
+        f"update {state.updates} diverged: loss {metrics['loss']:g} (limit {state.config.loss_limit:g}), "
+        f"gradient norm {metrics['grad_norm']:g}; look for bad observations or rewards in the batch, "
+        "or lower learning_rate"
+    )
+
+
+def _descend(state: DQNState, gradient: torch.Tensor, norm: float) -> None:
+    """Adam, then the target's and the average's step; all in place."""
+    config, step = state.config, state.updates
+    adam_step(
+        state.parameters,
+        state.first_moment,
+        state.second_moment,
+        shortened(gradient, norm, config.gradient_norm_max),
+        step=step,
+        rate=learning_rate_at(config, step - 1),
+        beta1=config.adam_beta1,
+        beta2=config.adam_beta2,
+        epsilon=config.adam_epsilon,
+    )
+    state.target.lerp_(state.parameters, config.polyak)
+    # A share of about 9/n at first, so that the average forgets the untrained weights
+    # (as in TensorFlow's ExponentialMovingAverage with num_updates).
+    state.averaged.lerp_(state.parameters, max(config.averaging, 9.0 / (9.0 + step)))

@@ -1,0 +1,281 @@
+"""The narrator that needs no model: sentences chosen by the facts' directions, verdict first."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from headrace.schemas.ports import Adapter, Backend
+from headrace.schemas.records import Direction, Fact, Facts, Narrative, Sentence
+
+MAX_NAMED = 4
+"""Things that one sentence lists."""
+
+
+class TemplateNarrator(Backend):
+    """The port `Narrator`. Pure: the same facts give the same sentences, and they are always grounded."""
+
+    def tell(self, facts: Facts) -> Narrative:
+        """Return the sentences that the facts allow; what is not known is left out."""
+        by_id = {fact.fact_id: fact for fact in facts.facts}
+        parts = VERSION_PARTS if "version.policy" in by_id else INTERVAL_PARTS
+        sentences = tuple(sentence for part in parts for sentence in part(by_id))
+        return Narrative("template", _headline(by_id), sentences)
+
+
+BARE = Narrative("template", Sentence("Report on {@subject}"), ())
+"""What can be said of any facts."""
+
+Known = dict[str, Fact]
+Part = Callable[[Known], Iterator[Sentence]]
+
+
+def _headline(facts: Known) -> Sentence:
+    """The verdict, as short as a mail's subject."""
+    if "version.policy" in facts:
+        return _version_headline(facts)
+    if _is_change(facts, "reward.change"):
+        words: dict[Direction, str] = {
+            "up": "Mean reward rose by {reward.change}",
+            "down": "Mean reward fell by {reward.change@size}",
+            "flat": "Mean reward is not shown to have changed: {reward.change}",
+        }
+        return _by_direction(facts, "reward.change", words)
+    if "reward.mean" in facts:
+        return Sentence("Mean reward was {reward.mean}")
+    return BARE.headline
+
+
+def _version_headline(facts: Known) -> Sentence:
+    against = next((key for key in _rivals(facts) if _is_change(facts, f"return.vs-{key}")), None)
+    if against is None:
+        return Sentence("{version.policy} serves now")
+    fact_id = f"return.vs-{against}"
+    known = against == "serving" and "version.previous" in facts
+    rival = "{version.previous}" if known else f"{{{fact_id}@name}}"
+    words: dict[Direction, str] = {
+        "up": f"{{version.policy}} is better than {rival} by {{{fact_id}}}",
+        "down": f"{{version.policy}} is worse than {rival}: {{{fact_id}}}",
+        "flat": f"{{version.policy}} is not shown to differ from {rival}: {{{fact_id}}}",
+    }
+    return _by_direction(facts, fact_id, words)
+
+
+def _by_direction(facts: Known, fact_id: str, words: dict[Direction, str]) -> Sentence:
+    direction = facts[fact_id].direction
+    assert direction is not None
+    return Sentence(words[direction], {fact_id: direction})
+
+
+def _is_change(facts: Known, fact_id: str) -> bool:
+    return fact_id in facts and facts[fact_id].direction is not None and facts[fact_id].unit in GOOD
+
+
+def _rivals(facts: Known) -> list[str]:
+    """Whom a headline compares with: the first that there is, as the facts have them."""
+    return [key.removeprefix(RETURN_VS) for key in facts if key.startswith(RETURN_VS) and key != UPPER_BOUND]
+
+
+GOOD = ("return", "per step")
+
+
+def _changes(facts: Known, prefix: str, suffix: str, direction: Direction) -> list[Fact]:
+    """Return the changes whose id has the prefix and suffix and that go one way, the greatest first."""
+    found = [
+        fact
+        for fact in facts.values()
+        if fact.fact_id.startswith(prefix)
+        and fact.fact_id.endswith(suffix)
+        and fact.direction == direction
+        and fact.unit in GOOD
+    ]
+    return sorted(found, key=lambda fact: -abs(fact.value))[:MAX_NAMED]
+
+
+def _listed(items: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+Piece = tuple[str, list[Fact], str]
+"""Words, the changes that they hold of, and a template for each of those with `FACT` for its id."""
+
+
+def _contrast(before: str, pieces: Sequence[Piece], after: str = "", joint: str = "; it ") -> Iterator[Sentence]:
+    """Say of several changes what holds of each, in one sentence; nothing when there are none."""
+    said = [piece for piece in pieces if piece[1]]
+    texts = [
+        f"{words} {_listed([item.replace('FACT', fact.fact_id) for fact in changes])}" for words, changes, item in said
+    ]
+    claims = {fact.fact_id: fact.direction for _, changes, _ in said for fact in changes if fact.direction}
+    if texts:
+        yield Sentence(f"{before} {joint.join(text.strip() for text in texts)}{after}.", claims)
+
+
+def _baselines(facts: Known) -> Iterator[Sentence]:
+    """How the version stands against the rules that it could be replaced by."""
+    rules = {key: fact for key, fact in facts.items() if key not in {"return.vs-serving", UPPER_BOUND}}
+    found = {direction: _changes(rules, "return.vs-", "", direction) for direction in DIRECTIONS}
+    pieces: list[Piece] = [
+        ("beats", found["up"], "{FACT@name} by {FACT@size}"),
+        ("is worse than", found["down"], "{FACT@name} by {FACT@size}"),
+        ("is not shown to differ from", found["flat"], "{FACT@name}"),
+    ]
+    yield from _contrast("It", pieces, " (on {traces.count})" if "traces.count" in facts else "")
+    if UPPER_BOUND in facts and facts[UPPER_BOUND].direction == "down":
+        yield Sentence(
+            f"What is left to win at most is {{{UPPER_BOUND}@size}}: that is the lead of "
+            f"{{{UPPER_BOUND}@name}}, which knows the future."
+        )
+
+
+DIRECTIONS: tuple[Direction, ...] = ("up", "down", "flat")
+RETURN_VS = "return.vs-"
+UPPER_BOUND = "return.vs-clairvoyant"
+
+
+def _terms(facts: Known) -> Iterator[Sentence]:
+    """Which parts of the reward made the difference to the version before, else to a rule."""
+    rival = next((key for key in _rivals(facts) if _any_term(facts, key)), None)
+    if rival is None:
+        return
+    found = {direction: _changes(facts, "term.", f".vs-{rival}", direction) for direction in DIRECTIONS}
+    before = "Against the version before, it" if rival == "serving" else "Against the rule, it"
+    pieces: list[Piece] = [
+        ("is better in", found["up"], "{FACT@name} by {FACT@size}"),
+        ("is worse in", found["down"], "{FACT@name} by {FACT@size}"),
+        ("is not shown to differ in", found["flat"], "{FACT@name}"),
+    ]
+    yield from _contrast(before, pieces)
+
+
+def _any_term(facts: Known, rival: str) -> bool:
+    return any(key.startswith("term.") and key.endswith(f".vs-{rival}") for key in facts)
+
+
+def _behaviour(facts: Known) -> Iterator[Sentence]:
+    """What it does most, situation by situation."""
+    items = []
+    for key in [key for key in facts if key.startswith("situation.")]:
+        prefix = f"action.{key[len('situation.') :]}."
+        actions = [fact for fact in facts.values() if fact.fact_id.startswith(prefix)]
+        if actions:
+            most = max(actions, key=lambda fact: fact.value).fact_id
+            # In quotation marks, because a name may be a number: "0" with load rising.
+            items.append(f"\u201c{{{most}@name}}\u201d with {{{key}@name}} ({{{most}@value}} of decisions)")
+    if items:
+        yield Sentence(f"Its commonest action is {_listed(items[:MAX_NAMED])}.")
+
+
+def _certainty(facts: Known) -> Iterator[Sentence]:
+    margins = sorted(
+        (fact for fact in facts.values() if fact.fact_id.startswith("margin.")), key=lambda fact: fact.value
+    )
+    if len(margins) > 1:
+        least, most = margins[0].fact_id, margins[-1].fact_id
+        measure = "log-probability" if ", log-probability" in margins[0].label else "value"
+        yield Sentence(
+            f"Its choices are clearest with {{{most}@name}} (the best action leads the next by {{{most}}} in "
+            f"{measure}), closest with {{{least}@name}} ({{{least}}})."
+        )
+
+
+def _disagreements(facts: Known) -> Iterator[Sentence]:
+    """Where it decides otherwise than the rules."""
+    for key in [key for key in facts if key.startswith("differs.") and key.count(".") == 1]:
+        text = f"In {{{key}}} of its decisions {{{key}@name}} would do otherwise"
+        larger, smaller = f"{key}.larger", f"{key}.smaller"
+        if larger in facts and smaller in facts:
+            text += f" ({{{larger}@name}} in {{{larger}}}, {{{smaller}@name}} in {{{smaller}}})"
+        yield Sentence(text + ".")
+
+
+def _training(facts: Known) -> Iterator[Sentence]:
+    if "training.rows" in facts:
+        yield Sentence("It learned from {training.rows} that were new to it; its lineage names them.")
+
+
+def _volume(facts: Known) -> Iterator[Sentence]:
+    """What came in."""
+    if "rows.total" not in facts:
+        return
+    text = "{rows.total} came in"
+    if "agents.total" in facts:
+        text += " from {agents.total}"
+    if "rows.change" in facts:
+        text += ", {rows.change} against the interval before"
+    if "episodes.ended" in facts:
+        text += "; {episodes.ended} ended"
+    yield Sentence(text + ".")
+
+
+def _reward(facts: Known) -> Iterator[Sentence]:
+    """The level behind the headline, and the terms that moved."""
+    if "reward.mean" in facts and _is_change(facts, "reward.change"):
+        yield Sentence("The mean reward was {reward.mean}.")
+    found = {direction: _changes(facts, "term.", ".change", direction) for direction in DIRECTIONS}
+    pieces: list[Piece] = [
+        # "Part" each time: latency that rose would be read as milliseconds, of which less is better.
+        ("", found["up"], "the {FACT@name} part rose by {FACT@size}"),
+        ("", found["down"], "the {FACT@name} part fell by {FACT@size}"),
+        ("no change is shown in", found["flat"], "the {FACT@name} part"),
+    ]
+    yield from _contrast("Of the parts of the reward,", pieces, joint="; ")
+
+
+def _served(facts: Known) -> Iterator[Sentence]:
+    """Which versions were at work."""
+    shares = [
+        fact.fact_id
+        for fact in facts.values()
+        if fact.fact_id.startswith("version.") and fact.fact_id.endswith(".share")
+    ]
+    if shares:
+        items = [f"{{{share}@name}} ({{{share}}})" for share in shares[:MAX_NAMED]]
+        yield Sentence(f"The transitions were made by {_listed(items)}.")
+
+
+def _exploration(facts: Known) -> Iterator[Sentence]:
+    """That what agents did is not all the policy's choice, lest a change in reward be taken for its merit."""
+    if "reward.mean" not in facts:
+        return
+    text = "Actions include the agents' own exploration, so the reward is not the policy's merit or fault alone"
+    changed = facts.get("versions.changed")
+    if changed is not None and changed.value == 0:
+        text += "; the policy versions at work are the same as in the interval before"
+    elif changed is not None:
+        text += "; the policy versions at work are not the same as in the interval before"
+    yield Sentence(text + ".")
+
+
+def _quality(facts: Known) -> Iterator[Sentence]:
+    """What was wrong with the data, and that nothing was, which is worth saying too."""
+    total = facts.get("rejected.total")
+    if total is not None and total.value == 0:
+        yield Sentence("No message of any task was rejected {rejected.total@name} (by the log's clock).")
+    elif total is not None:
+        rules = sorted(
+            (fact for fact in facts.values() if fact.fact_id.startswith("rejected.") and fact is not total),
+            key=lambda fact: -fact.value,
+        )
+        items = [f"{{{fact.fact_id}@name}} ({{{fact.fact_id}@value}})" for fact in rules[:MAX_NAMED]]
+        ending = f", by {_listed(items)}" if items else ""
+        plural = "was" if total.value == 1 else "were"
+        when = "{rejected.total@name} (of all tasks, by the log's clock)"
+        yield Sentence(f"{{rejected.total}} {plural} rejected {when}{ending}.")
+    noted = [
+        f"{{{key}}} {text}"
+        for key, text in (
+            ("rows.duplicates", "came again"),
+            ("rows.late", "came late"),
+            ("rows.unreported", "of earlier intervals came too late for their own report"),
+        )
+        if key in facts and facts[key].value != 0
+    ]
+    if noted:
+        yield Sentence(f"{_listed(noted)}.")
+
+
+VERSION_PARTS: tuple[Part, ...] = (_baselines, _terms, _behaviour, _disagreements, _certainty, _training)
+INTERVAL_PARTS: tuple[Part, ...] = (_reward, _volume, _served, _exploration, _quality)
+
+
+ADAPTER: Final = Adapter(lambda *_: TemplateNarrator())

@@ -1,0 +1,1 @@
+"""Whether a policy is good enough: trials on fixed traces and the gate."""

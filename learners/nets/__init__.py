@@ -1,0 +1,1 @@
+"""Networks, their optimiser and the normaliser of what they see."""

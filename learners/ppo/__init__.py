@@ -1,0 +1,1 @@
+"""Proximal policy optimisation: updates, rollouts and the state between them."""

@@ -1,0 +1,82 @@
+"""PPO in a world: rollouts by the policy, each learned from once."""
+
+import dataclasses
+
+import numpy as np
+
+from headrace.learners.acting import BoxPolicy, Policy
+from headrace.learners.ppo import ppo
+from headrace.learners.simulate.curve import Curve, Follow, Trained, seeds
+from headrace.learners.simulate.worlds import World, make_world
+
+
+@dataclasses.dataclass(frozen=True)
+class PPOTraining:
+    """How PPO trains in a world.
+
+    Attributes:
+        config: the algorithm's own; its `schedule_rows` is set to the steps asked for.
+        environments: episodes at once.
+        rollout_steps: steps of each between two updates.
+        privileged: whether the critic sees what no agent does, where the world tells.
+        informed: whether the policy has the world's features and prior.
+    """
+
+    config: ppo.PPOConfig = dataclasses.field(default_factory=ppo.PPOConfig)
+    environments: int = 256
+    rollout_steps: int = 20
+    privileged: bool = True
+    informed: bool = True
+
+    def plain(self) -> "PPOTraining":
+        """Return it without what a simulator offers beyond observations and rewards."""
+        return dataclasses.replace(self, informed=False, privileged=False)
+
+    def without_wait(self) -> "PPOTraining":
+        """Return it as it is: updates begin with the first rollout."""
+        return self
+
+    def train(self, environment: str, seed: int, steps: int, follow: Follow) -> Trained:
+        """Train in an environment for at least `steps` steps."""
+        world_seed, seed, rng = seeds(seed)
+        world = make_world(environment, self.environments, world_seed, privileged=self.privileged)
+        state = ppo.init(
+            dataclasses.replace(self.config, schedule_rows=steps),
+            world.width,
+            world.actions,
+            seed,
+            bounds=world.bounds,
+            features=world.features if self.informed else None,
+            prior=world.prior if self.informed else None,
+            privileged_width=world.privileged_width,
+        )
+        curve = follow(world)
+        while state.rows < steps:
+            rollout = _rollout(world, ppo.behaviour_arrays(state), self.rollout_steps, rng, curve)
+            state, metrics = ppo.update(state, rollout)
+            state = curve.mark(state.rows, metrics, state, state.version, ppo.policy_arrays)
+        return Trained(ppo.policy_arrays(state), state.rows, state.version, curve.finish())
+
+
+def _rollout(
+    world: World, arrays: dict[str, np.ndarray], steps: int, rng: np.random.Generator, curve: Curve
+) -> ppo.Rollout:
+    """T steps of all episodes by the policy."""
+    policy: Policy | BoxPolicy = Policy(arrays) if world.bounds is None else BoxPolicy(arrays)
+    columns: list[tuple[np.ndarray, ...]] = []
+    unseen: list[tuple[np.ndarray | None, np.ndarray | None]] = []
+    for _ in range(steps):
+        obs, privileged = world.obs, world.privileged
+        action, log_prob = policy.sample(obs, rng)
+        step = world.step(policy.cut(action) if isinstance(policy, BoxPolicy) else action)
+        curve.add(step)
+        columns.append((obs, action, log_prob, step.reward, step.next_obs, step.terminated, step.truncated))
+        unseen.append((privileged, step.next_privileged))
+    before, after = (_stacked(column) for column in zip(*unseen, strict=True))
+    seen = [np.stack(column) for column in zip(*columns, strict=True)]
+    return ppo.Rollout(*seen, privileged=before, next_privileged=after)  # type: ignore[misc] # of seven columns
+
+
+def _stacked(arrays: tuple[np.ndarray | None, ...]) -> np.ndarray | None:
+    there = [array for array in arrays if array is not None]
+    return np.stack(there) if there else None

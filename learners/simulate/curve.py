@@ -1,0 +1,130 @@
+"""A training's curve: points at equal distances, what is told at each, and what came of it in the end."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
+
+from headrace.learners.simulate.worlds import Returns, Step, World
+from headrace.learners.stream.training import Config
+
+CURVE_POINTS = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class CurvePoint:
+    """Where training is.
+
+    Attributes:
+        steps: environment steps so far, all episodes together.
+        mean_return: of the episodes that ended since the last point, as reports quote it; None if none did.
+        metrics: of the newest update.
+        episodes: those that ended since the last point.
+    """
+
+    steps: int
+    mean_return: float | None
+    metrics: dict[str, float]
+    episodes: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What training made.
+
+    Attributes:
+        arrays: the policy's, for `acting.load_policy`.
+        steps: environment steps taken.
+        updates: updates done.
+        curve: how it went.
+    """
+
+    arrays: dict[str, np.ndarray]
+    steps: int
+    updates: int
+    curve: list[CurvePoint]
+
+
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    """A training between two updates, at a point of its curve.
+
+    Attributes:
+        point: the newest of the curve.
+        updates: updates done so far.
+        config: what is learned by.
+        arrays: makes the policy's.
+    """
+
+    point: CurvePoint
+    updates: int
+    config: Config
+    arrays: Callable[[], dict[str, np.ndarray]]
+
+
+OnPoint = Callable[[CurvePoint], None]
+Watch = Callable[[Moment], Mapping[str, Any]]
+"""Is shown every moment; gives the fields of the configuration that hold from there on, if they change."""
+
+
+class _Learning(Protocol):
+    """An algorithm's state: a dataclass that holds its configuration."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    @property
+    def config(self) -> Config: ...
+
+
+_State = TypeVar("_State", bound=_Learning)
+
+
+class Curve:
+    """Collects points at equal distances."""
+
+    def __init__(self, world: World, steps: int, on_point: OnPoint, watch: Watch | None, points: int) -> None:
+        self.points: list[CurvePoint] = []
+        self._returns = Returns(world.count, world.return_scale)
+        self._distance = max(1, steps // points)
+        self._steps, self._on_point, self._watch = steps, on_point, watch
+
+    def add(self, step: Step) -> None:
+        """Take in a step's rewards."""
+        self._returns.add(step)
+
+    def mark(
+        self,
+        steps: int,
+        metrics: dict[str, float],
+        state: _State,
+        updates: int,
+        arrays: Callable[[_State], dict[str, np.ndarray]],
+    ) -> _State:
+        """Add a point if one is due, or training is over; give the state to go on with."""
+        if steps < (len(self.points) + 1) * self._distance and steps < self._steps:
+            return state
+        ended = self._returns.take()
+        point = CurvePoint(steps, float(np.mean(ended)) if ended else None, metrics, len(ended))
+        self.points.append(point)
+        self._on_point(point)
+        if self._watch is None:
+            return state
+        changes = self._watch(Moment(point, updates, state.config, functools.partial(arrays, state)))
+        return dataclasses.replace(state, config=dataclasses.replace(state.config, **changes))
+
+    def finish(self) -> list[CurvePoint]:
+        """Return the points; raises EnvironmentFailedError where there was nothing to learn."""
+        self._returns.require_news()
+        return self.points
+
+
+Follow = Callable[[World], Curve]
+"""Begins the curve of a training in a world."""
+
+
+def seeds(seed: int) -> tuple[int, int, np.random.Generator]:
+    """Return the seeds of the world and of the learner, and the generator that acts."""
+    world, learner, acting = np.random.SeedSequence(seed).spawn(3)
+    return int(world.generate_state(1)[0]), int(learner.generate_state(1)[0]), np.random.default_rng(acting)

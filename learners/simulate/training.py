@@ -1,0 +1,68 @@
+"""Training in a world: functions of (configuration, seed, steps) alone.
+
+The same configuration, seed and number of steps give the same weights to the bit, on one machine and one
+thread. Nothing here knows the time.
+"""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar, Protocol
+
+from headrace.learners.simulate.curve import CURVE_POINTS, Curve, Follow, OnPoint, Trained, Watch
+from headrace.learners.simulate.environments import environment_of
+from headrace.learners.stream.algorithms import algorithm
+from headrace.learners.stream.training import Config
+
+
+class Training(Protocol):
+    """How an algorithm trains in a world: a dataclass of plain values and the algorithm's own configuration."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    @property
+    def config(self) -> Config:
+        """The algorithm's own."""
+
+    def plain(self) -> "Training":
+        """Return it without what a simulator offers beyond observations and rewards."""
+
+    def without_wait(self) -> "Training":
+        """Return it with updates from the first rows on, so that a short run costs a step what a long one does."""
+
+    def train(self, environment: str, seed: int, steps: int, follow: Follow) -> Trained:
+        """Train in an environment for at least `steps` steps; raises as `simulate.training.train` does."""
+
+
+def training_for(name: str, environment: str) -> Training:
+    """The configuration for an environment; what has none of its own gets one that suits small control tasks."""
+    own = environment_of(environment)
+    return (own and own.preset(name)) or algorithm(name).simulated
+
+
+def train(
+    training: Training,
+    environment: str,
+    seed: int,
+    steps: int,
+    on_point: OnPoint = lambda _: None,
+    *,
+    watch: Watch | None = None,
+    points: int = CURVE_POINTS,
+) -> Trained:
+    """Train in an environment for at least `steps` steps.
+
+    Args:
+        training: the configuration.
+        environment: its id.
+        seed: of everything random.
+        steps: environment steps, all episodes together.
+        on_point: is told each point of the curve.
+        watch: may look at the policy there, and change the configuration.
+        points: of the curve.
+
+    Raises:
+        EnvironmentFailedError: the environment raised, or nothing can be learned in it.
+        LearnerDivergedError: a loss or gradient is not finite, or beyond its limit.
+    """
+    follow = functools.partial(Curve, steps=steps, on_point=on_point, watch=watch, points=points)
+    return training.train(environment, seed, steps, follow)

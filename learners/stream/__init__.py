@@ -1,0 +1,1 @@
+"""Learning from rows that arrive: training, trajectories, exploring and the table of algorithms."""

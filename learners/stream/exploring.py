@@ -1,0 +1,97 @@
+"""How a fleet's agents explore: by a schedule, and by the directives that stand for their task. NumPy alone."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.learners.acting import epsilon_at
+from headrace.schemas.directives import RULES
+from headrace.schemas.records import Directive
+
+Observations = NDArray[np.float32]
+Actions = NDArray[np.int64]
+
+
+class Rule(Protocol):
+    """A decision rule over N episodes; it may remember what it saw since it was reset."""
+
+    def reset(self, count: int) -> None:
+        """Begin N = count episodes."""
+
+    def act(self, obs: Observations) -> Actions:
+        """Return the actions int64[N] of observations float32[N, D]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exploration:
+    """How often an agent acts at random: linearly less over `steps` environment steps of the whole fleet.
+
+    rule, share: a decision rule that takes a share of the random actions' place.
+    """
+
+    start: float = 1.0
+    end: float = 0.02
+    steps: int = 38_400
+    rule: str = ""
+    share: float = 0.0
+
+    def with_directive(self, one: Directive) -> "Exploration":
+        """Return what it becomes by a directive; one that is not about exploring changes nothing."""
+        if one.change == "epsilon_end":
+            return dataclasses.replace(self, end=one.value)
+        if one.change == "epsilon_steps":
+            return dataclasses.replace(self, steps=int(one.value))
+        if one.change == "explore_rule" and one.target in RULES:
+            return dataclasses.replace(self, rule=one.target if one.value else "", share=one.value)
+        return self
+
+
+class Explorer:
+    """Chooses between a policy's action, a random one and a rule's. Without directives it draws as it did without."""
+
+    def __init__(self, exploration: Exploration) -> None:
+        self.now = exploration
+        self._base = exploration
+        self._standing: dict[str, Directive] = {}
+        self._rule: Rule | None = None
+
+    def heed(self, records: list[Directive]) -> None:
+        """Follow what was accepted or undone since."""
+        for one in records:
+            if one.verdict == "accepted":
+                self._standing[one.directive_id] = one
+            elif one.verdict == "undone":
+                self._standing.pop(one.directive_id, None)
+        self.now = self._base
+        for one in self._standing.values():
+            self.now = self.now.with_directive(one)
+
+    def begin(self, count: int, rules: Mapping[str, Callable[[], Rule]]) -> None:
+        """Start N = count episodes: a rule, of those that the environment has, remembers what it saw since then."""
+        self._rule = rules[self.now.rule]() if self.now.rule else None
+        if self._rule:
+            self._rule.reset(count)
+
+    def act(
+        self,
+        choose: Callable[[float], Actions],
+        obs: Observations,
+        steps: int | None,
+        rng: np.random.Generator,
+    ) -> Actions:
+        """Return an action for each row, int64[N].
+
+        choose: gives epsilon-greedy actions. steps: so many were taken before; None while no policy serves, when every
+        action explores.
+        """
+        epsilon = 1.0 if steps is None else epsilon_at(steps, self.now.start, self.now.end, self.now.steps)
+        if self._rule is None:
+            return choose(epsilon)
+        by_rule = epsilon * self.now.share
+        # Of the rest so many are random that epsilon holds for both together.
+        actions = choose((epsilon - by_rule) / (1.0 - by_rule))
+        return np.where(rng.random(len(obs)) < by_rule, self._rule.act(obs), actions)

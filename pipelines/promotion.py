@@ -1,0 +1,171 @@
+"""A learner's candidates: each is judged, stored as a version under a free number, and promoted if it may be."""
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any, NamedTuple
+
+import msgspec
+
+from headrace.learners import seeds
+from headrace.learners.acting import Policy
+from headrace.learners.checkpoint import pack, weights_hash
+from headrace.learners.explain.simulation import Simulator, simulator
+from headrace.learners.judge.gate import judge
+from headrace.learners.judge.trial import Trial
+from headrace.learners.stream.training import LearnSettings, Training
+from headrace.pipelines.progress import Progress
+from headrace.schemas.errors import StorageError
+from headrace.schemas.ports import Clock, PolicyStore
+from headrace.schemas.records import Interval, PolicyVersion, ServingPolicy, TaskSpec
+
+logger = logging.getLogger(__name__)
+
+
+class _Verdict(NamedTuple):
+    """What became of a candidate. trial: its own, where there is a simulator."""
+
+    promoted: bool
+    reason: str
+    evaluation: dict[str, float]
+    difference: Interval | None = None
+    trial: Trial | None = None
+
+
+class Promotion:
+    """Judges a task's candidates against what serves, and follows what people decide."""
+
+    def __init__(
+        self,
+        spec: TaskSpec,
+        store: PolicyStore,
+        clock: Clock,
+        settings: LearnSettings,
+        seed: int,
+        *,
+        published: Callable[[], list[ServingPolicy]] = list,
+        retry: Callable[[Callable[[], Any]], Any] = lambda call: call(),
+    ) -> None:
+        """published: gives the task's records on `policies`, which people write too."""
+        self._spec = spec
+        self._store = store
+        self._clock = clock
+        self._settings = settings
+        self._seed = seed
+        self._published = published
+        self._retry = retry
+        self._serving: Trial | None = None
+
+    def candidate(self, training: Training, progress: Progress) -> PolicyVersion:
+        """Store what has been learned as a version; what is promoted waits to be sent."""
+        weights = pack(training.policy_arrays())
+        progress.version += 1
+        self.follow(progress)
+        held = progress.holding
+        verdict = self._judged(weights, progress)
+        if held:
+            reason = f"promotion is on hold by {held.decided_by} ({held.reason}); {verdict.reason}"
+            verdict = verdict._replace(promoted=False, reason=reason)
+        elif verdict.promoted and verdict.trial:
+            self._serving = verdict.trial
+        version = self._stored(self._version(weights, verdict, training, progress), weights, progress)
+        logger.info("%s@%d: %s", version.task, version.version, version.reason)
+        if version.promoted and not held:
+            progress.serving = version.version
+            progress.pending.append(self._record(version))
+        return version
+
+    def follow(self, progress: Progress) -> None:
+        """Heed what is on `policies` since the record that was heeded last: a person may have decided."""
+        if progress.heed(self._retry(self._published)):
+            self._serving = None
+
+    def sent(self, progress: Progress) -> None:
+        """Note that the pending records are on the log now."""
+        if progress.pending and progress.sent(self._retry(self._published)):
+            self._serving = None
+
+    def simulator(self) -> Simulator | None:
+        """Return what policies are judged in; none of the simulators takes continuous actions."""
+        known = self._spec.discrete
+        return simulator(self._spec.environment, self._settings.gate_traces, seeds.GATE.first) if known else None
+
+    def weights(self, number: int) -> bytes:
+        """Return the weights of one of the task's versions."""
+        found: bytes = self._retry(lambda: self._store.weights(self._spec.task, number))
+        return found
+
+    def versions(self) -> list[PolicyVersion]:
+        """Return the task's versions in the store."""
+        found: list[PolicyVersion] = self._retry(lambda: self._store.versions(self._spec.task))
+        return found
+
+    def _judged(self, weights: bytes, progress: Progress) -> _Verdict:
+        gated, world = self._settings.gate == "simulator", self.simulator()
+        ungated = _Verdict(True, "promoted without a gate, as the settings say", {})
+        if world is None:
+            return _Verdict(False, "no simulator to judge it by", {}) if gated else ungated
+        trial, serving = Trial(world, Policy.from_bytes(weights)), self._serving_trial(world, progress.serving)
+        verdict = judge(*trial.against(serving))
+        evaluation = {name: float(done.returns.mean()) for name, done in world.baselines().items()}
+        evaluation["policy"] = trial.mean(verdict.n)
+        if serving is not None:
+            evaluation["serving"] = serving.mean(verdict.n)
+        promoted, reason = (verdict.accepted, verdict.reason) if gated else ungated[:2]
+        difference = Interval(verdict.mean_difference, verdict.low, verdict.high)
+        return _Verdict(promoted, reason, evaluation, difference, trial)
+
+    def _serving_trial(self, world: Simulator, serving: int | None) -> Trial | None:
+        if self._serving is None and serving is not None:
+            self._serving = Trial(world, Policy.from_bytes(self.weights(serving)))
+        return self._serving
+
+    def _version(self, weights: bytes, verdict: _Verdict, training: Training, progress: Progress) -> PolicyVersion:
+        return PolicyVersion(
+            task=self._spec.task,
+            version=progress.version,
+            parent=progress.parent,
+            algorithm=training.config.algorithm,
+            config=dataclasses.asdict(training.config) | dataclasses.asdict(self._settings),
+            seed=self._seed,
+            code_version=metadata.version("headrace"),
+            weights_hash=weights_hash(weights),
+            environment_steps=training.counts.rows,
+            updates=training.updates,
+            lineage=list(progress.lineage),
+            complete=progress.complete,
+            evaluation=verdict.evaluation,
+            difference=verdict.difference,
+            promoted=verdict.promoted,
+            reason=verdict.reason,
+        )
+
+    def _stored(self, version: PolicyVersion, weights: bytes, progress: Progress) -> PolicyVersion:
+        """Store a version, unless one of the same weights is there: from before a kill, maybe by older code."""
+        versions = self.versions()
+        for one in versions:
+            if one.version >= version.version and one.weights_hash == version.weights_hash:
+                progress.version = one.version
+                return one
+        newest = max((one.version for one in versions), default=0)
+        if version.version <= newest:  # another learner was here, from the same checkpoint
+            version = msgspec.structs.replace(version, version=newest + 1)
+            progress.version = newest + 1
+        try:
+            self._retry(lambda: self._store.put(version, weights))
+        except StorageError:
+            if version.version not in {one.version for one in self.versions()}:
+                raise
+            return self._stored(version, weights, progress)  # another learner took the number just now
+        return version
+
+    def _record(self, version: PolicyVersion) -> ServingPolicy:
+        return ServingPolicy(
+            task=version.task,
+            version=version.version,
+            weights_hash=version.weights_hash,
+            decided_by="gate" if self._settings.gate == "simulator" else "settings",
+            reason=version.reason,
+            ts=self._clock(),
+        )

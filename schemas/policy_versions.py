@@ -1,0 +1,36 @@
+"""Policy versions as stores keep them: format 2, and format 1, whose lineage lay in three lists."""
+
+from typing import Any
+
+import msgspec
+
+from headrace.schemas.records import UNKNOWN_ROW, PolicyVersion
+
+
+class _Lineage(msgspec.Struct):
+    """Of format 1. first_rows: of each reference, the first row that was new. windows: how many each window brought."""
+
+    lineage: list[Any]
+    first_rows: list[int] = []
+    windows: list[int] = []
+
+
+def read_policy_version(data: bytes | msgspec.Raw) -> PolicyVersion:
+    """Return a version as it was stored, in this format or the one before; raises msgspec.MsgspecError."""
+    fields = msgspec.json.decode(data)
+    if isinstance(fields, dict) and fields.get("schema_version", 1) == 1:
+        fields = with_one_lineage(fields) | {"schema_version": 2}
+    return msgspec.convert(fields, PolicyVersion)
+
+
+def with_one_lineage(fields: dict[str, Any]) -> dict[str, Any]:
+    """Put the three lists of format 1 together to entries; raises msgspec.ValidationError where they are none.
+
+    Records older still don't say which rows were new.
+    """
+    old = msgspec.convert(fields, _Lineage)
+    first_rows, windows = old.first_rows, old.windows
+    if not len(first_rows) == len(old.lineage) == sum(windows):
+        first_rows, windows = [UNKNOWN_ROW] * len(old.lineage), [len(old.lineage)]
+    numbers = [number for number, count in enumerate(windows) for _ in range(count)]
+    return {**fields, "lineage": [*zip(old.lineage, first_rows, numbers, strict=True)]}

@@ -1,0 +1,54 @@
+"""An environment with a simulator is one entry in one table: it is trained in, evaluated, judged in and explained."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from headrace.learners.acting import Policy
+from headrace.learners.cloud.environment import ENVIRONMENT as CLOUD
+from headrace.learners.cloud.world import CloudWorld
+from headrace.learners.explain.simulation import simulator
+from headrace.learners.judge.trial import Trial
+from headrace.learners.simulate.environments import DEFAULT, ENVIRONMENTS
+from headrace.learners.simulate.training import training_for
+from headrace.learners.simulate.worlds import make_world
+from headrace.learners.stream.algorithms import algorithm
+from headrace.pipelines.evaluate import evaluated_baseline, task_of
+from headrace.schemas.errors import SettingsError
+
+NAME = "test/Another-v0"
+ENVIRONMENT = replace(CLOUD, task="another", baselines=("static", "hpa"), preset=lambda _: None)
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    monkeypatch.setitem(ENVIRONMENTS, NAME, __name__)
+
+
+def test_it_is_trained_in_by_what_suits_any_environment_where_nothing_was_measured():
+    assert isinstance(make_world(NAME, 2, 5), CloudWorld)
+    assert training_for("dqn", NAME) == algorithm("dqn").simulated
+    assert training_for("dqn", DEFAULT) != algorithm("dqn").simulated
+    assert task_of(NAME) == "another"
+
+
+def test_its_baselines_are_those_that_it_names():
+    assert evaluated_baseline("hpa", NAME, 8, 1).shape == (8,)
+    with pytest.raises(SettingsError, match="choose one of static, hpa"):
+        evaluated_baseline("rate_rule", NAME, 8, 1)
+    with pytest.raises(SettingsError, match=r"alone, not of CartPole-v1"):
+        evaluated_baseline("hpa", "CartPole-v1", 8, 1)
+
+
+def test_policies_are_judged_in_it_against_its_floor():
+    world = simulator(NAME, 16, 5)
+    layer = {"bias": np.zeros(CLOUD.actions, np.float32), "weight": np.zeros((CLOUD.width, CLOUD.actions), np.float32)}
+    value = {"bias": np.zeros(1, np.float32), "weight": np.zeros((CLOUD.width, 1), np.float32)}
+    heads = {"advantage": layer, "value": value}
+    policy = Policy({f"{head}.{name}": array for head, arrays in heads.items() for name, array in arrays.items()})
+    trial = Trial(world, policy)
+    pairs, opponent = trial.against(None)
+    floor = np.concatenate([returns for _, returns in pairs])
+    assert opponent == "floor"
+    np.testing.assert_array_equal(floor, world.baselines()[world.floor].returns)
