@@ -23,7 +23,7 @@ from headrace.pipelines.settings import read_settings
 from headrace.pipelines.wiring import Services, compose_digest, initialise, open_services
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.records import PolicyVersion, TaskSpec
-from headrace.sinks.mail_files import FileMailer
+from headrace.sinks.files.mail import FileMailer
 
 SEGMENT = 64
 """Offsets in a segment; the fleet's messages hold 100 rows each."""

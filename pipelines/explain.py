@@ -55,7 +55,7 @@ from headrace.schemas.ports import (
     Revoked,
 )
 from headrace.schemas.records import Facts, Narrative, Report, ServingPolicy, TaskSpec, WindowSummary
-from headrace.sinks.cached_index import CachedChunks
+from headrace.sinks.chunks import CachedChunks
 
 logger = logging.getLogger(__name__)
 

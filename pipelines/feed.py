@@ -9,7 +9,7 @@ from headrace.pipelines.progress import Progress
 from headrace.schemas.errors import CorruptDataError, MissingChunkError
 from headrace.schemas.records import ChunkKey, ChunkReference
 from headrace.schemas.transition import TransitionBatch
-from headrace.sinks.cached_index import CachedChunks
+from headrace.sinks.chunks import CachedChunks
 
 logger = logging.getLogger(__name__)
 

@@ -42,7 +42,7 @@ from headrace.schemas.ports import (
     Revoked,
 )
 from headrace.schemas.records import Layout
-from headrace.sinks.cached_index import CachedChunks
+from headrace.sinks.chunks import CachedChunks
 
 logger = logging.getLogger(__name__)
 

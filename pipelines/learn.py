@@ -36,7 +36,7 @@ from headrace.schemas.ports import (
     Record,
 )
 from headrace.schemas.records import TaskSpec, WindowSummary
-from headrace.sinks.cached_index import CachedChunks
+from headrace.sinks.chunks import CachedChunks
 
 logger = logging.getLogger(__name__)
 

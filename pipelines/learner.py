@@ -18,7 +18,7 @@ from headrace.pipelines.service.learner_meters import LearnerMeters
 from headrace.pipelines.topics import DIRECTIVES, POLICIES
 from headrace.schemas.ports import Clock, PolicyStore, Record
 from headrace.schemas.records import Directive, PolicyVersion, ServingPolicy, TaskSpec, WindowSummary
-from headrace.sinks.cached_index import CachedChunks
+from headrace.sinks.chunks import CachedChunks
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from headrace.learners.stream.training import LearnSettings
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError, UnknownTaskError
 from headrace.schemas.ports import PolicyStore
 from headrace.schemas.records import UNKNOWN_ROW, PolicyVersion, TaskSpec
-from headrace.sinks.cached_index import CachedChunks
+from headrace.sinks.chunks import CachedChunks
 
 Config = TypeVar("Config")
 

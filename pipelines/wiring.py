@@ -33,7 +33,7 @@ from headrace.schemas.ports import (
 )
 from headrace.schemas.records import Layout
 from headrace.schemas.url import Url
-from headrace.sinks.cached_index import CachedChunks
+from headrace.sinks.chunks import CachedChunks
 
 if TYPE_CHECKING:
     from headrace.pipelines.core.digest import Envelope
@@ -48,28 +48,28 @@ IDEMPOTENT: Final = frozenset({"file"})
 """Schemes of mailers that refuse a second mail of the same digest themselves."""
 ADAPTERS: Final[dict[str, dict[str, str]]] = {
     "log": {
-        "sqlite": "headrace.sinks.log_sqlite:ADAPTER",
-        "kafka": "headrace.sinks.kafka_target:ADAPTER",
+        "sqlite": "headrace.sinks.sqlite.log:ADAPTER",
+        "kafka": "headrace.sinks.kafka.target:ADAPTER",
     },
     "index": {
-        "sqlite": "headrace.sinks.index_sqlite:ADAPTER",
-        "cassandra": "headrace.sinks.cassandra_target:INDEX",
+        "sqlite": "headrace.sinks.sqlite.index:ADAPTER",
+        "cassandra": "headrace.sinks.cassandra.target:INDEX",
     },
     "cache": {
-        "memory": "headrace.sinks.cache_memory:ADAPTER",
-        "redis": "headrace.sinks.redis_target:PLAIN",
-        "rediss": "headrace.sinks.redis_target:TLS",
+        "memory": "headrace.sinks.memory:ADAPTER",
+        "redis": "headrace.sinks.redis.target:PLAIN",
+        "rediss": "headrace.sinks.redis.target:TLS",
     },
     "policies": {
-        "file": "headrace.sinks.policies_files:ADAPTER",
-        "cassandra": "headrace.sinks.cassandra_target:POLICIES",
+        "file": "headrace.sinks.files.policies:ADAPTER",
+        "cassandra": "headrace.sinks.cassandra.target:POLICIES",
     },
-    "mail": {"file": "headrace.sinks.mail_files:ADAPTER"},
+    "mail": {"file": "headrace.sinks.files.mail:ADAPTER"},
     "narrator": {"template": "headrace.learners.explain.template:ADAPTER"},
     "advisor": {
         "none": "headrace.schemas.ports:NOTHING",
         "rules": "headrace.learners.advice.rules:ADAPTER",
-        "openai": "headrace.sinks.advisor_openai:ADAPTER",
+        "openai": "headrace.sinks.openai.advisor:ADAPTER",
     },
 }
 """Setting -> URL scheme -> where its adapter is. Reading an adapter loads no slow driver; opening it does."""

@@ -28,8 +28,8 @@ from headrace.pipelines.wiring import ADAPTERS, Services, open_services
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.ports import Cache, Index
 from headrace.schemas.records import ChunkReference
-from headrace.sinks.cache_memory import ENTRY_BYTES, MemoryCache
-from headrace.sinks.cached_index import CachedChunks, TwoLevels
+from headrace.sinks.chunks import CachedChunks, TwoLevels
+from headrace.sinks.memory import ENTRY_BYTES, MemoryCache
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from headrace.learners.stream.algorithms import algorithm
 from headrace.pipelines.service.metrics import Labels, Metric, Value
 from headrace.pipelines.service.service import Service, version
-from headrace.sinks.cached_index import CachedChunks
+from headrace.sinks.chunks import CachedChunks
 
 if TYPE_CHECKING:  # one job's metrics must not load another job's libraries
     from headrace.pipelines.digest import Digest

@@ -28,7 +28,7 @@ from headrace.pipelines.topics import TRANSITIONS, WINDOWS
 from headrace.pipelines.wiring import ADAPTERS, Services, initialise, open_services
 from headrace.schemas.ports import Log, Record
 from headrace.schemas.records import TaskSpec, WindowSummary
-from headrace.sinks.kafka_target import parse_cluster
+from headrace.sinks.kafka.target import parse_cluster
 
 HEADRACE = [sys.executable, "-c", "from headrace.pipelines.cli import main; main()"]
 LIVE = TaskSpec(task="live", observations=bench_rows.SPEC.observations, actions=bench_rows.ACTIONS, window_ms=2_000)

@@ -20,7 +20,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from headrace.pipelines.bench import rows as bench_rows
 from headrace.schemas.url import parse_url
-from headrace.sinks.kafka_target import parse_cluster
+from headrace.sinks.kafka.target import parse_cluster
 
 PARTITIONS = range(4)
 APPEND_MS = 4_000_000_000_000

@@ -10,7 +10,7 @@ from typing import Any
 from contract_servers import Cassandra
 from contract_urls import opened, url_of
 
-from headrace.sinks.cassandra_target import Target, parse_target
+from headrace.sinks.cassandra.target import Target, parse_target
 
 KEYSPACE = "contract"
 _emptied_for: list[Path] = []

@@ -20,7 +20,7 @@ from headrace.pipelines.settings import read_settings
 from headrace.pipelines.wiring import open_services
 from headrace.schemas.directives import ACTIONS, PROPOSALS_MAX, LearningFacts
 from headrace.schemas.errors import LanguageModelError, SettingsError, UnavailableError
-from headrace.sinks.advisor_openai import open_advisor
+from headrace.sinks.openai.advisor import open_advisor
 
 SETTINGS = {"learning_rate": 1e-3, "epsilon_end": 0.05, "shaping.term_0": 0.0, "explore_rule.rate_rule": 0.0}
 SINKING = LearningFacts(

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from headrace.schemas.ports import Cache
 from headrace.schemas.records import ChunkReference
-from headrace.sinks.cache_memory import ENTRY_BYTES, MemoryCache
+from headrace.sinks.memory import ENTRY_BYTES, MemoryCache
 
 
 def reference(segment: int, rows: int = 3) -> ChunkReference:

@@ -13,10 +13,11 @@ from contract_urls import adapter, url_of
 
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import SettingsError, UnavailableError
-from headrace.sinks import cache_redis, redis_target
-from headrace.sinks.cache_memory import MemoryCache
-from headrace.sinks.cache_redis import RedisCache
-from headrace.sinks.cached_index import TwoLevels
+from headrace.sinks.chunks import TwoLevels
+from headrace.sinks.memory import MemoryCache
+from headrace.sinks.redis import cache as cache_redis
+from headrace.sinks.redis import target as redis_target
+from headrace.sinks.redis.cache import RedisCache
 
 
 class Timer:

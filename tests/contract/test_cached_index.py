@@ -8,7 +8,7 @@ from headrace.schemas.chunk import ChunkRow, encode_chunk, payload_bytes
 from headrace.schemas.errors import CorruptDataError, UnavailableError
 from headrace.schemas.ports import Cache, Index
 from headrace.schemas.records import ChunkReference
-from headrace.sinks.cached_index import CachedChunks
+from headrace.sinks.chunks import CachedChunks
 
 
 class DownCache:

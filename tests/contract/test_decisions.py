@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from headrace.schemas.decisions import DecisionBatch, Neighbours
 from headrace.schemas.ports import Index
 from headrace.schemas.transition import COLUMNS, TransitionBatch
-from headrace.sinks.index_sqlite import SqliteIndex
+from headrace.sinks.sqlite.index import SqliteIndex
 
 OpenIndex = Callable[[], Index]
 

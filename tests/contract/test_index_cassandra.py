@@ -22,10 +22,11 @@ from headrace.pipelines.wiring import layout, open_services
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import HeadraceError, LayoutMismatchError, SettingsError, StorageError, UnavailableError
 from headrace.schemas.records import Layout
-from headrace.sinks import cassandra_writes, index_cassandra
-from headrace.sinks.cassandra import Keyspace, schema
-from headrace.sinks.cassandra_target import OPTIONS, parse_target
-from headrace.sinks.index_cassandra import BUCKET_MS, CassandraIndex
+from headrace.sinks.cassandra import index as index_cassandra
+from headrace.sinks.cassandra import writes as cassandra_writes
+from headrace.sinks.cassandra.index import BUCKET_MS, CassandraIndex
+from headrace.sinks.cassandra.keyspace import Keyspace, schema
+from headrace.sinks.cassandra.target import OPTIONS, parse_target
 
 
 class GuardedCassandra(Cassandra):

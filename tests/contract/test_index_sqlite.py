@@ -11,14 +11,14 @@ from contract_faults import child, file_size_limit
 
 from headrace.schemas.errors import StorageError, UnavailableError
 from headrace.schemas.records import Layout
-from headrace.sinks import index_sqlite
-from headrace.sinks.index_sqlite import SqliteIndex
+from headrace.sinks.sqlite import index as index_sqlite
+from headrace.sinks.sqlite.index import SqliteIndex
 
 WRITER = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from contract_chunks import chunk, window_row
-from headrace.sinks.index_sqlite import SqliteIndex
+from headrace.sinks.sqlite.index import SqliteIndex
 
 index = SqliteIndex(sys.argv[1])
 rows = 1 + max([row.rows for row in index.scan("task", payload=False)], default=0)

@@ -30,9 +30,13 @@ from headrace.schemas.errors import (
 from headrace.schemas.partition import murmur2, partition_of
 from headrace.schemas.ports import Commit, EndOfLog, Event, Record, Revoked, Subscription
 from headrace.schemas.url import parse_url
-from headrace.sinks import kafka_client, kafka_groups, kafka_topics, kafka_transactions, log_kafka
-from headrace.sinks.kafka_target import parse_cluster
-from headrace.sinks.log_kafka import KafkaLog
+from headrace.sinks.kafka import client as kafka_client
+from headrace.sinks.kafka import groups as kafka_groups
+from headrace.sinks.kafka import log as log_kafka
+from headrace.sinks.kafka import topics as kafka_topics
+from headrace.sinks.kafka import transactions as kafka_transactions
+from headrace.sinks.kafka.log import KafkaLog
+from headrace.sinks.kafka.target import parse_cluster
 from local_servers import ports
 
 # org.apache.kafka.common.utils.UtilsTest.testMurmur2
@@ -51,8 +55,8 @@ import sys
 from headrace.schemas.errors import HeadraceError
 from headrace.schemas.ports import Assigned, Commit, Record
 from headrace.schemas.url import parse_url
-from headrace.sinks.kafka_target import parse_cluster
-from headrace.sinks.log_kafka import KafkaLog
+from headrace.sinks.kafka.target import parse_cluster
+from headrace.sinks.kafka.log import KafkaLog
 
 url, name = sys.argv[1:]
 log = KafkaLog(parse_cluster(parse_url(url)))
@@ -77,8 +81,8 @@ import os, signal, sys
 from headrace.schemas.ports import Commit, Record
 from headrace.sinks import kafka_client, kafka_groups, kafka_topics, kafka_transactions, log_kafka
 from headrace.schemas.url import parse_url
-from headrace.sinks.kafka_target import parse_cluster
-from headrace.sinks.log_kafka import KafkaLog
+from headrace.sinks.kafka.target import parse_cluster
+from headrace.sinks.kafka.log import KafkaLog
 
 url, name = sys.argv[1:]
 log = KafkaLog(parse_cluster(parse_url(url)))

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from headrace.schemas.errors import CommitConflictError, SettingsError, StorageError, UnavailableError
 from headrace.schemas.ports import Commit, MessageBatch, Record, Revoked
-from headrace.sinks import log_sqlite, sqlite
-from headrace.sinks.log_sqlite import SqliteLog
+from headrace.sinks.sqlite import database as sqlite
+from headrace.sinks.sqlite import log as log_sqlite
+from headrace.sinks.sqlite.log import SqliteLog
 
 NOW = 1_700_000_000_000
 PARTITIONS = 3
@@ -26,7 +27,7 @@ BATCH = 60
 WRITER = """
 import sys
 from headrace.schemas.ports import Commit, Record
-from headrace.sinks.log_sqlite import SqliteLog
+from headrace.sinks.sqlite.log import SqliteLog
 
 log = SqliteLog(sys.argv[1], lambda: 1_700_000_000_000)
 subscription = log.subscribe("group", "t")
@@ -43,7 +44,7 @@ while True:
 
 READER = """
 import sys
-from headrace.sinks.log_sqlite import SqliteLog
+from headrace.sinks.sqlite.log import SqliteLog
 
 log = SqliteLog(sys.argv[1], lambda: 0)
 
@@ -55,7 +56,7 @@ READ_ONLY = """
 import sys
 from headrace.schemas.errors import StorageError
 from headrace.schemas.ports import Record
-from headrace.sinks.log_sqlite import SqliteLog
+from headrace.sinks.sqlite.log import SqliteLog
 
 try:
     log = SqliteLog(sys.argv[1], lambda: 0)

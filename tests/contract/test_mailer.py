@@ -10,7 +10,7 @@ from contract_faults import file_size_limit
 from contract_outbox import Outbox
 
 from headrace.schemas.errors import StorageError
-from headrace.sinks.mail_files import FileMailer
+from headrace.sinks.files.mail import FileMailer
 
 
 def test_a_message_arrives_as_it_was_written(outbox: Outbox, message: EmailMessage) -> None:

@@ -12,8 +12,8 @@ from contract_servers import Cassandra
 from test_policy_store import version
 
 from headrace.schemas.errors import CorruptDataError, StorageError, UnknownPolicyError
-from headrace.sinks import policies_cassandra
-from headrace.sinks.policies_cassandra import PART_BYTES, CassandraPolicyStore
+from headrace.sinks.cassandra import policies as policies_cassandra
+from headrace.sinks.cassandra.policies import PART_BYTES, CassandraPolicyStore
 
 
 @pytest.fixture

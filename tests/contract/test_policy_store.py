@@ -19,7 +19,7 @@ from headrace.schemas.errors import (
 )
 from headrace.schemas.ports import PolicyStore
 from headrace.schemas.records import ChunkReference, Interval, LineageEntry, PolicyVersion
-from headrace.sinks.policies_files import FilePolicyStore
+from headrace.sinks.files.policies import FilePolicyStore
 
 OpenStore = Callable[[], PolicyStore]
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from shell import Shell, transitions
 
-from headrace.sinks.policies_files import FilePolicyStore
+from headrace.sinks.files.policies import FilePolicyStore
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from headrace.pipelines.settings import read_settings
 from headrace.pipelines.topics import messages
 from headrace.pipelines.wiring import initialise, open_services
 from headrace.schemas.ports import Record
-from headrace.sinks.index_sqlite import SqliteIndex
-from headrace.sinks.log_sqlite import SqliteLog
+from headrace.sinks.sqlite.index import SqliteIndex
+from headrace.sinks.sqlite.log import SqliteLog
 
 HEADRACE = str(Path(sys.executable).with_name("headrace"))
 MESSAGES = 20_000

@@ -15,11 +15,11 @@ from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.fleet import Fleet, VirtualClock, cloud_task
 from headrace.pipelines.flow import run
 from headrace.schemas.records import Layout, ServingPolicy
-from headrace.sinks.cache_memory import MemoryCache
-from headrace.sinks.cached_index import CachedChunks
-from headrace.sinks.index_sqlite import SqliteIndex
-from headrace.sinks.log_sqlite import SqliteLog
-from headrace.sinks.policies_files import FilePolicyStore
+from headrace.sinks.chunks import CachedChunks
+from headrace.sinks.files.policies import FilePolicyStore
+from headrace.sinks.memory import MemoryCache
+from headrace.sinks.sqlite.index import SqliteIndex
+from headrace.sinks.sqlite.log import SqliteLog
 
 CONFIG = DQNConfig(hidden=(16,), batch_size=64, replay_capacity=3_000, learning_rate_steps=500, normaliser_updates=50)
 SETTINGS = LearnSettings(

@@ -21,7 +21,7 @@ from headrace.pipelines.published import directives
 from headrace.pipelines.retrain import retrain
 from headrace.schemas.directives import Proposal
 from headrace.schemas.errors import SettingsError, UnavailableError
-from headrace.sinks.advisor_openai import open_advisor
+from headrace.sinks.openai.advisor import open_advisor
 
 
 class Scripted:

@@ -21,7 +21,7 @@ from headrace.pipelines.flow import run
 from headrace.pipelines.index_hash import index_hash
 from headrace.schemas.ports import Assigned, Commit, Record, Revoked
 from headrace.schemas.records import Fact, Facts, Mail, Narrative, Report, Sentence
-from headrace.sinks.cache_memory import MemoryCache
+from headrace.sinks.memory import MemoryCache
 
 DAY_MS = 86_400_000
 

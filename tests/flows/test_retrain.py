@@ -15,7 +15,7 @@ from headrace.pipelines.retrain import retrain
 from headrace.pipelines.train import Order, run_training
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError
 from headrace.schemas.policy_versions import read_policy_version
-from headrace.sinks.policies_files import FilePolicyStore
+from headrace.sinks.files.policies import FilePolicyStore
 
 SPEC = cloud_task()
 

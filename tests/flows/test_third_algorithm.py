@@ -24,7 +24,7 @@ from headrace.pipelines.retrain import retrain
 from headrace.pipelines.topics import messages
 from headrace.pipelines.train import Order, run_training
 from headrace.schemas.records import Report
-from headrace.sinks.policies_files import FilePolicyStore
+from headrace.sinks.files.policies import FilePolicyStore
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from headrace.pipelines.digest import GROUP, MAILS, REPORTS, Digest, Schedule
 from headrace.schemas.errors import CommitConflictError, SettingsError, UnavailableError
 from headrace.schemas.ports import Record
 from headrace.schemas.records import Fact, Facts, Mail, Narrative, Report, Sentence
-from headrace.sinks.log_sqlite import SqliteLog
-from headrace.sinks.mail_files import FileMailer
+from headrace.sinks.files.mail import FileMailer
+from headrace.sinks.sqlite.log import SqliteLog
 
 ENVELOPE = Envelope("headrace <headrace@example.org>", ("boss@example.org",), "mailto:headrace@example.org")
 HOUR = 3_600_000

@@ -32,11 +32,11 @@ from headrace.schemas.errors import UnavailableError
 from headrace.schemas.grounding import fill
 from headrace.schemas.ports import Assigned, Commit, Narrator, Record, Revoked
 from headrace.schemas.records import Facts, Layout, Narrative, Report, Sentence, ServingPolicy, TaskSpec
-from headrace.sinks.cache_memory import MemoryCache
-from headrace.sinks.cached_index import CachedChunks
-from headrace.sinks.index_sqlite import SqliteIndex
-from headrace.sinks.log_sqlite import SqliteLog
-from headrace.sinks.policies_files import FilePolicyStore
+from headrace.sinks.chunks import CachedChunks
+from headrace.sinks.files.policies import FilePolicyStore
+from headrace.sinks.memory import MemoryCache
+from headrace.sinks.sqlite.index import SqliteIndex
+from headrace.sinks.sqlite.log import SqliteLog
 
 LAYOUT = Layout("test")
 

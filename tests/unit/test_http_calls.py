@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from headrace.schemas.errors import UnavailableError
-from headrace.sinks.http_calls import HttpCalls
+from headrace.sinks.openai.http_calls import HttpCalls
 
 
 @pytest.fixture

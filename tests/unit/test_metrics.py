@@ -32,7 +32,7 @@ from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import SettingsError, UnavailableError
 from headrace.schemas.ports import Commit, Record
 from headrace.schemas.records import ChunkKey
-from headrace.sinks.log_sqlite import SqliteLog
+from headrace.sinks.sqlite.log import SqliteLog
 
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 ROW = re.compile(r"^\| `(headrace_\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)

@@ -10,7 +10,7 @@ from headrace.pipelines.replay import Replayed, replay
 from headrace.pipelines.topics import REJECTED, TRANSITIONS
 from headrace.schemas.errors import CommitConflictError
 from headrace.schemas.ports import Commit, Record
-from headrace.sinks.log_sqlite import SqliteLog
+from headrace.sinks.sqlite.log import SqliteLog
 
 COUNT = 250
 """More than two commits of a replay."""

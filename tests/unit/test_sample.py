@@ -15,7 +15,7 @@ from headrace.schemas.decisions import DecisionBatch, nearest, neighbours, pack,
 from headrace.schemas.errors import CorruptDataError
 from headrace.schemas.records import Bounds, TaskSpec
 from headrace.schemas.transition import TransitionBatch, concat
-from headrace.sinks.decisions_cassandra import VECTOR, sketch
+from headrace.sinks.cassandra.decisions import VECTOR, sketch
 
 SPEC = TaskSpec(task="valve", observations=("x0", "x1"), actions=("a", "b"), window_ms=1_000)
 T0 = 1_700_000_000_000

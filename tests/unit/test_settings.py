@@ -13,8 +13,8 @@ from headrace.pipelines.settings import DEFAULTS, read_settings
 from headrace.pipelines.wiring import initialise, layout, open_services
 from headrace.schemas.errors import LayoutMismatchError, SettingsError, UnknownTopicError
 from headrace.schemas.url import masked, parse_url
-from headrace.sinks.cache_memory import MemoryCache
-from headrace.sinks.index_sqlite import SqliteIndex
+from headrace.sinks.memory import MemoryCache
+from headrace.sinks.sqlite.index import SqliteIndex
 
 
 @pytest.fixture(autouse=True)

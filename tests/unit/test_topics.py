@@ -11,7 +11,7 @@ import pytest
 from headrace.pipelines.topics import TopicReader, messages, newest, partition_messages, records
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import MessageBatch, Record
-from headrace.sinks.log_sqlite import SqliteLog
+from headrace.sinks.sqlite.log import SqliteLog
 
 
 class Note(msgspec.Struct):

@@ -23,7 +23,7 @@ from cassandra.protocol import ErrorMessage
 from cassandra.query import BoundStatement, SimpleStatement, tuple_factory
 
 from headrace.schemas.errors import HeadraceError, SettingsError, StorageError, UnavailableError
-from headrace.sinks.cassandra_target import Target
+from headrace.sinks.cassandra.target import Target
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from headrace.schemas.errors import HeadraceError, SettingsError, UnavailableError, UnknownTopicError
-from headrace.sinks.kafka_driver import (
+from headrace.sinks.kafka.errors import (
     ALL_BROKERS_DOWN,
     INVALID_PROPERTY,
     LOGIN_FAILED,
@@ -21,7 +21,7 @@ from headrace.sinks.kafka_driver import (
     TRANSPORT,
     UNKNOWN_TOPIC,
 )
-from headrace.sinks.kafka_target import Cluster
+from headrace.sinks.kafka.target import Cluster
 
 ANSWER_S: Final = 5.0
 """How long a broker may take to answer; after it a HeadraceError is raised."""

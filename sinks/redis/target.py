@@ -13,7 +13,7 @@ TLS_OPTIONS: Final = {"ca_file": "ssl_ca_certs", "cert_file": "ssl_certfile", "k
 
 def open_cache(url: Url, *_: object) -> Any:  # noqa: ANN401 its type would load the driver
     """Open the cache."""
-    from headrace.sinks import cache_redis  # noqa: PLC0415 the driver is slow to load
+    from headrace.sinks.redis import cache as cache_redis  # noqa: PLC0415 the driver is slow to load
 
     return cache_redis.open_cache(url)
 

@@ -15,7 +15,7 @@ from headrace.schemas.ports import Adapter, Backend
 from headrace.schemas.url import Url
 
 if TYPE_CHECKING:
-    from headrace.sinks.openai_client import OpenAIClient
+    from headrace.sinks.openai.client import OpenAIClient
 
 INSTRUCTIONS: Final = f"""\
 You advise a deep reinforcement learner while it learns from a stream. You get facts about its learning as JSON:
@@ -106,7 +106,7 @@ class OpenAIAdvisor(Backend):
 
 def open_advisor(url: Url, *_: object, environ: Mapping[str, str] = os.environ) -> OpenAIAdvisor:
     """Open the advisor; raises SettingsError."""
-    from headrace.sinks.openai_client import open_client  # noqa: PLC0415 a second to load, for jobs that ask nothing
+    from headrace.sinks.openai.client import open_client  # noqa: PLC0415 a second to load, for jobs that ask nothing
 
     return OpenAIAdvisor(open_client(url, environ))
 

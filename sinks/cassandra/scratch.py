@@ -1,8 +1,8 @@
 """Remove what a bench has made on Cassandra."""
 
 from headrace.schemas.url import Url
-from headrace.sinks.cassandra import DRIVER_ERRORS, Keyspace
-from headrace.sinks.cassandra_target import parse_target
+from headrace.sinks.cassandra.keyspace import DRIVER_ERRORS, Keyspace
+from headrace.sinks.cassandra.target import parse_target
 
 _DROP_S = 60.0
 

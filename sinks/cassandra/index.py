@@ -17,9 +17,9 @@ from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import StorageError
 from headrace.schemas.ports import Backend
 from headrace.schemas.records import ChunkKey, ChunkReference, Layout, WindowKey, WindowRow
-from headrace.sinks.cassandra import Keyspace
-from headrace.sinks.cassandra_writes import Write, Writes, batches
-from headrace.sinks.decisions_cassandra import CassandraDecisions
+from headrace.sinks.cassandra.decisions import CassandraDecisions
+from headrace.sinks.cassandra.keyspace import Keyspace
+from headrace.sinks.cassandra.writes import Write, Writes, batches
 
 BUCKET_MS: Final = 600_000
 """How much event time a partition holds: at 4,000 transitions/s of one group about 100 MB."""

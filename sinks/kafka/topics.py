@@ -14,8 +14,8 @@ from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType  # type
 
 from headrace.schemas.errors import HeadraceError, SettingsError, UnknownTopicError
 from headrace.schemas.ports import TopicInfo
-from headrace.sinks.kafka_client import ANSWER_S, MAX_MESSAGE_BYTES, Admin
-from headrace.sinks.kafka_target import Cluster
+from headrace.sinks.kafka.client import ANSWER_S, MAX_MESSAGE_BYTES, Admin
+from headrace.sinks.kafka.target import Cluster
 
 _DAY_MS: Final = 86_400_000
 _FOR_EVER: Final = -1

@@ -10,7 +10,7 @@ from typing import Any, Final
 from cassandra.query import BatchStatement, BatchType
 
 from headrace.schemas.errors import HeadraceError, UnavailableError
-from headrace.sinks.cassandra import DRIVER_ERRORS, FIRST_WAIT_S, REQUEST_TIMEOUT_S, RETRY_S, Keyspace
+from headrace.sinks.cassandra.keyspace import DRIVER_ERRORS, FIRST_WAIT_S, REQUEST_TIMEOUT_S, RETRY_S, Keyspace
 
 SLOTS: Final = 64
 """How many writes may be under way; one of more than 64 KiB counts as several, so that 4 MiB are."""

@@ -95,7 +95,7 @@ def _prefix(text: str) -> str:
 
 def open_log(url: Url, *_: object) -> Any:  # noqa: ANN401 its type would load the driver
     """Open the log."""
-    from headrace.sinks.log_kafka import KafkaLog  # noqa: PLC0415 the driver is slow to load
+    from headrace.sinks.kafka.log import KafkaLog  # noqa: PLC0415 the driver is slow to load
 
     return KafkaLog(parse_cluster(url))
 

@@ -11,8 +11,8 @@ from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import StorageError
 from headrace.schemas.ports import Adapter, Backend
 from headrace.schemas.records import ChunkKey, ChunkReference, Layout, WindowKey, WindowRow
-from headrace.sinks import decisions_sqlite
-from headrace.sinks.sqlite import Database
+from headrace.sinks.sqlite import decisions as decisions_sqlite
+from headrace.sinks.sqlite.database import Database
 
 _BUFFER_BYTES: Final = 64 << 20
 _PAGE_ROWS: Final = 64

@@ -16,7 +16,7 @@ import openai
 
 from headrace.schemas.errors import HeadraceError, LanguageModelError, SettingsError, UnavailableError
 from headrace.schemas.url import Url
-from headrace.sinks.http_calls import HttpCalls
+from headrace.sinks.openai.http_calls import HttpCalls
 
 ATTEMPTS: Final = 2
 BACK_OFF_S: Final = 0.5

@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import quote
 
 from headrace.schemas.ports import Adapter, Backend
-from headrace.sinks.policies_files import storage_errors, sync_folder, write_durably
+from headrace.sinks.files.policies import storage_errors, sync_folder, write_durably
 
 _SEVEN_BIT: Final = SMTP.clone(cte_type="7bit")
 

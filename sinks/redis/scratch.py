@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 
 from headrace.schemas.errors import UnavailableError
 from headrace.schemas.url import Url
-from headrace.sinks.cache_redis import DEFAULT_PREFIX, client
+from headrace.sinks.redis.cache import DEFAULT_PREFIX, client
 
 _AT_ONCE = 1_000
 

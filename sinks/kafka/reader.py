@@ -7,10 +7,10 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from headrace.schemas.errors import HeadraceError
-from headrace.sinks.kafka_batches import split_errors
-from headrace.sinks.kafka_client import ANSWER_S, MAX_MESSAGE_BYTES, Failures, mapped
-from headrace.sinks.kafka_driver import END_OF_PARTITION, TIMED_OUT
-from headrace.sinks.kafka_target import Cluster
+from headrace.sinks.kafka.batches import split_errors
+from headrace.sinks.kafka.client import ANSWER_S, MAX_MESSAGE_BYTES, Failures, mapped
+from headrace.sinks.kafka.errors import END_OF_PARTITION, TIMED_OUT
+from headrace.sinks.kafka.target import Cluster
 
 CONFIG: Final[dict[str, Any]] = {
     "enable.auto.commit": False,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.schemas.decisions import DecisionBatch, DecisionKey, Neighbours, nearest, neighbours, pack
-from headrace.sinks.sqlite import Database
+from headrace.sinks.sqlite.database import Database
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS decisions(

@@ -21,13 +21,13 @@ from headrace.schemas.errors import (
     UnknownTopicError,
 )
 from headrace.schemas.ports import Assigned, Commit, EndOfLog, Event, MessageBatch, Record, Revoked, TopicInfo
-from headrace.sinks.kafka_batches import SLICE_MESSAGES, by_partition, join, split_errors, to_batch
-from headrace.sinks.kafka_client import Failures, made, mapped
-from headrace.sinks.kafka_driver import END_OF_PARTITION, NOT_READY, OUT_OF_RANGE
-from headrace.sinks.kafka_groups import read_commits, unmarked
-from headrace.sinks.kafka_reader import CONFIG
-from headrace.sinks.kafka_target import Cluster
-from headrace.sinks.kafka_transactions import Transactions
+from headrace.sinks.kafka.batches import SLICE_MESSAGES, by_partition, join, split_errors, to_batch
+from headrace.sinks.kafka.client import Failures, made, mapped
+from headrace.sinks.kafka.errors import END_OF_PARTITION, NOT_READY, OUT_OF_RANGE
+from headrace.sinks.kafka.groups import read_commits, unmarked
+from headrace.sinks.kafka.reader import CONFIG
+from headrace.sinks.kafka.target import Cluster
+from headrace.sinks.kafka.transactions import Transactions
 
 logger = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from headrace.schemas.errors import SettingsError, UnavailableError
 from headrace.schemas.ports import Backend, Cache
 from headrace.schemas.records import ChunkReference
 from headrace.schemas.url import Url
-from headrace.sinks.cache_memory import MemoryCache
-from headrace.sinks.cached_index import TwoLevels
-from headrace.sinks.redis_target import TLS_OPTIONS
+from headrace.sinks.chunks import TwoLevels
+from headrace.sinks.memory import MemoryCache
+from headrace.sinks.redis.target import TLS_OPTIONS
 
 logger = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from headrace.schemas.ports import (
     Revoked,
     TopicInfo,
 )
-from headrace.sinks.sqlite import Database
+from headrace.sinks.sqlite.database import Database
 
 MAX_PARTITIONS: Final = 1 << 13
 MAX_TOPICS: Final = 1 << 10

@@ -13,11 +13,11 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from headrace.schemas.errors import CommitConflictError, HeadraceError
 from headrace.schemas.ports import Commit, Record
-from headrace.sinks.kafka_client import ANSWER_S, Failures
-from headrace.sinks.kafka_driver import TIMED_OUT
-from headrace.sinks.kafka_groups import marked
-from headrace.sinks.kafka_producer import CONFIG, produce
-from headrace.sinks.kafka_target import Cluster
+from headrace.sinks.kafka.client import ANSWER_S, Failures
+from headrace.sinks.kafka.errors import TIMED_OUT
+from headrace.sinks.kafka.groups import marked
+from headrace.sinks.kafka.producer import CONFIG, produce
+from headrace.sinks.kafka.target import Cluster
 
 TRANSACTION_MS: Final = 10_000
 """After it the broker aborts what a dead process left open."""

@@ -16,14 +16,14 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.ports import Backend, Commit, MessageBatch, Record, TopicInfo
-from headrace.sinks.kafka_batches import to_batch
-from headrace.sinks.kafka_client import ANSWER_S, Admin, made
-from headrace.sinks.kafka_groups import read_commits, unmarked
-from headrace.sinks.kafka_producer import Sender
-from headrace.sinks.kafka_reader import CONFIG, Reader
-from headrace.sinks.kafka_subscription import KafkaSubscription
-from headrace.sinks.kafka_target import Cluster
-from headrace.sinks.kafka_topics import Topics
+from headrace.sinks.kafka.batches import to_batch
+from headrace.sinks.kafka.client import ANSWER_S, Admin, made
+from headrace.sinks.kafka.groups import read_commits, unmarked
+from headrace.sinks.kafka.producer import Sender
+from headrace.sinks.kafka.reader import CONFIG, Reader
+from headrace.sinks.kafka.subscription import KafkaSubscription
+from headrace.sinks.kafka.target import Cluster
+from headrace.sinks.kafka.topics import Topics
 
 MAX_PARTITIONS: Final = 1 << 13
 _ALL: Final = IsolationLevel.READ_UNCOMMITTED

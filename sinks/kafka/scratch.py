@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from headrace.schemas.url import Url
-from headrace.sinks.kafka_client import ANSWER_S, Admin
-from headrace.sinks.kafka_target import parse_cluster
+from headrace.sinks.kafka.client import ANSWER_S, Admin
+from headrace.sinks.kafka.target import parse_cluster
 
 
 def drop(url: Url, topics: Sequence[str], groups: Sequence[str]) -> None:

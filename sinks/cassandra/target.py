@@ -115,14 +115,16 @@ def _tls(target: Target, options: Mapping[str, str]) -> ssl.SSLContext | None:
 
 def open_index(url: Url, _: Clock, create: bool) -> Any:  # noqa: ANN401 its type would load the driver
     """Open the index; create: whether keyspace and tables are made if missing."""
-    from headrace.sinks import cassandra, index_cassandra  # noqa: PLC0415 the driver is slow to load
+    from headrace.sinks.cassandra import index as index_cassandra  # noqa: PLC0415 the driver is slow to load
+    from headrace.sinks.cassandra import keyspace as cassandra  # noqa: PLC0415 the driver is slow to load
 
     return cassandra.opened(index_cassandra.CassandraIndex, parse_target(url), create=create)
 
 
 def open_policies(url: Url, _: Clock, create: bool) -> Any:  # noqa: ANN401 its type would load the driver
     """Open the policy store; create: whether keyspace and tables are made if missing."""
-    from headrace.sinks import cassandra, policies_cassandra  # noqa: PLC0415 the driver is slow to load
+    from headrace.sinks.cassandra import keyspace as cassandra  # noqa: PLC0415 the driver is slow to load
+    from headrace.sinks.cassandra import policies as policies_cassandra  # noqa: PLC0415 the driver is slow to load
 
     return cassandra.opened(policies_cassandra.CassandraPolicyStore, parse_target(url), create=create)
 

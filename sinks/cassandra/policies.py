@@ -10,8 +10,8 @@ from headrace.schemas.errors import CommitConflictError, CorruptDataError, Stora
 from headrace.schemas.policy_versions import read_policy_version
 from headrace.schemas.ports import Backend
 from headrace.schemas.records import PolicyVersion
-from headrace.sinks.cassandra import Keyspace
-from headrace.sinks.cassandra_writes import Write, Writes
+from headrace.sinks.cassandra.keyspace import Keyspace
+from headrace.sinks.cassandra.writes import Write, Writes
 from headrace.sinks.manifest import manifest_bytes, sha256_of
 
 PART_BYTES: Final = 1 << 20

@@ -9,9 +9,9 @@ from cassandra import ConsistencyLevel
 from numpy.typing import NDArray
 
 from headrace.schemas.decisions import DecisionBatch, Neighbours, neighbours, pack
-from headrace.sinks.cassandra import Keyspace
-from headrace.sinks.cassandra_writes import Write, Writes
-from headrace.sinks.cassandra_writes import batches as bundled
+from headrace.sinks.cassandra.keyspace import Keyspace
+from headrace.sinks.cassandra.writes import Write, Writes
+from headrace.sinks.cassandra.writes import batches as bundled
 
 VECTOR: Final = 64
 """The width of the vectors in the index. Narrower ones are filled up with zeros: their distances stay."""

@@ -6,9 +6,9 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from headrace.schemas.ports import Record
-from headrace.sinks.kafka_client import ANSWER_S, MAX_MESSAGE_BYTES, Failures
-from headrace.sinks.kafka_driver import UNKNOWN_PARTITION
-from headrace.sinks.kafka_target import Cluster
+from headrace.sinks.kafka.client import ANSWER_S, MAX_MESSAGE_BYTES, Failures
+from headrace.sinks.kafka.errors import UNKNOWN_PARTITION
+from headrace.sinks.kafka.target import Cluster
 
 SEND_MS: Final = 30_000
 """How long a message may take, a broker's restart included; the driver tries again without ever writing it twice."""

@@ -1,0 +1,1 @@
+"""The index and the policy store on Cassandra."""
