@@ -22,8 +22,8 @@ from headrace.pipelines import bench_rows
 from headrace.pipelines.bench_process import Meter, memory_mb, server_pids
 from headrace.pipelines.bench_scratch import DECODE_GROUP, scratch
 from headrace.pipelines.core.tasks import TaskTable, add_task
-from headrace.pipelines.flow import run
 from headrace.pipelines.ingest import Fold, Ingest, Piece, dataflow
+from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.settings import Settings
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.pipelines.wiring import Services, initialise, layout, open_services

@@ -27,7 +27,7 @@ import msgspec
 from croniter import CroniterBadDateError, croniter
 
 from headrace.pipelines.core.digest import Envelope, compose
-from headrace.pipelines.flow import Stop
+from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.topics import MAILS, REPORTS
 from headrace.schemas.errors import CommitConflictError, SettingsError, UnavailableError
 from headrace.schemas.ports import Assigned, Clock, Commit, Event, Log, Mailer, Record, Revoked

@@ -15,7 +15,7 @@ from headrace.pipelines.algorithms import STREAMED, Algorithm
 from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.exploring import Exploration
 from headrace.pipelines.fleet import Fleet, VirtualClock, cloud_task
-from headrace.pipelines.flow import run
+from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.training import Config, LearnSettings
 from headrace.pipelines.wiring import Services
 from headrace.schemas.records import Layout

@@ -26,7 +26,6 @@ from headrace.learners.explain.series import interval_series, version_series
 from headrace.learners.explain.timeline import ClosedInterval, Closing, Timeline
 from headrace.learners.explain.witness import Witness
 from headrace.pipelines.core.tasks import TaskTable
-from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying, run
 from headrace.pipelines.happenings import Finding, Happening, Place
 from headrace.pipelines.reported import (
     Follower,
@@ -38,6 +37,9 @@ from headrace.pipelines.reported import (
     unworded,
     version_id,
 )
+from headrace.pipelines.runtime.flow import CallSink, PollSource, run
+from headrace.pipelines.runtime.retry import retrying
+from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.topics import POLICIES, REPORTS, WINDOWS
 from headrace.schemas.errors import CommitConflictError
 from headrace.schemas.grounding import check

@@ -20,7 +20,9 @@ from bytewax.dataflow import Dataflow
 
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.core.window import Folded, PartitionFold, open_partition
-from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying
+from headrace.pipelines.runtime.flow import CallSink, PollSource
+from headrace.pipelines.runtime.retry import retrying
+from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.service.ingest_meters import Began, IngestMeters
 from headrace.pipelines.topics import REJECTED, TRANSITIONS, WINDOWS
 from headrace.schemas.chunk import ChunkRow

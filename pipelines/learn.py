@@ -19,9 +19,11 @@ from headrace.learners.ppo import PPOConfig
 from headrace.pipelines.advice import Advising
 from headrace.pipelines.algorithms import STREAMED
 from headrace.pipelines.core.tasks import TaskTable
-from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying
 from headrace.pipelines.learner import Learner
 from headrace.pipelines.published import directives, published
+from headrace.pipelines.runtime.flow import CallSink, PollSource
+from headrace.pipelines.runtime.retry import retrying
+from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.topics import WINDOWS
 from headrace.pipelines.training import Config, LearnSettings
 from headrace.schemas.errors import CommitConflictError

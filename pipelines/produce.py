@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 
 from headrace.pipelines.core.tasks import TaskTable
-from headrace.pipelines.flow import Stop, retrying
+from headrace.pipelines.runtime.retry import retrying
+from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.schemas import codec, codec_arrow
 from headrace.schemas.errors import SettingsError

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from headrace.pipelines.flow import Stop, retrying
 from headrace.pipelines.ingest import KEPT_BYTES
+from headrace.pipelines.runtime.retry import retrying
+from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.topics import REJECTED, header, messages
 from headrace.schemas.errors import CommitConflictError, UnavailableError
 from headrace.schemas.ports import Assigned, Commit, EndOfLog, Headers, Log, MessageBatch, Record

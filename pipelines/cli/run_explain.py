@@ -11,7 +11,7 @@ from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.explain import INTERVAL_MS, Explainer, dataflow
-from headrace.pipelines.flow import run
+from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.wiring import Services, layout
 
 logger = logging.getLogger(__name__)

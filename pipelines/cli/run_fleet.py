@@ -11,7 +11,8 @@ from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.fleet import START_MS, Fleet, cloud_task
-from headrace.pipelines.flow import Stop, StoppedError, paused, retrying
+from headrace.pipelines.runtime.retry import retrying
+from headrace.pipelines.runtime.stop import Stop, StoppedError, paused
 from headrace.pipelines.wiring import Services, layout
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.ports import Clock

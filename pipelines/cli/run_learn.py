@@ -18,9 +18,9 @@ from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.core.tasks import TaskTable
-from headrace.pipelines.flow import run
 from headrace.pipelines.learn import Learn, dataflow
 from headrace.pipelines.learner import Learner
+from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.training import Config, LearnSettings
 from headrace.pipelines.wiring import Services, layout
 

@@ -12,7 +12,7 @@ from headrace.learners.dqn import DQNConfig
 from headrace.pipelines import ingest, learn
 from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.fleet import Fleet, VirtualClock, cloud_task
-from headrace.pipelines.flow import run
+from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.training import LearnSettings
 from headrace.schemas.records import Layout, ServingPolicy
 from headrace.sinks.cache_memory import MemoryCache

@@ -8,9 +8,9 @@ import pytest
 from stream import SETTINGS, learn_on, learn_with_kills, outcome, uncached, undisturbed
 
 from headrace.pipelines.fleet import START_MS, cloud_task
-from headrace.pipelines.flow import run
 from headrace.pipelines.learn import dataflow
 from headrace.pipelines.retrain import retrain
+from headrace.pipelines.runtime.flow import run
 from headrace.schemas.errors import CommitConflictError, CorruptDataError, MissingChunkError, UnavailableError
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Record

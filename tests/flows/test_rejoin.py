@@ -16,8 +16,8 @@ from headrace.pipelines.core.digest import Envelope
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.digest import Digest, Schedule
 from headrace.pipelines.explain import Explainer
-from headrace.pipelines.flow import run
 from headrace.pipelines.index_hash import index_hash
+from headrace.pipelines.runtime.flow import run
 from headrace.schemas.ports import Assigned, Commit, Record, Revoked
 from headrace.schemas.records import Fact, Facts, Mail, Narrative, Report, Sentence
 from headrace.sinks.cache_memory import MemoryCache
