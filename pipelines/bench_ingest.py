@@ -22,13 +22,13 @@ from headrace.pipelines import bench_rows
 from headrace.pipelines.bench_process import Meter, memory_mb, server_pids
 from headrace.pipelines.bench_scratch import DECODE_GROUP, scratch
 from headrace.pipelines.core.tasks import TaskTable, add_task
-from headrace.pipelines.ingest import Fold, Ingest, Piece, dataflow
+from headrace.pipelines.ingest import Fold, Ingest, Piece, Polled, Tick, dataflow
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.settings import Settings
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.pipelines.wiring import Services, initialise, layout, open_services
 from headrace.schemas.codec import check
-from headrace.schemas.ports import Assigned, Cache, EndOfLog, Event, Index, Log, MessageBatch
+from headrace.schemas.ports import Assigned, Cache, EndOfLog, Index, Log, MessageBatch
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ class _TimedIngest(Ingest):
         self.stop.requested = True
 
     @override
-    def poll(self) -> list[Event | None]:
+    def poll(self) -> list[Polled]:
         if not self.warmed and self.counts.transitions >= self.warm_up and self._partitions:
             self.warmed = self.counts.transitions or -1
             self.stages.clear()
@@ -157,12 +157,12 @@ class _TimedIngest(Ingest):
         return super().poll()
 
     @override
-    def check(self, event: MessageBatch | EndOfLog | None) -> list[Piece | EndOfLog | None]:
+    def check(self, event: Polled) -> list[Piece | EndOfLog | Tick]:
         with self.stages.timed("decode, rules"):
             return super().check(event)
 
     @override
-    def fold(self, item: Piece | EndOfLog | None) -> list[Fold | None]:
+    def fold(self, item: Piece | EndOfLog | Tick) -> list[Fold | Tick]:
         with self.stages.timed("chunk, window"):
             return super().fold(item)
 

@@ -11,6 +11,7 @@ from model import MARK, MemoryIndex
 from test_model import empty_log, finish, new_ingest
 
 from headrace.pipelines.core.window import Place
+from headrace.pipelines.ingest import Tick
 from headrace.schemas import codec
 from headrace.schemas.errors import LogGapError, UnavailableError
 from headrace.schemas.ports import Assigned, Commit, EndOfLog, Record, Revoked
@@ -190,10 +191,10 @@ def test_a_partition_that_leaves_takes_its_messages_along(log, index):
     batch = log.read("transitions", 0, 0, 5)
     assigned = Assigned(0, None, 0, 5)
     polls = [[batch, Revoked(0)], [assigned, batch, EndOfLog(0, 5)]]
-    job._subscription.poll = lambda *_: polls.pop(0)
-    assert job.poll() == [None]
+    job._member.subscription.poll = lambda *_: polls.pop(0)
+    assert job.poll() == [Tick(commit=True)]
     (first, second, tick) = job.poll()
-    assert (first, second, tick) == (batch, EndOfLog(0, 5), None)
+    assert (first, second, tick) == (batch, EndOfLog(0, 5), Tick(commit=False))
     for item in (first, second):
         for piece in job.split(item):
             for checked in job.check(piece):

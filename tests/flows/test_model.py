@@ -50,20 +50,20 @@ def new_ingest(log, index, rng, chance=0.0, **options):
         timer=lambda: rng.random() * 3,
         **options,
     )
-    ingest._subscription.fate = fate
+    ingest._member.subscription.port.fate = fate
     return ingest
 
 
 def turn(ingest):
     """Run the dataflow's steps once; False when the source has ended."""
     try:
-        events = ingest.poll()
+        items = ingest.poll()
     except StopIteration:
         return False
     # Bytewax hands an operator everything that the one before it made of a batch, at once.
-    pieces = [piece for event in events for piece in ingest.split(event)]
-    checked = [item for piece in pieces for item in ingest.check(piece)]
-    ingest.store([fold for item in checked for fold in ingest.fold(item)])
+    for _, step in ingest.steps():
+        items = [made for item in items for made in step(item)]
+    ingest.store(items)
     return True
 
 
@@ -134,14 +134,14 @@ def test_zombies(seed):
         place = rng.randrange(len(crew))
         if not turn(crew[place]):
             break
-        if crew[place]._refused:
+        if crew[place]._member.fenced:
             conflicts += 1
             if rng.random() < 0.5:
                 crew[place] = new_ingest(log, index, rng)
     finish(new_ingest(log, index, rng))
     for zombie in crew:
         while turn(zombie):
-            conflicts += zombie._refused is not None
+            conflicts += zombie._member.fenced
     assert conflicts
     check_equal(outcome(log, index), expected)
     check_told_once(log)
@@ -159,13 +159,13 @@ def lost_partitions(seed):
     log, index = new_log(seed), MemoryIndex()
     crew = [new_ingest(log, index, rng) for _ in range(3)]
     for member in crew:
-        member._subscription.loses = True
+        member._member.subscription.port.loses = True
     refused = 0
     while crew:
         member = rng.choice(crew)
         if not turn(member):
             crew.remove(member)
-        refused += member._refused is not None
+        refused += member._member.fenced
     finish(new_ingest(log, index, rng))
     check_equal(outcome(log, index), expected)
     check_told_once(log)
