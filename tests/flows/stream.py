@@ -159,7 +159,7 @@ def learn_with_kills(stream, seed, most, **options):
     while True:
         chance = 0.25 if kills < most else 0.0
         job = stream.learner(store=Mortal(stream.store, rng, chance), **options)
-        job._subscription = Mortal(job._subscription, rng, chance)
+        job._member.subscription = Mortal(job._member.subscription, rng, chance)
         try:
             while True:
                 learn_on(job)

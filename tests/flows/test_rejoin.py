@@ -120,7 +120,7 @@ def test_learners_that_overtake_one_another(stream, learned, seed):
     """Versions, their numbers, what is announced, the last checkpoint: as if there had been one learner."""
     crew = Crew(seed, learn_on)
     one = stream.learner(store=crew.freezing(stream.store, "put", "save"))
-    one._subscription = crew.freezing(one._subscription, "commit")
+    one._member.subscription = crew.freezing(one._member.subscription, "commit")
     crew.members = [one, stream.learner()]
     crew.work()
     assert outcome(stream) == outcome(learned)
