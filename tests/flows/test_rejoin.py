@@ -345,7 +345,7 @@ def test_a_digest_that_is_overtaken_sends_nothing_twice(office, write, states_th
     other.close()
     other = digest(office, post)
     office.clock.now_ms += DAY_MS
-    one._subscription = Frozen(one._subscription, {"commit"}, freezes, meanwhile)
+    one._member.subscription = Frozen(one._member.subscription, {"commit"}, freezes, meanwhile)
     one.step()
     assert post.told() == {1: 1, 2: 1, 3: 1, 4: 1}
     assert states(office)[-3:] == states_then
@@ -371,13 +371,13 @@ def test_a_mail_that_was_due_when_its_partitions_parted_is_sent_in_parts(office)
     post = Post()
     job = digest(office, post)
     job._follow(0.0)
-    job._note([Revoked(1)])
+    job._member.handle([Revoked(1)])
     job.step()
     office.log.send([report(3, 0)])
     office.clock.now_ms += DAY_MS
     job.step()
     assert post.told() == {1: 1, 3: 1}
-    job._note([Assigned(1, None, 0, 1)])
+    job._member.handle([Assigned(1, None, 0, 1)])
     job.step()
     job.step()
     assert post.told() == {1: 1, 2: 1, 3: 1}
@@ -391,9 +391,9 @@ def test_a_mail_that_was_being_sent_when_its_partitions_parted_is_waited_for(off
     post = Post()
     job = digest(office, post)
     job._follow(0.0)
-    job._note([Revoked(1)])
+    job._member.handle([Revoked(1)])
     assert job.step() == []
-    job._note([Assigned(1, None, 0, 1)])
+    job._member.handle([Assigned(1, None, 0, 1)])
     assert job.step() == []
     assert states(office) == ["sending", "unknown"]
     office.log.send([report(3, 0)])
