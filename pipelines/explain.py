@@ -70,6 +70,17 @@ _windows_decoder = msgspec.json.Decoder(WindowSummary)
 _policies_decoder = msgspec.json.Decoder(ServingPolicy)
 
 
+def dataflow(explainer: "Explainer") -> Dataflow:
+    """Wire the steps; the item's shape stands after each."""
+    flow = Dataflow("explain")
+    step = explainer.stop.guarded
+    happenings = op.input("follow", flow, PollSource(explainer.poll, explainer.stop))  # Happening
+    findings = op.flat_map("compute", happenings, step(explainer.compute))  # Finding: facts and plots
+    worded = op.flat_map("narrate", findings, step(explainer.narrate))  # Finding: with words
+    op.output("commit", worded, CallSink(step(explainer.commit)))
+    return flow
+
+
 class Explainer:
     """The steps of the dataflow, and the intervals of the partitions that this process has.
 
@@ -351,17 +362,6 @@ def _decoded(decoder: msgspec.json.Decoder[Decoded], value: bytes | None) -> Dec
     except msgspec.MsgspecError as error:
         logger.warning("a message is no %s: %s", decoder.type, error)
         return None
-
-
-def dataflow(explainer: Explainer) -> Dataflow:
-    """Wire the steps; the item's shape stands after each."""
-    flow = Dataflow("explain")
-    step = explainer.stop.guarded
-    happenings = op.input("follow", flow, PollSource(explainer.poll, explainer.stop))  # Happening
-    findings = op.flat_map("compute", happenings, step(explainer.compute))  # Finding: facts and plots
-    worded = op.flat_map("narrate", findings, step(explainer.narrate))  # Finding: with words
-    op.output("commit", worded, CallSink(step(explainer.commit)))
-    return flow
 
 
 def run_until_caught_up(explainer: Explainer) -> int:

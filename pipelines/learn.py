@@ -49,6 +49,16 @@ METADATA_TASKS = 50
 _decode = msgspec.json.Decoder(WindowSummary).decode
 
 
+def dataflow(learn: "Learn") -> Dataflow:
+    """Wire the steps; the item's shape stands after each."""
+    flow = Dataflow("learn")
+    step = learn.stop.guarded
+    windows = op.input("windows", flow, PollSource(learn.poll, learn.stop))  # MessageBatch | None (a tick)
+    learned = op.flat_map("learn", windows, step(learn.learn))  # None (a tick): all before it is taken in
+    op.output("commit", learned, CallSink(step(learn.commit)))
+    return flow
+
+
 class Learn:
     """The steps of the dataflow, and the learners of the tasks that this process has."""
 
@@ -248,13 +258,3 @@ def _summary(value: bytes | None, offset: int) -> WindowSummary | None:
     except msgspec.MsgspecError as error:
         logger.warning("windows, offset %d: not a window summary (%s)", offset, error)
         return None
-
-
-def dataflow(learn: Learn) -> Dataflow:
-    """Wire the steps; the item's shape stands after each."""
-    flow = Dataflow("learn")
-    step = learn.stop.guarded
-    windows = op.input("windows", flow, PollSource(learn.poll, learn.stop))  # MessageBatch | None (a tick)
-    learned = op.flat_map("learn", windows, step(learn.learn))  # None (a tick): all before it is taken in
-    op.output("commit", learned, CallSink(step(learn.commit)))
-    return flow
