@@ -16,9 +16,9 @@ from headrace.pipelines import render
 from headrace.pipelines.core.digest import Envelope
 from headrace.pipelines.embedded import Embedded, EmbeddedSettings, Progress
 from headrace.pipelines.fleet import VirtualClock
-from headrace.pipelines.flow import stopped_by_signals
 from headrace.pipelines.index_hash import index_hash
 from headrace.pipelines.published import reports
+from headrace.pipelines.runtime.stop import stopped_by_signals
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.wiring import Services, compose_digest, initialise, open_services
 from headrace.schemas.errors import SettingsError

@@ -27,10 +27,11 @@ import msgspec
 from cronsim import CronSim, CronSimError
 
 from headrace.pipelines.core.digest import Envelope, compose
-from headrace.pipelines.flow import Stop
+from headrace.pipelines.runtime.member import Member
+from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.topics import MAILS, REPORTS, newest, partition_messages, records
 from headrace.schemas.errors import CommitConflictError, SettingsError, UnavailableError
-from headrace.schemas.ports import Assigned, Clock, Commit, Event, Log, Mailer, Record, Revoked
+from headrace.schemas.ports import Assigned, Clock, Commit, Log, Mailer, Record
 from headrace.schemas.records import Mail, Report
 
 logger = logging.getLogger(__name__)
@@ -122,8 +123,8 @@ class Digest:
         self._idempotent = idempotent
         self._tasks = tasks
         self.sent = 0
-        self._subscription = log.subscribe(GROUP, REPORTS)
-        self._commits: dict[int, int] = {}
+        self._member = Member(log, GROUP, REPORTS, on_assign=self._assign, on_revoke=self._revoke)
+        self._commits = self._member.offsets
         self._open: list[Mail] | None = None
         self._held: set[int] = set()  # partitions whose next reports may have gone out already
         self._handed_over = ""
@@ -133,7 +134,7 @@ class Digest:
 
     def close(self) -> None:
         """Leave the group."""
-        self._subscription.close()
+        self._member.close()
 
     def run(self, stop: Stop) -> None:
         """Send on schedule until a stop is requested; a dependency that is down is tried again."""
@@ -151,7 +152,7 @@ class Digest:
     @property
     def positions(self) -> dict[tuple[str, int], int]:
         """The commits of the partitions that this process has, by topic and partition; from any thread."""
-        return {(REPORTS, partition): offset for partition, offset in self._commits.copy().items()}
+        return self._member.positions
 
     @property
     def waiting(self) -> int:
@@ -172,8 +173,7 @@ class Digest:
             self._retry_s = self._timer() + self._wait_s
             self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
             raise
-        except CommitConflictError as error:
-            logger.warning("digest: %s", error)
+        except CommitConflictError:
             self._open = None
             return []
 
@@ -215,18 +215,13 @@ class Digest:
 
     def _follow(self, timeout_s: float) -> None:
         """Take note of assignments. Messages themselves are read when a slot is due."""
-        self._note(self._subscription.poll(1_000, timeout_s))
+        self._member.poll(1_000, timeout_s)
 
-    def _note(self, events: Iterable[Event]) -> None:
-        for event in events:
-            if isinstance(event, Assigned):
-                self._commits[event.partition] = event.commit.offset if event.commit else event.begin
-                where = {"topic": REPORTS, "partition": event.partition, "offset": self._commits[event.partition]}
-                logger.info("partition %(partition)d of %(topic)s is ours, from %(offset)d on", where, extra=where)
-                self._open, self._looked_at_ms = None, None
-            elif isinstance(event, Revoked):
-                self._commits.pop(event.partition, None)
-                self._open = None
+    def _assign(self, _event: Assigned) -> None:
+        self._open, self._looked_at_ms = None, None
+
+    def _revoke(self, _partition: int) -> None:
+        self._open = None
 
     def _recover(self) -> Iterator[str]:
         """Finish what a start found in the outbox, or what could not be handed over the last time."""
@@ -324,8 +319,9 @@ class Digest:
         """
         partitions = mail.ends if mail else ends
         commits = {p: Commit(max(ends.get(p, 0), self._commits[p])) for p in partitions}
-        self._subscription.commit(commits, list(outputs))
-        self._commits.update({partition: commit.offset for partition, commit in commits.items()})
+        self._member.commit(commits, list(outputs))
+        for partition, commit in commits.items():
+            self._member.advance(partition, commit.offset)
 
     def _reports(self, ends: Mapping[int, int]) -> list[Report]:
         """Read the reports between the commit and `ends`; what is no report is passed over."""

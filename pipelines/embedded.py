@@ -15,7 +15,7 @@ from headrace.learners.stream.exploring import Exploration
 from headrace.learners.stream.training import Config, LearnSettings
 from headrace.pipelines import explain, ingest, learn
 from headrace.pipelines.fleet import VirtualClock
-from headrace.pipelines.flow import run
+from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.wiring import Services, compose_explain, compose_fleet, compose_ingest, compose_learn
 
 EXPLORATION_END: Final = 0.05

@@ -26,10 +26,8 @@ from headrace.learners.explain.template import BARE, TemplateNarrator
 from headrace.learners.explain.timeline import ClosedInterval, Closing, Timeline
 from headrace.learners.explain.witness import Witness
 from headrace.pipelines.core.tasks import TaskTable
-from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying, run
 from headrace.pipelines.happenings import Finding, Happening, Place
 from headrace.pipelines.reported import (
-    Follower,
     KnownReports,
     Rejections,
     closing_headers,
@@ -38,6 +36,10 @@ from headrace.pipelines.reported import (
     unworded,
     version_id,
 )
+from headrace.pipelines.runtime.flow import CallSink, PollSource, run
+from headrace.pipelines.runtime.member import Member
+from headrace.pipelines.runtime.retry import retried, retrying
+from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.topics import POLICIES, REPORTS, WINDOWS, decoded
 from headrace.schemas.errors import CommitConflictError
 from headrace.schemas.grounding import check
@@ -46,13 +48,11 @@ from headrace.schemas.ports import (
     Assigned,
     Commit,
     EndOfLog,
-    Event,
     Log,
     MessageBatch,
     Narrator,
     PolicyStore,
     Record,
-    Revoked,
 )
 from headrace.schemas.records import Facts, Narrative, Report, ServingPolicy, TaskSpec, WindowSummary
 from headrace.sinks.chunks import CachedChunks
@@ -63,6 +63,17 @@ GROUP = "explain"
 INTERVAL_MS = 6 * 3_600_000
 ASK_INTERVAL_S = 1.0
 """How often `ingest` is asked how far it has come while an interval looks over."""
+
+
+def dataflow(explainer: "Explainer") -> Dataflow:
+    """Wire the steps; the item's shape stands after each."""
+    flow = Dataflow("explain")
+    step = explainer.stop.guarded
+    happenings = op.input("follow", flow, PollSource(explainer.poll, explainer.stop))  # Happening
+    findings = op.flat_map("compute", happenings, step(explainer.compute))  # Finding: facts and plots
+    worded = op.flat_map("narrate", findings, step(explainer.narrate))  # Finding: with words
+    op.output("commit", worded, CallSink(step(explainer.commit)))
+    return flow
 
 
 class Explainer:
@@ -89,51 +100,46 @@ class Explainer:
         self.refusals = 0
         self.fallbacks = 0
         self.chunks = chunks
-        self._log = log
-        self._store = store
+        self._log = retried(log, self.stop)
+        self._store = retried(store, self.stop)
         self._tasks = tasks
         self._narrator = narrator
         self._interval_ms = interval_ms
         self._poll_messages = poll_messages
         self._until_caught_up = until_caught_up
-        self._policies = Follower(log.subscribe(GROUP, POLICIES), POLICIES)
-        self._windows = Follower(log.subscribe(GROUP, WINDOWS), WINDOWS)
+        self._policies = Member(self._log, GROUP, POLICIES, on_assign=self._assign)
+        self._windows = Member(self._log, GROUP, WINDOWS, on_assign=self._assign_windows)
         self._timelines: dict[int, Timeline] = {}
         self._timer = timer
         self._asked: IngestProgress | None = None
         self._asked_s = -ASK_INTERVAL_S
         self._asked_at_end = False
-        self._witness = Witness(
-            lambda task, version: retrying(lambda: store.weights(task, version), self.stop),
-            lambda references: retrying(lambda: chunks.transitions(references), self.stop),
-        )
-        self._rejections = Rejections(log)
-        self._known = KnownReports(log)
+        self._witness = Witness(self._store.weights, retried(chunks, self.stop).transitions)
+        self._rejections = Rejections(self._log)
+        self._known = KnownReports(self._log)
         self._under_way: dict[str, Place] = {}
-        self._refused: dict[str, CommitConflictError] = {}
         self._partitions = log.topic(REPORTS).partitions
 
     def close(self) -> None:
         """Leave the groups."""
-        self._policies.subscription.close()
-        self._windows.subscription.close()
+        self._policies.close()
+        self._windows.close()
 
     @property
     def positions(self) -> dict[tuple[str, int], int]:
         """How far each partition that this process has is read, by topic and partition; from any thread."""
-        followers = (self._policies, self._windows)
-        return {(one.topic, p): offset for one in followers for p, offset in one.offsets.copy().items()}
+        return self._policies.positions | self._windows.positions
 
     def catch_up(self) -> None:
         """Aim for the log's present end once more (the embedded run does so at each step)."""
-        self.stop = Stop()
+        self.stop.renew()
         self._asked, self._asked_at_end = None, False
-        for follower in (self._policies, self._windows):
-            follower.aim({p: self._log.bounds(follower.topic, p)[1] for p in follower.offsets})
+        self._policies.aim()
+        self._windows.aim()
 
     def poll(self) -> list[Happening]:
         """Return what happened; raises StopIteration when there is no more to do."""
-        caught_up = self._until_caught_up and self._asked_at_end and not self._refused and not self._behind
+        caught_up = self._until_caught_up and self._asked_at_end and self._caught_up
         if self.stop.finished or self.stop.requested or caught_up:
             self.stop.finished = True
             raise StopIteration
@@ -141,57 +147,38 @@ class Explainer:
         for batch in self._events(self._windows, 0.1):
             self._fold(batch)
         intervals = list(self._intervals())
-        if intervals and not self._windows.behind:  # while it is, what one partition has told of, another may need
+        if intervals and self._windows.caught_up:  # while it is, what one partition has told of, another may need
             self._forget_rejections()
         return found + intervals
 
     @property
-    def _behind(self) -> bool:
-        return self._policies.behind or self._windows.behind
+    def _caught_up(self) -> bool:
+        return self._policies.caught_up and self._windows.caught_up
 
-    def _events(self, follower: Follower, timeout_s: float) -> Iterator[MessageBatch]:
-        events = self._polled(follower, timeout_s)
-        if any(isinstance(event, Assigned) for event in events):
-            retrying(self._known.refresh, self.stop)  # who had the partition may have reported since this one began
-        for event in events:
-            if isinstance(event, Assigned):
-                self._assign(follower, event)
-            elif isinstance(event, Revoked):
-                follower.offsets.pop(event.partition, None)
-                follower.targets.pop(event.partition, None)
-                follower.lives[event.partition] += 1
-                where = {"topic": follower.topic, "partition": event.partition}
-                logger.info("partition %(partition)d of %(topic)s was given up", where, extra=where)
-            elif isinstance(event, EndOfLog):
-                follower.offsets[event.partition] = max(event.offset, follower.offsets[event.partition])
+    def _events(self, member: Member, timeout_s: float) -> Iterator[MessageBatch]:
+        for item in member.poll(self._poll_messages, timeout_s):
+            if isinstance(item, EndOfLog):
+                member.advance(item.partition, item.offset)
             else:
-                yield event
-                follower.offsets[event.partition] = event.next_offset
+                yield item
+                member.advance(item.partition, item.next_offset)
 
-    def _polled(self, follower: Follower, timeout_s: float) -> list[Event]:
-        """Poll. After a commit was refused the log takes away what this member had, or it can't go on."""
-        events = retrying(lambda: follower.subscription.poll(self._poll_messages, timeout_s), self.stop)
-        refused = self._refused.pop(follower.topic, None)
-        if refused and not any(isinstance(event, Revoked) for event in events):
-            raise refused
-        return events
+    def _assign(self, _event: Assigned) -> None:
+        self._known.refresh()  # who had the partition may have reported since this one began
 
-    def _assign(self, follower: Follower, event: Assigned) -> None:
-        follower.offsets[event.partition] = event.commit.offset if event.commit else event.begin
-        follower.targets[event.partition] = event.end
-        follower.lives[event.partition] = follower.lives.get(event.partition, 0) + 1
-        where = {"topic": follower.topic, "partition": event.partition, "offset": follower.offsets[event.partition]}
-        logger.info("partition %(partition)d of %(topic)s is ours, from %(offset)d on", where, extra=where)
-        if follower is self._windows:
-            self._timelines[event.partition] = Timeline(self._interval_ms, self._known.closing)
-            self._asked_at_end = False
-            if event.commit or event.begin < event.end:
-                self._rejections.hold(event.commit.metadata if event.commit else "")
+    def _assign_windows(self, event: Assigned) -> None:
+        self._assign(event)
+        self._timelines[event.partition] = Timeline(self._interval_ms, self._known.closing)
+        self._asked_at_end = False
+        if event.commit or event.begin < event.end:
+            self._rejections.hold(event.commit.metadata if event.commit else "")
 
     def _promotions(self, batch: MessageBatch) -> Iterator[Happening]:
         for promotion, offset in zip(decoded(batch, ServingPolicy), batch.offsets.tolist(), strict=True):
             if promotion:
-                place = Place(POLICIES, batch.partition, Commit(offset + 1), self._policies.lives[batch.partition])
+                place = Place(
+                    POLICIES, batch.partition, Commit(offset + 1), self._policies.generations[batch.partition]
+                )
                 yield Happening(place, promotion=promotion)
 
     def _fold(self, batch: MessageBatch) -> None:
@@ -206,7 +193,7 @@ class Explainer:
         """Close the intervals that ingest was past, as soon as all that it had told then is read."""
         if self._asked is None and self._may_ask():
             grace_ms = self._tasks.layout.grace_ms
-            self._asked = retrying(lambda: ingest_progress(self._log, grace_ms), self.stop)
+            self._asked = ingest_progress(self._log, grace_ms)
             if self._until_caught_up:
                 self._windows.aim(self._asked.windows_end)
         if self._asked is None or not self._windows.reached(self._asked.windows_end):
@@ -219,7 +206,7 @@ class Explainer:
         """Whether an interval looks over: at the end of a run once, else each second."""
         timelines = [self._timelines[partition] for partition in self._windows.offsets]
         if self._until_caught_up:
-            asks = not self._behind and not self._asked_at_end
+            asks = self._caught_up and not self._asked_at_end
             self._asked_at_end |= asks
             return asks and any(timeline.looks_over(to_the_end=True) for timeline in timelines)
         now_s = self._timer()
@@ -235,13 +222,13 @@ class Explainer:
         rejected = self._rejected(closed, timeline.append_ms)
         hold = timeline.hold()
         commit = Commit(offset if hold is None else hold, self._rejections.metadata(timeline.untold_ms()))
-        place = Place(WINDOWS, partition, commit, self._windows.lives[partition])
+        place = Place(WINDOWS, partition, commit, self._windows.generations[partition])
         for one, its_rejected in zip(closed, rejected, strict=True):
             yield Happening(place, interval=one, rejected=its_rejected)
 
     def _rejected(self, closed: list[ClosedInterval], until_ms: int) -> list[Rejected]:
         """Count what was rejected while the windows of each interval were appended."""
-        retrying(lambda: self._rejections.advance(until_ms), self.stop)
+        self._rejections.advance(until_ms)
         return [Rejected(self._rejections.counts(*one.appended_ms), *one.appended_ms) for one in closed]
 
     def _forget_rejections(self) -> None:
@@ -284,7 +271,7 @@ class Explainer:
         spec = self._spec(task)
         if spec is None or not serving.version or self._is_reported(report_id):
             return None
-        versions = retrying(lambda: self._store.versions(task), self.stop)
+        versions = self._store.versions(task)
         version = next((one for one in versions if one.version == serving.version), None)
         if version is None:
             logger.error("%s@%d serves, but the store does not hold it: no report", task, serving.version)
@@ -323,21 +310,19 @@ class Explainer:
 
     def commit(self, findings: list[Finding]) -> list[Finding]:
         """Append the reports and move the offsets that they follow from, all or nothing, topic by topic."""
-        for follower in (self._policies, self._windows):
-            done = [f for f in findings if f.place.topic == follower.topic and self._current(f.place)]
+        for member in (self._policies, self._windows):
+            done = [f for f in findings if f.place.topic == member.topic and self._current(f.place)]
             if done:
-                self._commit(follower, done)
+                self._commit(member, done)
         self._under_way.clear()
         return findings
 
-    def _commit(self, follower: Follower, findings: list[Finding]) -> None:
+    def _commit(self, member: Member, findings: list[Finding]) -> None:
         commits = {finding.place.partition: finding.place.commit for finding in findings}
         new = self._new(findings)
         try:
-            retrying(lambda: follower.subscription.commit(commits, [*new.values()]), self.stop)
-        except CommitConflictError as error:  # whoever has the partitions now reports this
-            logger.warning("%s", error)
-            self._refused[follower.topic] = error
+            member.commit(commits, [*new.values()])
+        except CommitConflictError:
             return
         for report_id in new:
             self._known.add(report_id)
@@ -353,24 +338,13 @@ class Explainer:
 
     def _current(self, place: Place) -> bool:
         """Whether the partition is still assigned as it was when the item was read."""
-        follower = self._policies if place.topic == POLICIES else self._windows
-        return place.partition in follower.offsets and follower.lives[place.partition] == place.life
+        member = self._policies if place.topic == POLICIES else self._windows
+        return member.has(place.partition, place.generation)
 
     def _record(self, report: Report, closing: Closing | None) -> Record:
         """Return a report's record, on its task's partition."""
         place = partition_of(report.task.encode(), self._partitions)
         return Record(REPORTS, report.report_id.encode(), msgspec.json.encode(report), closing_headers(closing), place)
-
-
-def dataflow(explainer: Explainer) -> Dataflow:
-    """Wire the steps; the item's shape stands after each."""
-    flow = Dataflow("explain")
-    step = explainer.stop.guarded
-    happenings = op.input("follow", flow, PollSource(explainer.poll, explainer.stop))  # Happening
-    findings = op.flat_map("compute", happenings, step(explainer.compute))  # Finding: facts and plots
-    worded = op.flat_map("narrate", findings, step(explainer.narrate))  # Finding: with words
-    op.output("commit", worded, CallSink(step(explainer.commit)))
-    return flow
 
 
 def run_until_caught_up(explainer: Explainer) -> int:

@@ -10,12 +10,12 @@ from headrace.schemas.records import Report, ServingPolicy
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What may be committed once an item is done. life: the assignment that it was read under."""
+    """What may be committed once an item is done. generation: the assignment that it was read under."""
 
     topic: str
     partition: int
     commit: Commit
-    life: int
+    generation: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any
 
 import bytewax.operators as op
 import numpy as np
@@ -20,7 +21,10 @@ from bytewax.dataflow import Dataflow
 
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.core.window import Folded, PartitionFold, open_partition
-from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying
+from headrace.pipelines.runtime.flow import CallSink, PollSource
+from headrace.pipelines.runtime.member import Member
+from headrace.pipelines.runtime.retry import retried, retrying
+from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.service.ingest_meters import Began, IngestMeters
 from headrace.pipelines.topics import REJECTED, TRANSITIONS, WINDOWS
 from headrace.schemas.checker import Checked, Rejection
@@ -33,13 +37,11 @@ from headrace.schemas.ports import (
     Cache,
     Commit,
     EndOfLog,
-    Event,
     Headers,
     Index,
     Log,
     MessageBatch,
     Record,
-    Revoked,
 )
 from headrace.schemas.records import Layout
 from headrace.sinks.chunks import CachedChunks
@@ -58,6 +60,16 @@ REJECTED_BYTES = 16 << 20
 """Rejected values held back for a partition's next fold; more bring it on."""
 KEPT_BYTES = 65_536
 """What of a rejected message's value is kept; the rest is read at its source offset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The end of a poll. commit: whether what was folded before it is to be committed now, as at the log's end."""
+
+    commit: bool
+
+
+Polled = MessageBatch | EndOfLog | Tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +102,16 @@ class Counts:
     windows: int = 0
 
 
+def dataflow(ingest: "Ingest") -> Dataflow:
+    """Wire the steps; `Ingest.steps` tells the item's shape after each."""
+    flow = Dataflow("ingest")
+    items = op.input("log", flow, PollSource(ingest.poll, ingest.stop))  # MessageBatch | EndOfLog | Tick
+    for name, step in ingest.steps():
+        items = op.flat_map(name, items, ingest.stop.guarded(step))
+    op.output("store", items, CallSink(ingest.stop.guarded(ingest.store)))
+    return flow
+
+
 class Ingest:
     """The steps of the dataflow, and the state of the partitions that this process has."""
 
@@ -106,132 +128,101 @@ class Ingest:
         from_start: bool = False,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.log = log
+        self.stop = Stop()
+        self._log = retried(log, self.stop)
         self.index = index
+        self._index = retried(index, self.stop)
         self.chunks = CachedChunks(index, cache)
         self.layout = layout
         self.tasks = TaskTable(log, layout)
         self.tasks.refresh()
         self.counts = Counts()
         self.meters = IngestMeters()
-        self.stop = Stop()
         self._poll_messages = poll_messages
         self._until_caught_up = until_caught_up
         self._accept_gap = accept_gap
         self._from_start = from_start
         self._timer = timer
-        self._subscription = log.subscribe(GROUP, TRANSITIONS)
         self._partitions: dict[int, PartitionFold] = {}
-        self._targets: dict[int, int] = {}
         self._folded_s: dict[int, float] = {}
         self._rejected: dict[int, list[Record]] = {}
         self._windows_partitions = log.topic(WINDOWS).partitions
-        self._refused: CommitConflictError | None = None
         self._waiting: list[Fold] = []  # written, maybe not yet durable, not committed
         self._waiting_since_s = 0.0
-        self._pressing = False  # whether they are to be committed at the next tick
+        self._member = Member(self._log, GROUP, TRANSITIONS, on_assign=self._open, on_revoke=self._close)
+
+    def steps(self) -> list[tuple[str, Callable[[Any], list[Any]]]]:
+        """Return what the dataflow does with each item between its source and its sink."""
+        return [
+            ("split", self.split),  # MessageBatch, each within one segment | EndOfLog | Tick
+            ("check", self.check),  # Piece | EndOfLog | Tick
+            ("fold", self.fold),  # Fold | Tick
+        ]
 
     def close(self) -> None:
         """Leave the group."""
-        self._subscription.close()
+        self._member.close()
 
-    def poll(self) -> list[Event | None]:
-        """Return the log's next events, and a tick (None); raises StopIteration when there is no more to do."""
+    def poll(self) -> list[Polled]:
+        """Return the log's next messages and ends, and a tick; raises StopIteration when there is no more to do."""
         if self.stop.finished:
             raise StopIteration
-        caught_up = self._until_caught_up and self._targets and not self._refused and not self._behind()
-        if self.stop.requested or caught_up:
-            self.stop.finished = self._pressing = True
-            return [None]
-        found: list[Event | None] = []
-        for event in self._events():
-            if isinstance(event, MessageBatch | EndOfLog):
-                self.meters.polled(event.partition)
-                found.append(event)
-                continue
-            # What came before the partition left, or was given anew, is read again by whoever has it now.
-            found = [item for item in found if item is None or item.partition != event.partition]
-            if isinstance(event, Assigned):
-                self._open(event)
-            else:
-                self._close(event.partition)
-        self._pressing = not found
-        return [*found, None]
-
-    def _events(self) -> list[Event]:
-        """Poll. After a commit was refused the log takes away what this member had, or it can't go on."""
-        events = retrying(lambda: self._subscription.poll(self._poll_messages, 0.1), self.stop)
-        refused, self._refused = self._refused, None
-        if refused and not any(isinstance(event, Revoked) for event in events):
-            raise refused
-        return events
+        if self.stop.requested or (self._until_caught_up and self._member.caught_up):
+            self.stop.finished = True
+            return [Tick(commit=True)]
+        found = self._member.poll(self._poll_messages, 0.1)
+        for item in found:
+            self.meters.polled(item.partition)
+        return [*found, Tick(commit=not found)]
 
     def catch_up(self) -> None:
         """Aim for the log's present end once more (the embedded run does so at each step)."""
-        self.stop = Stop()
-        for partition in self._partitions:
-            self._targets[partition] = self.log.bounds(TRANSITIONS, partition)[1]
-
-    def _behind(self) -> bool:
-        return any(self._partitions[p].next_offset < target for p, target in self._targets.items())
-
-    def _close(self, partition: int) -> None:
-        for held in (self._partitions, self._targets, self._folded_s, self._rejected):
-            held.pop(partition, None)
-        self._drop(partition)
-        self.meters.closed(partition)
-        where = {"topic": TRANSITIONS, "partition": partition}
-        logger.info("partition %(partition)d of %(topic)s was given up", where, extra=where)
+        self.stop.renew()
+        self._member.aim()
 
     @property
     def positions(self) -> dict[tuple[str, int], int]:
         """The commits of the partitions that this process has, by topic and partition; from any thread."""
         return {(TRANSITIONS, p): state.committed for p, state in self._partitions.copy().items()}
 
-    def _drop(self, partition: int) -> None:
-        """Forget what waits to be committed of a partition: whoever has it now does it again."""
-        self._waiting = [fold for fold in self._waiting if fold.partition != partition]
-
-    def _open(self, event: Assigned) -> None:
-        self._drop(event.partition)
+    def _open(self, event: Assigned) -> int:
         retrying(self.tasks.refresh, self.stop)  # the index may hold windows of tasks that were added meanwhile
-        state = retrying(
-            lambda: open_partition(
-                event.partition,
-                self.layout,
-                self.tasks.specs,
-                self._earlier,
-                commit=event.commit,
-                begin=event.begin,
-                accept_gap=self._accept_gap,
-                from_start=self._from_start,
-            ),
-            self.stop,
+        state = open_partition(
+            event.partition,
+            self.layout,
+            self.tasks.specs,
+            self._earlier,
+            commit=event.commit,
+            begin=event.begin,
+            accept_gap=self._accept_gap,
+            from_start=self._from_start,
         )
         self._partitions[event.partition] = state
-        self._targets[event.partition] = event.end
         self._folded_s[event.partition] = self._timer()
         self._rejected[event.partition] = []
-        self._subscription.seek(event.partition, state.next_offset)
         self.meters.opened(event.partition, state.committed)
-        where = {"topic": TRANSITIONS, "partition": event.partition, "offset": state.committed}
-        logger.info("partition %(partition)d of %(topic)s is ours, from %(offset)d on", where, extra=where)
+        return state.next_offset
+
+    def _close(self, partition: int) -> None:
+        for held in (self._partitions, self._folded_s, self._rejected):
+            held.pop(partition, None)
+        self._waiting = [fold for fold in self._waiting if fold.partition != partition]
+        self.meters.closed(partition)
 
     def _earlier(self, partition: int, task: str, start_ms: int, end_ms: int, group: int | None) -> Iterable[ChunkRow]:
-        scan = self.index.scan
-        return retrying(lambda: list(scan(task, start_ms, end_ms, partition, group, payload=False)), self.stop)
+        return self._index.scan(task, start_ms, end_ms, partition, group, payload=False)
 
-    def split(self, event: Event | None) -> list[MessageBatch | EndOfLog | None]:
+    def split(self, event: Polled) -> list[Polled]:
         """Cut messages at the ends of segments, and at the commit while the open segment is rebuilt."""
         if not isinstance(event, MessageBatch):
-            return [event] if event is None or isinstance(event, EndOfLog) else []
+            return [event]
         state, size = self._partitions[event.partition], self.layout.segment
         first, last = int(event.offsets[0]), int(event.offsets[-1])
         cuts = [*range((first // size + 1) * size, last + 1, size), state.committed]
         places = np.unique(np.searchsorted(event.offsets, cuts)).tolist()
         return [*_cut(event, [place for place in places if 0 < place < len(event)])]
 
-    def check(self, event: MessageBatch | EndOfLog | None) -> list[Piece | EndOfLog | None]:
+    def check(self, event: Polled) -> list[Piece | EndOfLog | Tick]:
         """Decode and validate; a task that is not known is looked for once before it is called so."""
         if not isinstance(event, MessageBatch):
             return [event]
@@ -240,19 +231,21 @@ class Ingest:
             checked = check(event, self.tasks, self.layout)
         return [Piece(event, checked)]
 
-    def fold(self, item: Piece | EndOfLog | None) -> list[Fold | None]:
+    def fold(self, item: Piece | EndOfLog | Tick) -> list[Fold | Tick]:
         """Take rows in; fold at a segment's end, each second at the log's end, and at the end of the run."""
-        if item is None:
+        if isinstance(item, Tick):
             due = [self._fold(state) for state in self._partitions.values() if state.changed and self._due(state)]
-            self._pressing |= bool(due)
-            return [*due, None]
+            return [*due, Tick(commit=item.commit or bool(due))]
         if isinstance(item, EndOfLog):
-            return [*self._skip(self._partitions[item.partition], item.offset)]
-        state = self._partitions[item.messages.partition]
-        folds = self._skip(state, int(item.messages.offsets[0]))
-        self._take(state, item)
-        if state.next_offset == state.segment_end or _held_bytes(self._rejected[state.partition]) > REJECTED_BYTES:
-            folds.append(self._fold(state))
+            state = self._partitions[item.partition]
+            folds = self._skip(state, item.offset)
+        else:
+            state = self._partitions[item.messages.partition]
+            folds = self._skip(state, int(item.messages.offsets[0]))
+            self._take(state, item)
+            if state.next_offset == state.segment_end or _held_bytes(self._rejected[state.partition]) > REJECTED_BYTES:
+                folds.append(self._fold(state))
+        self._member.advance(state.partition, state.next_offset)
         return [*folds]
 
     def _skip(self, state: PartitionFold, offset: int) -> list[Fold]:
@@ -295,52 +288,52 @@ class Ingest:
         if self._timer() - self._folded_s[state.partition] < interval_s:
             return False
         self._folded_s[state.partition] = self._timer()
-        return retrying(lambda: self.log.bounds(TRANSITIONS, state.partition), self.stop)[1] <= state.segment_end
+        return self._log.bounds(TRANSITIONS, state.partition)[1] <= state.segment_end
 
     def _fold(self, state: PartitionFold) -> Fold:
         rejected, self._rejected[state.partition] = self._rejected[state.partition], []
         began = self.meters.folded(state.partition)
         return Fold(state.partition, state.fold(), rejected, began)
 
-    def store(self, items: list[Fold | None]) -> list[None]:
-        """Write folds, and commit those before them where that is due; None is a tick."""
-        for fold in items:
-            if self._refused:
+    def store(self, items: list[Fold | Tick]) -> list[None]:
+        """Write folds, and commit those before them where that is due."""
+        for item in items:
+            if self._member.fenced:
                 break  # the partitions are another member's, or read again after the next poll
-            if self._waiting and self._commit_due(fold):
+            if self._waiting and self._commit_due(item):
                 self._commit()
-            if fold and not self._refused:
-                self._write(fold)
+            if isinstance(item, Fold) and not self._member.fenced:
+                self._write(item)
         return []
 
-    def _commit_due(self, fold: Fold | None) -> bool:
+    def _commit_due(self, item: Fold | Tick) -> bool:
         waited_s = self._timer() - self._waiting_since_s
-        if fold:  # the writes of those before it had the time that it took to make it
-            held_bytes = sum(map(_held_bytes, (waiting.rejected for waiting in self._waiting)))
-            return waited_s >= COMMIT_INTERVAL_S or len(self._waiting) >= COMMIT_FOLDS or held_bytes >= REJECTED_BYTES
-        return self._pressing or waited_s >= FOLD_INTERVAL_S
+        if isinstance(item, Tick):
+            return item.commit or waited_s >= FOLD_INTERVAL_S
+        # The writes of those before it had the time that it took to make it.
+        held_bytes = sum(map(_held_bytes, (waiting.rejected for waiting in self._waiting)))
+        return waited_s >= COMMIT_INTERVAL_S or len(self._waiting) >= COMMIT_FOLDS or held_bytes >= REJECTED_BYTES
 
     def _write(self, fold: Fold) -> None:
         """Begin to write chunks, windows and sampled decisions."""
         if not self._waiting:
             self._waiting_since_s = self._timer()
-        retrying(lambda: self.index.put(fold.folded.chunks, fold.folded.windows), self.stop)
+        self._index.put(fold.folded.chunks, fold.folded.windows)
         if fold.folded.decisions:
-            retrying(lambda: self.index.decisions.put(fold.folded.decisions), self.stop)
+            self._index.decisions.put(fold.folded.decisions)
         self._waiting.append(fold)
 
     def _commit(self) -> None:
         """Wait for the index, then send what is told and rejected and move the commits, all or nothing."""
-        retrying(self.index.flush, self.stop)
+        self._index.flush()
         folds, self._waiting = self._waiting, []
         self.chunks.remember([row for fold in folds for row in fold.folded.chunks])
         outputs = [record for fold in folds for record in (*fold.rejected, *self._told(fold.folded))]
         commits: dict[int, Commit] = {fold.partition: fold.folded.commit for fold in folds}
         try:
-            retrying(lambda: self._subscription.commit(commits, outputs), self.stop)
-        except CommitConflictError as error:  # whoever has the partitions now does this again
-            logger.warning("%s", error)
-            self._refused, self.stop.finished = error, self.stop.requested
+            self._member.commit(commits, outputs)
+        except CommitConflictError:
+            self.stop.finished = self.stop.requested  # there is more to do, unless somebody wishes to stop
             return
         for partition, commit in commits.items():
             self._partitions[partition].confirm(commit)
@@ -394,15 +387,3 @@ def _rejected_record(messages: MessageBatch, rejection: Rejection) -> Record:
         *((name, content) for name, content in messages.headers[i] if name in {"content-type", "replayed"}),
     )
     return Record(REJECTED, messages.keys[i], value[:KEPT_BYTES] if value else value, headers)
-
-
-def dataflow(ingest: Ingest) -> Dataflow:
-    """Wire the steps; the item's shape stands after each."""
-    flow = Dataflow("ingest")
-    step = ingest.stop.guarded
-    events = op.input("log", flow, PollSource(ingest.poll, ingest.stop))  # MessageBatch | EndOfLog | None (a tick)
-    pieces = op.flat_map("split", events, step(ingest.split))  # ... each within one segment
-    checked = op.flat_map("check", pieces, step(ingest.check))  # Piece | EndOfLog | None
-    folds = op.flat_map("fold", checked, step(ingest.fold))  # Fold | None (a tick)
-    op.output("store", folds, CallSink(step(ingest.store)))
-    return flow

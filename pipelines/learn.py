@@ -6,10 +6,7 @@ What it does depends on the order of the `windows` messages alone, so a killed l
 the same weights. One learner per task; a task's windows lie in one partition.
 """
 
-import functools
 import logging
-from collections.abc import Callable
-from typing import TypeVar
 
 import bytewax.operators as op
 import msgspec
@@ -19,9 +16,12 @@ from headrace.learners.stream.algorithms import algorithm
 from headrace.learners.stream.training import Config, LearnSettings
 from headrace.pipelines.advice import Advising
 from headrace.pipelines.core.tasks import TaskTable
-from headrace.pipelines.flow import CallSink, PollSource, Stop, retrying
 from headrace.pipelines.learner import Learner
 from headrace.pipelines.published import directives, published
+from headrace.pipelines.runtime.flow import CallSink, PollSource
+from headrace.pipelines.runtime.member import Member
+from headrace.pipelines.runtime.retry import retried, retrying
+from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.topics import WINDOWS, decoded
 from headrace.schemas.errors import CommitConflictError
 from headrace.schemas.ports import (
@@ -29,7 +29,6 @@ from headrace.schemas.ports import (
     Clock,
     Commit,
     EndOfLog,
-    Event,
     Log,
     MessageBatch,
     PolicyStore,
@@ -46,7 +45,15 @@ UNCOMMITTED_WINDOWS = 10_000
 METADATA_TASKS = 50
 """Tasks that a commit's metadata names at most; its size is bounded by the log."""
 
-Result = TypeVar("Result")
+
+def dataflow(learn: "Learn") -> Dataflow:
+    """Wire the steps; the item's shape stands after each."""
+    flow = Dataflow("learn")
+    step = learn.stop.guarded
+    windows = op.input("windows", flow, PollSource(learn.poll, learn.stop))  # MessageBatch | None (a tick)
+    learned = op.flat_map("learn", windows, step(learn.learn))  # None (a tick): all before it is taken in
+    op.output("commit", learned, CallSink(step(learn.commit)))
+    return flow
 
 
 class Learn:
@@ -68,11 +75,11 @@ class Learn:
         until_caught_up: bool = False,
         accept_gap: bool = False,
     ) -> None:
-        self.log = log
-        self.chunks = chunks
-        self.store = store
-        self.tasks = tasks
         self.stop = Stop()
+        self.chunks = chunks
+        self.tasks = tasks
+        self._log = retried(log, self.stop)
+        self._store = retried(store, self.stop)
         self.learners: dict[str, Learner] = {}
         self._partition: dict[str, int] = {}
         self._clock = clock
@@ -81,91 +88,51 @@ class Learn:
         self._advising = advising or Advising()
         self._until_caught_up = until_caught_up
         self._accept_gap = accept_gap
-        self._offsets: dict[int, int] = {}
         self._seed = seed
         self._poll_windows = poll_windows
-        self._targets: dict[int, int] = {}
         self._read = 0
         self._committed: dict[int, Commit] = {}
-        self._refused: CommitConflictError | None = None
         self._learned: dict[int, set[str]] = {}
-        self._subscription = log.subscribe(GROUP, WINDOWS)
+        self._member = Member(self._log, GROUP, WINDOWS, on_assign=self._open, on_revoke=self._close)
 
     def close(self) -> None:
         """Leave the group."""
-        self._subscription.close()
+        self._member.close()
 
     @property
     def positions(self) -> dict[tuple[str, int], int]:
         """How far each partition that this process has is read, by topic and partition; from any thread."""
-        return {(WINDOWS, partition): offset for partition, offset in self._offsets.copy().items()}
+        return self._member.positions
 
     def catch_up(self) -> None:
         """Aim for the log's present end once more (the embedded run does so at each step)."""
-        self.stop = Stop()
-        for partition in self._offsets:
-            self._targets[partition] = self.log.bounds(WINDOWS, partition)[1]
+        self.stop.renew()
+        self._member.aim()
 
     def poll(self) -> list[MessageBatch | EndOfLog | None]:
         """Return the next windows, and a tick (None); raises StopIteration when there is no more to do."""
         if self.stop.finished:
             raise StopIteration
-        caught_up = self._until_caught_up and bool(self._targets) and not self._refused and not self._behind()
-        if self.stop.requested or caught_up:
+        if self.stop.requested or (self._until_caught_up and self._member.caught_up):
             self.stop.finished = True
             return [None]
-        found: list[MessageBatch | EndOfLog | None] = []
-        for event in self._events():
-            if isinstance(event, MessageBatch | EndOfLog):
-                found.append(event)
-                continue
-            # Whoever has the partition next goes on from the checkpoints; what is in memory here grows stale.
-            found = [item for item in found if item is None or item.partition != event.partition]
-            self._close(event.partition)
-            if isinstance(event, Assigned):
-                self._open(event)
-            else:
-                where = {"topic": WINDOWS, "partition": event.partition}
-                logger.info("partition %(partition)d of %(topic)s was given up", where, extra=where)
-        return [*found, None]
-
-    def _events(self) -> list[Event]:
-        """Poll. After a refusal this member leaves, forgets all that it had, and joins again."""
-        if self._refused:
-            for partition in [*self._offsets]:
-                self._close(partition)
-            self._subscription.close()
-            self._subscription = self._retry(lambda: self.log.subscribe(GROUP, WINDOWS))
-            self._refused = None
-        return self._retry(lambda: self._subscription.poll(self._poll_windows, 0.1))
-
-    def _behind(self) -> bool:
-        return any(self._offsets[partition] < target for partition, target in self._targets.items())
+        return [*self._member.poll(self._poll_windows, 0.1), None]
 
     def _close(self, partition: int) -> None:
-        self._offsets.pop(partition, None)
-        self._targets.pop(partition, None)
+        """Whoever has the partition next goes on from the checkpoints; what is in memory here grows stale."""
         for task in [task for task, where in self._partition.items() if where == partition]:
             self.learners.pop(task, None)
             del self._partition[task]
 
-    def _open(self, event: Assigned) -> None:
-        offset = event.commit.offset if event.commit else event.begin
+    def _open(self, event: Assigned) -> int | None:
         learned = msgspec.json.decode(event.commit.metadata or "[]", type=list[str]) if event.commit else []
         self._committed[event.partition] = event.commit or Commit(event.begin)
         self._learned[event.partition] = set(learned)
-        lost = [task for task in learned if self._retry(functools.partial(self.store.load, task)) is None]
-        if lost:
-            logger.warning("no checkpoint of %s: learning it again from the first window held", ", ".join(lost))
-            offset = event.begin
-            self._subscription.seek(event.partition, offset)
-        self._offsets[event.partition] = offset
-        self._targets[event.partition] = event.end
-        where = {"topic": WINDOWS, "partition": event.partition, "offset": offset}
-        logger.info("partition %(partition)d of %(topic)s is ours, from %(offset)d on", where, extra=where)
-
-    def _retry(self, call: Callable[[], Result]) -> Result:
-        return retrying(call, self.stop)
+        lost = [task for task in learned if self._store.load(task) is None]
+        if not lost:
+            return None
+        logger.warning("no checkpoint of %s: learning it again from the first window held", ", ".join(lost))
+        return event.begin
 
     def learn(self, item: MessageBatch | EndOfLog | None) -> list[None]:
         """Take windows in, one by one: updates and candidates fall due between any two of them."""
@@ -174,7 +141,7 @@ class Learn:
         if self.stop.requested:
             return []  # what is not taken in now is read again by the next run
         if isinstance(item, EndOfLog):
-            self._offsets[item.partition] = max(self._offsets[item.partition], item.offset)
+            self._member.advance(item.partition, item.offset)
             return []
         summaries = decoded(item, WindowSummary)
         for summary, offset, append_ms in zip(summaries, item.offsets.tolist(), item.append_ts.tolist(), strict=True):
@@ -185,7 +152,7 @@ class Learn:
             if learner and summary and offset >= learner.next_offset:
                 learner.meters.told(append_ms)
                 learner.take(summary, offset)
-            self._offsets[item.partition] = offset + 1
+            self._member.advance(item.partition, offset + 1)
         self._read += len(item)
         return []
 
@@ -195,7 +162,7 @@ class Learn:
             return self.learners.get(task)
         self._partition[task] = partition
         if task not in self.tasks:
-            self._retry(self.tasks.refresh)
+            retrying(self.tasks.refresh, self.stop)
         spec = self.tasks.specs.get(task)
         if spec is None or self._beyond_its_actions(spec):
             name = self._config.algorithm.upper()
@@ -204,20 +171,19 @@ class Learn:
             return None
         learner = Learner(
             spec,
-            self.chunks,
-            self.store,
+            retried(self.chunks, self.stop),
+            self._store,
             self._clock,
             self._config,
             self._settings,
             self._seed,
             lost=task in self._learned[partition],
             accept_gap=self._accept_gap,
-            published=lambda: published(self.log, task),
+            published=lambda: published(self._log, task),
             advising=self._advising,
-            undo=lambda: [one for one in directives(self.log, task) if one.verdict == "undo"],
-            retry=self._retry,
+            undo=lambda: [one for one in directives(self._log, task) if one.verdict == "undo"],
         )
-        known = self._retry(lambda: directives(self.log, task))
+        known = directives(self._log, task)
         if not learner.training.counts.rows:
             learner.advice.disown(known)
         elif learner.outputs():
@@ -230,7 +196,7 @@ class Learn:
         """Whether the algorithm can't learn a task's actions; one with a checkpoint goes on by that one's algorithm."""
         if spec.discrete or algorithm(self._config.algorithm).continuous:
             return False
-        return self._retry(lambda: self.store.load(spec.task)) is None
+        return self._store.load(spec.task) is None
 
     def commit(self, ticks: list[None]) -> list[None]:
         """Where a learner is due: save all checkpoints, then send what was decided and move the commits to them.
@@ -240,13 +206,15 @@ class Learn:
         nothing and sends nothing: it joins again, and goes on from the other's checkpoints.
         """
         due = self._read >= UNCOMMITTED_WINDOWS or any(learner.due for learner in self.learners.values())
-        if not self._offsets or not (due or self.stop.finished):
+        if not self._member.offsets or not (due or self.stop.finished):
             return ticks
         try:
             self._save_and_send()
         except CommitConflictError as error:  # whoever has the partitions now goes on from its own checkpoints
-            logger.warning("%s", error)
-            self._refused, self.stop.finished = error, self.stop.requested
+            if not self._member.fenced:  # it is the store that refused, and the log knows nothing of it
+                logger.warning("%s", error)
+                self._member.rejoin()
+            self.stop.finished = self.stop.requested
         return ticks
 
     def _save_and_send(self) -> None:
@@ -258,8 +226,8 @@ class Learn:
         for learner in self.learners.values():
             learner.save()
             outputs += learner.outputs()
-        commits = {p: Commit(offset, self._metadata(p)) for p, offset in self._offsets.items()}
-        self._retry(lambda: self._subscription.commit(commits, outputs))
+        commits = {p: Commit(offset, self._metadata(p)) for p, offset in self._member.offsets.items()}
+        self._member.commit(commits, outputs)
         self._committed.update(commits)
         self._read = 0
         for learner in self.learners.values():
@@ -272,20 +240,10 @@ class Learn:
         store would refuse a checkpoint that is older than the other's; but one that comes before it would make the
         rightful learner begin anew.)
         """
-        standing = {partition: self._committed[partition] for partition in self._offsets}
-        self._retry(lambda: self._subscription.commit(standing))
+        standing = {partition: self._committed[partition] for partition in self._member.offsets}
+        self._member.commit(standing)
 
     def _metadata(self, partition: int) -> str:
         learned = self._learned[partition]
         learned.update(task for task in self.learners if self._partition[task] == partition)
         return msgspec.json.encode(sorted(learned)[:METADATA_TASKS]).decode()
-
-
-def dataflow(learn: Learn) -> Dataflow:
-    """Wire the steps; the item's shape stands after each."""
-    flow = Dataflow("learn")
-    step = learn.stop.guarded
-    windows = op.input("windows", flow, PollSource(learn.poll, learn.stop))  # MessageBatch | None (a tick)
-    learned = op.flat_map("learn", windows, step(learn.learn))  # None (a tick): all before it is taken in
-    op.output("commit", learned, CallSink(step(learn.commit)))
-    return flow

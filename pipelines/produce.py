@@ -12,8 +12,9 @@ import msgspec
 import numpy as np
 
 from headrace.pipelines.core.tasks import TaskTable
-from headrace.pipelines.flow import Stop, retrying
 from headrace.pipelines.runtime.heartbeat import close_ms, heartbeats
+from headrace.pipelines.runtime.retry import retried
+from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.schemas import codec, codec_arrow
 from headrace.schemas.errors import SettingsError
@@ -121,7 +122,7 @@ class Producer:
     ) -> None:
         assert layout or not (pack or watch)
         self.produced = Produced()
-        self._log = log
+        self._log = retried(log, Stop())
         self._clock = clock
         self._layout = layout or Layout(log="")
         self._pack = pack
@@ -244,7 +245,7 @@ class Producer:
         self._append(records)
 
     def _append(self, records: Sequence[Record]) -> None:
-        retrying(lambda: self._log.send(records), Stop())
+        self._log.send(records)
         self.produced.messages += len(records)
 
 

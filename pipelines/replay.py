@@ -5,14 +5,17 @@ What was rejected once more after a replay has a group of its own, `replay.<rule
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
-from headrace.pipelines.flow import Stop, retrying
 from headrace.pipelines.ingest import KEPT_BYTES
+from headrace.pipelines.runtime.member import Member
+from headrace.pipelines.runtime.retry import retrying
+from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.topics import REJECTED, header, messages
 from headrace.schemas.errors import CommitConflictError, UnavailableError
-from headrace.schemas.ports import Assigned, Commit, EndOfLog, Headers, Log, MessageBatch, Record
+from headrace.schemas.ports import Commit, EndOfLog, Headers, Log, MessageBatch, Record
 
 LATER_RULES: Final = ("unknown_task", "clock")
 """Rules that time alone may heal: the task was added, the clock has caught up."""
@@ -121,31 +124,22 @@ def _add(a: Replayed, b: Replayed) -> Replayed:
 def _replay_rule(log: Log, rule: str, *, repeated: bool) -> Replayed:
     """Read the quarantine from the group's commit to its present end."""
     group = f"replay.{rule}.again" if repeated else f"replay.{rule}"
-    subscription = log.subscribe(group, REJECTED)
     done = Replayed()
-    targets: dict[int, int] = {}
-    position: dict[int, int] = {}
     quiet = 0
-    try:
-        while not targets or any(position[partition] < end for partition, end in targets.items()):
-            events = retrying(lambda: subscription.poll(_POLL_MESSAGES, 0.1), Stop())
-            quiet = 0 if events else quiet + 1
+    with closing(Member(log, group, REJECTED)) as member:
+        while not member.caught_up:
+            items = retrying(lambda: member.poll(_POLL_MESSAGES, 0.1), Stop())
+            quiet = 0 if items else quiet + 1
             if quiet > _QUIET_POLLS:
                 raise UnavailableError(f"group {group}: no messages came; another replay of the rule may be running")
-            for event in events:
-                if isinstance(event, Assigned):
-                    targets[event.partition] = event.end
-                    position[event.partition] = event.commit.offset if event.commit else event.begin
-                elif isinstance(event, EndOfLog):
-                    position[event.partition] = max(position[event.partition], event.offset)
-                elif isinstance(event, MessageBatch):
-                    records, gone = _records(log, event, rule, repeated=repeated)
-                    position[event.partition] = event.next_offset
-                    commits = {event.partition: Commit(position[event.partition])}
-                    subscription.commit(commits, records)
-                    done = _add(done, Replayed(len(records), gone))
-    finally:
-        subscription.close()
+            for item in items:
+                if isinstance(item, EndOfLog):
+                    member.advance(item.partition, item.offset)
+                    continue
+                records, gone = _records(log, item, rule, repeated=repeated)
+                member.advance(item.partition, item.next_offset)
+                member.commit({item.partition: Commit(member.offsets[item.partition])}, records)
+                done = _add(done, Replayed(len(records), gone))
     return done
 
 

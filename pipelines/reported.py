@@ -16,7 +16,7 @@ from headrace.learners.explain.timeline import Closing
 from headrace.pipelines.core.window import Place
 from headrace.pipelines.topics import REJECTED, REPORTS, TRANSITIONS, WINDOWS, TopicReader, header
 from headrace.schemas.errors import UnknownTopicError
-from headrace.schemas.ports import Commit, Headers, Log, MessageBatch, Subscription
+from headrace.schemas.ports import Commit, Headers, Log, MessageBatch
 from headrace.schemas.records import Facts, Report, Series
 
 INGEST = "ingest"
@@ -46,30 +46,6 @@ def unworded(
     """Make a report that has yet to be narrated. version: None for an interval's."""
     kind: Literal["version", "interval"] = "interval" if version is None else "version"
     return Report(report_id, facts.task, kind, *span_ms, version, facts, BARE, series)
-
-
-@dataclass(slots=True)
-class Follower:
-    """A subscription, and how far it has read each partition. life counts assignments."""
-
-    subscription: Subscription
-    topic: str
-    offsets: dict[int, int] = field(default_factory=dict)
-    targets: dict[int, int] = field(default_factory=dict)
-    lives: dict[int, int] = field(default_factory=dict)
-
-    @property
-    def behind(self) -> bool:
-        """Whether anything is left before the targets, or nothing is assigned yet."""
-        return not self.targets or not self.reached(self.targets)
-
-    def reached(self, ends: Mapping[int, int]) -> bool:
-        """Whether what is assigned was read up to the ends."""
-        return all(offset >= ends.get(partition, 0) for partition, offset in self.offsets.items())
-
-    def aim(self, ends: Mapping[int, int]) -> None:
-        """Set the targets of what is assigned."""
-        self.targets = {partition: ends[partition] for partition in self.offsets}
 
 
 def ingest_progress(log: Log, grace_ms: int) -> IngestProgress:

@@ -164,7 +164,14 @@ class Backend(Protocol):
 
 
 class Subscription(Protocol):
-    """A member of a consumer group on one topic. Not shared between threads."""
+    """A member of a consumer group on one topic. Not shared between threads.
+
+    A commit fences. The log takes it only from the member that has the partitions, also where it moves nothing: a
+    member that was overtaken can move no commit and append no output. Its commit raises CommitConflictError. The next
+    poll then begins with Revoked for each partition that it had: whatever it has not committed it must forget.
+    Assigned follows, in that poll or a later one, once partitions are this member's again; it holds the commit that
+    stands by then.
+    """
 
     def poll(self, limit: int, timeout_s: float) -> list[Event]:
         """Return what happened: at most `limit` messages a batch; an empty list when time is up."""
@@ -175,7 +182,8 @@ class Subscription(Protocol):
     def commit(self, commits: Mapping[int, Commit], outputs: Sequence[Record] = ()) -> None:
         """Move the group's commits and append `outputs`, all or nothing.
 
-        Raises CommitConflictError when another member has moved one of them meanwhile.
+        Raises CommitConflictError when another member has gone on with one of them meanwhile, and also for a partition
+        that is not assigned, which takes nothing away.
         """
 
     def close(self) -> None:

@@ -22,13 +22,13 @@ from headrace.pipelines.bench import rows as bench_rows
 from headrace.pipelines.bench.process import Meter, memory_mb, server_pids
 from headrace.pipelines.bench.scratch import DECODE_GROUP, scratch
 from headrace.pipelines.core.tasks import TaskTable, add_task
-from headrace.pipelines.flow import run
-from headrace.pipelines.ingest import Ingest, dataflow
+from headrace.pipelines.ingest import Ingest, Polled, dataflow
+from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.settings import Settings
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.pipelines.wiring import Services, initialise, layout, open_services
 from headrace.schemas.codec import check
-from headrace.schemas.ports import Assigned, Cache, Event, Index, Log, MessageBatch
+from headrace.schemas.ports import Assigned, Cache, Index, Log, MessageBatch
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ def _run(job: Ingest, load: Load, stages: Stages, meter: Meter) -> int:
     warmed, poll = 0, job.poll
     timer = threading.Timer(load.seconds or 0.0, lambda: setattr(job.stop, "requested", True))
 
-    def polled() -> list[Event | None]:
+    def polled() -> list[Polled]:
         nonlocal warmed
         if not warmed and job.counts.transitions >= load.warm_up and job.positions:
             warmed = job.counts.transitions or -1
@@ -198,10 +198,10 @@ def _run(job: Ingest, load: Load, stages: Stages, meter: Meter) -> int:
         return poll()
 
     timed = _Timed(job, stages, check="decode, rules", fold="chunk, window")
-    job.poll = polled  # type: ignore[method-assign]
+    job.poll, job.check, job.fold = polled, timed.check, timed.fold  # type: ignore[method-assign]
     gc.freeze()  # as `headrace run ingest` does
     try:
-        run(dataflow(cast(Ingest, timed)), job.stop)
+        run(dataflow(job), job.stop)
     finally:
         gc.unfreeze()
         timer.cancel()

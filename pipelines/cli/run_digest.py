@@ -14,7 +14,7 @@ from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.core.digest import Envelope
 from headrace.pipelines.digest import Digest, Schedule
-from headrace.pipelines.flow import Stop
+from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.wiring import Services, compose_digest
 
 logger = logging.getLogger(__name__)

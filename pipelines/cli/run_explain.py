@@ -10,7 +10,7 @@ from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.explain import INTERVAL_MS, dataflow
-from headrace.pipelines.flow import run
+from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.wiring import Services, compose_explain
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ from headrace.pipelines.cli.output import iso, print_json
 from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.fleet import START_MS, Fleet
-from headrace.pipelines.flow import Stop, StoppedError, paused, retrying
+from headrace.pipelines.runtime.retry import retrying
+from headrace.pipelines.runtime.stop import Stop, StoppedError, paused
 from headrace.pipelines.wiring import Services, compose_fleet
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.ports import Clock

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from headrace.pipelines.flow import Stop, stopped_by_signals
+from headrace.pipelines.runtime.stop import Stop, stopped_by_signals
 from headrace.pipelines.service.endpoint import served
 from headrace.pipelines.service.service import Positions, Service
 from headrace.pipelines.service.tables import JOBS

@@ -1,1 +1,1 @@
-"""What the jobs share: the dataflow's ends, a clean stop, retries, membership."""
+"""What every job runs on: the dataflow's ends, membership of a consumer group, a clean stop, retries."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, Final
 
+from headrace.pipelines.runtime.pulse import Pulse
 from headrace.pipelines.service.ends import Ends, Place
 from headrace.pipelines.service.metrics import Metric
-from headrace.pipelines.service.pulse import Pulse
 from headrace.schemas.ports import Log
 
 STANDBY_S: Final = 30.0

@@ -14,7 +14,8 @@ import contract_cassandra
 import contract_redis
 import pytest
 from contract_outbox import Outbox
-from contract_urls import opened
+from contract_urls import clock, opened
+from model import MemoryLog
 
 from headrace.schemas.ports import Cache, Index, Log, PolicyStore
 
@@ -28,9 +29,12 @@ def _mail_files(folder: Path) -> Outbox:
 
 # Each opens one more handle. folder: the test's own. fixture: gives a fixture by its name, such as a server.
 Fixture = Callable[[str], Any]
+# Kafka's group gives away what a member has that does not poll for so long, so that another one can overtake it.
+IMPATIENT = "session.timeout.ms=3000&max.poll.interval.ms=3000&heartbeat.interval.ms=500"
 LOGS: dict[str, Callable[[Path, Fixture], Log]] = {
     "sqlite": lambda folder, _: opened("log", f"sqlite://{folder}/log.db"),
-    "kafka": lambda _, fixture: opened("log", fixture("kafka").url),
+    "kafka": lambda _, fixture: opened("log", f"{fixture('kafka').url}?{IMPATIENT}"),
+    "model": lambda _, fixture: fixture("model_log"),
 }
 INDEXES: dict[str, Callable[[Path, Fixture], Index]] = {
     "sqlite": lambda folder, _: opened("index", f"sqlite://{folder}/index.db"),
@@ -50,6 +54,12 @@ MAILERS: dict[str, Callable[[Path], Outbox]] = {"files": _mail_files}
 def _opener(open_one: Callable[[Path, Fixture], Any], folder: Path, fixture: Fixture) -> Iterator[Callable[[], Any]]:
     with ExitStack() as stack:
         yield lambda: stack.enter_context(closing(open_one(folder, fixture)))
+
+
+@pytest.fixture
+def model_log() -> MemoryLog:
+    """The log that the crash model of `tests/flows` rests on: its handles are one object."""
+    return MemoryLog(clock())
 
 
 @pytest.fixture(params=LOGS)

@@ -8,7 +8,7 @@ from contract_polling import assigned, assignments, batches, ended, poll_until, 
 
 from headrace.schemas.errors import CommitConflictError, SettingsError, UnknownTopicError
 from headrace.schemas.partition import partition_of
-from headrace.schemas.ports import Commit, EndOfLog, Log, MessageBatch, Record
+from headrace.schemas.ports import Commit, EndOfLog, Log, MessageBatch, Record, Revoked, Subscription
 
 OpenLog = Callable[[], Log]
 
@@ -265,4 +265,78 @@ def test_outputs_into_the_topic_that_is_read_are_read_too(log: Log, name: str) -
     poll_until(subscription, ended(1))
     subscription.commit({0: Commit(0)}, numbered(name, 2))
     assert values(poll_until(subscription, ended(1))) == {0: expected(2)}
+    subscription.close()
+
+
+# --- a commit fences
+
+
+def member(log: Log, name: str, partitions: int) -> Subscription:
+    """Join, and wait until all partitions are this member's; one that has them and does not poll is overtaken."""
+    subscription = log.subscribe(name, name)
+    poll_until(subscription, assigned(partitions))
+    return subscription
+
+
+def test_a_member_that_was_overtaken_commits_nothing(log: Log, name: str) -> None:
+    log.create(name, 2)
+    log.create(f"{name}-out", 1)
+    log.send(numbered(name, 10))
+    stale, successor = member(log, name, 2), member(log, name, 2)
+    successor.commit({0: Commit(4, "successor")})
+    with pytest.raises(CommitConflictError, match=name):
+        stale.commit({1: Commit(0), 0: Commit(7)}, [Record(f"{name}-out", b"k", b"stale")])
+    assert log.committed(name, name) == {0: Commit(4, "successor")}
+    successor.commit({0: Commit(5)}, [Record(f"{name}-out", b"k", b"successor")])
+    assert log.committed(name, name) == {0: Commit(5)}
+    assert read_all(log, f"{name}-out", 0).values == [b"successor"]
+    for one in (stale, successor):
+        one.close()
+
+
+def test_a_commit_that_moves_nothing_still_fences(log: Log, name: str) -> None:
+    """Neither offset nor metadata differ from what stands: the log takes it from the rightful member alone."""
+    log.create(name, 1)
+    log.create(f"{name}-out", 1)
+    stale = member(log, name, 1)
+    stale.commit({0: Commit(0, "same")})
+    successor = member(log, name, 1)
+    successor.commit({0: Commit(0, "same")}, [Record(f"{name}-out", b"k", b"once")])
+    with pytest.raises(CommitConflictError):
+        stale.commit({0: Commit(0, "same")}, [Record(f"{name}-out", b"k", b"once")])
+    assert read_all(log, f"{name}-out", 0).values == [b"once"]
+    for one in (stale, successor):
+        one.close()
+
+
+def test_a_member_that_was_overtaken_is_told_so_and_goes_on_from_what_stands(log: Log, name: str) -> None:
+    """However often that happens."""
+    log.create(name, 2)
+    log.send(numbered(name, 10))
+    stale = member(log, name, 2)
+    for place in (4, 7):
+        successor = member(log, name, 2)
+        successor.commit({0: Commit(place, "successor")})
+        with pytest.raises(CommitConflictError):
+            stale.commit({0: Commit(9)})
+        successor.close()
+        events = stale.poll(1_000, 0.2)
+        assert sorted(event.partition for event in events[:2] if isinstance(event, Revoked)) == [0, 1]
+        events += poll_until(stale, lambda more, told=events: ended(2)(told + more))
+        assert Revoked not in map(type, events[2:])
+        found = assignments(events)
+        assert (found[0].commit, found[1].commit) == (Commit(place, "successor"), None)
+        assert values(events) == {0: expected(10 - place, place)}
+    stale.commit({0: Commit(10)})
+    stale.close()
+    assert log.committed(name, name) == {0: Commit(10)}
+
+
+def test_what_is_not_assigned_takes_nothing_away(log: Log, name: str) -> None:
+    log.create(name, 1)
+    subscription = member(log, name, 1)
+    with pytest.raises(CommitConflictError, match="partition 7"):
+        subscription.commit({7: Commit(0)})
+    assert Revoked not in map(type, poll_until(subscription, ended(1)))
+    subscription.commit({0: Commit(0)})
     subscription.close()

@@ -1,14 +1,15 @@
 """A log and an index in memory, whose writes can be cut off between any two of them."""
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
+from itertools import islice
 
 import numpy as np
 
 from headrace.schemas.decisions import pack
-from headrace.schemas.errors import CommitConflictError
+from headrace.schemas.errors import CommitConflictError, SettingsError, UnknownTopicError
 from headrace.schemas.partition import partition_of
-from headrace.schemas.ports import Assigned, Commit, EndOfLog, MessageBatch, Revoked, TopicInfo
+from headrace.schemas.ports import Assigned, Backend, EndOfLog, MessageBatch, Revoked, TopicInfo
 
 MARK = None
 """Stands for a control record."""
@@ -29,98 +30,140 @@ class Fate:
             raise Crash
 
 
-class MemoryLog:
-    """The Log port; append time is given by `now_ms`."""
+class MemoryLog(Backend):
+    """The Log port. Append time is given by `now_ms`, and an offset may be a transaction's mark, as Kafka's are."""
 
-    def __init__(self, partitions=2):
-        self.topics = {"transitions": partitions, "tasks": 1, "windows": 1, "transitions.rejected": 1}
+    def __init__(self, now_ms=0):
+        self.topics = {}
         self.rows = defaultdict(list)
-        self.commits = {}
+        self.commits = defaultdict(dict)  # by group and topic: partition → commit
+        self.revisions = Counter()  # of a commit: how often it was made, for compare-and-set
         self.begins = defaultdict(int)
-        self.now_ms = 0
+        self.now_ms = now_ms
+
+    def create(self, topic, partitions):
+        known = self.topics.setdefault(topic, TopicInfo(f"model {topic}", partitions))
+        if known.partitions != partitions:
+            raise SettingsError(f"topic {topic} exists with {known.partitions} partitions, not {partitions}")
 
     def topic(self, topic):
-        return TopicInfo("model", self.topics[topic])
+        if topic not in self.topics:
+            raise UnknownTopicError(f"topic {topic} is unknown: create it with `headrace init`")
+        return self.topics[topic]
 
     def bounds(self, topic, partition):
+        self.topic(topic)
         return self.begins[topic, partition], len(self.rows[topic, partition])
 
     def send(self, records):
-        for r in records:
-            partition = r.partition
-            if partition is None:
-                partition = partition_of(r.key or r.value or b"", self.topics[r.topic])
-            self.rows[r.topic, partition].append((r.key, r.value, r.headers, self.now_ms))
+        for place, record in [(self._place(record), record) for record in records]:
+            self.rows[place].append((record.key, record.value, record.headers, self.now_ms))
+
+    def _place(self, record):
+        partitions, partition = self.topic(record.topic).partitions, record.partition
+        if partition is None:
+            partition = partition_of((record.value or b"") if record.key is None else record.key, partitions)
+        return record.topic, partition
 
     def read(self, topic, partition, offset, limit):
         """Read as Kafka does: offsets that a transaction's mark took hold no message."""
-        rows = self.rows[topic, partition][offset : offset + limit]
-        found = [(offset + i, *row) for i, row in enumerate(rows) if row is not MARK]
-        offsets, keys, values, headers, times = (
-            (list(c) for c in zip(*found, strict=True)) if found else ([], [], [], [], [])
-        )
+        begin, _ = self.bounds(topic, partition)
+        numbered = enumerate(self.rows[topic, partition])
+        found = [*islice(((i, *row) for i, row in numbered if row is not MARK and i >= max(begin, offset)), limit)]
+        offsets, keys, values, headers, times = map(list, zip(*found, strict=True)) if found else ([],) * 5
         return MessageBatch(
             topic, partition, np.array(offsets, np.int64), np.array(times, np.int64), keys, values, headers
         )
 
+    def committed(self, group, topic):
+        return dict(self.commits[group, topic])
+
     def subscribe(self, group, topic):
+        self.topic(topic)
         return MemorySubscription(self, group, topic)
+
+    def close(self):
+        pass
 
 
 class MemorySubscription:
-    """The Subscription port. rejoins: whether it gives its partitions up after a conflict, and takes them anew.
+    """The Subscription port: a member with all partitions; compare-and-set lets one of several win.
 
-    Then it also loses them now and then for no reason that its user knows of.
+    fate: where given, the process may die at a commit, batches are cut anywhere, ends are told again and before
+    others have moved on, and Assigned may come a poll later than Revoked. loses: whether the member also loses its
+    partitions now and then for no reason that its user knows of.
     """
 
-    rejoins = False
+    loses = False
 
-    def __init__(self, log, group, topic, fate=None):
+    def __init__(self, log, group, topic):
         self.log, self.group, self.topic = log, group, topic
-        self.fate = fate or Fate(random.Random(0), 0)
-        self.seen = {}
+        self.fate = None
+        self.seen = {}  # the revision of each partition's commit
         self.places = {}
-        self.stale = False
+        self.ended = {}
+        self.revoked = []
 
     def poll(self, limit, timeout_s):
-        log = self.log
-        if self.rejoins and self.seen and (self.stale or self.fate.rng.random() < 0.1):
-            gone, self.seen, self.places, self.stale = self.seen, {}, {}, False
-            return [Revoked(p) for p in gone]
-        if not self.seen:
-            events = []
-            for p in range(log.topics[self.topic]):
-                commit = log.commits.get((self.group, self.topic, p))
-                begin, end = log.bounds(self.topic, p)
-                self.seen[p] = commit
-                self.places[p] = commit.offset if commit else begin
-                events.append(Assigned(p, commit, begin, end))
+        if self.loses and self.seen and self._by_chance(0.1):
+            self._lose()
+        events, self.revoked = [Revoked(p) for p in self.revoked], []
+        if events and self._by_chance(0.5):
             return events
-        events = []
-        for p, place in self.places.items():
-            size = self.fate.rng.randint(1, limit)
-            batch = log.read(self.topic, p, place, size)
-            self.places[p] = min(place + size, log.bounds(self.topic, p)[1])
-            if len(batch):
-                events.append(batch)
-            if self.places[p] == place or self.fate.rng.random() < 0.5:
-                events.append(EndOfLog(p, self.places[p]))
-        return events
+        if not self.seen:
+            return events + [self._assign(p) for p in range(self.log.topic(self.topic).partitions)]
+        return [event for p in self.places for event in self._read(p, limit)]
+
+    def _by_chance(self, chance):
+        return self.fate is not None and self.fate.rng.random() < chance
+
+    def _lose(self):
+        self.revoked, self.seen, self.places, self.ended = [*self.seen], {}, {}, {}
+
+    def _assign(self, p):
+        commit = self.log.commits[self.group, self.topic].get(p)
+        begin, end = self.log.bounds(self.topic, p)
+        self.seen[p] = self.log.revisions[self.group, self.topic, p]
+        self.places[p] = commit.offset if commit else begin
+        return Assigned(p, commit, begin, end)
+
+    def _read(self, p, limit):
+        _, end = self.log.bounds(self.topic, p)
+        size = self.fate.rng.randint(1, limit) if self.fate else limit
+        batch = self.log.read(self.topic, p, self.places[p], size)
+        if len(batch):
+            yield batch
+        self.places[p] = int(batch.offsets[-1]) + 1 if len(batch) == size else end
+        if (self.places[p] == end and self.ended.get(p) != end) or self._by_chance(0.5):
+            self.ended[p] = end
+            yield EndOfLog(p, self.places[p])
 
     def seek(self, partition, offset):
+        self._require(partition)
         self.places[partition] = offset
+        self.ended.pop(partition, None)
 
     def commit(self, commits, outputs=()):
-        self.fate.strike()
+        self._strike()
         for p in commits:
-            if self.log.commits.get((self.group, self.topic, p)) != self.seen[p]:
-                self.stale = True
-                raise CommitConflictError(f"partition {p}")
+            self._require(p)
+            if self.log.revisions[self.group, self.topic, p] != self.seen[p]:
+                self._lose()
+                raise CommitConflictError(f"group {self.group}, partition {p}: another member committed meanwhile")
         self.log.send(outputs)
-        for p, commit in commits.items():
-            assert isinstance(commit, Commit)
-            self.log.commits[self.group, self.topic, p] = self.seen[p] = commit
-        self.fate.strike()
+        self.log.commits[self.group, self.topic].update(commits)
+        for p in commits:
+            self.log.revisions[self.group, self.topic, p] += 1
+            self.seen[p] += 1
+        self._strike()
+
+    def _require(self, partition):
+        if partition not in self.seen:
+            raise CommitConflictError(f"group {self.group}, topic {self.topic}: partition {partition} is not assigned")
+
+    def _strike(self):
+        if self.fate:
+            self.fate.strike()
 
     def close(self):
         pass

@@ -13,7 +13,7 @@ from headrace.learners.stream.training import LearnSettings
 from headrace.pipelines import ingest, learn
 from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.fleet import Fleet, VirtualClock, cloud_task
-from headrace.pipelines.flow import run
+from headrace.pipelines.runtime.flow import run
 from headrace.schemas.records import Layout, ServingPolicy
 from headrace.sinks.chunks import CachedChunks
 from headrace.sinks.files.policies import FilePolicyStore
@@ -159,7 +159,7 @@ def learn_with_kills(stream, seed, most, **options):
     while True:
         chance = 0.25 if kills < most else 0.0
         job = stream.learner(store=Mortal(stream.store, rng, chance), **options)
-        job._subscription = Mortal(job._subscription, rng, chance)
+        job._member.subscription = Mortal(job._member.subscription, rng, chance)
         try:
             while True:
                 learn_on(job)

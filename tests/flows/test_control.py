@@ -127,7 +127,7 @@ def test_a_hold_that_comes_while_learn_announces_a_version_is_not_undone(stream,
 
     job = stream.learner(store=Interrupted(stream.store, "save", decide))
     if killed:  # between its commit and its next look
-        job._subscription.commit = dies_after(job._subscription.commit, decided)
+        job._member.subscription.commit = dies_after(job._member.subscription.commit, decided)
     with suppress(KeyboardInterrupt, StopIteration):
         while True:
             learn_on(job)

@@ -7,10 +7,11 @@ import msgspec
 import numpy as np
 import pytest
 from messages import T0, transition
-from model import MARK, MemoryIndex, MemoryLog
-from test_model import finish, new_ingest
+from model import MARK, MemoryIndex
+from test_model import empty_log, finish, new_ingest
 
 from headrace.pipelines.core.window import Place
+from headrace.pipelines.ingest import Tick
 from headrace.schemas import codec
 from headrace.schemas.errors import LogGapError, UnavailableError
 from headrace.schemas.ports import Assigned, Commit, EndOfLog, Record, Revoked
@@ -40,8 +41,7 @@ def ingest(log, index, *, accept_gap=False):
 
 @pytest.fixture
 def log():
-    log = MemoryLog(partitions=1)
-    log.now_ms = T0
+    log = empty_log(partitions=1)
     log.send([Record("tasks", b"valve", msgspec.json.encode(VALVE))])
     return log
 
@@ -175,7 +175,7 @@ def test_retention_within_the_open_segment_loses_nothing(log, index):
     """What was indexed before stays as it is; a segment of its own starts at the commit."""
     send(log, *[(T0 + 10 + i, row(i, T0 + i)) for i in range(30)])
     ingest(log, index)
-    assert log.commits["ingest", "transitions", 0] == Commit(30, msgspec.json.encode(Place(16, T0 + 29)).decode())
+    assert log.committed("ingest", "transitions")[0] == Commit(30, msgspec.json.encode(Place(16, T0 + 29)).decode())
     log.begins["transitions", 0] = 25
     send(log, *[(T0 + 50 + i, row(30 + i, T0 + 30 + i)) for i in range(10)])
     ingest(log, index)
@@ -191,10 +191,10 @@ def test_a_partition_that_leaves_takes_its_messages_along(log, index):
     batch = log.read("transitions", 0, 0, 5)
     assigned = Assigned(0, None, 0, 5)
     polls = [[batch, Revoked(0)], [assigned, batch, EndOfLog(0, 5)]]
-    job._subscription.poll = lambda *_: polls.pop(0)
-    assert job.poll() == [None]
+    job._member.subscription.poll = lambda *_: polls.pop(0)
+    assert job.poll() == [Tick(commit=True)]
     (first, second, tick) = job.poll()
-    assert (first, second, tick) == (batch, EndOfLog(0, 5), None)
+    assert (first, second, tick) == (batch, EndOfLog(0, 5), Tick(commit=False))
     for item in (first, second):
         for piece in job.split(item):
             for checked in job.check(piece):
@@ -240,4 +240,4 @@ def test_offsets_that_hold_no_message(log, index):
     log.rows["transitions", 0] += [MARK, MARK]
     job = ingest(log, index)
     assert job._partitions[0].next_offset == 17
-    assert log.commits["ingest", "transitions", 0].offset == 17
+    assert log.committed("ingest", "transitions")[0].offset == 17

@@ -8,9 +8,10 @@ import pytest
 from stream import SETTINGS, learn_on, learn_with_kills, outcome, uncached, undisturbed
 
 from headrace.pipelines.fleet import START_MS, cloud_task
-from headrace.pipelines.flow import run
 from headrace.pipelines.learn import dataflow
 from headrace.pipelines.retrain import retrain
+from headrace.pipelines.runtime.flow import run
+from headrace.pipelines.runtime.retry import retried
 from headrace.schemas.errors import CommitConflictError, CorruptDataError, MissingChunkError, UnavailableError
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Assigned, Record
@@ -173,7 +174,7 @@ def test_joining_again_waits_for_a_broker_that_is_away(stream, recorded, tmp_pat
     expected = undisturbed(recorded, tmp_path / "undisturbed")
     job = stream.learner()
     refuse, away = [True], [True]
-    commit, subscribe = job._subscription.commit, job.log.subscribe
+    commit, subscribe = job._member.subscription.commit, stream.log.subscribe
 
     def refused(*arguments):
         if refuse and refuse.pop():
@@ -185,8 +186,8 @@ def test_joining_again_waits_for_a_broker_that_is_away(stream, recorded, tmp_pat
             raise UnavailableError("the broker is away for a moment")
         return subscribe(*arguments)
 
-    job._subscription.commit = refused
-    job.log = Overlaid(stream.log, subscribe=subscribed)
+    job._member.subscription.commit = refused
+    job._member.log = retried(Overlaid(stream.log, subscribe=subscribed), job.stop)
     run(dataflow(job), job.stop)
     job.close()
     assert not away

@@ -17,8 +17,8 @@ from headrace.pipelines.core.digest import Envelope
 from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.digest import Digest, Schedule
 from headrace.pipelines.explain import Explainer
-from headrace.pipelines.flow import run
 from headrace.pipelines.index_hash import index_hash
+from headrace.pipelines.runtime.flow import run
 from headrace.schemas.ports import Assigned, Commit, Record, Revoked
 from headrace.schemas.records import Fact, Facts, Mail, Narrative, Report, Sentence
 from headrace.sinks.memory import MemoryCache
@@ -120,7 +120,7 @@ def test_learners_that_overtake_one_another(stream, learned, seed):
     """Versions, their numbers, what is announced, the last checkpoint: as if there had been one learner."""
     crew = Crew(seed, learn_on)
     one = stream.learner(store=crew.freezing(stream.store, "put", "save"))
-    one._subscription = crew.freezing(one._subscription, "commit")
+    one._member.subscription = crew.freezing(one._member.subscription, "commit")
     crew.members = [one, stream.learner()]
     crew.work()
     assert outcome(stream) == outcome(learned)
@@ -345,7 +345,7 @@ def test_a_digest_that_is_overtaken_sends_nothing_twice(office, write, states_th
     other.close()
     other = digest(office, post)
     office.clock.now_ms += DAY_MS
-    one._subscription = Frozen(one._subscription, {"commit"}, freezes, meanwhile)
+    one._member.subscription = Frozen(one._member.subscription, {"commit"}, freezes, meanwhile)
     one.step()
     assert post.told() == {1: 1, 2: 1, 3: 1, 4: 1}
     assert states(office)[-3:] == states_then
@@ -371,13 +371,13 @@ def test_a_mail_that_was_due_when_its_partitions_parted_is_sent_in_parts(office)
     post = Post()
     job = digest(office, post)
     job._follow(0.0)
-    job._note([Revoked(1)])
+    job._member.handle([Revoked(1)])
     job.step()
     office.log.send([report(3, 0)])
     office.clock.now_ms += DAY_MS
     job.step()
     assert post.told() == {1: 1, 3: 1}
-    job._note([Assigned(1, None, 0, 1)])
+    job._member.handle([Assigned(1, None, 0, 1)])
     job.step()
     job.step()
     assert post.told() == {1: 1, 2: 1, 3: 1}
@@ -391,9 +391,9 @@ def test_a_mail_that_was_being_sent_when_its_partitions_parted_is_waited_for(off
     post = Post()
     job = digest(office, post)
     job._follow(0.0)
-    job._note([Revoked(1)])
+    job._member.handle([Revoked(1)])
     assert job.step() == []
-    job._note([Assigned(1, None, 0, 1)])
+    job._member.handle([Assigned(1, None, 0, 1)])
     assert job.step() == []
     assert states(office) == ["sending", "unknown"]
     office.log.send([report(3, 0)])

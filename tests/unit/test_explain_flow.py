@@ -24,9 +24,9 @@ from headrace.pipelines.explain import (
     dataflow,
     run_until_caught_up,
 )
-from headrace.pipelines.flow import run
 from headrace.pipelines.happenings import Finding, Happening
 from headrace.pipelines.reported import REJECTED, REPORTS, KnownReports, Rejections, interval_id, version_id
+from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.schemas.errors import UnavailableError
 from headrace.schemas.grounding import fill

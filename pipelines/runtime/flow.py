@@ -1,0 +1,73 @@
+"""The ends of a dataflow: a source that polls, a sink that calls, and how it is run."""
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import DynamicSource, StatelessSourcePartition
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
+from bytewax.run import cli_main
+from typing_extensions import override
+
+from headrace.pipelines.runtime.stop import Stop, StoppedError
+
+logger = logging.getLogger(__name__)
+
+
+class _PollPartition(StatelessSourcePartition[Any]):
+    def __init__(self, poll: Callable[[], list[Any]], stop: Stop) -> None:
+        self._poll = stop.guarded(poll)
+        self._stop = stop
+
+    @override
+    def next_batch(self) -> list[Any]:
+        if self._stop.failure:
+            raise StopIteration
+        return self._poll()
+
+
+class PollSource(DynamicSource[Any]):
+    """A source that calls `poll` for its items until it raises StopIteration, or a step fails."""
+
+    def __init__(self, poll: Callable[[], list[Any]], stop: Stop) -> None:
+        self._poll = poll
+        self._stop = stop
+
+    @override
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _PollPartition:
+        assert worker_count == 1, "one process, one worker: start more processes instead"
+        return _PollPartition(self._poll, self._stop)
+
+
+class _CallPartition(StatelessSinkPartition[Any]):
+    def __init__(self, write: Callable[[list[Any]], list[Any]]) -> None:
+        self._write = write
+
+    @override
+    def write_batch(self, items: list[Any]) -> None:
+        self._write(items)
+
+
+class CallSink(DynamicSink[Any]):
+    """A sink that hands its items to `write`."""
+
+    def __init__(self, write: Callable[[list[Any]], list[Any]]) -> None:
+        self._write = write
+
+    @override
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _CallPartition:
+        return _CallPartition(self._write)
+
+
+def run(flow: Dataflow, stop: Stop) -> None:
+    """Run a dataflow on this process's one worker until its source ends; raises what a step raised."""
+    os.environ.pop("BYTEWAX_DATAFLOW_API_ENABLED", None)  # set to anything it opens a port to everyone
+    cli_main(flow)  # type: ignore[no-untyped-call]
+    if isinstance(stop.failure, StoppedError):
+        logger.warning(
+            "stopped while a dependency was down (%s); the next run goes on from the last commit", stop.failure
+        )
+    elif stop.failure:
+        raise stop.failure

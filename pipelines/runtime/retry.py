@@ -1,0 +1,64 @@
+"""Retries with back-off: of one call, and of every call to a port."""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar, cast
+
+from headrace.pipelines.runtime.stop import Stop, StoppedError, paused
+from headrace.schemas.errors import UnavailableError
+
+logger = logging.getLogger(__name__)
+
+FIRST_WAIT_S: Final = 0.05
+LONGEST_WAIT_S: Final = 10.0
+_GIVES_A_PORT: Final = {"subscribe", "decisions"}
+
+Result = TypeVar("Result")
+Port = TypeVar("Port")
+
+
+def retrying(call: Callable[[], Result], stop: Stop) -> Result:
+    """Call until the dependency is up again, with back-off; raises StoppedError when a stop was requested."""
+    wait_s = FIRST_WAIT_S
+    while True:
+        try:
+            result = call()
+        except UnavailableError as error:
+            stop.pulse.failed(error)
+            logger.warning("%s; trying again in %.2g s", error, wait_s)
+            if paused(stop, wait_s):
+                raise StoppedError(str(error)) from error
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+        else:
+            stop.pulse.answered()
+            return result
+
+
+def retried(port: Port, stop: Stop) -> Port:
+    """Return the port such that each of its calls is tried again until the dependency is up, as by `retrying`.
+
+    A call that streams is read to its end within its try. What else is a port of it (a log's subscription, an index's
+    decisions) is retried as well. `close` is tried once: nobody waits for a dependency in order to leave it.
+    """
+    return cast("Port", _Retried(port, stop))
+
+
+class _Retried:
+    def __init__(self, port: Any, stop: Stop) -> None:  # noqa: ANN401 any port
+        self.port = port
+        self._stop = stop
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 whatever the port has
+        found = getattr(self.port, name)
+        if not callable(found) or name == "close":
+            return _Retried(found, self._stop) if name in _GIVES_A_PORT else found
+
+        def call(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+            result = retrying(lambda: _read_whole(found(*arguments, **named)), self._stop)
+            return _Retried(result, self._stop) if name in _GIVES_A_PORT else result
+
+        return call
+
+
+def _read_whole(result: Any) -> Any:  # noqa: ANN401
+    return iter([*result]) if isinstance(result, Iterator) else result
