@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from headrace.pipelines.core.tasks import task_specs
+from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.topics import PARTITIONED, SINGLE, TRANSITIONS
 from headrace.pipelines.wiring import ADAPTERS, Services, layout
 from headrace.schemas.errors import HeadraceError, UnknownTopicError

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
-from headrace.pipelines.core.tasks import TaskTable, add_task
 from headrace.pipelines.settings import Settings, suggest
+from headrace.pipelines.tasks import TaskTable, add_task
 from headrace.pipelines.topics import PARTITIONED, SINGLE, TRANSITIONS
 from headrace.schemas.errors import LayoutMismatchError, SettingsError, UnknownTopicError
 from headrace.schemas.ports import (
@@ -36,12 +36,12 @@ from headrace.schemas.url import Url
 from headrace.sinks.chunks import CachedChunks
 
 if TYPE_CHECKING:
-    from headrace.pipelines.core.digest import Envelope
-    from headrace.pipelines.digest import Digest
-    from headrace.pipelines.explain import Explainer
-    from headrace.pipelines.fleet import Fleet
-    from headrace.pipelines.ingest import Ingest
-    from headrace.pipelines.learn import Learn
+    from headrace.pipelines.explain.job import Explainer
+    from headrace.pipelines.fleet.job import Fleet
+    from headrace.pipelines.ingest.job import Ingest
+    from headrace.pipelines.learn.job import Learn
+    from headrace.pipelines.report.compose import Envelope
+    from headrace.pipelines.report.job import Digest
 
 DEFAULT_PARTITIONS: Final = 4
 IDEMPOTENT: Final = frozenset({"file"})
@@ -260,15 +260,15 @@ def as_record(layout: Layout, partitions: int) -> dict[str, Any]:
 
 def compose_ingest(services: Services, **options: Any) -> "Ingest":  # noqa: ANN401
     """Put `ingest` together; raises as `layout` does."""
-    from headrace.pipelines.ingest import Ingest
+    from headrace.pipelines.ingest.job import Ingest
 
     return Ingest(services.log, services.index, services.cache, layout(services), **options)
 
 
 def compose_learn(services: Services, *, advised: bool = True, **options: Any) -> "Learn":  # noqa: ANN401
     """Put `learn` together; raises as `layout` does. advised: by the setting's advisor, if it names one."""
-    from headrace.pipelines.advice import advising
-    from headrace.pipelines.learn import Learn
+    from headrace.pipelines.learn.advice import advising
+    from headrace.pipelines.learn.job import Learn
 
     tasks = TaskTable(services.log, layout(services))
     advice = advising(services.advisor, services.settings.advisor.options) if advised else None
@@ -277,7 +277,7 @@ def compose_learn(services: Services, *, advised: bool = True, **options: Any) -
 
 def compose_explain(services: Services, **options: Any) -> "Explainer":  # noqa: ANN401
     """Put `explain` together; raises as `layout` does."""
-    from headrace.pipelines.explain import Explainer
+    from headrace.pipelines.explain.job import Explainer
 
     tasks = TaskTable(services.log, layout(services))
     return Explainer(services.log, services.policies, services.chunks, tasks, services.narrator, **options)
@@ -285,7 +285,7 @@ def compose_explain(services: Services, **options: Any) -> "Explainer":  # noqa:
 
 def compose_digest(services: Services, envelope: "Envelope", **options: Any) -> "Digest":  # noqa: ANN401
     """Put `digest` together."""
-    from headrace.pipelines.digest import Digest
+    from headrace.pipelines.report.job import Digest
 
     idempotent = services.settings.mail.scheme in IDEMPOTENT
     return Digest(services.log, services.mailer, services.clock, envelope, idempotent=idempotent, **options)
@@ -293,7 +293,7 @@ def compose_digest(services: Services, envelope: "Envelope", **options: Any) -> 
 
 def compose_fleet(services: Services, **options: Any) -> "Fleet":  # noqa: ANN401
     """Put the fleet together, and add its task; raises as `layout` does."""
-    from headrace.pipelines.fleet import Fleet, cloud_task
+    from headrace.pipelines.fleet.job import Fleet, cloud_task
 
     spec, found = cloud_task(), layout(services)
     add_task(services.log, TaskTable(services.log, found), spec)

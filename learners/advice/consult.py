@@ -1,6 +1,6 @@
 """A consultation, pure: what failed is undone, the advisor is asked, what it proposes is checked and takes its verdict.
 
-The stream's learner calls `consult` after each version (`pipelines/advice.py`), a training loop every k steps.
+The stream's learner calls `consult` after each version (`pipelines/learn/advice.py`), a training loop every k steps.
 """
 
 import math

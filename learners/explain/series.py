@@ -1,4 +1,4 @@
-"""The series of a report's plots, by plot: what `headrace.pipelines.plots` draws."""
+"""The series of a report's plots, by plot: what `headrace.pipelines.report.plots` draws."""
 
 from collections.abc import Sequence
 

@@ -21,10 +21,10 @@ import msgspec
 from headrace.pipelines.bench import rows as bench_rows
 from headrace.pipelines.bench.process import Meter, memory_mb, server_pids
 from headrace.pipelines.bench.scratch import DECODE_GROUP, scratch
-from headrace.pipelines.core.tasks import TaskTable, add_task
-from headrace.pipelines.ingest import Ingest, Polled, dataflow
+from headrace.pipelines.ingest.job import Ingest, Polled, dataflow
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.settings import Settings
+from headrace.pipelines.tasks import TaskTable, add_task
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.pipelines.wiring import Services, initialise, layout, open_services
 from headrace.schemas.codec import check

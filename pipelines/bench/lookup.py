@@ -22,7 +22,7 @@ from headrace.learners import seeds
 from headrace.pipelines.bench import rows as bench_rows
 from headrace.pipelines.bench.process import Meter, server_pids
 from headrace.pipelines.bench.scratch import scratch
-from headrace.pipelines.core.segment import encode_parts, group_rows
+from headrace.pipelines.ingest.segment import encode_parts, group_rows
 from headrace.pipelines.settings import Settings, read_settings
 from headrace.pipelines.wiring import ADAPTERS, Services, open_services
 from headrace.schemas.chunk import ChunkRow

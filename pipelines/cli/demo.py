@@ -65,8 +65,8 @@ def command(
 
 
 def _run(out: Path, *, windows: int, agents: int, seed: int, algorithm: str) -> dict[str, Any]:
-    from headrace.pipelines.demo import run_demo  # noqa: PLC0415 torch takes seconds to load
-    from headrace.pipelines.embedded import EmbeddedSettings, Progress  # noqa: PLC0415
+    from headrace.pipelines.demo.demo import run_demo  # noqa: PLC0415 torch takes seconds to load
+    from headrace.pipelines.demo.embedded import EmbeddedSettings, Progress  # noqa: PLC0415
 
     def show(progress: Progress) -> None:
         serving = f"v{progress.serving} serves" if progress.serving else "none serves yet"

@@ -8,8 +8,8 @@ import msgspec
 from headrace.pipelines.cli.options import Command, json_option, task_option, with_services
 from headrace.pipelines.cli.output import iso, print_json, print_table
 from headrace.pipelines.cli.policy import reason_option, who_option
-from headrace.pipelines.core.tasks import task_specs
 from headrace.pipelines.published import directives
+from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.topics import DIRECTIVES
 from headrace.pipelines.wiring import Services
 from headrace.schemas.directives import key_of

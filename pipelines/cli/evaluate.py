@@ -33,7 +33,7 @@ def command(
     if (policy is None) == (baseline is None):
         raise SettingsError("give either --policy or --baseline")
     from headrace.learners.judge.statistics import mean_interval  # noqa: PLC0415 SciPy is slow to load
-    from headrace.pipelines import evaluate  # noqa: PLC0415 Gymnasium is slow to load
+    from headrace.pipelines.policies import evaluate  # noqa: PLC0415 Gymnasium is slow to load
 
     if policy:
         name = f"{policy[0]}@{policy[1]}"

@@ -4,7 +4,7 @@ import click
 
 from headrace.pipelines.cli.options import Command, json_option, with_services
 from headrace.pipelines.cli.output import print_json
-from headrace.pipelines.index_hash import index_hash
+from headrace.pipelines.query.index_hash import index_hash
 from headrace.pipelines.wiring import Services, layout
 
 

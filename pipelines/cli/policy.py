@@ -7,8 +7,8 @@ import click
 
 from headrace.pipelines.cli.options import Command, PolicyName, json_option, task_option, with_services
 from headrace.pipelines.cli.output import iso, print_json, print_table
-from headrace.pipelines.core.tasks import task_specs
 from headrace.pipelines.published import published, serving
+from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import HeadraceError
 from headrace.schemas.records import PolicyVersion, ServingPolicy
@@ -78,7 +78,7 @@ def _shown(version: PolicyVersion, *, serves: bool) -> dict[str, Any]:
 @with_services
 def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
     """Show one version: its training, its lineage, the gate's verdict, and what was decided about it."""
-    from headrace.pipelines.control import find  # noqa: PLC0415 it loads the learners
+    from headrace.pipelines.policies.control import find  # noqa: PLC0415 it loads the learners
 
     task, number = policy
     version = find(services.policies, task, number)
@@ -138,7 +138,7 @@ def _told(record: ServingPolicy) -> str:
 @with_services
 def diff(services: Services, one: tuple[str, int], other: tuple[str, int], *, as_json: bool) -> None:
     """Compare two versions of a task: configuration, and returns and decisions on the same traces."""
-    from headrace.pipelines.control import compare, find  # noqa: PLC0415 it loads the learners
+    from headrace.pipelines.policies.control import compare, find  # noqa: PLC0415 it loads the learners
 
     if one[0] != other[0]:
         raise click.UsageError(f"{one[0]} and {other[0]} are different tasks: their policies can't be compared")
@@ -217,7 +217,7 @@ def _require(services: Services, task: str) -> None:
 
 
 def _control(services: Services, who: str) -> Any:  # noqa: ANN401 a type of a module that is loaded late
-    from headrace.pipelines.control import Control  # noqa: PLC0415 it loads the learners
+    from headrace.pipelines.policies.control import Control  # noqa: PLC0415 it loads the learners
 
     return Control(services.log, services.policies, task_specs(services.log), services.clock, who)
 
@@ -238,7 +238,7 @@ def replay(services: Services, policy: tuple[str, int], *, as_json: bool) -> Non
     import torch  # noqa: PLC0415 it takes a second to load
 
     from headrace.pipelines.cli.progress import bar  # noqa: PLC0415
-    from headrace.pipelines.retrain import retrain  # noqa: PLC0415 it loads torch
+    from headrace.pipelines.policies.retrain import retrain  # noqa: PLC0415 it loads torch
 
     task, number = policy
     torch.set_num_threads(1)  # as those that trained it: bits depend on it

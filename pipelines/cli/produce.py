@@ -11,7 +11,7 @@ import click
 
 from headrace.pipelines.cli.options import Command, json_option, with_services
 from headrace.pipelines.cli.output import print_json
-from headrace.pipelines.produce import Produced, Producer, produce
+from headrace.pipelines.produce.producer import Produced, Producer, produce
 from headrace.pipelines.wiring import Services, layout
 
 

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from headrace.pipelines import query
-from headrace.pipelines import similar as similarity
 from headrace.pipelines.cli.options import Command, Moment, json_option, limit_option, with_services
 from headrace.pipelines.cli.output import TABLE_ROWS, iso, print_json, print_table
-from headrace.pipelines.query import Selection
-from headrace.pipelines.similar import Place
+from headrace.pipelines.query import scan as query
+from headrace.pipelines.query import similar as similarity
+from headrace.pipelines.query.scan import Selection
+from headrace.pipelines.query.similar import Place
 from headrace.pipelines.wiring import Services, layout
 from headrace.schemas.decisions import MOST_SIMILAR
 from headrace.schemas.ports import Index

@@ -7,7 +7,7 @@ import click
 
 from headrace.pipelines.cli.options import Command, json_option, limit_option, with_services
 from headrace.pipelines.cli.output import TABLE_ROWS, print_json, print_table
-from headrace.pipelines.replay import LATER_RULES, Rejected, original, rejected, replay, safe_text
+from headrace.pipelines.query.rejected import LATER_RULES, Rejected, original, rejected, replay, safe_text
 from headrace.pipelines.wiring import Services
 from headrace.schemas.ports import Log
 from headrace.schemas.rules import RULE_NAMES

@@ -54,6 +54,6 @@ def show(services: Services, report_id: str, *, html: bool, as_json: bool) -> No
     if as_json:
         print_json([report])
         return
-    from headrace.pipelines import render  # noqa: PLC0415 it loads matplotlib
+    from headrace.pipelines.report import render  # noqa: PLC0415 it loads matplotlib
 
     click.echo(render.to_html(report) if html else render.to_markdown(report), file=sys.stdout)

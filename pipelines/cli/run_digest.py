@@ -12,8 +12,8 @@ from typing_extensions import override
 from headrace.pipelines.cli.options import Command, json_option, metrics_option, with_services
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.serving import as_service
-from headrace.pipelines.core.digest import Envelope
-from headrace.pipelines.digest import Digest, Schedule
+from headrace.pipelines.report.compose import Envelope
+from headrace.pipelines.report.job import Digest, Schedule
 from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.wiring import Services, compose_digest
 

@@ -9,7 +9,7 @@ from headrace.pipelines.cli.options import Command, json_option, metrics_option,
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
-from headrace.pipelines.explain import INTERVAL_MS, dataflow
+from headrace.pipelines.explain.job import INTERVAL_MS, dataflow
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.wiring import Services, compose_explain
 

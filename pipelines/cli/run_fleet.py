@@ -9,7 +9,7 @@ from headrace.pipelines.cli.options import Command, Moment, Within, json_option,
 from headrace.pipelines.cli.output import iso, print_json
 from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
-from headrace.pipelines.fleet import START_MS, Fleet
+from headrace.pipelines.fleet.job import START_MS, Fleet
 from headrace.pipelines.runtime.retry import retrying
 from headrace.pipelines.runtime.stop import Stop, StoppedError, paused
 from headrace.pipelines.wiring import Services, compose_fleet

@@ -16,8 +16,8 @@ from headrace.pipelines.cli.options import Command, Within, json_option, metrics
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
-from headrace.pipelines.learn import dataflow
-from headrace.pipelines.learner import Learner
+from headrace.pipelines.learn.job import dataflow
+from headrace.pipelines.learn.learner import Learner
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.wiring import Services, compose_learn
 

@@ -7,7 +7,7 @@ import msgspec
 
 from headrace.pipelines.cli.options import Command, json_option, with_services
 from headrace.pipelines.cli.output import print_json, print_table
-from headrace.pipelines.core.tasks import TaskTable, add_task, task_specs
+from headrace.pipelines.tasks import TaskTable, add_task, task_specs
 from headrace.pipelines.wiring import Services
 from headrace.schemas.records import Layout, decode_task
 

@@ -50,7 +50,7 @@ def command(
     """
     if (steps is None) == (seconds is None):
         raise SettingsError("give either --steps or --seconds")
-    from headrace.pipelines.train import Order, run_training  # noqa: PLC0415 torch takes seconds to load
+    from headrace.pipelines.policies.train import Order, run_training  # noqa: PLC0415 torch takes seconds to load
 
     order = Order(algorithm, environment, seed, steps, seconds, task, plain=plain)
     shown = _Shown()

@@ -11,12 +11,12 @@ from headrace.pipelines.service.service import Service, version
 from headrace.sinks.chunks import CachedChunks
 
 if TYPE_CHECKING:  # one job's metrics must not load another job's libraries
-    from headrace.pipelines.digest import Digest
-    from headrace.pipelines.explain import Explainer
-    from headrace.pipelines.fleet import Fleet
-    from headrace.pipelines.ingest import Ingest
-    from headrace.pipelines.learn import Learn
-    from headrace.pipelines.learner import Learner
+    from headrace.pipelines.explain.job import Explainer
+    from headrace.pipelines.fleet.job import Fleet
+    from headrace.pipelines.ingest.job import Ingest
+    from headrace.pipelines.learn.job import Learn
+    from headrace.pipelines.learn.learner import Learner
+    from headrace.pipelines.report.job import Digest
 
 EVERY_JOB: Final[tuple[Metric[Service], ...]] = (
     Metric(

@@ -4,7 +4,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from headrace.pipelines.plots import BLUE, FAINT, GREEN, GREY, INK, ORANGE, VERMILION
+from headrace.pipelines.report.plots import BLUE, FAINT, GREEN, GREY, INK, ORANGE, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,7 +18,7 @@ import naive
 import numpy as np
 
 from headrace.pipelines.bench.rows import SPEC, WIDTH, rows
-from headrace.pipelines.core.window import open_partition
+from headrace.pipelines.ingest.window import open_partition
 from headrace.schemas import codec, codec_arrow
 from headrace.schemas.checker import known_task
 from headrace.schemas.chunk import decode_chunk, encode_chunk

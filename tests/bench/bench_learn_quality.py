@@ -21,7 +21,7 @@ from headrace.learners.judge.statistics import paired_difference
 from headrace.learners.seeds import HELD_OUT as HELD_OUT_TRACES
 from headrace.learners.seeds import PRESET_TRAINING
 from headrace.learners.simulate.training import train, training_for
-from headrace.pipelines.evaluate import evaluated
+from headrace.pipelines.policies.evaluate import evaluated
 
 HELD_OUT = 1_024
 STEPS = {"ppo": 6_144_000, "dqn": 2_048_000}

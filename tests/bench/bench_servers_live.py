@@ -17,13 +17,13 @@ import numpy as np
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from headrace.pipelines import query
 from headrace.pipelines.bench import ingest as bench_ingest
 from headrace.pipelines.bench import rows as bench_rows
 from headrace.pipelines.bench.process import cpu_s, memory_mb
 from headrace.pipelines.bench.scratch import scratch
-from headrace.pipelines.core.tasks import TaskTable, add_task
+from headrace.pipelines.query import scan as query
 from headrace.pipelines.settings import Settings
+from headrace.pipelines.tasks import TaskTable, add_task
 from headrace.pipelines.topics import TRANSITIONS, WINDOWS
 from headrace.pipelines.wiring import ADAPTERS, Services, initialise, open_services
 from headrace.schemas.ports import Log, Record

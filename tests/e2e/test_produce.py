@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from shell import T0, VALVE, transitions
 
-from headrace.pipelines import produce as produce_module
-from headrace.pipelines.core.tasks import TaskTable, add_task
-from headrace.pipelines.produce import Producer, key_of, produce
+from headrace.pipelines.produce import producer as produce_module
+from headrace.pipelines.produce.producer import Producer, key_of, produce
 from headrace.pipelines.settings import read_settings
+from headrace.pipelines.tasks import TaskTable, add_task
 from headrace.pipelines.topics import messages
 from headrace.pipelines.wiring import initialise, layout, open_services
 from headrace.schemas import codec

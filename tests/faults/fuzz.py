@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from headrace.pipelines.core.segment import encode_parts, group_rows
+from headrace.pipelines.ingest.segment import encode_parts, group_rows
 from headrace.schemas import codec, codec_arrow
 from headrace.schemas.checker import known_task
 from headrace.schemas.chunk import decode_chunk

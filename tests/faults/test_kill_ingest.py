@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from messages import T0, TASKS, random_records
 
-from headrace.pipelines.index_hash import index_hash
+from headrace.pipelines.query.index_hash import index_hash
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.topics import messages
 from headrace.pipelines.wiring import initialise, open_services

@@ -10,10 +10,11 @@ import msgspec
 from headrace.learners.checkpoint import weights_hash
 from headrace.learners.dqn.dqn import DQNConfig
 from headrace.learners.stream.training import LearnSettings
-from headrace.pipelines import ingest, learn
-from headrace.pipelines.core.tasks import TaskTable, add_task
-from headrace.pipelines.fleet import Fleet, VirtualClock, cloud_task
+from headrace.pipelines.fleet.job import Fleet, VirtualClock, cloud_task
+from headrace.pipelines.ingest import job as ingest
+from headrace.pipelines.learn import job as learn
 from headrace.pipelines.runtime.flow import run
+from headrace.pipelines.tasks import TaskTable, add_task
 from headrace.schemas.records import Layout, ServingPolicy
 from headrace.sinks.chunks import CachedChunks
 from headrace.sinks.files.policies import FilePolicyStore

@@ -13,12 +13,12 @@ from stream import CONFIG, learn_on, learn_with_kills, open_stream, undisturbed
 
 from headrace.learners.advice.rules import RuleAdvisor
 from headrace.learners.checkpoint import weights_hash
-from headrace.pipelines.advice import Advising, advising
 from headrace.pipelines.cli import directive as directive_command
-from headrace.pipelines.core.tasks import TaskTable, add_task
-from headrace.pipelines.fleet import Fleet, cloud_task
+from headrace.pipelines.fleet.job import Fleet, cloud_task
+from headrace.pipelines.learn.advice import Advising, advising
+from headrace.pipelines.policies.retrain import retrain
 from headrace.pipelines.published import directives
-from headrace.pipelines.retrain import retrain
+from headrace.pipelines.tasks import TaskTable, add_task
 from headrace.schemas.directives import Proposal
 from headrace.schemas.errors import SettingsError, UnavailableError
 from headrace.sinks.openai.advisor import open_advisor

@@ -7,10 +7,10 @@ import msgspec
 import pytest
 from stream import SETTINGS, learn_on, open_stream
 
-from headrace.pipelines.control import Control, compare, find
-from headrace.pipelines.fleet import START_MS, cloud_task
+from headrace.pipelines.fleet.job import START_MS, cloud_task
+from headrace.pipelines.policies.control import Control, compare, find
+from headrace.pipelines.policies.train import Order, run_training
 from headrace.pipelines.published import published
-from headrace.pipelines.train import Order, run_training
 from headrace.schemas.errors import SettingsError, UnknownPolicyError
 
 WINDOW_MS = cloud_task().window_ms

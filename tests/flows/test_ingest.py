@@ -10,8 +10,8 @@ from messages import T0, transition
 from model import MARK, MemoryIndex
 from test_model import empty_log, finish, new_ingest
 
-from headrace.pipelines.core.window import Place
-from headrace.pipelines.ingest import Tick
+from headrace.pipelines.ingest.job import Tick
+from headrace.pipelines.ingest.window import Place
 from headrace.schemas import codec
 from headrace.schemas.errors import LogGapError, UnavailableError
 from headrace.schemas.ports import Assigned, Commit, EndOfLog, Record, Revoked

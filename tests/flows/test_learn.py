@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from stream import SETTINGS, learn_on, learn_with_kills, outcome, uncached, undisturbed
 
-from headrace.pipelines.fleet import START_MS, cloud_task
-from headrace.pipelines.learn import dataflow
-from headrace.pipelines.retrain import retrain
+from headrace.pipelines.fleet.job import START_MS, cloud_task
+from headrace.pipelines.learn.job import dataflow
+from headrace.pipelines.policies.retrain import retrain
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.runtime.retry import retried
 from headrace.schemas.errors import CommitConflictError, CorruptDataError, MissingChunkError, UnavailableError
@@ -44,7 +44,7 @@ def test_kill_and_resume(recorded, stream, tmp_path, seed):
 
 def test_without_a_simulator_nothing_is_promoted_unasked(stream, monkeypatch):
     """Where there is no gate to pass, versions are stored and none serves."""
-    monkeypatch.setattr("headrace.pipelines.promotion.simulator", lambda *_: None)
+    monkeypatch.setattr("headrace.pipelines.learn.promotion.simulator", lambda *_: None)
     stream.learn(settings=dataclasses.replace(SETTINGS, gate="simulator"))
     versions, _, decided, _ = outcome(stream)
     assert versions

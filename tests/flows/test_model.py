@@ -11,7 +11,7 @@ import pytest
 from messages import T0, TASKS, random_records
 from model import MARK, Crash, Fate, MemoryIndex, MemoryLog, NoCache
 
-from headrace.pipelines.ingest import COMMIT_FOLDS, Ingest
+from headrace.pipelines.ingest.job import COMMIT_FOLDS, Ingest
 from headrace.schemas.ports import Record
 from headrace.schemas.records import Layout
 

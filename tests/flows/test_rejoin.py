@@ -12,13 +12,13 @@ from stream import learn_on, open_stream, outcome
 
 from headrace.learners.checkpoint import pack, weights_hash
 from headrace.learners.explain.template import TemplateNarrator
-from headrace.pipelines import ingest
-from headrace.pipelines.core.digest import Envelope
-from headrace.pipelines.core.tasks import TaskTable
-from headrace.pipelines.digest import Digest, Schedule
-from headrace.pipelines.explain import Explainer
-from headrace.pipelines.index_hash import index_hash
+from headrace.pipelines.explain.job import Explainer
+from headrace.pipelines.ingest import job as ingest
+from headrace.pipelines.query.index_hash import index_hash
+from headrace.pipelines.report.compose import Envelope
+from headrace.pipelines.report.job import Digest, Schedule
 from headrace.pipelines.runtime.flow import run
+from headrace.pipelines.tasks import TaskTable
 from headrace.schemas.ports import Assigned, Commit, Record, Revoked
 from headrace.schemas.records import Fact, Facts, Mail, Narrative, Report, Sentence
 from headrace.sinks.memory import MemoryCache

@@ -10,9 +10,9 @@ from stream import open_stream, outcome, uncached, undisturbed
 
 from headrace.learners.checkpoint import pack, unpack
 from headrace.learners.cloud import ENVIRONMENT_ID
-from headrace.pipelines.fleet import cloud_task
-from headrace.pipelines.retrain import retrain
-from headrace.pipelines.train import Order, run_training
+from headrace.pipelines.fleet.job import cloud_task
+from headrace.pipelines.policies.retrain import retrain
+from headrace.pipelines.policies.train import Order, run_training
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError
 from headrace.schemas.policy_versions import read_policy_version
 from headrace.sinks.files.policies import FilePolicyStore

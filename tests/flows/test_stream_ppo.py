@@ -14,12 +14,12 @@ from headrace.learners.cloud.baselines import RULES
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.ppo.ppo import PPOConfig
 from headrace.learners.stream.algorithms import algorithm
-from headrace.pipelines.advice import Advising
-from headrace.pipelines.core.tasks import TaskTable, add_task
-from headrace.pipelines.fleet import START_MS, cloud_task
+from headrace.pipelines.fleet.job import START_MS, cloud_task
+from headrace.pipelines.learn.advice import Advising
+from headrace.pipelines.policies.retrain import retrain
 from headrace.pipelines.published import directives
-from headrace.pipelines.retrain import retrain
 from headrace.pipelines.service.tables import JOBS
+from headrace.pipelines.tasks import TaskTable, add_task
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.schemas import codec, codec_arrow
 from headrace.schemas.directives import Proposal

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from stream import CONFIG, learn_with_kills, outcome, uncached, undisturbed
 
-from headrace.pipelines.fleet import cloud_task
-from headrace.pipelines.retrain import retrain
+from headrace.pipelines.fleet.job import cloud_task
+from headrace.pipelines.policies.retrain import retrain
 
 CONFIGS = {
     "n-step": replace(CONFIG, n_step=3),

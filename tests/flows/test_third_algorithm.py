@@ -17,12 +17,12 @@ from headrace.learners.simulate.worlds import make_world
 from headrace.learners.stream.algorithms import ALGORITHMS, Algorithm
 from headrace.learners.stream.training import Counts
 from headrace.learners.stream.trajectories import spanning
-from headrace.pipelines.core.tasks import TaskTable
-from headrace.pipelines.explain import Explainer, run_until_caught_up
-from headrace.pipelines.fleet import cloud_task
-from headrace.pipelines.retrain import retrain
+from headrace.pipelines.explain.job import Explainer, run_until_caught_up
+from headrace.pipelines.fleet.job import cloud_task
+from headrace.pipelines.policies.retrain import retrain
+from headrace.pipelines.policies.train import Order, run_training
+from headrace.pipelines.tasks import TaskTable
 from headrace.pipelines.topics import messages
-from headrace.pipelines.train import Order, run_training
 from headrace.schemas.records import Report
 from headrace.sinks.files.policies import FilePolicyStore
 

@@ -14,7 +14,7 @@ from codec_examples import LAYOUT, SPECS, T0, accepted, batch_of, check, message
 from test_codec_json import REJECTED
 from test_rules import BAD
 
-from headrace.pipelines.core.window import open_partition
+from headrace.pipelines.ingest.window import open_partition
 from headrace.schemas import codec
 from headrace.schemas.checker import known_task
 from headrace.schemas.contract_files import FOLDER, RECORDS, contracts

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from test_explain_samples import START, interval_report, version_report
 
-from headrace.pipelines.core import digest
-from headrace.pipelines.core.digest import LIMIT_BYTES, Envelope, compose, ranked, subject
+from headrace.pipelines.report import compose as digest
+from headrace.pipelines.report.compose import LIMIT_BYTES, Envelope, compose, ranked, subject
 from headrace.schemas.records import Fact, Facts, Narrative, Report, Sentence, Series
 
 ENVELOPE = Envelope(

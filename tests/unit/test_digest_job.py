@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
-from headrace.pipelines.core.digest import Envelope
-from headrace.pipelines.digest import GROUP, MAILS, REPORTS, Digest, Schedule
+from headrace.pipelines.report.compose import Envelope
+from headrace.pipelines.report.job import GROUP, MAILS, REPORTS, Digest, Schedule
 from headrace.schemas.errors import CommitConflictError, SettingsError, UnavailableError
 from headrace.schemas.ports import Record
 from headrace.schemas.records import Fact, Facts, Mail, Narrative, Report, Sentence

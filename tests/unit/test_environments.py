@@ -14,7 +14,7 @@ from headrace.learners.simulate.environments import DEFAULT, ENVIRONMENTS
 from headrace.learners.simulate.training import training_for
 from headrace.learners.simulate.worlds import make_world
 from headrace.learners.stream.algorithms import algorithm
-from headrace.pipelines.evaluate import evaluated_baseline, task_of
+from headrace.pipelines.policies.evaluate import evaluated_baseline, task_of
 from headrace.schemas.errors import SettingsError
 
 NAME = "test/Another-v0"

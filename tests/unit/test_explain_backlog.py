@@ -7,7 +7,7 @@ import pytest
 from test_explain_flow import Stream
 from test_explain_samples import PLAIN
 
-from headrace.pipelines.explain import run_until_caught_up
+from headrace.pipelines.explain.job import run_until_caught_up
 from headrace.schemas.ports import Commit
 
 

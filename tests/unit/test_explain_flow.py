@@ -13,10 +13,9 @@ from test_explain_samples import CLOUD, HOUR, PLAIN, START, summary, version
 
 from headrace.learners.checkpoint import pack
 from headrace.learners.explain.template import TemplateNarrator
-from headrace.pipelines import explain
-from headrace.pipelines.core.tasks import TaskTable, add_task
-from headrace.pipelines.core.window import Place as IngestCommit
-from headrace.pipelines.explain import (
+from headrace.pipelines.explain import job as explain
+from headrace.pipelines.explain.items import Finding, Happening
+from headrace.pipelines.explain.job import (
     GROUP,
     POLICIES,
     WINDOWS,
@@ -24,9 +23,10 @@ from headrace.pipelines.explain import (
     dataflow,
     run_until_caught_up,
 )
-from headrace.pipelines.happenings import Finding, Happening
-from headrace.pipelines.reported import REJECTED, REPORTS, KnownReports, Rejections, interval_id, version_id
+from headrace.pipelines.explain.reported import REJECTED, REPORTS, KnownReports, Rejections, interval_id, version_id
+from headrace.pipelines.ingest.window import Place as IngestCommit
 from headrace.pipelines.runtime.flow import run
+from headrace.pipelines.tasks import TaskTable, add_task
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.schemas.errors import UnavailableError
 from headrace.schemas.grounding import fill
@@ -481,7 +481,8 @@ def test_a_stop_between_two_reports_loses_none(stream: Stream) -> None:
 
 def test_the_jobs_import_neither_torch_nor_matplotlib() -> None:
     code = (
-        "import sys; import headrace.pipelines.explain, headrace.pipelines.digest, headrace.pipelines.render; "
+        "import sys; import headrace.pipelines.explain.job; "
+        "import headrace.pipelines.report.job, headrace.pipelines.report.render; "
         "sys.exit(' '.join({'torch', 'matplotlib', 'gymnasium', 'PIL'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

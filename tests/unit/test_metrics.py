@@ -17,6 +17,8 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.pipelines.cli.logs import JsonFormatter
+from headrace.pipelines.ingest.meters import IngestMeters
+from headrace.pipelines.learn.meters import LearnerMeters
 from headrace.pipelines.runtime.pulse import Pulse
 from headrace.pipelines.runtime.retry import retrying
 from headrace.pipelines.runtime.stop import Stop
@@ -24,8 +26,6 @@ from headrace.pipelines.service.address import Address, parse_address
 from headrace.pipelines.service.endpoint import served
 from headrace.pipelines.service.ends import Ends
 from headrace.pipelines.service.histogram import Histogram
-from headrace.pipelines.service.ingest_meters import IngestMeters
-from headrace.pipelines.service.learner_meters import LearnerMeters
 from headrace.pipelines.service.metrics import Metric, registry
 from headrace.pipelines.service.service import Service
 from headrace.pipelines.service.tables import EVERY_JOB, JOBS, LAG

@@ -11,10 +11,10 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from headrace.learners.spaces import NumericSpaces
-from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.record import record
-from headrace.pipelines.record_task import derive_task
+from headrace.pipelines.record.task import derive_task
 from headrace.pipelines.settings import read_settings
+from headrace.pipelines.tasks import TaskTable
 from headrace.pipelines.topics import messages
 from headrace.pipelines.wiring import initialise, open_services
 from headrace.schemas import codec
@@ -136,7 +136,7 @@ def test_what_closes_the_last_windows_is_said(services, caplog):
     env.reset()
     env.step(0)
     env.close()
-    (told,) = [one.getMessage() for one in caplog.records if one.name.endswith("record_writer")]
+    (told,) = [one.getMessage() for one in caplog.records if one.name.endswith("record.writer")]
     (line,) = re.findall(r"echo '(.*)' \| headrace produce -", told)
     services.log.send([Record("transitions", b"a1", line.encode())])
     (row,), beats = sent(services)

@@ -10,8 +10,8 @@ from PIL import Image
 from test_explain_samples import interval_report, version_report
 
 from headrace.learners.explain.template import BARE
-from headrace.pipelines import plots
-from headrace.pipelines.render import images, to_html, to_json, to_markdown
+from headrace.pipelines.report import plots
+from headrace.pipelines.report.render import images, to_html, to_json, to_markdown
 from headrace.schemas.records import Fact, Facts, Narrative, Report, Sentence, Series
 
 EVIL = "<script>alert('x')</script> [link](http://evil) |"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace.pipelines.replay import Replayed, replay
+from headrace.pipelines.query.rejected import Replayed, replay
 from headrace.pipelines.topics import REJECTED, TRANSITIONS
 from headrace.schemas.errors import CommitConflictError
 from headrace.schemas.ports import Commit, Record

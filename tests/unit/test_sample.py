@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from headrace.pipelines.core.sample import chosen, sample
+from headrace.pipelines.ingest.sample import chosen, sample
 from headrace.schemas.decisions import DecisionBatch, nearest, neighbours, pack, unpack, vectors_of
 from headrace.schemas.errors import CorruptDataError
 from headrace.schemas.records import Bounds, TaskSpec

@@ -10,7 +10,7 @@ from codec_examples import row_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.pipelines.core.segment import encode_parts, group_rows
+from headrace.pipelines.ingest.segment import encode_parts, group_rows
 from headrace.schemas.chunk import PART_ROWS, agent_stats, decode_chunk, decode_stats, encode_chunk
 from headrace.schemas.partition import group_of
 from headrace.schemas.records import Bounds, ChunkKey, TaskSpec

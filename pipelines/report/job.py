@@ -26,7 +26,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from cronsim import CronSim, CronSimError
 
-from headrace.pipelines.core.digest import Envelope, compose
+from headrace.pipelines.report.compose import Envelope, compose
 from headrace.pipelines.runtime.member import Member
 from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.topics import MAILS, REPORTS, newest, partition_messages, records

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from headrace.learners.stream.training import Training
-from headrace.pipelines.progress import Progress
+from headrace.pipelines.learn.progress import Progress
 from headrace.schemas.errors import CorruptDataError, MissingChunkError
 from headrace.schemas.records import ChunkKey, ChunkReference
 from headrace.schemas.transition import TransitionBatch

@@ -15,7 +15,7 @@ from headrace.learners.explain.simulation import Simulator, simulator
 from headrace.learners.judge.gate import judge
 from headrace.learners.judge.trial import Trial
 from headrace.learners.stream.training import LearnSettings, Training
-from headrace.pipelines.progress import Progress
+from headrace.pipelines.learn.progress import Progress
 from headrace.schemas.errors import StorageError
 from headrace.schemas.ports import Clock, PolicyStore
 from headrace.schemas.records import Interval, PolicyVersion, ServingPolicy, TaskSpec

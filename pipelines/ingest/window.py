@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.pipelines.core.sample import sample
-from headrace.pipelines.core.segment import Part, encode_parts, group_rows
+from headrace.pipelines.ingest.sample import sample
+from headrace.pipelines.ingest.segment import Part, encode_parts, group_rows
 from headrace.schemas.chunk import ChunkRow, ChunkStats, agent_stats, decode_stats, fold_stats, total_stats
 from headrace.schemas.decisions import DecisionBatch
 from headrace.schemas.errors import LogGapError

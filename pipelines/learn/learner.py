@@ -9,12 +9,12 @@ import msgspec
 
 from headrace.learners.stream.algorithms import begun
 from headrace.learners.stream.training import Config, LearnSettings
-from headrace.pipelines.advice import FITTED_CHUNKS, Advice, Advising, fitted, judging
-from headrace.pipelines.feed import Feed
-from headrace.pipelines.learner_checkpoint import Checkpoint, Saved
-from headrace.pipelines.progress import Progress
-from headrace.pipelines.promotion import Promotion
-from headrace.pipelines.service.learner_meters import LearnerMeters
+from headrace.pipelines.learn.advice import FITTED_CHUNKS, Advice, Advising, fitted, judging
+from headrace.pipelines.learn.checkpoint import Checkpoint, Saved
+from headrace.pipelines.learn.feed import Feed
+from headrace.pipelines.learn.meters import LearnerMeters
+from headrace.pipelines.learn.progress import Progress
+from headrace.pipelines.learn.promotion import Promotion
 from headrace.pipelines.topics import DIRECTIVES, POLICIES
 from headrace.schemas.ports import Clock, PolicyStore, Record
 from headrace.schemas.records import Directive, PolicyVersion, ServingPolicy, TaskSpec, WindowSummary

@@ -11,10 +11,10 @@ from typing import BinaryIO, Final
 import msgspec
 import numpy as np
 
-from headrace.pipelines.core.tasks import TaskTable
 from headrace.pipelines.runtime.heartbeat import close_ms, heartbeats
 from headrace.pipelines.runtime.retry import retried
 from headrace.pipelines.runtime.stop import Stop
+from headrace.pipelines.tasks import TaskTable
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.schemas import codec, codec_arrow
 from headrace.schemas.errors import SettingsError

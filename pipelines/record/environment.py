@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from headrace.learners.spaces import NumericSpaces
-from headrace.pipelines.record_task import derive_task, known_task
-from headrace.pipelines.record_writer import Step, Writer
+from headrace.pipelines.record.task import derive_task, known_task
+from headrace.pipelines.record.writer import Step, Writer
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.wiring import open_services, system_clock
 from headrace.schemas.errors import SettingsError

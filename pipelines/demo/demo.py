@@ -12,12 +12,12 @@ from urllib.parse import quote
 from headrace.learners.acting import Policy
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.judge.statistics import paired_difference
-from headrace.pipelines import render
-from headrace.pipelines.core.digest import Envelope
-from headrace.pipelines.embedded import Embedded, EmbeddedSettings, Progress
-from headrace.pipelines.fleet import VirtualClock
-from headrace.pipelines.index_hash import index_hash
+from headrace.pipelines.demo.embedded import Embedded, EmbeddedSettings, Progress
+from headrace.pipelines.fleet.job import VirtualClock
 from headrace.pipelines.published import reports
+from headrace.pipelines.query.index_hash import index_hash
+from headrace.pipelines.report import render
+from headrace.pipelines.report.compose import Envelope
 from headrace.pipelines.runtime.stop import stopped_by_signals
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.wiring import Services, compose_digest, initialise, open_services

@@ -13,8 +13,10 @@ from headrace.learners.cloud import EPISODE_STEPS
 from headrace.learners.stream.algorithms import algorithm
 from headrace.learners.stream.exploring import Exploration
 from headrace.learners.stream.training import Config, LearnSettings
-from headrace.pipelines import explain, ingest, learn
-from headrace.pipelines.fleet import VirtualClock
+from headrace.pipelines.explain import job as explain
+from headrace.pipelines.fleet.job import VirtualClock
+from headrace.pipelines.ingest import job as ingest
+from headrace.pipelines.learn import job as learn
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.wiring import Services, compose_explain, compose_fleet, compose_ingest, compose_learn
 

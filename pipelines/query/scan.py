@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from headrace.pipelines.core.tasks import task_specs
+from headrace.pipelines.tasks import task_specs
 from headrace.schemas.chunk import ChunkRow, decode_chunk, decode_stats, total_stats
 from headrace.schemas.codec import to_records
 from headrace.schemas.errors import UnknownTaskError

@@ -15,7 +15,7 @@ from email.policy import SMTP
 from email.utils import format_datetime, parseaddr
 
 from headrace.learners.explain.template import TemplateNarrator
-from headrace.pipelines import plots, render
+from headrace.pipelines.report import plots, render
 from headrace.schemas.grounding import fill
 from headrace.schemas.records import Report
 

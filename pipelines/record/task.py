@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from headrace.learners.spaces import NumericSpaces
-from headrace.pipelines.core.tasks import TaskTable, add_task, task_specs
+from headrace.pipelines.tasks import TaskTable, add_task, task_specs
 from headrace.schemas.errors import InvalidTaskError
 from headrace.schemas.ports import Log
 from headrace.schemas.records import Bounds, Layout, TaskSpec, task_problem

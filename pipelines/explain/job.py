@@ -25,9 +25,8 @@ from headrace.learners.explain.series import interval_series, version_series
 from headrace.learners.explain.template import BARE, TemplateNarrator
 from headrace.learners.explain.timeline import ClosedInterval, Closing, Timeline
 from headrace.learners.explain.witness import Witness
-from headrace.pipelines.core.tasks import TaskTable
-from headrace.pipelines.happenings import Finding, Happening, Place
-from headrace.pipelines.reported import (
+from headrace.pipelines.explain.items import Finding, Happening, Place
+from headrace.pipelines.explain.reported import (
     KnownReports,
     Rejections,
     closing_headers,
@@ -40,6 +39,7 @@ from headrace.pipelines.runtime.flow import CallSink, PollSource, run
 from headrace.pipelines.runtime.member import Member
 from headrace.pipelines.runtime.retry import retried, retrying
 from headrace.pipelines.runtime.stop import Stop
+from headrace.pipelines.tasks import TaskTable
 from headrace.pipelines.topics import POLICIES, REPORTS, WINDOWS, decoded
 from headrace.schemas.errors import CommitConflictError
 from headrace.schemas.grounding import check

@@ -19,13 +19,13 @@ import bytewax.operators as op
 import numpy as np
 from bytewax.dataflow import Dataflow
 
-from headrace.pipelines.core.tasks import TaskTable
-from headrace.pipelines.core.window import Folded, PartitionFold, open_partition
+from headrace.pipelines.ingest.meters import Began, IngestMeters
+from headrace.pipelines.ingest.window import Folded, PartitionFold, open_partition
 from headrace.pipelines.runtime.flow import CallSink, PollSource
 from headrace.pipelines.runtime.member import Member
 from headrace.pipelines.runtime.retry import retried, retrying
 from headrace.pipelines.runtime.stop import Stop
-from headrace.pipelines.service.ingest_meters import Began, IngestMeters
+from headrace.pipelines.tasks import TaskTable
 from headrace.pipelines.topics import REJECTED, TRANSITIONS, WINDOWS
 from headrace.schemas.checker import Checked, Rejection
 from headrace.schemas.chunk import ChunkRow

@@ -16,7 +16,7 @@ import jinja2
 import msgspec
 
 from headrace.learners.explain.interval import span
-from headrace.pipelines import plots
+from headrace.pipelines.report import plots
 from headrace.schemas.grounding import fill, format_fact, format_interval
 from headrace.schemas.records import Fact, Report
 

@@ -9,8 +9,8 @@ import msgspec
 from headrace.learners.checkpoint import pack, unpack
 from headrace.learners.stream.algorithms import restored
 from headrace.learners.stream.training import Counts, Learned, LearnSettings, Training
-from headrace.pipelines.advice import AdviceState
-from headrace.pipelines.progress import Progress
+from headrace.pipelines.learn.advice import AdviceState
+from headrace.pipelines.learn.progress import Progress
 from headrace.schemas.errors import CorruptDataError
 from headrace.schemas.ports import PolicyStore
 from headrace.schemas.records import ChunkReference, TaskSpec

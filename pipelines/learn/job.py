@@ -14,14 +14,14 @@ from bytewax.dataflow import Dataflow
 
 from headrace.learners.stream.algorithms import algorithm
 from headrace.learners.stream.training import Config, LearnSettings
-from headrace.pipelines.advice import Advising
-from headrace.pipelines.core.tasks import TaskTable
-from headrace.pipelines.learner import Learner
+from headrace.pipelines.learn.advice import Advising
+from headrace.pipelines.learn.learner import Learner
 from headrace.pipelines.published import directives, published
 from headrace.pipelines.runtime.flow import CallSink, PollSource
 from headrace.pipelines.runtime.member import Member
 from headrace.pipelines.runtime.retry import retried, retrying
 from headrace.pipelines.runtime.stop import Stop
+from headrace.pipelines.tasks import TaskTable
 from headrace.pipelines.topics import WINDOWS, decoded
 from headrace.schemas.errors import CommitConflictError
 from headrace.schemas.ports import (

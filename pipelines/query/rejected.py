@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
-from headrace.pipelines.ingest import KEPT_BYTES
+from headrace.pipelines.ingest.job import KEPT_BYTES
 from headrace.pipelines.runtime.member import Member
 from headrace.pipelines.runtime.retry import retrying
 from headrace.pipelines.runtime.stop import Stop

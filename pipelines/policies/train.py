@@ -15,7 +15,7 @@ from headrace.learners.checkpoint import pack, weights_hash
 from headrace.learners.simulate.curve import CurvePoint, Trained
 from headrace.learners.simulate.environments import ENVIRONMENTS
 from headrace.learners.simulate.training import Training, train, training_for
-from headrace.pipelines.evaluate import evaluated, task_of
+from headrace.pipelines.policies.evaluate import evaluated, task_of
 from headrace.schemas.errors import LearnerDivergedError
 from headrace.schemas.ports import PolicyStore
 from headrace.schemas.records import PolicyVersion

@@ -13,7 +13,7 @@ import msgspec
 from headrace.learners.explain.progress import IngestPlace, IngestProgress
 from headrace.learners.explain.template import BARE
 from headrace.learners.explain.timeline import Closing
-from headrace.pipelines.core.window import Place
+from headrace.pipelines.ingest.window import Place
 from headrace.pipelines.topics import REJECTED, REPORTS, TRANSITIONS, WINDOWS, TopicReader, header
 from headrace.schemas.errors import UnknownTopicError
 from headrace.schemas.ports import Commit, Headers, Log, MessageBatch

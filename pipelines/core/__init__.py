@@ -1,1 +1,0 @@
-"""Pure steps shared by the stream and the backfill."""

@@ -1,0 +1,1 @@
+"""The whole stream in one process."""

@@ -1,0 +1,1 @@
+"""explain: promotions and windows in, reports out."""

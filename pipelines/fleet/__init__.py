@@ -1,0 +1,1 @@
+"""fleet: simulated agents that act with the newest promoted policy."""

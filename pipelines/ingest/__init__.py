@@ -1,0 +1,1 @@
+"""ingest: transitions in; chunks, windows, decisions and rejected messages out."""

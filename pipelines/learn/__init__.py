@@ -1,0 +1,1 @@
+"""learn: windows in; policies and checkpoints out."""

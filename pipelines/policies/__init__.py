@@ -1,0 +1,1 @@
+"""What people do with policies: train, evaluate, compare, promote, train again."""
