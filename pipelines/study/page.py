@@ -24,7 +24,7 @@ from headrace.pipelines.study.search import DRAWN
 from headrace.pipelines.study.tables import LEVEL
 
 PAPER_NAMES: Final = {"dqn": "DQN", "ppo": "PPO", "dqn+advisor": "DQN + LLM"}
-_PAPER_UNITS: Final = {"cpu_s": (60.0, "min"), "efficiency": (1.0, "unit unknown")}
+_PAPER_UNITS: Final = {"cpu_s": (60.0, "min"), "efficiency": (1.0, "no unit given")}
 
 
 def write_page(page: Path, tables: Mapping[str, Any], runs: Sequence[Run]) -> list[Path]:
@@ -113,7 +113,7 @@ def _table1(tables: Mapping[str, Any]) -> Iterator[str]:
           *(cell(row["arms"][arm], MEASURES[row["measure"]].digits) for arm in arms)] for row in tables["table1"]],
     )  # fmt: skip
     yield ""
-    yield "The paper's, in the order in which its arms are named (see *Beside the paper*):"
+    yield "The paper's (see *Beside the paper*):"
     yield ""
     yield from table(
         ["", *(PAPER_NAMES[arm] for arm in PAPER_ARMS)],
@@ -296,7 +296,7 @@ def _summary(tables: Mapping[str, Any]) -> Iterator[str]:
         for rule in ("rate_rule", "tuned_rule")
     )
     yield f"- **The best arm** by return, {NAMES[best]}, is {', '.join(against)}."
-    verdicts = [row["verdict"] for row in tables["agreement"] if row["measure"] != "efficiency"]
+    verdicts = [row["verdict"] for row in tables["agreement"]]
     counts = ", ".join(f"{word} in {verdicts.count(word)}" for word in ("agrees", "disagrees", "undecided"))
     yield f"- **The paper's order of arms**, over {len(verdicts)} pairs of figures: {counts}."
 
@@ -321,14 +321,12 @@ def _paper(tables: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         "Each of the paper's orders, pair by pair: *agrees* or *disagrees* where our paired 95 % interval excludes 0, "
-        "else *undecided*. Sample efficiency is left to the reader's eye: what it counts is not said. Training time is "
-        "in minutes there, in CPU seconds here."
+        "else *undecided*. Of sample efficiency only the direction is known to be the same: lower is better. Training "
+        "time is in minutes there, in CPU seconds here."
     )
     yield ""
     rows = []
     for row in tables["agreement"]:
-        if row["measure"] == "efficiency":
-            continue
         factor = _PAPER_UNITS.get(row["measure"], (1.0, ""))[0]
         rows.append([
             _paper_label(row["measure"]).replace(" (min)", " (min; here s)"),
