@@ -7,11 +7,9 @@ from typing import Any, Final
 
 import jinja2
 
-from headrace.learners.dqn.dqn_simulate import DQNTraining
-from headrace.learners.ppo.ppo_simulate import PPOTraining
 from headrace.learners.seeds import STUDY_SEARCH_TRAINING, STUDY_TRAINING
 from headrace.pipelines.study import store
-from headrace.pipelines.study.design import SEARCH_TRACES, STEPS, plain_dqn, plain_ppo
+from headrace.pipelines.study.design import PLAIN_DQN, PLAIN_PPO, SEARCH_TRACES, STEPS
 from headrace.pipelines.study.figures import NAMES, RULE_NAMES, figures
 from headrace.pipelines.study.measures import MEASURES
 from headrace.pipelines.study.run import Run
@@ -69,7 +67,10 @@ def markdown(tables: Mapping[str, Any], path: str) -> str:
         search_seed=STUDY_SEARCH_TRAINING.first,
         study_seed=STUDY_TRAINING.first,
         whole_budget=STEPS,
-        gradient_steps={"ppo": _gradient_steps(plain_ppo()), "dqn": _gradient_steps(plain_dqn())},
+        gradient_steps={
+            "ppo": STEPS // PLAIN_PPO.config.minibatch_size * PLAIN_PPO.config.epochs,
+            "dqn": int((STEPS - PLAIN_DQN.learning_starts) / PLAIN_DQN.environments * PLAIN_DQN.updates_per_step),
+        },
     )
 
 
@@ -99,10 +100,3 @@ def _pair(tables: Mapping[str, Any], measure: str, first: str, second: str) -> d
         if (row["measure"], row["first"], row["second"]) == (measure, second, first):
             return {**row, "difference": -row["difference"], "low": -row["high"], "high": -row["low"]}
     raise AssertionError((measure, first, second))
-
-
-def _gradient_steps(training: DQNTraining | PPOTraining) -> int:
-    """Of a run of the study's own budget."""
-    if isinstance(training, PPOTraining):
-        return STEPS // training.config.minibatch_size * training.config.epochs
-    return int((STEPS - training.learning_starts) / training.environments * training.updates_per_step)

@@ -15,10 +15,7 @@ from headrace.learners.cloud.workload import EPISODE_STEPS
 from headrace.learners.judge import comparison
 from headrace.learners.judge.statistics import bootstrap_interval, interquartile_mean, mean_interval, paired_difference
 from headrace.pipelines.study import paper
-from headrace.pipelines.study.design import (
-    ARMS,
-    PAPER_ARMS,
-)
+from headrace.pipelines.study.design import ARMS, PAPER_ARMS
 from headrace.pipelines.study.measures import MEASURES, Measure, convergence
 from headrace.pipelines.study.run import Run
 from headrace.schemas.errors import SettingsError
