@@ -5,8 +5,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Final
 
-from headrace.learners.dqn.dqn_simulate import DQNTraining
-from headrace.learners.ppo.ppo_simulate import PPOTraining
+from headrace.learners.dqn.simulate import DQNTraining
+from headrace.learners.ppo.simulate import PPOTraining
 from headrace.learners.seeds import STUDY_SEARCH_TRAINING, STUDY_TRAINING
 from headrace.pipelines.study import store
 from headrace.pipelines.study.cells import NOTHING, cell, f_test, interval, p_value, rank_test, table

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 import torch
 
+from headrace.learners import ppo
 from headrace.learners.acting import BoxPolicy, Policy, load_policy
 from headrace.learners.checkpoint import pack, unpack, weights_hash
 from headrace.learners.nets.mlp import MLPShape, backward, forward, initial_mlp, split_mlp
-from headrace.learners.ppo import ppo
 from headrace.learners.ppo.policy_gradient import (
     Categorical,
     DiagonalGaussian,
     clipped_surrogate,
     generalised_advantages,
 )
-from headrace.learners.ppo.ppo import _PolicyDescent
-from headrace.learners.ppo.ppo_rows import Minibatch
-from headrace.learners.ppo.ppo_state import policy_layers
+from headrace.learners.ppo.rows import Minibatch
+from headrace.learners.ppo.state import policy_layers
+from headrace.learners.ppo.updates import _PolicyDescent
 from headrace.learners.prior import rule_prior
 from headrace.schemas.errors import LearnerDivergedError
 

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from headrace.learners.ppo import ppo
-from headrace.learners.ppo.ppo_rows import _continues, prepared, with_inputs
+from headrace.learners import ppo
+from headrace.learners.ppo.rows import _continues, prepared, with_inputs
 from headrace.learners.stream.trajectories import rollout_of, spanning
 from headrace.schemas.transition import TransitionBatch
 

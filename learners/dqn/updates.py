@@ -16,38 +16,19 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from headrace.learners.dqn.dqn_config import DQNConfig, exploration_at, learning_rate_at, priority_correction_at
-from headrace.learners.dqn.dqn_state import (
-    DQNState,
-    Passes,
-    init,
-    passes_of,
-    policy_arrays,
-    state_from_arrays,
-    state_to_arrays,
-)
+from headrace.learners.dqn.config import DQNConfig, learning_rate_at
 from headrace.learners.dqn.losses import double_q_learning, huber_error, quantile_huber, squared_error
 from headrace.learners.dqn.replay import Batch
+from headrace.learners.dqn.state import (
+    DQNState,
+    Passes,
+    passes_of,
+)
 from headrace.learners.nets.adam import adam_step, length, shortened
 from headrace.learners.nets.mlp import backward, forward
 from headrace.learners.nets.normaliser import merged
 from headrace.learners.shaping import shaping
 from headrace.schemas.errors import LearnerDivergedError
-
-__all__ = [
-    "DQNConfig",
-    "DQNState",
-    "exploration_at",
-    "greedy",
-    "init",
-    "learning_rate_at",
-    "policy_arrays",
-    "priority_correction_at",
-    "state_from_arrays",
-    "state_to_arrays",
-    "update",
-    "update_prioritised",
-]
 
 _ERRORS = {"squared": squared_error, "huber": huber_error}
 

@@ -18,34 +18,17 @@ import torch
 from headrace.learners.nets.adam import adam_step, length, shortened
 from headrace.learners.nets.mlp import backward, forward
 from headrace.learners.ppo.policy_gradient import clipped_surrogate
-from headrace.learners.ppo.ppo_checkpoint import state_from_arrays, state_to_arrays
-from headrace.learners.ppo.ppo_rows import Minibatch, Rows, prepared, require_finite, with_inputs
-from headrace.learners.ppo.ppo_state import (
+from headrace.learners.ppo.rows import Minibatch, Rows, prepared, require_finite, with_inputs
+from headrace.learners.ppo.state import (
     Net,
     PPOConfig,
     PPOState,
     Rollout,
-    behaviour_arrays,
     distribution,
-    init,
-    policy_arrays,
     policy_layers,
     progress_of,
 )
 from headrace.schemas.errors import LearnerDivergedError
-
-__all__ = [
-    "PPOConfig",
-    "PPOState",
-    "Rollout",
-    "behaviour_arrays",
-    "init",
-    "policy_arrays",
-    "progress_of",
-    "state_from_arrays",
-    "state_to_arrays",
-    "update",
-]
 
 
 def update(state: PPOState, rollout: Rollout) -> tuple[PPOState, dict[str, float]]:

@@ -10,7 +10,7 @@ import torch
 from headrace.learners.acting import ACTION_HIGH, ACTION_LOW, FEATURES
 from headrace.learners.checkpoint import generator_from_meta, generator_to_meta
 from headrace.learners.nets.normaliser import Moments
-from headrace.learners.ppo.ppo_state import Net, PPOConfig, PPOState, given_arrays, init
+from headrace.learners.ppo.state import Net, PPOConfig, PPOState, given_arrays, init
 from headrace.learners.prior import prior_from_arrays
 
 _VECTORS = ("parameters", "first_moment", "second_moment")

@@ -11,7 +11,7 @@ from headrace.learners.acting import network_inputs
 from headrace.learners.nets.mlp import forward, split_mlp
 from headrace.learners.nets.normaliser import Moments, merged
 from headrace.learners.ppo.policy_gradient import generalised_advantages
-from headrace.learners.ppo.ppo_state import PPOConfig, PPOState, Rollout, distribution, policy_layers
+from headrace.learners.ppo.state import PPOConfig, PPOState, Rollout, distribution, policy_layers
 from headrace.schemas.errors import LearnerDivergedError
 
 _ADVANTAGE_FLOOR = 1e-6

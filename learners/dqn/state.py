@@ -9,7 +9,7 @@ import torch
 
 from headrace.learners.acting import FEATURES, OBSERVATION_MEAN, OBSERVATION_SCALE
 from headrace.learners.checkpoint import generator_from_meta, generator_to_meta
-from headrace.learners.dqn.dqn_config import DQNConfig
+from headrace.learners.dqn.config import DQNConfig
 from headrace.learners.nets.networks import (
     DuelingNetwork,
     NetworkShape,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.learners.dqn import dqn
+from headrace.learners import dqn
 from headrace.learners.dqn.prioritised import PrioritisedReplay
 from headrace.learners.dqn.replay import Batch, ReplayBuffer
 from headrace.learners.stream.training import Config, Counts, Learned, LearnSettings
