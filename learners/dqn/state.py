@@ -6,69 +6,43 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from headrace.learners.acting import FEATURES, OBSERVATION_MEAN, OBSERVATION_SCALE
-from headrace.learners.checkpoint import generator_from_meta, generator_to_meta
+from headrace.learners.acting import FEATURES, given_arrays, normaliser_arrays
+from headrace.learners.checkpoint import generator_from_meta, generator_to_meta, require_algorithm
 from headrace.learners.dqn.config import DQNConfig
-from headrace.learners.nets.networks import (
-    DuelingNetwork,
-    NetworkShape,
-    arrays_from_parameters,
-    initial_parameters,
-    parameters_from_arrays,
-)
+from headrace.learners.nets.dueling import DuelingNetwork, DuelingShape, initial_dueling
+from headrace.learners.nets.mlp import arrays_from_parameters, parameters_from_arrays
 from headrace.learners.nets.normaliser import Moments, no_moments
-from headrace.learners.prior import RulePrior, prior_from_arrays, prior_to_arrays
+from headrace.learners.prior import RulePrior, prior_from_arrays
 
 _VECTORS = ("parameters", "target", "averaged", "first_moment", "second_moment")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DQNState:
-    """All that learning goes on from. The vectors are float32[P].
-
-    Attributes:
-        config: the hyper-parameters.
-        shape: the network's sizes.
-        parameters: online weights.
-        target: weights that are bootstrapped from.
-        averaged: weights that act.
-        first_moment: Adam's mean gradient.
-        second_moment: Adam's mean squared gradient.
-        inputs: moments of the observations, of which the normaliser is made.
-        reward_mean: running mean reward.
-        updates: updates done.
-        rng: for drawing from replay; it advances in place.
-        features: float32[D, K], sums of the observation that the network sees beside it, or None.
-        prior: a rule's values, to which the network adds, or None.
-        passes: what forward and backward passes need, if they were made yet; nothing that is learned.
-    """
+    """All that learning goes on from. The vectors are float32[P]."""
 
     config: DQNConfig
-    shape: NetworkShape
-    parameters: torch.Tensor
-    target: torch.Tensor
-    averaged: torch.Tensor
-    first_moment: torch.Tensor
-    second_moment: torch.Tensor
-    inputs: Moments
-    reward_mean: float
-    updates: int
-    rng: np.random.Generator
-    features: np.ndarray | None = None
-    prior: RulePrior | None = None
-    passes: "Passes | None" = None
+    shape: DuelingShape
+    parameters: torch.Tensor  # online weights
+    target: torch.Tensor  # weights that are bootstrapped from
+    averaged: torch.Tensor  # weights that act
+    first_moment: torch.Tensor  # Adam's mean gradient
+    second_moment: torch.Tensor  # Adam's mean squared gradient
+    inputs: Moments  # of the observations, of which the normaliser is made
+    reward_mean: float  # running
+    updates: int  # done
+    rng: np.random.Generator  # for drawing from replay; it advances in place
+    features: NDArray[np.float32] | None = None  # [D, K], sums of the observation that the network sees beside it
+    prior: RulePrior | None = None  # a rule's values, to which the network adds
+    passes: "Passes | None" = None  # what passes need, if they were made yet; nothing that is learned
 
 
 class Passes:
     """Views of a state's vectors by layers, and a gradient: made once, good while the vectors are written in place.
 
     Not for use by two threads at once: each pass writes into buffers.
-
-    Attributes:
-        online: of the online weights.
-        target: of the target's.
-        gradient: of a vector that each update overwrites.
     """
 
     def __init__(self, state: DQNState) -> None:
@@ -81,7 +55,7 @@ class Passes:
         """Whether these are views of the state's own vectors."""
         return self.online.flat is state.parameters and self.target.flat is state.target
 
-    def normalised(self, state: DQNState, obs: np.ndarray) -> torch.Tensor:
+    def normalised(self, state: DQNState, obs: NDArray[np.float32]) -> torch.Tensor:
         """What the networks see of float32[B, D], as `acting.network_inputs` has it: float32[B, D + K]."""
         if self._inputs is not state.inputs:
             self._inputs, self._mean = state.inputs, state.inputs.mean.astype(np.float32)
@@ -104,23 +78,17 @@ def init(
     actions: int,
     seed: int,
     *,
-    features: np.ndarray | None = None,
+    features: NDArray[np.float32] | None = None,
     prior: RulePrior | None = None,
 ) -> DQNState:
     """A state before any update; the seed fixes the weights and the draws from replay.
 
-    Args:
-        config: the hyper-parameters.
-        observation_width: D.
-        actions: A.
-        seed: any non-negative int.
-        features: float32[D, K], linear features.
-        prior: a rule whose values the network adds to.
+    features: float32[D, K], linear features. prior: a rule whose values the network adds to.
     """
     weights_seed, replay_seed = np.random.SeedSequence(seed).spawn(2)
     width = observation_width + (0 if features is None else features.shape[1])
-    shape = NetworkShape(width, config.hidden, actions, config.quantiles)
-    parameters = initial_parameters(shape, np.random.default_rng(weights_seed))
+    shape = DuelingShape(width, config.hidden, actions, config.quantiles)
+    parameters = initial_dueling(shape, np.random.default_rng(weights_seed))
     return DQNState(
         config=config,
         shape=shape,
@@ -138,34 +106,26 @@ def init(
     )
 
 
-def policy_arrays(state: DQNState) -> dict[str, np.ndarray]:
+def policy_arrays(state: DQNState) -> dict[str, NDArray[Any]]:
     """What acts: the averaged weights and the normaliser, float32, for `acting.Policy`."""
-    arrays = arrays_from_parameters(state.averaged, state.shape) | {
-        OBSERVATION_MEAN: state.inputs.mean.astype(np.float32),
-        OBSERVATION_SCALE: state.inputs.scale.astype(np.float32),
-    }
-    return arrays | _given_arrays(state)
+    weights = arrays_from_parameters(state.averaged, state.shape)
+    normaliser = normaliser_arrays(state.inputs.mean, state.inputs.scale)
+    return weights | normaliser | given_arrays(state.features, state.prior)
 
 
-def _given_arrays(state: DQNState) -> dict[str, np.ndarray]:
-    """Features and prior, which are given and not learned."""
-    features = {} if state.features is None else {FEATURES: state.features}
-    return features | prior_to_arrays(state.prior)
-
-
-def state_to_arrays(state: DQNState) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def state_to_arrays(state: DQNState) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """The state as arrays and JSON-able metadata, for `checkpoint.pack`; the arrays are copies."""
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         f"{vector}/{name}": array
         for vector in _VECTORS
         for name, array in arrays_from_parameters(getattr(state, vector), state.shape).items()
     }
     arrays |= {"observation_mean": state.inputs.mean.copy(), "observation_square": state.inputs.square.copy()}
-    arrays |= _given_arrays(state)
+    arrays |= given_arrays(state.features, state.prior)
     meta: dict[str, Any] = {
         "algorithm": "dqn",
         "config": dataclasses.asdict(state.config),
-        "observation_width": state.shape.observation_width,
+        "observation_width": state.shape.inputs,
         "actions": state.shape.actions,
         "observation_rows": state.inputs.rows,
         "reward_mean": state.reward_mean,
@@ -175,39 +135,29 @@ def state_to_arrays(state: DQNState) -> tuple[dict[str, np.ndarray], dict[str, A
     return arrays, meta
 
 
-def state_from_arrays(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> DQNState:
+def state_from_arrays(arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> DQNState:
     """The inverse of `state_to_arrays`: training goes on to identical weights.
 
-    Raises:
-        ValueError: the metadata is not of this algorithm, or the arrays don't fit it.
+    Raises ValueError where the metadata is not of this algorithm, or the arrays don't fit it.
     """
-    if meta.get("algorithm") != "dqn":
-        raise ValueError(f"expected a checkpoint of algorithm 'dqn', found {meta.get('algorithm')!r}")
-    config = DQNConfig(**meta["config"])
-    shape = NetworkShape(meta["observation_width"], config.hidden, meta["actions"], config.quantiles)
-    features = arrays.get(FEATURES)
-    width = shape.observation_width if features is None else len(features)
-    parameters, target, averaged, first_moment, second_moment = (
-        parameters_from_arrays(_below(arrays, f"{vector}/"), shape) for vector in _VECTORS
-    )
-    return DQNState(
-        config=config,
-        shape=shape,
-        parameters=parameters,
-        target=target,
-        averaged=averaged,
-        first_moment=first_moment,
-        second_moment=second_moment,
-        inputs=Moments(
-            meta["observation_rows"], arrays["observation_mean"].copy(), arrays["observation_square"].copy()
-        ),
+    require_algorithm(meta, "dqn")
+    features, actions = arrays.get(FEATURES), meta["actions"]
+    width = meta["observation_width"] - (0 if features is None else features.shape[1])
+    prior = prior_from_arrays(arrays, width, actions)
+    state = init(DQNConfig(**meta["config"]), width, actions, seed=0, features=features, prior=prior)
+    vectors: dict[str, Any] = {
+        name: parameters_from_arrays(_below(arrays, f"{name}/"), state.shape) for name in _VECTORS
+    }
+    mean, square = arrays["observation_mean"].copy(), arrays["observation_square"].copy()
+    return dataclasses.replace(
+        state,
+        **vectors,
+        inputs=Moments(meta["observation_rows"], mean, square),
         reward_mean=meta["reward_mean"],
         updates=meta["updates"],
         rng=generator_from_meta(meta["rng"]),
-        features=features,
-        prior=prior_from_arrays(arrays, width, shape.actions),
     )
 
 
-def _below(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+def _below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
