@@ -17,12 +17,14 @@ A policy's arrays say all that it is:
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headrace.learners.checkpoint import unpack
-from headrace.learners.prior import RulePrior, prior_from_arrays
+from headrace.learners.prior import RulePrior, prior_from_arrays, prior_to_arrays
 
 OBSERVATION_MEAN = "observation.mean"
 OBSERVATION_SCALE = "observation.scale"
@@ -251,6 +253,31 @@ def epsilon_at(step: int, start: float, end: float, decay_steps: int) -> float:
     if step >= decay_steps:
         return end
     return start + (end - start) * step / decay_steps
+
+
+def require_ranges(config: object, *, shares: Iterable[str], positive: Iterable[str]) -> None:
+    """Raise ValueError if a share of a configuration does not lie in [0, 1], or a positive number is not."""
+    for name in shares:
+        if not 0.0 <= getattr(config, name) <= 1.0:
+            raise ValueError(f"{name} must lie in [0, 1], got {getattr(config, name)}")
+    for name in positive:
+        if getattr(config, name) <= 0:
+            raise ValueError(f"{name} must be positive, got {getattr(config, name)}")
+
+
+def normaliser_arrays(mean: NDArray[np.float64], scale: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """A policy's normaliser as its arrays."""
+    return {OBSERVATION_MEAN: mean.astype(np.float32), OBSERVATION_SCALE: scale.astype(np.float32)}
+
+
+def given_arrays(
+    features: NDArray[np.float32] | None, prior: RulePrior | None, bounds: NDArray[np.float32] | None = None
+) -> dict[str, NDArray[Any]]:
+    """What a policy is given and does not learn, as its arrays: features, a prior, bounds float32[2, A]."""
+    arrays: dict[str, NDArray[Any]] = {} if features is None else {FEATURES: features}
+    if bounds is not None:
+        arrays |= {ACTION_LOW: bounds[0], ACTION_HIGH: bounds[1]}
+    return arrays | prior_to_arrays(prior)
 
 
 def network_inputs(obs: np.ndarray, mean: np.ndarray, scale: np.ndarray, features: np.ndarray | None) -> np.ndarray:

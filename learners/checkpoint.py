@@ -88,3 +88,9 @@ def generator_from_meta(meta: Mapping[str, Any]) -> np.random.Generator:
     rng = np.random.Generator(np.random.PCG64())
     rng.bit_generator.state = dict(meta) | {"state": {k: int(value) for k, value in meta["state"].items()}}
     return rng
+
+
+def require_algorithm(meta: Mapping[str, Any], name: str) -> None:
+    """Raise ValueError if a state's metadata is of another algorithm."""
+    if meta.get("algorithm") != name:
+        raise ValueError(f"expected a checkpoint of algorithm {name!r}, found {meta.get('algorithm')!r}")

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Final
 
-from headrace.learners.dqn.dqn import DQNConfig
-from headrace.learners.dqn.dqn_simulate import DQNTraining
-from headrace.learners.ppo.ppo import PPOConfig
-from headrace.learners.ppo.ppo_simulate import PPOTraining
+from headrace.learners.dqn import DQNConfig
+from headrace.learners.dqn.simulate import DQNTraining
+from headrace.learners.ppo import PPOConfig
+from headrace.learners.ppo.simulate import PPOTraining
 from headrace.learners.simulate.training import Training
 
 PRESETS: Final[Mapping[str, Training]] = {

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from headrace.learners.dqn import dqn
-from headrace.learners.dqn.dqn_simulate import DQNTraining
-from headrace.learners.dqn.dqn_stream import StreamedDQN
+from headrace.learners import dqn
+from headrace.learners.dqn.simulate import DQNTraining
+from headrace.learners.dqn.stream import StreamedDQN
 from headrace.learners.stream.algorithms import Algorithm
 from headrace.learners.stream.training import Counts, Learned, LearnSettings
 from headrace.schemas.records import TaskSpec

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headrace.learners.dqn.replay import Batch
 
@@ -14,26 +15,17 @@ class NStepWindow:
     bootstrap is discounted by no more than that.
 
     Source: Sutton (1988), "Learning to predict by the methods of temporal differences".
-
-    Args:
-        n: steps that a transition's reward spans.
-        discount: gamma, per step.
     """
 
     def __init__(self, n: int, discount: float) -> None:
         self._n = n
         self._discount = discount
-        self._steps: list[tuple[Batch, np.ndarray]] = []
+        self._steps: list[tuple[Batch, NDArray[np.bool_]]] = []
 
-    def push(self, batch: Batch, done: np.ndarray) -> Iterator[Batch]:
-        """Take in one step of each trajectory, row i being trajectory i.
+    def push(self, batch: Batch, done: NDArray[np.bool_]) -> Iterator[Batch]:
+        """Take in one step of each trajectory, row i being trajectory i; done: bool[N], whether its episode ended.
 
-        Args:
-            batch: N transitions of one step each.
-            done: bool[N], whether the episode ended with this step, in whichever way.
-
-        Yields:
-            What is complete: rows that span n steps, and where an episode ended all that were waiting.
+        Yields what is complete: rows that span n steps, and where an episode ended all that were waiting.
         """
         if self._n == 1:
             yield batch
@@ -49,12 +41,12 @@ class NStepWindow:
         if waiting == self._n:
             del self._steps[0]
 
-    def _open(self, start: int) -> np.ndarray:
+    def _open(self, start: int) -> NDArray[np.bool_]:
         """Rows whose episode didn't end between `start` and the step before the newest."""
         ended = [done for _, done in self._steps[start:-1]]
         return ~np.logical_or.reduce(ended) if ended else np.ones(len(self._steps[-1][1]), np.bool_)
 
-    def _spanning(self, start: int, rows: np.ndarray) -> Batch:
+    def _spanning(self, start: int, rows: NDArray[np.intp]) -> Batch:
         first, last = self._steps[start][0], self._steps[-1][0]
         span = self._steps[start:]
         reward = sum((self._discount**i * step.reward[rows] for i, (step, _) in enumerate(span)), np.zeros(len(rows)))

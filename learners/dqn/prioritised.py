@@ -6,6 +6,7 @@ Source: Schaul et al. (2016), "Prioritized Experience Replay", the proportional 
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headrace.learners.dqn.replay import Batch, ReplayBuffer
 
@@ -14,17 +15,11 @@ _SEARCHED_LEVEL = 10
 
 
 class Sample(NamedTuple):
-    """Drawn rows.
-
-    Attributes:
-        batch: B transitions.
-        places: int64[B], where in the ring they lie; for `reprioritise`.
-        weight: float32[B], importance weights, the greatest of them 1.
-    """
+    """Drawn rows."""
 
     batch: Batch
-    places: np.ndarray
-    weight: np.ndarray
+    places: NDArray[np.int64]  # where in the ring they lie; for `reprioritise`
+    weight: NDArray[np.float32]  # importance weights, the greatest of them 1
 
 
 class SumTree:
@@ -43,7 +38,7 @@ class SumTree:
         """The sum of all weights."""
         return float(self.nodes[1])
 
-    def set(self, places: np.ndarray, weights: np.ndarray) -> None:
+    def set(self, places: NDArray[np.int64], weights: NDArray[np.float64]) -> None:
         """Write weights; of a place that comes twice, the last one."""
         node = places + self.size
         self.nodes[node] = weights
@@ -52,7 +47,7 @@ class SumTree:
             left = node << 1
             self.nodes[node] = self.nodes[left] + self.nodes[left + 1]
 
-    def find(self, targets: np.ndarray) -> np.ndarray:
+    def find(self, targets: NDArray[np.float64]) -> NDArray[np.int64]:
         """The places that hold the running sums float64[B] in [0, total): int64[B]."""
         level = min(_SEARCHED_LEVEL, self._depth)
         first = 1 << level
@@ -73,11 +68,7 @@ class SumTree:
 class PrioritisedReplay:
     """A ring of transitions, each with a priority; new ones have the greatest so far.
 
-    Args:
-        capacity: C, rows kept.
-        observation_width: D.
-        exponent: alpha; rows are drawn in proportion to priority ** alpha.
-        floor: added to every priority, so that none is never drawn again.
+    Rows are drawn in proportion to (priority + floor) ** exponent (alpha): none is never drawn again.
     """
 
     def __init__(self, capacity: int, observation_width: int, exponent: float = 0.6, floor: float = 1e-3) -> None:
@@ -101,13 +92,7 @@ class PrioritisedReplay:
     def sample(self, rng: np.random.Generator, rows: int, correction: float) -> Sample:
         """Draw one row from each of `rows` equal shares of the total priority.
 
-        Args:
-            rng: the caller's generator.
-            rows: B.
-            correction: beta; 1 takes the whole bias out of the mean.
-
-        Raises:
-            ValueError: the buffer is empty.
+        correction: beta; 1 takes the whole bias out of the mean. Raises ValueError if the buffer is empty.
         """
         self.buffer.require_rows()
         total = self._tree.total
@@ -119,16 +104,16 @@ class PrioritisedReplay:
         weight = (chances.min() / chances) ** correction
         return Sample(self.buffer.take(places), places, weight.astype(np.float32))
 
-    def priorities(self) -> tuple[np.ndarray, float]:
+    def priorities(self) -> tuple[NDArray[np.float64], float]:
         """What the rows are drawn by, float64[R] by place, and the greatest priority so far: for a checkpoint."""
         return self._tree.nodes[self._tree.size :][: len(self)].copy(), self._greatest
 
-    def restore(self, weights: np.ndarray, greatest: float) -> None:
+    def restore(self, weights: NDArray[np.float64], greatest: float) -> None:
         """The inverse of `priorities`, once the rows are there again."""
         self._tree.set(np.arange(len(weights)), weights)
         self._greatest = greatest
 
-    def reprioritise(self, places: np.ndarray, errors: np.ndarray) -> None:
+    def reprioritise(self, places: NDArray[np.int64], errors: NDArray[np.floating]) -> None:
         """Give rows new priorities: their absolute errors, float[B]."""
         priorities = errors.astype(np.float64) + self._floor
         self._greatest = max(self._greatest, float(priorities.max()))

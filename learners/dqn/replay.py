@@ -1,39 +1,27 @@
 """Experience replay: a ring of columns. NumPy only; what is drawn depends on the caller's generator."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 class Batch(NamedTuple):
-    """Columns of B transitions.
+    """Columns of B transitions."""
 
-    Attributes:
-        obs: float32[B, D].
-        action: int64[B].
-        reward: float32[B].
-        next_obs: float32[B, D].
-        terminated: bool[B]; false where an episode was merely cut off (its value goes on).
-        steps: int64[B], steps that the reward spans, discounted; None where all span one.
-    """
-
-    obs: np.ndarray
-    action: np.ndarray
-    reward: np.ndarray
-    next_obs: np.ndarray
-    terminated: np.ndarray
-    steps: np.ndarray | None = None
+    obs: NDArray[np.float32]  # [B, D]
+    action: NDArray[np.int64]
+    reward: NDArray[np.float32]
+    next_obs: NDArray[np.float32]  # [B, D]
+    terminated: NDArray[np.bool_]  # false where an episode was merely cut off (its value goes on)
+    steps: NDArray[np.int64] | None = None  # that the reward spans, discounted; None where all span one
 
 
 class ReplayBuffer:
     """The last `capacity` transitions, overwritten oldest first, drawn uniformly with replacement.
 
     The same sequence of `add` gives the same contents however it is split into batches, so a buffer
-    can be rebuilt from the ordered references of what went in.
-
-    Attributes:
-        capacity: C, rows kept.
-        added: rows ever added.
+    can be rebuilt from the ordered references of what went in. `added`: rows ever.
     """
 
     def __init__(self, capacity: int, observation_width: int) -> None:
@@ -53,11 +41,7 @@ class ReplayBuffer:
         return min(self.added, self.capacity)
 
     def add(self, batch: Batch) -> None:
-        """Append the rows of `batch` in order; of more than C rows the last C stay.
-
-        Raises:
-            ValueError: a column's shape doesn't fit the others or the buffer.
-        """
+        """Append rows in order; of more than `capacity` the last stay. Raises ValueError where shapes don't fit."""
         rows = len(batch.action)
         if batch.steps is not None and self._columns.steps is None:
             self._columns = self._columns._replace(steps=np.ones(self.capacity, np.int64))
@@ -73,15 +57,11 @@ class ReplayBuffer:
         self.added += rows
 
     def sample(self, rng: np.random.Generator, rows: int) -> Batch:
-        """Draw `rows` transitions uniformly with replacement, as fresh contiguous columns.
-
-        Raises:
-            ValueError: the buffer is empty.
-        """
+        """Draw transitions uniformly with replacement; raises ValueError if the buffer is empty."""
         self.require_rows()
         return self.take(rng.integers(len(self), size=rows))
 
-    def take(self, places: np.ndarray) -> Batch:
+    def take(self, places: NDArray[np.intp]) -> Batch:
         """The rows in these places, as fresh contiguous columns; places: int64[B], below `len`."""
         obs, action, reward, next_obs, terminated, steps = self._columns
         return Batch(
@@ -107,7 +87,7 @@ class ReplayBuffer:
                 raise ValueError(f"replay column {name}: expected shape {expected}, got {values.shape}")
 
 
-def _write(column: np.ndarray, values: np.ndarray, start: int, first: int) -> None:
+def _write(column: NDArray[Any], values: NDArray[Any], start: int, first: int) -> None:
     """Put `first` values at `start`, and the rest at the ring's beginning."""
     column[start : start + first] = values[:first]
     if first < len(values):

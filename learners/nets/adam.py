@@ -4,6 +4,8 @@ import math
 
 import torch
 
+from headrace.schemas.errors import LearnerDivergedError
+
 
 def adam_step(
     parameters: torch.Tensor,
@@ -17,20 +19,9 @@ def adam_step(
     beta2: float = 0.999,
     epsilon: float = 1e-8,
 ) -> None:
-    """Move `parameters` and both moments on, in place.
+    """Move the parameters, the mean and the mean squared gradient on in place: float32[P] each; steps count from 1.
 
     Source: Kingma, Ba (2015), "Adam: A Method for Stochastic Optimization", algorithm 1.
-
-    Args:
-        parameters: float32[P].
-        first_moment: float32[P], the mean gradient.
-        second_moment: float32[P], the mean squared gradient.
-        gradient: float32[P].
-        step: number of this step, from 1 on.
-        rate: step size.
-        beta1: decay of the gradient's mean.
-        beta2: decay of the gradient's mean square.
-        epsilon: added to the root of the mean square.
     """
     first_moment.lerp_(gradient, 1.0 - beta1)
     second_moment.mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)
@@ -49,3 +40,13 @@ def length(gradient: torch.Tensor) -> float:
     """The Euclidean length of float32[P]."""
     vector = gradient.numpy()
     return math.sqrt(vector.dot(vector))
+
+
+def require_finite(what: str, loss: float, limit: float, norm: float) -> None:
+    """Raise LearnerDivergedError if a loss or its gradient's norm is not finite, or the loss is beyond its limit."""
+    if math.isfinite(loss) and math.isfinite(norm) and abs(loss) <= limit:
+        return
+    raise LearnerDivergedError(
+        f"{what} diverged: loss {loss:g} (limit {limit:g}), gradient norm {norm:g}; look for bad observations or "
+        "rewards in the batch, or lower learning_rate"
+    )

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from headrace.learners.ppo import ppo
-from headrace.learners.ppo.ppo_simulate import PPOTraining
-from headrace.learners.ppo.ppo_stream import StreamedPPO
+from headrace.learners import ppo
+from headrace.learners.ppo.simulate import PPOTraining
+from headrace.learners.ppo.stream import StreamedPPO
 from headrace.learners.stream.algorithms import Algorithm
 from headrace.learners.stream.training import Counts, Learned, LearnSettings
 from headrace.schemas.records import Bounds, TaskSpec

@@ -4,20 +4,28 @@ Times are in the names, as in `losses`: `r_t` and `discount_t` follow the action
 state has the value `v_tm1` and is followed by one of value `v_t`.
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 
 
 def generalised_advantages(
-    r_t: np.ndarray,
-    discount_t: np.ndarray,
-    continues_t: np.ndarray,
-    v_tm1: np.ndarray,
-    v_t: np.ndarray,
-    trace: np.ndarray,
-) -> np.ndarray:
-    """Generalised advantage estimates of T steps of N trajectories.
+    r_t: Floats,
+    discount_t: Floats,
+    continues_t: NDArray[np.bool_],
+    v_tm1: Floats,
+    v_t: Floats,
+    trace: Floats,
+) -> Floats:
+    """Generalised advantage estimates of T steps of N trajectories; all are float[T, N].
+
+    `discount_t` is gamma, or 0 where the step was terminal. `continues_t`: bool[T, N], whether the next row is the same
+    trajectory's next step. `trace` is lambda.
 
     `v_t` is the value of the state that truly followed, so a cut-off episode (truncation, or the end
     of the rollout) is bootstrapped from its own last state, not from the next episode's first.
@@ -26,40 +34,25 @@ def generalised_advantages(
     Estimation", eq. 16. With `trace` below lambda where data is off-policy: Munos et al. (2016),
     "Safe and efficient off-policy reinforcement learning".
 
-    Args:
-        r_t: float[T, N], rewards received.
-        discount_t: float[T, N], gamma, or 0 where the step was terminal.
-        continues_t: bool[T, N], whether the next row is the same trajectory's next step.
-        v_tm1: float[T, N], values before the steps.
-        v_t: float[T, N], values after the steps.
-        trace: float[T, N], lambda.
-
-    Returns:
-        float[T, N].
     """
     assert r_t.shape == discount_t.shape == continues_t.shape == v_tm1.shape == v_t.shape == trace.shape
-    td_error: np.ndarray = r_t + discount_t * v_t - v_tm1
+    td_error: Floats = r_t + discount_t * v_t - v_tm1
     decay = discount_t * continues_t
-    advantages: np.ndarray = np.empty_like(td_error)
-    following: np.ndarray = np.zeros_like(td_error[0])
+    advantages: Floats = np.empty_like(td_error)
+    following: Floats = np.zeros_like(td_error[0])
     for step in reversed(range(len(td_error))):
         advantages[step] = td_error[step] + decay[step] * following
         following = trace[step] * advantages[step]  # a step's own trace says how far those before it believe it
     return advantages
 
 
-def clipped_surrogate(ratio: np.ndarray, advantage: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
-    """PPO's clipped objective, negated, and its derivative with respect to `ratio`.
+def clipped_surrogate(ratio: Floats, advantage: Floats, epsilon: float) -> tuple[Floats, Floats]:
+    """PPO's clipped objective, negated, and its derivative with respect to `ratio`, float32[B] each.
+
+    ratio: float32[B], probability of the action now over its probability at the update's start. A ratio's change pays
+    as far as 1 +- epsilon.
 
     Source: Schulman et al. (2017), "Proximal Policy Optimization Algorithms", eq. 7.
-
-    Args:
-        ratio: float32[B], probability of the action now over its probability at the update's start.
-        advantage: float32[B].
-        epsilon: half width of the range within which a ratio's change pays.
-
-    Returns:
-        float32[B], float32[B].
     """
     assert ratio.shape == advantage.shape, (ratio.shape, advantage.shape)
     gain = ratio * advantage
@@ -68,18 +61,12 @@ def clipped_surrogate(ratio: np.ndarray, advantage: np.ndarray, epsilon: float) 
 
 
 class Categorical:
-    """A softmax policy's actions.
+    """A softmax policy's actions int64[B], as taken by logits float32[B, A].
 
-    Args:
-        logits: float32[B, A].
-        action: int64[B], as taken.
-
-    Attributes:
-        log_prob: float32[B], of the actions.
-        entropy: float32[B], nats.
+    log_prob: float32[B], of the actions. entropy: float32[B], nats.
     """
 
-    def __init__(self, logits: np.ndarray, action: np.ndarray) -> None:
+    def __init__(self, logits: Floats, action: NDArray[np.int64]) -> None:
         # One row an action: sums over actions are then sums of few long rows, twenty times as fast.
         scores = np.ascontiguousarray(logits.T)
         scores -= scores.max(axis=0)
@@ -89,15 +76,13 @@ class Categorical:
         self._probs /= total
         self._log_probs = scores
         self._taken = action * len(action) + np.arange(len(action))
-        self.log_prob: np.ndarray = scores.reshape(-1).take(self._taken)
-        self.entropy: np.ndarray = -(self._probs * scores).sum(axis=0)
+        self.log_prob: Floats = scores.reshape(-1).take(self._taken)
+        self.entropy: Floats = -(self._probs * scores).sum(axis=0)
 
-    def gradient(self, by_log_prob: np.ndarray, by_entropy: float) -> tuple[np.ndarray, np.ndarray | None]:
+    def gradient(self, by_log_prob: Floats, by_entropy: float) -> tuple[Floats, Floats | None]:
         """A loss's gradient with respect to the logits, float32[B, A], and no more, from its derivatives.
 
-        Args:
-            by_log_prob: float32[B].
-            by_entropy: the same for each row.
+        by_log_prob: float32[B]. by_entropy: the same for each row.
         """
         gradient = self._log_probs + self.entropy
         gradient *= -by_entropy
@@ -108,29 +93,31 @@ class Categorical:
 
 
 class DiagonalGaussian:
-    """Actions drawn from independent normals.
+    """Actions float32[B, A] from independent normals, as drawn (before the environment's bounds cut them off).
 
-    Args:
-        mean: float32[B, A].
-        log_std: float32[A].
-        action: float32[B, A], as drawn (before the environment's bounds cut it off).
-
-    Attributes:
-        log_prob: float32[B], log-density of the actions.
-        entropy: float32[B], nats.
+    mean: float32[B, A]. log_std: float32[A]. log_prob: float32[B], log-density of the actions. entropy: float32[B].
     """
 
-    def __init__(self, mean: np.ndarray, log_std: np.ndarray, action: np.ndarray) -> None:
+    def __init__(self, mean: Floats, log_std: Floats, action: Floats) -> None:
         self._within = (log_std >= LOG_STD_MIN) & (log_std <= LOG_STD_MAX)
         log_std = np.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)
         self._precision = np.exp(-log_std)
         self._standardised = (action - mean) * self._precision
         constant = log_std + np.float32(0.5 * np.log(2.0 * np.pi))
-        self.log_prob: np.ndarray = -(0.5 * np.square(self._standardised) + constant).sum(axis=1)
-        self.entropy: np.ndarray = np.full(len(mean), (constant + np.float32(0.5)).sum(), np.float32)
+        self.log_prob: Floats = -(0.5 * np.square(self._standardised) + constant).sum(axis=1)
+        self.entropy: Floats = np.full(len(mean), (constant + np.float32(0.5)).sum(), np.float32)
 
-    def gradient(self, by_log_prob: np.ndarray, by_entropy: float) -> tuple[np.ndarray, np.ndarray | None]:
+    def gradient(self, by_log_prob: Floats, by_entropy: float) -> tuple[Floats, Floats | None]:
         """With respect to the mean, float32[B, A], and to `log_std`, float32[A] (0 where that is cut off)."""
         by_mean = by_log_prob[:, None] * self._standardised * self._precision
         by_log_std = by_log_prob @ (np.square(self._standardised) - 1.0) + by_entropy * len(by_log_prob)
         return by_mean, by_log_std * self._within
+
+
+def distribution(
+    outputs: Floats, prior: Floats | None, log_std: Floats | None, action: NDArray[Any]
+) -> Categorical | DiagonalGaussian:
+    """Of the actions that B rows of the policy's outputs took."""
+    if log_std is not None:
+        return DiagonalGaussian(outputs, log_std, action)
+    return Categorical(outputs if prior is None else outputs + prior, action)

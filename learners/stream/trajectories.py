@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from headrace.learners.dqn.replay import Batch
-from headrace.learners.ppo.ppo_state import Rollout
+from headrace.learners.ppo.rows import Rollout
 from headrace.schemas.transition import TransitionBatch
 
 

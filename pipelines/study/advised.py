@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.learners import seeds
+from headrace.learners import dqn, seeds
 from headrace.learners.acting import Policy
 from headrace.learners.advice.consult import Asked, Judging, Returns, consult
 from headrace.learners.advice.ledger import Ledger
@@ -17,7 +17,6 @@ from headrace.learners.cloud import draw_traces
 from headrace.learners.cloud.baselines import baseline, evaluate_detailed
 from headrace.learners.cloud.simulator import FLOOR
 from headrace.learners.cloud.workload import EPISODE_STEPS
-from headrace.learners.dqn import dqn
 from headrace.learners.simulate.curve import Moment
 from headrace.pipelines.study.design import JUDGE_TRACES, Cadence
 from headrace.schemas.directives import RULES, LearningFacts

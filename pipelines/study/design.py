@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from headrace.learners import seeds
 from headrace.learners.cloud import ENVIRONMENT_ID
-from headrace.learners.dqn.dqn import DQNConfig
-from headrace.learners.dqn.dqn_simulate import DQNTraining
-from headrace.learners.ppo.ppo import PPOConfig
-from headrace.learners.ppo.ppo_simulate import PPOTraining
+from headrace.learners.dqn import DQNConfig
+from headrace.learners.dqn.simulate import DQNTraining
+from headrace.learners.ppo import PPOConfig
+from headrace.learners.ppo.simulate import PPOTraining
 from headrace.schemas.errors import SettingsError
 
 ARMS: Final = ("dqn", "ppo", "dqn+advisor", "dqn+schedule")

@@ -12,12 +12,11 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from headrace.learners import dqn, ppo
 from headrace.learners.acting import Policy
 from headrace.learners.cloud.features import cloud_features, cloud_prior
-from headrace.learners.dqn import dqn
 from headrace.learners.dqn.prioritised import PrioritisedReplay
 from headrace.learners.dqn.replay import Batch, ReplayBuffer
-from headrace.learners.ppo import ppo
 
 WIDTH, ACTIONS, ROUNDS = 32, 5, 200
 

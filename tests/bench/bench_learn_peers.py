@@ -26,11 +26,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from headrace.learners import dqn, ppo
 from headrace.learners.cloud import ENVIRONMENT_ID
-from headrace.learners.dqn import dqn
-from headrace.learners.dqn.dqn_simulate import DQNTraining
-from headrace.learners.ppo import ppo
-from headrace.learners.ppo.ppo_simulate import PPOTraining
+from headrace.learners.dqn.simulate import DQNTraining
+from headrace.learners.ppo.simulate import PPOTraining
 from headrace.learners.simulate.training import Training, train
 
 PPO_STEPS, DQN_STEPS, ROUNDS = 102_400, 64_000, 7

@@ -7,8 +7,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from headrace.learners.cloud import observation_space
 from headrace.learners.cloud.world import CloudWorld
-from headrace.learners.dqn.dqn_simulate import DQNTraining
-from headrace.learners.ppo.ppo_simulate import PPOTraining
+from headrace.learners.dqn.simulate import DQNTraining
+from headrace.learners.ppo.simulate import PPOTraining
 
 
 class Cloud(VecEnv):

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from headrace.learners.checkpoint import weights_hash
-from headrace.learners.dqn.dqn import DQNConfig
+from headrace.learners.dqn import DQNConfig
 from headrace.learners.stream.training import LearnSettings
 from headrace.pipelines.fleet.job import Fleet, VirtualClock, cloud_task
 from headrace.pipelines.ingest import job as ingest

@@ -12,7 +12,7 @@ from headrace.learners.acting import BoxPolicy, Policy
 from headrace.learners.cloud import Simulation, draw_traces
 from headrace.learners.cloud.baselines import RULES
 from headrace.learners.explain.simulation import simulator
-from headrace.learners.ppo.ppo import PPOConfig
+from headrace.learners.ppo import PPOConfig
 from headrace.learners.stream.algorithms import algorithm
 from headrace.pipelines.fleet.job import START_MS, cloud_task
 from headrace.pipelines.learn.advice import Advising

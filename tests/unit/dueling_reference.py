@@ -2,7 +2,7 @@
 
 import torch
 
-from headrace.learners.nets.networks import split_parameters
+from headrace.learners.nets.mlp import split_parameters
 
 
 def plain_q_values(flat, shape, obs):

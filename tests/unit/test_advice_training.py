@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import torch
 
+from headrace.learners import dqn
 from headrace.learners.advice.consult import Asked, Judging, consult
 from headrace.learners.advice.ledger import Ledger
 from headrace.learners.advice.meter import Meter
 from headrace.learners.advice.rules import RuleAdvisor
-from headrace.learners.dqn import dqn
 from headrace.learners.dqn.replay import Batch, ReplayBuffer
 
 torch.set_num_threads(1)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from dueling_reference import plain_q_values
 
+from headrace.learners import dqn
 from headrace.learners.acting import Policy, epsilon_at, network_inputs
 from headrace.learners.checkpoint import pack
-from headrace.learners.dqn import dqn
 from headrace.learners.nets.normaliser import Moments
 from headrace.schemas.errors import CorruptDataError
 

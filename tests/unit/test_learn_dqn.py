@@ -8,10 +8,11 @@ import pytest
 import torch
 from dueling_reference import plain_q_values
 
+from headrace.learners import dqn
 from headrace.learners.acting import Policy, network_inputs
 from headrace.learners.checkpoint import pack, unpack, weights_hash
-from headrace.learners.dqn import dqn
 from headrace.learners.dqn.replay import Batch, ReplayBuffer
+from headrace.learners.dqn.updates import _rewards
 from headrace.learners.prior import rule_prior
 from headrace.schemas.errors import LearnerDivergedError
 
@@ -304,5 +305,5 @@ def test_a_constant_reward_is_centred_to_nothing(n_step):
     )
     state, _ = dqn.update(state, batch)
     assert state.reward_mean == pytest.approx(1.0)
-    rewards, _ = dqn._rewards(state, batch)
+    rewards, _ = _rewards(state, batch)
     assert rewards == pytest.approx(np.zeros(8), abs=1e-6)

@@ -5,21 +5,20 @@ import pytest
 import torch
 from dueling_reference import plain_q_values
 
-from headrace.learners.nets.mlp import backward, forward
-from headrace.learners.nets.networks import (
-    DuelingNetwork,
-    NetworkShape,
+from headrace.learners.nets.dueling import DuelingNetwork, DuelingShape, initial_dueling
+from headrace.learners.nets.mlp import (
     arrays_from_parameters,
-    initial_parameters,
+    backward,
+    forward,
     parameters_from_arrays,
     split_parameters,
 )
 
-SHAPE = NetworkShape(observation_width=3, hidden=(7, 5), actions=4)
+SHAPE = DuelingShape(inputs=3, hidden=(7, 5), actions=4)
 
 
 def parameters(seed=0):
-    return initial_parameters(SHAPE, np.random.default_rng(seed))
+    return initial_dueling(SHAPE, np.random.default_rng(seed))
 
 
 def test_the_flat_vector_holds_every_parameter_once():
@@ -34,7 +33,7 @@ def test_the_flat_vector_holds_every_parameter_once():
 @pytest.mark.parametrize("quantiles", [1, 3])
 def test_values_and_gradient_equal_a_plain_dueling_network(quantiles):
     """Both heads combined into one, and back-propagation by hand, agree with autograd on every parameter."""
-    shape, rng = NetworkShape(6, (9, 7), 4, quantiles), np.random.default_rng(2)
+    shape, rng = DuelingShape(6, (9, 7), 4, quantiles), np.random.default_rng(2)
     flat = torch.from_numpy(rng.standard_normal(shape.size).astype(np.float32))
     obs, by_outputs = (
         torch.from_numpy(rng.standard_normal((11, width)).astype(np.float32)) for width in (6, 4 * quantiles)
@@ -81,8 +80,8 @@ def test_initial_parameters_depend_on_the_generator_alone():
     """Equal seeds, equal bits; another seed, other weights; biases are zero, heads small."""
     assert torch.equal(parameters(3), parameters(3))
     assert not torch.equal(parameters(3), parameters(4))
-    wide = NetworkShape(200, (200,), 5)
-    weights = split_parameters(initial_parameters(wide, np.random.default_rng(0)), wide)
+    wide = DuelingShape(200, (200,), 5)
+    weights = split_parameters(initial_dueling(wide, np.random.default_rng(0)), wide)
     assert weights["hidden_0.weight"].std().item() == pytest.approx(0.1, rel=0.02)
     assert weights["advantage.weight"].std().item() == pytest.approx(0.01, rel=0.1)
     assert not weights["hidden_0.bias"].any()
@@ -92,4 +91,4 @@ def test_initial_parameters_depend_on_the_generator_alone():
 def test_sizes_that_make_no_network_are_refused(sizes):
     """The message says what a network needs."""
     with pytest.raises(ValueError, match="a network needs"):
-        NetworkShape(*sizes)
+        DuelingShape(*sizes)

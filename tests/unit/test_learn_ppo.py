@@ -6,19 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from headrace.learners import ppo
 from headrace.learners.acting import BoxPolicy, Policy, load_policy
 from headrace.learners.checkpoint import pack, unpack, weights_hash
-from headrace.learners.nets.mlp import MLPShape, backward, forward, initial_mlp, split_mlp
-from headrace.learners.ppo import ppo
+from headrace.learners.nets.mlp import MLPShape, backward, forward, initial_mlp, split_layers
 from headrace.learners.ppo.policy_gradient import (
     Categorical,
     DiagonalGaussian,
     clipped_surrogate,
     generalised_advantages,
 )
-from headrace.learners.ppo.ppo import _PolicyDescent
-from headrace.learners.ppo.ppo_rows import Minibatch
-from headrace.learners.ppo.ppo_state import policy_layers
+from headrace.learners.ppo.rows import Rows
+from headrace.learners.ppo.updates import _PolicyDescent
 from headrace.learners.prior import rule_prior
 from headrace.schemas.errors import LearnerDivergedError
 
@@ -149,11 +148,11 @@ def test_the_written_out_gradient_equals_autograds(activation, hidden):
     shape = MLPShape(5, hidden, 3, "logits", activation)
     flat = initial_mlp(shape, np.random.default_rng(0), 1.0)
     obs, weight = torch.randn(9, 5), torch.randn(9, 3)
-    given = forward(split_mlp(flat, shape), obs, activation)
+    given = forward(split_layers(flat, shape), obs, activation)
     found = torch.full_like(flat, 9.0)
-    backward(split_mlp(flat, shape), given, weight, activation, split_mlp(found, shape))
+    backward(split_layers(flat, shape), given, weight, activation, split_layers(found, shape))
     leaf = flat.clone().requires_grad_()
-    layers, x = split_mlp(leaf, shape), obs
+    layers, x = split_layers(leaf, shape), obs
     for w, b in layers[:-1]:
         x = getattr(torch, activation)(x @ w + b)
     ((x @ layers[-1][0] + layers[-1][1]) * weight).sum().backward()
@@ -172,11 +171,11 @@ def test_aged_rows_move_the_policy_by_their_weight():
         (rng.normal(size=count) * deviation + mean).astype(np.float32)
         for mean, deviation in ((-1.0, 0.3), (1.5, 0.4), (0.0, 1.0))
     )
-    batch = Minibatch(inputs, inputs, None, action, before, weight, advantage, np.zeros(count, np.float32))
+    batch = Rows(inputs, inputs, None, action, before, weight, advantage, np.zeros(count, np.float32))
     leaf = state.policy.parameters.clone().requires_grad_()
     descent = _PolicyDescent(state.config, state.policy.clone())
     descent.step(batch, 1e-3, 0.02)
-    layers, _ = policy_layers(leaf, state.policy.shape)
+    layers = state.policy._replace(parameters=leaf).layers
     hidden = torch.from_numpy(inputs)
     for w, b in layers[:-1]:
         hidden = getattr(torch, state.policy.shape.activation)(hidden @ w + b)

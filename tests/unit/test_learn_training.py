@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from headrace.learners import dqn, ppo
 from headrace.learners.acting import Policy
 from headrace.learners.checkpoint import pack, unpack, weights_hash
 from headrace.learners.cloud import ENVIRONMENT_ID, Simulation, draw_traces
 from headrace.learners.cloud.baselines import RateRule, evaluate
 from headrace.learners.cloud.features import cloud_features, cloud_prior
 from headrace.learners.cloud.world import CloudWorld
-from headrace.learners.dqn import dqn
-from headrace.learners.dqn.dqn_simulate import DQNTraining
-from headrace.learners.ppo import ppo
-from headrace.learners.ppo.ppo_simulate import PPOTraining
+from headrace.learners.dqn.simulate import DQNTraining
+from headrace.learners.ppo.simulate import PPOTraining
 from headrace.learners.simulate.training import train
 from headrace.learners.simulate.worlds import GymWorld
 

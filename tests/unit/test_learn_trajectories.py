@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from headrace.learners.ppo import ppo
-from headrace.learners.ppo.ppo_rows import _continues, prepared, with_inputs
+from headrace.learners import ppo
+from headrace.learners.ppo.rows import _continues, prepared, with_inputs
 from headrace.learners.stream.trajectories import rollout_of, spanning
 from headrace.schemas.transition import TransitionBatch
 
@@ -150,7 +150,7 @@ def test_a_gap_is_bootstrapped_and_not_crossed():
         after = np.where(given.step > 2, reward, given.reward).astype(np.float32)
         rollout = rollout_of(dataclasses.replace(given, reward=after), 100, 0, 9)
         _, found, _ = prepared(with_inputs(state, rollout), rollout)
-        advantages.append(found.advantage.numpy())
+        advantages.append(found.advantage)
     np.testing.assert_array_equal(advantages[0][:3], advantages[1][:3])
     assert (advantages[0][3:] != advantages[1][3:]).any()
 

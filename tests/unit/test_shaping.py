@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from headrace.learners.dqn import dqn
+from headrace.learners import dqn
 from headrace.learners.dqn.replay import Batch
 from headrace.learners.shaping import fit_potential, shaping
 

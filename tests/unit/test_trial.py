@@ -2,12 +2,11 @@
 
 import numpy as np
 
+from headrace.learners import dqn, ppo
 from headrace.learners.acting import Policy
 from headrace.learners.cloud import ACTION_NAMES, OBSERVATION_NAMES
-from headrace.learners.dqn import dqn
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.judge.trial import Trial, as_acting
-from headrace.learners.ppo import ppo
 
 WORLD = simulator("headrace/CloudService-v0", 32, 5)
 SIZES = (len(OBSERVATION_NAMES), len(ACTION_NAMES))

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from headrace.learners.ppo import ppo
+from headrace.learners import ppo
 from headrace.learners.stream.training import Config, Counts, Learned, LearnSettings
 from headrace.learners.stream.trajectories import rollout_of
 from headrace.schemas.errors import LearnerDivergedError

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.learners.dqn import dqn
+from headrace.learners import dqn
 from headrace.learners.dqn.prioritised import PrioritisedReplay
 from headrace.learners.dqn.replay import Batch, ReplayBuffer
 from headrace.learners.stream.training import Config, Counts, Learned, LearnSettings
@@ -124,7 +124,7 @@ class StreamedDQN:
         return self.replay.sample(np.random.default_rng(seed), rows).obs
 
     def _empty(self) -> None:
-        config, width = self.state.config, self.state.shape.observation_width
+        config, width = self.state.config, len(self.state.inputs.mean)
         self.replay = ReplayBuffer(config.replay_capacity, width)
         if config.priority:
             self._prioritised = PrioritisedReplay(config.replay_capacity, width, config.priority)

@@ -2,69 +2,67 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from headrace.learners.acting import network_inputs
-from headrace.learners.nets.mlp import forward, split_mlp
-from headrace.learners.nets.normaliser import Moments, merged
-from headrace.learners.ppo.policy_gradient import generalised_advantages
-from headrace.learners.ppo.ppo_state import PPOConfig, PPOState, Rollout, distribution, policy_layers
+from headrace.learners.nets.normaliser import merged
+from headrace.learners.ppo.config import PPOConfig
+from headrace.learners.ppo.policy_gradient import Floats, distribution, generalised_advantages
+from headrace.learners.ppo.state import PPOState
 from headrace.schemas.errors import LearnerDivergedError
 
+Bools = NDArray[np.bool_]
 _ADVANTAGE_FLOOR = 1e-6
 """Advantages that vary less are all zero but for rounding: a constant reward teaches nothing."""
 
 
-class Minibatch(NamedTuple):
-    """Columns of B of the rows, as `Rows` has them, for NumPy."""
+class Rollout(NamedTuple):
+    """T steps of N trajectories; row [t, n] is followed by [t + 1, n] unless its episode ends there."""
 
-    inputs: np.ndarray
-    critic_inputs: np.ndarray
-    prior: np.ndarray | None
-    action: np.ndarray
-    log_prob: np.ndarray
-    weight: np.ndarray | None
-    advantage: np.ndarray
-    target: np.ndarray
+    obs: NDArray[np.float32]  # [T, N, D]
+    action: NDArray[Any]  # int64[T, N], or float32[T, N, A] as drawn
+    log_prob: NDArray[np.float32]  # [T, N], of the action, by the policy that took it
+    reward: NDArray[np.float32]  # [T, N]
+    next_obs: NDArray[np.float32]  # [T, N, D], what truly followed, also where an episode was cut off
+    terminated: NDArray[np.bool_]  # [T, N]
+    truncated: NDArray[np.bool_]  # [T, N]
+    version: NDArray[np.int64] | None = None  # [T, N], `PPOState.version` that acted; None for the state's own
+    present: NDArray[np.bool_] | None = None  # [T, N], false where a trajectory is shorter than T; None for all
+    privileged: NDArray[np.float32] | None = None  # [T, N, P], what the critic alone sees in training
+    next_privileged: NDArray[np.float32] | None = None  # [T, N, P]
 
 
 class Rows(NamedTuple):
-    """Columns of the R rows that are learned from.
+    """Columns of the R rows that are learned from, or of a minibatch of them."""
 
-    inputs: float32[R, D + K]; critic_inputs: float32[R, D + K + P]; prior: float32[R, A] or None;
-    action; log_prob: by the policy at the update's start; weight: importance of aged rows, or None;
-    advantage, target: float32[R], the target in the critic's own unit.
-    """
+    inputs: NDArray[np.float32]  # [R, D + K]
+    critic_inputs: NDArray[np.float32]  # [R, D + K + P]; the same array where P is 0
+    prior: NDArray[np.float32] | None  # [R, A]
+    action: NDArray[Any]
+    log_prob: NDArray[np.float32]  # by the policy at the update's start
+    weight: NDArray[np.float32] | None  # importance of aged rows
+    advantage: NDArray[np.float32]
+    target: NDArray[np.float32]  # in the critic's own unit
 
-    inputs: torch.Tensor
-    critic_inputs: torch.Tensor
-    prior: torch.Tensor | None
-    action: torch.Tensor
-    log_prob: torch.Tensor
-    weight: torch.Tensor | None
-    advantage: torch.Tensor
-    target: torch.Tensor
-
-    def take(self, index: torch.Tensor) -> "Rows":
+    def take(self, index: NDArray[np.intp]) -> "Rows":
         """These rows; index: int64[B]."""
-        return Rows(*(None if column is None else column.index_select(0, index) for column in self))  # type: ignore[arg-type]
-
-    def minibatches(self, order: np.ndarray, size: int) -> Iterator[Minibatch]:
-        """The rows in an order, int64[R], `size` at a time; what remains is the last."""
-        inputs = self.inputs.numpy().take(order, axis=0)
+        taken = [None if column is None else column.take(index, axis=0) for column in self[2:]]
+        inputs = self.inputs.take(index, axis=0)
         shared = self.critic_inputs is self.inputs
-        critic_inputs = inputs if shared else self.critic_inputs.numpy().take(order, axis=0)
-        others = (None if column is None else column.numpy().take(order, axis=0) for column in self[2:])
-        columns = (inputs, critic_inputs, *others)
+        return Rows(inputs, inputs if shared else self.critic_inputs.take(index, axis=0), *taken)  # type: ignore[arg-type] # as they were
+
+    def minibatches(self, order: NDArray[np.intp], size: int) -> Iterator["Rows"]:
+        """The rows in an order, int64[R], `size` at a time; what remains is the last."""
+        columns = self.take(order)
         for start in range(0, len(order), size):
             part = slice(start, start + size)
-            yield Minibatch(*(None if column is None else column[part] for column in columns))  # type: ignore[arg-type]
+            yield Rows(*(None if column is None else column[part] for column in columns))  # type: ignore[arg-type]
 
 
-def require_finite(rollout: Rollout, state: PPOState) -> None:
+def require_finite_columns(rollout: Rollout, state: PPOState) -> None:
     """Raise LearnerDivergedError for a rollout that holds a number that is not finite."""
     for name in ("obs", "reward", "next_obs", "log_prob", "action"):
         column = getattr(rollout, name)
@@ -87,28 +85,25 @@ def with_inputs(state: PPOState, rollout: Rollout) -> PPOState:
     return dataclasses.replace(state, inputs=inputs, privileged=privileged)
 
 
-def _normalised(moments: Moments, rows: np.ndarray) -> np.ndarray:
-    return network_inputs(rows, moments.mean, moments.scale, None)
-
-
-def _inputs(state: PPOState, obs: np.ndarray) -> np.ndarray:
-    return network_inputs(obs, state.inputs.mean, state.inputs.scale, state.features)
+def _inputs(state: PPOState, obs: Floats, privileged: Floats | None) -> tuple[Floats, Floats]:
+    """What the policy and the critic see of observations float32[R, D]: the same array where nothing is privileged."""
+    inputs = network_inputs(obs, state.inputs.mean, state.inputs.scale, state.features)
+    if privileged is None:
+        return inputs, inputs
+    extra = network_inputs(privileged.reshape(len(obs), -1), state.privileged.mean, state.privileged.scale, None)
+    return inputs, np.concatenate([inputs, extra], axis=1)
 
 
 def prepared(state: PPOState, rollout: Rollout) -> tuple[PPOState, Rows, dict[str, float]]:
     """The rows to learn from, and the state with its values' scale moved on."""
-    steps, count = rollout.reward.shape
-    flat = rollout.obs.reshape(steps * count, -1)
-    inputs = _inputs(state, flat)
-    critic_inputs = _with_privileged(state, inputs, rollout.privileged)
-    action = rollout.action.reshape(steps * count, *rollout.action.shape[2:])
+    obs, action = (column.reshape(-1, *column.shape[2:]) for column in (rollout.obs, rollout.action))
     behaviour = rollout.log_prob.reshape(-1).astype(np.float32)
-    prior = None if state.prior is None else state.prior.logits(flat)
+    inputs, critic_inputs = _inputs(state, obs, rollout.privileged)
+    prior = None if state.prior is None else state.prior.logits(obs)
     log_prob, weight = _log_prob_now(state, rollout, (inputs, prior, action, behaviour))
     keep, dropped = _kept(state, rollout)
-    value = _values(state, critic_inputs).reshape(steps, count)
-    following = _following_values(state, rollout, value)
-    advantage = _advantages(state.config, rollout, value, following, weight)
+    value = _values(state, critic_inputs).reshape(keep.shape)
+    advantage = _advantages(state, rollout, value, weight)
     target = value + advantage
     if weight is not None and rollout.version is not None:
         # Of others' rows the own step counts as much as its action is likely now, as in V-trace (Espeholt et al. 2018,
@@ -116,44 +111,30 @@ def prepared(state: PPOState, rollout: Rollout) -> tuple[PPOState, Rows, dict[st
         target = value + advantage * np.minimum(1.0, weight.reshape(value.shape))
     state = _with_value_scale(state, target[keep])
     scaled_target = ((target - state.value_mean) / state.value_scale).astype(np.float32)
-    tensor = torch.from_numpy(inputs)
+    scaled_advantage = _standardised(state.config, advantage, keep)
     rows = Rows(
-        inputs=tensor,
-        critic_inputs=tensor if critic_inputs is inputs else torch.from_numpy(critic_inputs),
-        prior=None if prior is None else torch.from_numpy(prior),
-        action=torch.from_numpy(action),
-        log_prob=torch.from_numpy(log_prob),
-        weight=None if weight is None else torch.from_numpy(weight),
-        advantage=torch.from_numpy(_standardised(state.config, advantage, keep).reshape(-1)),
-        target=torch.from_numpy(scaled_target.reshape(-1)),
+        inputs, critic_inputs, prior, action, log_prob, weight, scaled_advantage.reshape(-1), scaled_target.reshape(-1)
     )
     if not keep.all():
-        rows = rows.take(torch.from_numpy(np.flatnonzero(keep)))
+        rows = rows.take(np.flatnonzero(keep))
     return state, rows, {"dropped_share": dropped} | _told(target[keep], advantage[keep], rows.weight)
 
 
-def _told(target: np.ndarray, advantage: np.ndarray, weight: torch.Tensor | None) -> dict[str, float]:
+def _told(target: Floats, advantage: Floats, weight: Floats | None) -> dict[str, float]:
     """How well the critic had foreseen its targets, and how far the data is from the policy."""
     if not len(target):
         return {"explained": 0.0, "effective_share": 0.0}
     explained = 1.0 - float(advantage.var()) / max(float(target.var()), 1e-12)
-    return {"explained": explained, "effective_share": 1.0 if weight is None else _effective_share(weight.numpy())}
+    return {"explained": explained, "effective_share": 1.0 if weight is None else _effective_share(weight)}
 
 
-def _effective_share(weight: np.ndarray) -> float:
+def _effective_share(weight: Floats) -> float:
     """How many rows by the policy itself would tell as much as a row does (Kish's effective sample size)."""
     squares = np.square(weight, dtype=np.float64).sum()
     return float(weight.sum(dtype=np.float64) ** 2 / max(len(weight) * squares, 1e-300))
 
 
-def _with_privileged(state: PPOState, inputs: np.ndarray, privileged: np.ndarray | None) -> np.ndarray:
-    if privileged is None:
-        return inputs
-    extra = _normalised(state.privileged, privileged.reshape(len(inputs), -1))
-    return np.concatenate([inputs, extra], axis=1)
-
-
-def _kept(state: PPOState, rollout: Rollout) -> tuple[np.ndarray, float]:
+def _kept(state: PPOState, rollout: Rollout) -> tuple[Bools, float]:
     """Which rows are there and young enough, bool[T, N]; and the share that was too old."""
     present = _present(rollout)
     if rollout.version is None:
@@ -162,64 +143,58 @@ def _kept(state: PPOState, rollout: Rollout) -> tuple[np.ndarray, float]:
     return present & young, 1.0 - float((present & young).sum()) / max(1, int(present.sum()))
 
 
-def _present(rollout: Rollout) -> np.ndarray:
+def _present(rollout: Rollout) -> Bools:
     return np.ones(rollout.reward.shape, np.bool_) if rollout.present is None else rollout.present
 
 
 def _log_prob_now(
-    state: PPOState, rollout: Rollout, columns: tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray | None]:
+    state: PPOState, rollout: Rollout, columns: tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any], NDArray[Any]]
+) -> tuple[Floats, Floats | None]:
     """Log-probabilities under the state's policy, and the importance weights of what others took."""
     inputs, prior, action, behaviour = columns
     own = rollout.version is None or bool((rollout.version == state.version).all())
     if own and state.inputs.rows >= state.config.normaliser_rows and state.config.averaging >= 1.0:
         return behaviour, None
-    layers, log_std = policy_layers(state.policy.parameters, state.policy.shape)
-    outputs = forward(layers, torch.from_numpy(inputs), state.policy.shape.activation)[-1].numpy()
-    log_prob = distribution(outputs, prior, None if log_std is None else log_std.numpy(), action).log_prob
+    log_prob = distribution(state.policy.outputs(inputs), prior, state.policy.log_std, action).log_prob
     weight = np.minimum(np.exp(np.clip(log_prob - behaviour, -20.0, 20.0)), state.config.importance_max)
     return log_prob, weight
 
 
-def _values(state: PPOState, critic_inputs: np.ndarray) -> np.ndarray:
+def _values(state: PPOState, critic_inputs: Floats) -> Floats:
     """float64[R], in the reward's unit."""
-    layers = split_mlp(state.critic.parameters, state.critic.shape)
-    outputs = forward(layers, torch.from_numpy(critic_inputs), state.critic.shape.activation)[-1]
-    return state.value_mean + state.value_scale * outputs.squeeze(1).numpy().astype(np.float64)
+    return state.value_mean + state.value_scale * state.critic.outputs(critic_inputs)[:, 0].astype(np.float64)
 
 
-def _following_values(state: PPOState, rollout: Rollout, value: np.ndarray) -> np.ndarray:
+def _following_values(state: PPOState, rollout: Rollout, value: Floats, continues: Bools) -> Floats:
     """Values of what truly followed: the next row's, or where the trajectory ends there, its own."""
     following = np.empty_like(value)
     following[:-1] = value[1:]
-    ends = ~_continues(rollout)
-    inputs = _inputs(state, rollout.next_obs[ends])
+    ends = ~continues
     privileged = None if rollout.next_privileged is None else rollout.next_privileged[ends]
-    following[ends] = _values(state, _with_privileged(state, inputs, privileged))
+    following[ends] = _values(state, _inputs(state, rollout.next_obs[ends], privileged)[1])
     return following
 
 
-def _continues(rollout: Rollout) -> np.ndarray:
+def _continues(rollout: Rollout) -> Bools:
     """Whether the next row is the same trajectory's next step, bool[T, N]."""
-    continues: np.ndarray = ~(rollout.terminated | rollout.truncated)
+    continues: Bools = ~(rollout.terminated | rollout.truncated)
     continues[-1] = False
     if rollout.present is not None:
         continues[:-1] &= rollout.present[1:]
     return continues
 
 
-def _advantages(
-    config: PPOConfig, rollout: Rollout, value: np.ndarray, following: np.ndarray, weight: np.ndarray | None
-) -> np.ndarray:
-    trace = np.full_like(value, config.gae_lambda)
+def _advantages(state: PPOState, rollout: Rollout, value: Floats, weight: Floats | None) -> Floats:
+    """float64[T, N], in the reward's unit."""
+    trace = np.full_like(value, state.config.gae_lambda)
     if weight is not None:
         trace *= np.minimum(1.0, weight.reshape(value.shape))
-    discount = config.discount * ~rollout.terminated
-    reward = rollout.reward.astype(np.float64)
-    return generalised_advantages(reward, discount, _continues(rollout), value, following, trace)
+    discount, continues = state.config.discount * ~rollout.terminated, _continues(rollout)
+    following = _following_values(state, rollout, value, continues)
+    return generalised_advantages(rollout.reward.astype(np.float64), discount, continues, value, following, trace)
 
 
-def _standardised(config: PPOConfig, advantage: np.ndarray, keep: np.ndarray) -> np.ndarray:
+def _standardised(config: PPOConfig, advantage: Floats, keep: Bools) -> Floats:
     """float32[T, N], to mean 0 and deviation 1 over the rows kept; all 0 where they don't differ."""
     kept = advantage[keep]
     if not config.normalise_advantages or not len(kept):
@@ -227,11 +202,11 @@ def _standardised(config: PPOConfig, advantage: np.ndarray, keep: np.ndarray) ->
     deviation = float(kept.std())
     if deviation < _ADVANTAGE_FLOOR:
         return np.zeros(advantage.shape, np.float32)
-    standardised: np.ndarray = (advantage - kept.mean()) / deviation
+    standardised: Floats = (advantage - kept.mean()) / deviation
     return standardised.astype(np.float32)
 
 
-def _with_value_scale(state: PPOState, target: np.ndarray) -> PPOState:
+def _with_value_scale(state: PPOState, target: Floats) -> PPOState:
     """Move the values' mean and scale on; the critic's last layer is rewritten so that no value changes."""
     if not len(target):
         return state
@@ -242,7 +217,7 @@ def _with_value_scale(state: PPOState, target: np.ndarray) -> PPOState:
     if not state.version:  # nothing was learned yet that must be kept
         return dataclasses.replace(state, value_mean=mean, value_scale=scale)
     critic = state.critic.clone()
-    weight, bias = split_mlp(critic.parameters, critic.shape)[-1]
+    weight, bias = critic.layers[-1]
     bias.mul_(state.value_scale).add_(state.value_mean - mean).div_(scale)
     weight.mul_(state.value_scale / scale)
     return dataclasses.replace(state, critic=critic, value_mean=mean, value_scale=scale)

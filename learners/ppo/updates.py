@@ -10,63 +10,29 @@ Sources: Schulman et al. (2017), "Proximal Policy Optimization Algorithms"; Hilt
 """
 
 import dataclasses
-import math
 
 import numpy as np
 import torch
 
-from headrace.learners.nets.adam import adam_step, length, shortened
+from headrace.learners.nets.adam import adam_step, length, require_finite, shortened
 from headrace.learners.nets.mlp import backward, forward
-from headrace.learners.ppo.policy_gradient import clipped_surrogate
-from headrace.learners.ppo.ppo_checkpoint import state_from_arrays, state_to_arrays
-from headrace.learners.ppo.ppo_rows import Minibatch, Rows, prepared, require_finite, with_inputs
-from headrace.learners.ppo.ppo_state import (
-    Net,
-    PPOConfig,
-    PPOState,
-    Rollout,
-    behaviour_arrays,
-    distribution,
-    init,
-    policy_arrays,
-    policy_layers,
-    progress_of,
-)
-from headrace.schemas.errors import LearnerDivergedError
-
-__all__ = [
-    "PPOConfig",
-    "PPOState",
-    "Rollout",
-    "behaviour_arrays",
-    "init",
-    "policy_arrays",
-    "progress_of",
-    "state_from_arrays",
-    "state_to_arrays",
-    "update",
-]
+from headrace.learners.ppo.config import PPOConfig
+from headrace.learners.ppo.policy_gradient import Floats, clipped_surrogate, distribution
+from headrace.learners.ppo.rows import Rollout, Rows, prepared, require_finite_columns, with_inputs
+from headrace.learners.ppo.state import Net, PPOState, progress_of
 
 
 def update(state: PPOState, rollout: Rollout) -> tuple[PPOState, dict[str, float]]:
     """Learn from one rollout. The given state stays good, whatever happens.
 
-    Args:
-        state: from `init`, `update` or `state_from_arrays`.
-        rollout: T steps of N trajectories.
-
-    Returns:
-        The next state, and metrics: `policy_loss`, `value_loss` (in the critic's unit), `entropy`, `kl`
-        (nats, of the last minibatch), `clipped_share`, `epochs` (begun), `dropped_share` (rows that were
-        too old), `effective_share` (of the rows, by the weights of aged ones), `explained` (share of the
-        targets' variance that the critic had foreseen).
-
-    Raises:
-        LearnerDivergedError: a value, a loss or a gradient is not finite, or a loss is beyond its limit.
+    Returns the next state, and metrics: `policy_loss`, `value_loss` (in the critic's unit), `entropy`, `kl` (nats, of
+    the last minibatch), `clipped_share`, `epochs` (begun), `dropped_share` (rows that were too old), `effective_share`
+    (of the rows, by the weights of aged ones), `explained` (share of the targets' variance that the critic had
+    foreseen). Raises LearnerDivergedError where a value, a loss or a gradient is not finite, or a loss is beyond its
+    limit.
     """
-    require_finite(rollout, state)
-    state = with_inputs(state, rollout)
-    state, rows, metrics = prepared(state, rollout)
+    require_finite_columns(rollout, state)
+    state, rows, metrics = prepared(with_inputs(state, rollout), rollout)
     if not len(rows.advantage):
         return dataclasses.replace(state, version=state.version + 1), metrics
     with np.errstate(all="ignore"):  # what is not finite is told by a LearnerDivergedError
@@ -102,42 +68,32 @@ def _epochs(state: PPOState, rows: Rows) -> tuple[Net, Net, dict[str, float]]:
 
 
 class _Descent:
-    """Gradient descent on one network: its vectors are overwritten, and so is one gradient.
-
-    Attributes:
-        net: so far.
-    """
+    """Gradient descent on one network: its vectors are overwritten, and so is one gradient."""
 
     def __init__(self, config: PPOConfig, net: Net) -> None:
         self.net = net
         self._config = config
         self._gradient = torch.empty_like(net.parameters)
-        self._layers, log_std = policy_layers(net.parameters, net.shape)
-        self._layer_gradients, log_std_gradient = policy_layers(self._gradient, net.shape)
-        self._log_std = None if log_std is None else log_std.numpy()
-        self._log_std_gradient = None if log_std_gradient is None else log_std_gradient.numpy()
+        by_parameters = net._replace(parameters=self._gradient)
+        self._layers, self._layer_gradients = net.layers, by_parameters.layers
+        self._log_std, self._log_std_gradient = net.log_std, by_parameters.log_std
 
-    def _forward(self, inputs: np.ndarray) -> list[torch.Tensor]:
+    def _forward(self, inputs: Floats) -> list[torch.Tensor]:
         return forward(self._layers, torch.from_numpy(inputs), self.net.shape.activation)
 
-    def _descend(self, given: list[torch.Tensor], by_outputs: np.ndarray, rate: float, loss: float, name: str) -> None:
+    def _descend(self, given: list[torch.Tensor], by_outputs: Floats, rate: float, loss: float, name: str) -> None:
         """Back-propagate, and a step of Adam."""
         config, net, gradient = self._config, self.net, self._gradient
         backward(self._layers, given, torch.from_numpy(by_outputs), net.shape.activation, self._layer_gradients)
-        norm = length(gradient)
-        if not (math.isfinite(norm) and abs(loss) <= config.loss_limit):
-            raise LearnerDivergedError(
-                f"{name} diverged at step {net.steps + 1}: loss {loss:g} (limit {config.loss_limit:g}), gradient norm "
-                f"{norm:g}; look for bad observations or rewards, or lower learning_rate"
-            )
+        norm, step = length(gradient), net.steps + 1
+        require_finite(f"{name}'s step {step}", loss, config.loss_limit, norm)
         gradient = shortened(gradient, norm, config.gradient_norm_max)
-        step = net.steps + 1
         adam_step(net.parameters, net.first_moment, net.second_moment, gradient, step=step, rate=rate, epsilon=1e-5)
         self.net = net._replace(steps=step)
 
 
 class _CriticDescent(_Descent):
-    def step(self, batch: Minibatch, rate: float) -> float:
+    def step(self, batch: Rows, rate: float) -> float:
         """The loss of a minibatch before a step on it."""
         given = self._forward(batch.critic_inputs)
         error = given[-1].numpy()[:, 0] - batch.target
@@ -148,7 +104,7 @@ class _CriticDescent(_Descent):
 
 
 class _PolicyDescent(_Descent):
-    def step(self, batch: Minibatch, rate: float, entropy: float) -> dict[str, float]:
+    def step(self, batch: Rows, rate: float, entropy: float) -> dict[str, float]:
         """The metrics of a minibatch before a step on it; entropy: its weight."""
         given, rows = self._forward(batch.inputs), len(batch.advantage)
         acted = distribution(given[-1].numpy(), batch.prior, self._log_std, batch.action)
@@ -167,7 +123,7 @@ class _PolicyDescent(_Descent):
         return metrics
 
 
-def _metrics(log_ratio: np.ndarray, ratio: np.ndarray, entropy: np.ndarray, clip: float) -> dict[str, float]:
+def _metrics(log_ratio: Floats, ratio: Floats, entropy: Floats, clip: float) -> dict[str, float]:
     rows, change = len(ratio), ratio - 1.0
     return {
         "entropy": float(entropy.sum()) / rows,

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from headrace.learners import ppo
 from headrace.learners.acting import BoxPolicy, Policy
-from headrace.learners.ppo import ppo
 from headrace.learners.simulate.curve import Curve, Follow, Trained, seeds
 from headrace.learners.simulate.worlds import World, make_world
 

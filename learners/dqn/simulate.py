@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from headrace.learners.dqn import dqn
+from headrace.learners import dqn
 from headrace.learners.dqn.nstep import NStepWindow
 from headrace.learners.dqn.prioritised import PrioritisedReplay
 from headrace.learners.dqn.replay import Batch, ReplayBuffer

@@ -10,96 +10,57 @@ Polyak, Juditsky (1992), "Acceleration of Stochastic Approximation by Averaging"
 """
 
 import dataclasses
-import math
-from collections.abc import Mapping
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from headrace.learners.dqn.dqn_config import DQNConfig, exploration_at, learning_rate_at, priority_correction_at
-from headrace.learners.dqn.dqn_state import (
-    DQNState,
-    Passes,
-    init,
-    passes_of,
-    policy_arrays,
-    state_from_arrays,
-    state_to_arrays,
-)
+from headrace.learners.dqn.config import DQNConfig, learning_rate_at
 from headrace.learners.dqn.losses import double_q_learning, huber_error, quantile_huber, squared_error
 from headrace.learners.dqn.replay import Batch
-from headrace.learners.nets.adam import adam_step, length, shortened
+from headrace.learners.dqn.state import DQNState, Passes, passes_of
+from headrace.learners.nets.adam import adam_step, length, require_finite, shortened
 from headrace.learners.nets.mlp import backward, forward
 from headrace.learners.nets.normaliser import merged
 from headrace.learners.shaping import shaping
-from headrace.schemas.errors import LearnerDivergedError
-
-__all__ = [
-    "DQNConfig",
-    "DQNState",
-    "exploration_at",
-    "greedy",
-    "init",
-    "learning_rate_at",
-    "policy_arrays",
-    "priority_correction_at",
-    "state_from_arrays",
-    "state_to_arrays",
-    "update",
-    "update_prioritised",
-]
 
 _ERRORS = {"squared": squared_error, "huber": huber_error}
 
 
 def update(state: DQNState, batch: Batch) -> tuple[DQNState, dict[str, float]]:
-    """One step of gradient descent.
+    """One step of gradient descent on a batch, usually `buffer.sample(state.rng, config.batch_size)`.
 
     The given state is consumed: the returned one owns its tensors, which are overwritten in place.
-    After an error it is untouched and good.
 
-    Args:
-        state: from `init`, `update` or `state_from_arrays`.
-        batch: B transitions, usually `buffer.sample(state.rng, config.batch_size)`.
-
-    Returns:
-        The next state, and metrics: `loss` (mean, half squared), `q_mean` (of the actions taken,
-        centred), `td_abs` (mean absolute error), `grad_norm` (before shortening).
-
-    Raises:
-        LearnerDivergedError: the loss or the gradient is not finite, or the loss is beyond its limit.
+    Returns the next state, and metrics: `loss` (mean, half squared), `q_mean` (of the actions taken, centred),
+    `td_abs` (mean absolute error), `grad_norm` (before shortening). Raises LearnerDivergedError where the loss or the
+    gradient is not finite, or the loss is beyond its limit; the state is then untouched and good.
     """
     following, metrics, _ = update_prioritised(state, batch, None)
     return following, metrics
 
 
 def update_prioritised(
-    state: DQNState, batch: Batch, weight: np.ndarray | None
-) -> tuple[DQNState, dict[str, float], np.ndarray]:
-    """As `update`, with each row's loss weighted; for prioritised replay.
+    state: DQNState, batch: Batch, weight: NDArray[np.float32] | None
+) -> tuple[DQNState, dict[str, float], NDArray[np.float32]]:
+    """As `update`, with each row's loss weighted by float32[B]; for prioritised replay.
 
-    Args:
-        state: as in `update`.
-        batch: B transitions.
-        weight: float32[B], importance weights, or None.
-
-    Returns:
-        As `update`, and the absolute errors, float32[B]: the rows' new priorities.
+    Returns the absolute errors too, float32[B]: the rows' new priorities.
     """
     passes = passes_of(state)
     following = _with_statistics(state, passes, batch)
     with np.errstate(all="ignore"):  # what is not finite is told by a LearnerDivergedError
         gradient, metrics, sizes = _gradient(following, passes, batch, weight)
-    _require_finite(metrics, following)
+    require_finite(f"update {following.updates}", metrics["loss"], state.config.loss_limit, metrics["grad_norm"])
     _descend(following, gradient, metrics["grad_norm"])
     return following, metrics, sizes
 
 
-def greedy(state: DQNState, obs: np.ndarray) -> np.ndarray:
+def greedy(state: DQNState, obs: NDArray[np.float32]) -> NDArray[np.intp]:
     """The online weights' greedy actions: float32[B, D] -> int64[B]."""
     passes = passes_of(state)
     outputs = passes.online.q_values(passes.normalised(state, obs)).numpy()
-    actions: np.ndarray = _values(state, _with_prior(state, outputs, obs)).argmax(axis=1)
+    actions: NDArray[np.intp] = _values(state, _with_prior(state, outputs, obs)).argmax(axis=1)
     return actions
 
 
@@ -115,8 +76,8 @@ def _with_statistics(state: DQNState, passes: Passes, batch: Batch) -> DQNState:
 
 
 def _gradient(
-    state: DQNState, passes: Passes, batch: Batch, weight: np.ndarray | None
-) -> tuple[torch.Tensor, dict[str, float], np.ndarray]:
+    state: DQNState, passes: Passes, batch: Batch, weight: NDArray[np.float32] | None
+) -> tuple[torch.Tensor, dict[str, float], NDArray[np.float32]]:
     """The loss's gradient, float32[P], the metrics, and the absolute errors, float32[B]."""
     rows, layers = len(batch.action), passes.online.combined()
     given = forward(layers, passes.normalised(state, batch.obs), "relu")
@@ -138,8 +99,8 @@ def _gradient(
 
 
 def _losses(
-    state: DQNState, passes: Passes, batch: Batch, outputs: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    state: DQNState, passes: Passes, batch: Batch, outputs: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Each row's loss, float32[B], its gradient by the taken action's outputs, float32[B, Q], and error, float32[B]."""
     config, rows = state.config, np.arange(len(batch.action))
     next_obs = passes.normalised(state, batch.next_obs)
@@ -160,15 +121,15 @@ def _losses(
     return *quantile_huber(outputs.reshape(shape)[rows, batch.action], target), td_error
 
 
-def _spans(config: DQNConfig, steps: np.ndarray) -> np.ndarray:
+def _spans(config: DQNConfig, steps: NDArray[np.int64]) -> NDArray[np.floating]:
     """What a reward of 1 at each of so many steps sums to: int64[B] -> float64[B]."""
     if config.discount == 1.0:
         return steps.astype(np.float64)
-    spans: np.ndarray = (1.0 - config.discount**steps) / (1.0 - config.discount)
+    spans: NDArray[np.floating] = (1.0 - config.discount**steps) / (1.0 - config.discount)
     return spans
 
 
-def _rewards(state: DQNState, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+def _rewards(state: DQNState, batch: Batch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Rewards less their running mean, and discounts of what follows: float32[B] each."""
     config = state.config
     spans = 1.0 if batch.steps is None else _spans(config, batch.steps)
@@ -179,31 +140,20 @@ def _rewards(state: DQNState, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
     return reward.astype(np.float32), discount.astype(np.float32)
 
 
-def _values(state: DQNState, outputs: np.ndarray) -> np.ndarray:
+def _values(state: DQNState, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
     """float32[B, A * Q] -> float32[B, A], each action's mean."""
     if state.config.quantiles == 1:
         return outputs
-    means: np.ndarray = outputs.reshape(-1, state.shape.actions, state.config.quantiles).mean(axis=2)
+    means: NDArray[np.float32] = outputs.reshape(-1, state.shape.actions, state.config.quantiles).mean(axis=2)
     return means
 
 
-def _with_prior(state: DQNState, outputs: np.ndarray, obs: np.ndarray) -> np.ndarray:
+def _with_prior(state: DQNState, outputs: NDArray[np.float32], obs: NDArray[np.float32]) -> NDArray[np.float32]:
     """The outputs float32[B, A * Q], overwritten, with the rule's values added to each quantile."""
     if state.prior is not None:
         shaped = outputs.reshape(-1, state.shape.actions, state.config.quantiles)
         shaped += state.prior.logits(obs)[:, :, None]
     return outputs
-
-
-def _require_finite(metrics: Mapping[str, float], state: DQNState) -> None:
-    finite = math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])
-    if finite and metrics["loss"] <= state.config.loss_limit:
-        return
-    raise LearnerDivergedError(
-        f"update {state.updates} diverged: loss {metrics['loss']:g} (limit {state.config.loss_limit:g}), "
-        f"gradient norm {metrics['grad_norm']:g}; look for bad observations or rewards in the batch, "
-        "or lower learning_rate"
-    )
 
 
 def _descend(state: DQNState, gradient: torch.Tensor, norm: float) -> None:
