@@ -116,7 +116,7 @@ class Admin:
     """The cluster's administrator: asks, and waits no longer than about `ANSWER_S`. From any thread.
 
     The driver's client ends the process if Python's collector of garbage, which may run in the client's own thread,
-    is what destroys it: so it must be closed, and no cycle of references may lead to it.
+    is what destroys it: so it must be closed, and no cycle of references may lead to it. So with every client.
     """
 
     def __init__(self, cluster: Cluster) -> None:

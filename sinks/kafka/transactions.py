@@ -4,8 +4,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -187,18 +185,20 @@ def _bounded(call: Callable[[], object]) -> None:
     The driver (librdkafka 2.16, its issue 5511) waits for ever for a group's coordinator that has left the cluster's
     metadata, whatever time-out it is given. The thread and its producer are then given up; the next one fences it.
     """
-    done: Future[None] = Future()
+    failed: list[BaseException] = []
 
     def run() -> None:
         try:
             call()
         except BaseException as error:  # noqa: BLE001 it is raised again by the caller's thread
-            done.set_exception(error)
-        else:
-            done.set_result(None)
+            # Its frames hold this list and the clients, and would be held by it: a cycle. The collector of garbage
+            # takes apart what a client needs before it destroys it, which ends the process.
+            failed.append(error.with_traceback(None))
 
-    threading.Thread(target=run, name="send offsets", daemon=True).start()
-    try:
-        done.result(ANSWER_S + 1)
-    except FutureTimeoutError:
-        raise KafkaException(KafkaError(TIMED_OUT)) from None
+    thread = threading.Thread(target=run, name="send offsets", daemon=True)
+    thread.start()
+    thread.join(ANSWER_S + 1)
+    if thread.is_alive():
+        raise KafkaException(KafkaError(TIMED_OUT))
+    if failed:
+        raise failed.pop()
