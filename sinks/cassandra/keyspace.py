@@ -23,7 +23,8 @@ from cassandra.protocol import ErrorMessage
 from cassandra.query import BoundStatement, SimpleStatement, tuple_factory
 
 from headrace.schemas.errors import HeadraceError, SettingsError, StorageError, UnavailableError
-from headrace.sinks.cassandra.target import Target
+from headrace.schemas.url import Url
+from headrace.sinks.cassandra.target import Target, parse_target
 
 T = TypeVar("T")
 
@@ -245,6 +246,17 @@ def opened(kind: Callable[[Keyspace], T], target: Target, *, create: bool) -> T:
     except BaseException:
         keyspace.close()
         raise
+
+
+def drop(url: Url) -> None:
+    """Drop the URL's keyspace; a cluster with `auto_snapshot` on keeps its files as a snapshot."""
+    keyspace = Keyspace(parse_target(url))
+    try:
+        keyspace.session.execute(f"DROP KEYSPACE {keyspace.target.keyspace}", timeout=_SCHEMA_TIMEOUT_S)
+    except DRIVER_ERRORS as error:
+        raise keyspace.failure(error, "drop") from error
+    finally:
+        keyspace.close()
 
 
 class Prepared:
