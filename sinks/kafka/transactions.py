@@ -5,17 +5,19 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from headrace.schemas.errors import CommitConflictError, HeadraceError
 from headrace.schemas.ports import Commit, Record
-from headrace.sinks.kafka.client import ANSWER_S, Failures
-from headrace.sinks.kafka.errors import TIMED_OUT
+from headrace.sinks.kafka.client import ANSWER_S, TIMED_OUT, Failures
 from headrace.sinks.kafka.groups import marked
 from headrace.sinks.kafka.producer import CONFIG, produce
 from headrace.sinks.kafka.target import Cluster
+
+if TYPE_CHECKING:
+    from headrace.sinks.kafka.subscription import KafkaSubscription
 
 TRANSACTION_MS: Final = 10_000
 """After it the broker aborts what a dead process left open."""
@@ -26,16 +28,6 @@ _MOVING: Final = {KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRES
 _EXPELLED: Final = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_INSTANCE_ID, KafkaError.STALE_MEMBER_EPOCH}
 
 Wanted = tuple[dict[int, Commit], tuple[Record, ...]]
-
-
-class Member(Protocol):
-    """What a transaction asks of the member whose commits it makes."""
-
-    def metadata(self) -> Any:  # noqa: ANN401 the driver's
-        """Return what names the member to the broker: its id and generation, for the broker to judge."""
-
-    def standing(self) -> Mapping[int, Commit]:
-        """Return the group's commits as they stand, with their marks."""
 
 
 class Transactions:
@@ -62,7 +54,7 @@ class Transactions:
         self._producer: Any = None
         self._asked: Wanted | None = None
 
-    def commit(self, member: Member, commits: Mapping[int, Commit], outputs: Sequence[Record]) -> None:
+    def commit(self, member: "KafkaSubscription", commits: Mapping[int, Commit], outputs: Sequence[Record]) -> None:
         """Move the commits and append the outputs, all or nothing.
 
         Raises CommitConflictError when the group gave a partition away, UnavailableError when it may be tried again.
@@ -78,7 +70,7 @@ class Transactions:
             time.sleep(_PAUSE_S)
         raise CommitConflictError(f"{self._doing}: the group has gone on without this member, which must join again")
 
-    def _attempt(self, member: Member, wanted: Wanted) -> bool:
+    def _attempt(self, member: "KafkaSubscription", wanted: Wanted) -> bool:
         """Put everything into a transaction; False if the group was just moving on."""
         commits, outputs = wanted
         producer = self._ready()
@@ -125,7 +117,7 @@ class Transactions:
             raise self._explained(self._failed[0] if self._failed else error.args[0]) from error
         self._asked = None
 
-    def _settle(self, member: Member, asked: Wanted) -> bool:
+    def _settle(self, member: "KafkaSubscription", asked: Wanted) -> bool:
         """Tell whether the commit that was asked for has come about; raises UnavailableError while it is unknown."""
         if self._producer is not None:
             try:

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from headrace.sinks.kafka import transactions
-from headrace.sinks.kafka.errors import TIMED_OUT
+from headrace.sinks.kafka.client import TIMED_OUT
 
 
 @pytest.fixture
