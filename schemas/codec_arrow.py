@@ -108,7 +108,6 @@ def read(value: bytes, max_rows: int) -> Message:
 
 
 def _task(batches: Sequence[Any]) -> str:
-    """Return the one task of a message's rows; raises BadMessageError."""
     found: set[str | None] = set()
     for batch in batches:
         places = batch.schema.get_all_field_indices("task")

@@ -186,7 +186,6 @@ class ChunkReference(ChunkKey, frozen=True, order=True, array_like=True):
         return ChunkKey(self.task, self.group, self.start_ms, self.partition, self.segment, self.part)
 
     def __str__(self) -> str:
-        """Name the reference as errors and lineage do."""
         return (
             f"{self.task}/{self.group}/{self.start_ms}/{self.partition}/{self.segment}/{self.part}"
             f"[:{self.rows}]#{self.checksum:08x}"

@@ -200,7 +200,6 @@ class CassandraIndex(Backend):
         return [bucket_ms for (bucket_ms,) in self._all("buckets", task, first, last)]
 
     def _groups(self, task: str, group: int | None, partition: int | None) -> Sequence[int]:
-        """Return a task's groups, those of a partition where one is given."""
         if group is not None:
             return (group,)
         rows = self._all("groups", task)

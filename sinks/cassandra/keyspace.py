@@ -371,7 +371,6 @@ def _wanted_factors(wanted: dict[str, str], found: dict[str, int]) -> dict[str, 
 
 
 def _brief(error: BaseException) -> str:
-    """Return the driver's message in one line."""
     if isinstance(error, NoHostAvailable):
         causes = {f"{host}: {_brief(cause)}" for host, cause in error.errors.items()}
         return "; ".join(sorted(causes)) or str(error.args[0])

@@ -39,7 +39,6 @@ class Target:
     tls: ssl.SSLContext | None = None
 
     def __str__(self) -> str:
-        """Name the keyspace as errors do."""
         return f"cassandra://{','.join(f'{name}:{port}' for name, port in self.hosts)}/{self.keyspace}"
 
 

@@ -58,7 +58,6 @@ class KafkaLog(Backend):
         return self._known[topic]
 
     def _check(self, topic: str, partition: int) -> None:
-        """Raise UnknownTopicError or SettingsError where the log has no such partition."""
         known = self._known.get(topic)
         if known is None or not 0 <= partition < known.partitions:
             known = self.topic(topic)

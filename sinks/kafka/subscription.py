@@ -181,7 +181,6 @@ class KafkaSubscription:
         return found
 
     def _join_again(self) -> None:
-        """Leave the group, forget everything, and join anew."""
         self._forget([*self._had])
         self._consumer.close()
         self._fresh.clear()
@@ -189,7 +188,6 @@ class KafkaSubscription:
         self._stale = False
 
     def _begin_reading(self) -> None:
-        """Send the consumer to where reading begins."""
         for partition, offset in [*self._starts.items()]:
             self._seek(TopicPartition(self._name, partition, offset))
             self._consumer.resume([TopicPartition(self._name, partition)])

@@ -119,7 +119,6 @@ class Topics:
         return True
 
     def _wait_until_seen(self, plain: str) -> None:
-        """Return when the brokers tell of the topic, shortly after it was created."""
         for _ in range(_LOOKS):
             with suppress(UnknownTopicError):
                 self.describe(plain)
@@ -128,7 +127,6 @@ class Topics:
         self.describe(plain)
 
     def _check(self, plain: str) -> None:
-        """Raise SettingsError where the topic's settings break a law."""
         name = self._cluster.name(plain)
         resources = [ConfigResource(ResourceType.TOPIC, name)]
         (entries,) = self._admin.ask(

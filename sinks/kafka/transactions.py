@@ -89,7 +89,6 @@ class Transactions:
         return True
 
     def _written(self, commits: Mapping[int, Commit]) -> list[tuple[int, Commit]]:
-        """Return the commits as this try writes them."""
         return [(partition, marked(commit, f"{self._own}.{self._tries}")) for partition, commit in commits.items()]
 
     def _moving(self, error: KafkaError) -> bool:
@@ -104,7 +103,6 @@ class Transactions:
         raise self._explained(error)
 
     def _end(self, wanted: Wanted) -> None:
-        """Ask for the transaction's commit."""
         self._asked = wanted
         try:
             self._producer.commit_transaction(ANSWER_S)

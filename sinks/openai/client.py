@@ -39,8 +39,6 @@ class _Choice(msgspec.Struct):
 
 
 class _Completion(msgspec.Struct):
-    """What is read of a chat completion."""
-
     choices: list[_Choice]
 
 
@@ -157,7 +155,6 @@ class OpenAIClient:
 
 
 def _content(body: bytes) -> str:
-    """Return what the model said, out of a chat completion."""
     try:
         completion = msgspec.json.decode(body, type=_Completion)
     except UNREADABLE as error:

@@ -85,8 +85,6 @@ _block_decoder = msgspec.msgpack.Decoder(_Block)
 
 
 class _Topic(NamedTuple):
-    """A row of topics."""
-
     number: int
     name: str
     identity: str
@@ -240,7 +238,6 @@ def _insert_topic(connection: sqlite3.Connection, topic: str, partitions: int) -
 
 
 def _blocks(records: list[Record], first_id: int, append_ts: int) -> Iterator[tuple[int, int, bytes]]:
-    """Cut one partition's records into rows of `blocks`."""
     size = len(records)
     fits = size == 1 or sum(len(record.value or b"") for record in records) <= _BLOCK_BYTES
     if fits and size <= _BLOCK_RECORDS:
@@ -363,7 +360,6 @@ class SqliteSubscription:
         return len(batch)
 
     def _tell_end(self, partition: int, events: list[Event]) -> None:
-        """Tell that the end is reached, once for each end."""
         end = self._bounds[partition][1]
         if self._position[partition] >= end and self._told_end.get(partition) != end:
             self._told_end[partition] = end
