@@ -29,8 +29,8 @@ _REMEDIES: Final = {
 class Database:
     """One connection to a database file, usable from any thread; its lock serialises them.
 
-    durable: whether a commit is forced to disk (WAL, synchronous=FULL), so that it survives kill -9 and a
-    power cut. Several processes may read while one writes; a second writer waits its turn.
+    A commit is forced to disk (WAL, synchronous=FULL), so that it survives kill -9 and a power cut. Several processes
+    may read while one writes; a second writer waits its turn.
     """
 
     def __init__(self, path: str | Path, schema: str) -> None:
