@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -75,11 +75,6 @@ class Advice:
         self._task = task
         self._advising = advising
         self._clock = clock
-
-    @classmethod
-    def begin(cls, task: str, advising: Advising, config: Mapping[str, Any], clock: Clock) -> "Advice":
-        """Start with nothing in force."""
-        return cls(task, advising, AdviceState(Ledger.begin(config)), clock)
 
     def saw(self, rows: TransitionBatch, actions: int, newest: int) -> None:
         """Take in rows; actions: how many discrete ones there are. newest: the newest version's number."""

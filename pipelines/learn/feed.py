@@ -1,8 +1,8 @@
 """What a learner's training is fed: a window's chunk references become rows, each row once, and lineage."""
 
 import logging
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
 from headrace.learners.stream.training import Training
 from headrace.pipelines.learn.progress import Progress
@@ -27,14 +27,12 @@ class Feed:
         taken: Iterable[ChunkReference] = (),
         *,
         accept_gap: bool = False,
-        retry: Callable[[Callable[[], Any]], Any] = lambda call: call(),
     ) -> None:
         """taken: the references whose rows were taken before. accept_gap: whether to go on without missing chunks."""
         self._task = task
         self._chunks = chunks
         self._taken: dict[ChunkKey, ChunkReference] = {reference.key: reference for reference in taken}
         self._accept_gap = accept_gap
-        self._retry = retry
 
     @property
     def taken(self) -> list[ChunkReference]:
@@ -65,28 +63,23 @@ class Feed:
     def _found(self, references: list[ChunkReference]) -> list[tuple[ChunkReference, TransitionBatch]]:
         """Read chunks; those that are missing are passed over where that is accepted: lineage does not name them."""
         try:
-            return [*zip(references, self.read(references), strict=True)]
+            return [*zip(references, self._chunks.transitions(references), strict=True)]
         except MissingChunkError as error:
             if not self._accept_gap:
                 raise MissingChunkError(f"{error}. Give --accept-gap to learn without it") from error
         found: list[tuple[ChunkReference, TransitionBatch]] = []
         for reference in references:
             try:
-                found += zip([reference], self.read([reference]), strict=True)
+                found += zip([reference], self._chunks.transitions([reference]), strict=True)
             except MissingChunkError as error:
                 logger.warning("%s: %s; learned without it", self._task, error)
         return found
-
-    def read(self, references: list[ChunkReference]) -> list[TransitionBatch]:
-        """Read chunks; raises MissingChunkError or CorruptDataError where one is not as its reference says."""
-        batches: list[TransitionBatch] = self._retry(lambda: self._chunks.transitions(references))
-        return batches
 
     def refill(self, training: Training, progress: Progress) -> None:
         """Give a restored training the rows that it held. Where some are gone from the index it begins after them."""
         training.begin_refill(progress.first_row - progress.base_row)
         try:
-            batches = self.read([reference for reference, _ in progress.inserted])
+            batches = self._chunks.transitions([reference for reference, _ in progress.inserted])
         except CorruptDataError as error:
             logger.warning("%s: learning goes on without the rows that it held: %s", self._task, error)
             training.begin_anew()

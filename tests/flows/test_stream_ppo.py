@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from stream import CONFIG, SETTINGS, learn_on, learn_with_kills, open_stream, outcome, uncached, undisturbed
+from stream import CONFIG, SETTINGS, learn_on, learn_with_kills, open_stream, outcome, through, uncached, undisturbed
 
 from headrace.learners.acting import BoxPolicy, Policy
 from headrace.learners.cloud import Simulation, draw_traces
@@ -91,7 +91,7 @@ def test_a_checkpoint_in_the_middle_of_a_rollout_is_gone_on_from(recorded, strea
     while behind:
         job = stream.learner(config=PPO, settings=ROLLOUTS)
         for item in [item for _ in range(2) for item in job.poll()]:
-            job.learn(item)
+            through(job, item)
         behind = bool(job._member.lag)
         job.stop.finished = True
         job.commit([None])

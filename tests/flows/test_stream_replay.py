@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from stream import CONFIG, learn_with_kills, outcome, uncached, undisturbed
+from stream import CONFIG, learn_with_kills, outcome, through, uncached, undisturbed
 
 from headrace.pipelines.fleet.job import cloud_task
 from headrace.pipelines.policies.retrain import retrain
@@ -44,7 +44,7 @@ def test_every_version_is_retrained_to_the_same_weights(stream, name):
     while behind:
         job = stream.learner(config=CONFIGS[name])
         for item in [item for _ in range(4) for item in job.poll()]:
-            job.learn(item)
+            through(job, item)
         behind = bool(job._member.lag)
         job.stop.finished = True
         job.commit([None])
