@@ -119,10 +119,6 @@ class StreamedDQN:
         """Return the epsilon that the schedule has for the agents now."""
         return dqn.exploration_at(self.state.config, self.counts.rows)
 
-    def sampled_obs(self, rows: int, seed: int) -> np.ndarray | None:
-        """Draw observations from replay."""
-        return self.replay.sample(np.random.default_rng(seed), rows).obs
-
     def _empty(self) -> None:
         config, width = self.state.config, self.state.shape.observation_width
         self.replay = ReplayBuffer(config.replay_capacity, width)

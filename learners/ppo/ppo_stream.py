@@ -107,10 +107,6 @@ class StreamedPPO:
         """Return 0: agents draw from the policy itself."""
         return 0.0
 
-    def sampled_obs(self, rows: int, seed: int) -> np.ndarray | None:  # noqa: ARG002 of the interface
-        """Return None: the policy's outputs are preferences, not values."""
-        return None
-
     def _update(self) -> None:
         counts, enough = self.counts, self.settings.rollout_rows
         if sum(map(len, self._waiting)) < enough and self.held_rows < PATIENCE_ROLLOUTS * enough:

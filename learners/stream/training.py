@@ -115,6 +115,3 @@ class Training(Protocol):
 
     def exploration(self) -> float:
         """Return the share of actions that are taken at random, beside the policy."""
-
-    def sampled_obs(self, rows: int, seed: int) -> np.ndarray | None:
-        """Draw observations whose actions' values can be compared, float32[rows, D]; None where there are none."""

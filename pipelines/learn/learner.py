@@ -91,7 +91,7 @@ class Learner:
             self.advice.disown(known)
         elif self.outputs():
             self.follow()
-            self.advice.sent({(one.directive_id, one.verdict) for one in known})
+            self.advice.sent(known)
 
     def _begun(self, *, lost: bool) -> Progress:
         """Begin anew; versions that are there keep their numbers, also where their checkpoint was lost.
@@ -137,10 +137,10 @@ class Learner:
 
     def take(self, summary: WindowSummary, offset: int) -> None:
         """Take in a window's new rows; update, and make a candidate, where that falls due."""
-        progress = self.progress
+        progress, actions = self.progress, self.spec.action_count if self.spec.discrete else 0
         for rows in self._feed.take(summary.references, self.training, progress):
             self.meters.took(rows, progress.version)
-            self.advice.saw(rows, self.spec.action_count if self.spec.discrete else 0, progress.version)
+            self.advice.state.meter.saw(rows.action, actions, rows.reward_terms)
         progress.next_offset = offset + 1
         count = self.training.counts.rows
         if count - progress.rows_at_candidate < self.settings.candidate_rows:
@@ -174,7 +174,7 @@ class Learner:
         )
 
     def _learned(self, metrics: Mapping[str, float]) -> None:
-        self.advice.learned(metrics)
+        self.advice.state.meter.learned(metrics)
         self.meters.learned(metrics)
 
     def follow(self) -> None:
@@ -196,5 +196,5 @@ class Learner:
 
     def sent(self) -> None:
         """Note that the pending records are on the log now."""
-        self.advice.sent(None)
+        self.advice.sent(self.advice.state.pending)
         self._promotion.sent(self.progress)

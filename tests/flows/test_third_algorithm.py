@@ -146,9 +146,6 @@ class StreamedRidge:
     def exploration(self):
         return 0.0
 
-    def sampled_obs(self, rows, seed):
-        return None
-
 
 def begin(config, spec, seed, settings, learned):
     return StreamedRidge(fresh(config, spec.width, spec.action_count), settings, Counts(), learned)
