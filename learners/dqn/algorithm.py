@@ -18,7 +18,7 @@ _STREAMED = dqn.DQNConfig()
 
 def _begin(config: dqn.DQNConfig, spec: TaskSpec, seed: int, settings: LearnSettings, learned: Learned) -> StreamedDQN:
     state = dqn.init(config, spec.width, spec.action_count, seed)
-    return StreamedDQN(state, settings, task=spec.task, learned=learned)
+    return StreamedDQN(state, spec.task, settings, learned)
 
 
 def _restore(
@@ -30,7 +30,7 @@ def _restore(
     learned: Learned,
 ) -> StreamedDQN:
     state = dqn.state_from_arrays(arrays, meta)
-    return StreamedDQN(state, settings, counts, task=spec.task, learned=learned, saved=arrays)
+    return StreamedDQN(state, spec.task, settings, learned, counts, arrays)
 
 
 def _scheduled(rows: int, samples_per_row: float) -> dqn.DQNConfig:

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 
 from headrace.learners.dqn import dqn
+from headrace.learners.dqn.memory import Memory
 from headrace.learners.dqn.nstep import NStepWindow
-from headrace.learners.dqn.prioritised import PrioritisedReplay
-from headrace.learners.dqn.replay import Batch, ReplayBuffer
+from headrace.learners.dqn.replay import Batch
 from headrace.learners.simulate.curve import Curve, Follow, Trained, seeds
 from headrace.learners.simulate.guide import Guide
 from headrace.learners.simulate.worlds import World, make_world
@@ -66,7 +66,7 @@ class DQNTraining:
             features=world.features if self.informed else None,
             prior=world.prior if self.prior else None,
         )
-        replay = _Memory(config, world.width)
+        replay = Memory(config, world.width)
         window = NStepWindow(config.n_step, config.discount)
         curve, guide, taken, metrics = follow(world), Guide(world.count, world.rules), 0, dict[str, float]()
         while taken < steps:
@@ -87,7 +87,7 @@ class DQNTraining:
 def _dqn_step(
     world: World,
     state: dqn.DQNState,
-    replay: "_Memory",
+    replay: Memory,
     window: NStepWindow,
     guide: Guide,
     rng: np.random.Generator,
@@ -108,26 +108,3 @@ def _dqn_step(
     reward = step.reward if step.shadow is None else step.reward - step.shadow
     for batch in window.push(Batch(obs, action, reward, step.next_obs, step.terminated), done):
         replay.add(batch)
-
-
-class _Memory:
-    """Uniform or prioritised replay, as the configuration says."""
-
-    def __init__(self, config: dqn.DQNConfig, width: int) -> None:
-        self._uniform = None if config.priority else ReplayBuffer(config.replay_capacity, width)
-        capacity = config.replay_capacity if config.priority else 1
-        self._prioritised = PrioritisedReplay(capacity, width, config.priority)
-
-    def add(self, batch: Batch) -> None:
-        memory = self._prioritised if self._uniform is None else self._uniform
-        memory.add(batch)
-
-    def update(self, state: dqn.DQNState) -> tuple[dqn.DQNState, dict[str, float]]:
-        rows = state.config.batch_size
-        if self._uniform is not None:
-            return dqn.update(state, self._uniform.sample(state.rng, rows))
-        beta = dqn.priority_correction_at(state.config, state.updates)
-        drawn = self._prioritised.sample(state.rng, rows, beta)
-        state, metrics, errors = dqn.update_prioritised(state, drawn.batch, drawn.weight)
-        self._prioritised.reprioritise(drawn.places, errors)
-        return state, metrics

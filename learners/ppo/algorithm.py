@@ -18,7 +18,7 @@ def _begin(config: ppo.PPOConfig, spec: TaskSpec, seed: int, settings: LearnSett
     if isinstance(spec.actions, Bounds):
         bounds = np.array([spec.actions.low, spec.actions.high], np.float32)
     state = ppo.init(config, spec.width, spec.action_count, seed, bounds=bounds)
-    return StreamedPPO(state, settings, task=spec.task, learned=learned)
+    return StreamedPPO(state, spec.task, settings, learned)
 
 
 def _restore(
@@ -29,7 +29,7 @@ def _restore(
     counts: Counts,
     learned: Learned,
 ) -> StreamedPPO:
-    return StreamedPPO(ppo.state_from_arrays(arrays, meta), settings, counts, task=spec.task, learned=learned)
+    return StreamedPPO(ppo.state_from_arrays(arrays, meta), spec.task, settings, learned, counts)
 
 
 ALGORITHM = Algorithm(

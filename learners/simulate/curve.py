@@ -3,12 +3,12 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 
 from headrace.learners.simulate.worlds import Returns, Step, World
-from headrace.learners.stream.training import Config
+from headrace.learners.stream.training import Config, S
 
 CURVE_POINTS = 50
 
@@ -69,18 +69,6 @@ Watch = Callable[[Moment], Mapping[str, Any]]
 """Is shown every moment; gives the fields of the configuration that hold from there on, if they change."""
 
 
-class _Learning(Protocol):
-    """An algorithm's state: a dataclass that holds its configuration."""
-
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
-
-    @property
-    def config(self) -> Config: ...
-
-
-_State = TypeVar("_State", bound=_Learning)
-
-
 class Curve:
     """Collects points at equal distances."""
 
@@ -98,10 +86,10 @@ class Curve:
         self,
         steps: int,
         metrics: dict[str, float],
-        state: _State,
+        state: S,
         updates: int,
-        arrays: Callable[[_State], dict[str, np.ndarray]],
-    ) -> _State:
+        arrays: Callable[[S], dict[str, np.ndarray]],
+    ) -> S:
         """Add a point if one is due, or training is over; give the state to go on with."""
         if steps < (len(self.points) + 1) * self._distance and steps < self._steps:
             return state

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -28,35 +28,11 @@ SIMULATED_FIELDS: Final = ("source", "environment", "steps")
 """What a version that was trained in a simulator records beside its configuration."""
 
 
-class Begin(Protocol):
-    """Begins a task's training from a seed."""
-
-    def __call__(
-        self,
-        config: Any,  # noqa: ANN401 of the algorithm's own type
-        spec: TaskSpec,
-        seed: int,
-        settings: LearnSettings,
-        learned: Learned,
-        /,
-    ) -> Training:
-        """learned: is told each update's metrics."""
-
-
-class Restore(Protocol):
-    """Goes on from a checkpoint; raises ValueError or KeyError where it is not one of this algorithm."""
-
-    def __call__(
-        self,
-        arrays: Mapping[str, np.ndarray],
-        meta: Mapping[str, Any],
-        spec: TaskSpec,
-        settings: LearnSettings,
-        counts: Counts,
-        learned: Learned,
-        /,
-    ) -> Training:
-        """arrays, meta: what the training's `state_to_arrays` gave."""
+Begin = Callable[[Any, TaskSpec, int, LearnSettings, Learned], Training[Any]]
+"""Begins a task's training: from the algorithm's configuration, the task, a seed."""
+Arrays = Mapping[str, np.ndarray]
+Restore = Callable[[Arrays, Mapping[str, Any], TaskSpec, LearnSettings, Counts, Learned], Training[Any]]
+"""Goes on from what the training's `state_to_arrays` gave; raises ValueError or KeyError where that is another's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,21 +76,14 @@ def algorithm(name: str) -> Algorithm:
     return found
 
 
-def begun(
-    config: Config, spec: TaskSpec, seed: int, settings: LearnSettings, learned: Learned = lambda _: None
-) -> Training:
-    """Begin a task's training by the algorithm that the configuration is of."""
-    return algorithm(config.algorithm).begin(config, spec, seed, settings, learned)
-
-
 def restored(
-    arrays: Mapping[str, np.ndarray],
+    arrays: Arrays,
     meta: Mapping[str, Any],
     spec: TaskSpec,
     settings: LearnSettings,
     counts: Counts,
     learned: Learned,
-) -> Training:
+) -> Training[Any]:
     """Go on from a checkpoint, by the algorithm under whose name it holds a state.
 
     Raises ValueError or KeyError where it holds none that the table has.

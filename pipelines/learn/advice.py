@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -76,7 +76,7 @@ class Advice:
     def at_version(
         self,
         version: PolicyVersion,
-        training: Training,
+        training: Training[Any],
         judging: Judging | None,
         asked: Sequence[Directive],
         fit: Fit,

@@ -1,7 +1,7 @@
 """A learner's checkpoint: all that it goes on from, and saving it only where no other learner has."""
 
 import hashlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,7 +18,7 @@ from headrace.schemas.records import ChunkReference, TaskSpec
 class Saved(NamedTuple):
     """What a checkpoint holds. taken: the references whose rows were taken."""
 
-    training: Training
+    training: Training[Any]
     progress: Progress
     advice: AdviceState
     taken: list[ChunkReference]

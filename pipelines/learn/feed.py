@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from headrace.learners.stream.training import Training
 from headrace.pipelines.learn.progress import Progress
@@ -40,7 +40,7 @@ class Feed:
         return [*self._taken.values()]
 
     def take(
-        self, references: Iterable[ChunkReference], training: Training, progress: Progress
+        self, references: Iterable[ChunkReference], training: Training[Any], progress: Progress
     ) -> list[TransitionBatch]:
         """Let the training take in what it has not had of a window's rows; return these."""
         wanted = [r for r in references if (had := self._taken.get(r.key)) is None or had.rows < r.rows]
@@ -75,9 +75,8 @@ class Feed:
                 logger.warning("%s: %s; learned without it", self._task, error)
         return found
 
-    def refill(self, training: Training, progress: Progress) -> None:
+    def refill(self, training: Training[Any], progress: Progress) -> None:
         """Give a restored training the rows that it held. Where some are gone from the index it begins after them."""
-        training.begin_refill(progress.first_row - progress.base_row)
         try:
             batches = self._chunks.transitions([reference for reference, _ in progress.inserted])
         except CorruptDataError as error:
@@ -85,6 +84,5 @@ class Feed:
             training.begin_anew()
             progress.begin_anew(training.counts.rows)
             return
-        for (_, first_row), batch in zip(progress.inserted, batches, strict=True):
-            training.refill(batch, first_row)
-        training.end_refill()
+        first_rows = [first_row for _, first_row in progress.inserted]
+        training.refill(zip(batches, first_rows, strict=True), progress.first_row - progress.base_row)

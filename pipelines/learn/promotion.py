@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 from importlib import metadata
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -47,7 +47,7 @@ class Promotion:
         self._seed = seed
         self._serving: Trial | None = None
 
-    def candidate(self, training: Training, progress: Progress) -> PolicyVersion:
+    def candidate(self, training: Training[Any], progress: Progress) -> PolicyVersion:
         """Store what has been learned as a version; what is promoted waits to be sent."""
         weights = pack(training.policy_arrays())
         progress.version += 1
@@ -101,7 +101,7 @@ class Promotion:
             self._serving = Trial(world, Policy.from_bytes(self._store.weights(self._spec.task, serving)))
         return self._serving
 
-    def _version(self, weights: bytes, verdict: _Verdict, training: Training, progress: Progress) -> PolicyVersion:
+    def _version(self, weights: bytes, verdict: _Verdict, training: Training[Any], progress: Progress) -> PolicyVersion:
         return PolicyVersion(
             task=self._spec.task,
             version=progress.version,

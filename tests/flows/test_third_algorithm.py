@@ -15,7 +15,7 @@ from headrace.learners.explain.template import TemplateNarrator
 from headrace.learners.simulate.curve import Trained, seeds
 from headrace.learners.simulate.worlds import make_world
 from headrace.learners.stream.algorithms import ALGORITHMS, Algorithm
-from headrace.learners.stream.training import Counts
+from headrace.learners.stream.training import Training
 from headrace.learners.stream.trajectories import spanning
 from headrace.pipelines.explain.job import Explainer, run_until_caught_up
 from headrace.pipelines.fleet.job import cloud_task
@@ -95,42 +95,26 @@ class RidgeTraining:
         return Trained(policy_arrays(state), taken, taken, curve.finish())
 
 
-class StreamedRidge:
+class StreamedRidge(Training):
     """On a stream: every row enters the sums once, and none is held."""
 
     held_rows = 0
-
-    def __init__(self, state, settings, counts, learned):
-        self.state, self.settings, self.counts, self._learned = state, settings, counts, learned
-
-    @property
-    def config(self):
-        return self.state.config
-
-    @config.setter
-    def config(self, config):
-        self.state = RidgeState(config, self.state.products, self.state.sums)
 
     @property
     def updates(self):
         return self.counts.sampled
 
-    def take(self, pieces):
-        for batch, first_row in pieces:
-            rows = batch.slice(first_row, len(batch))
-            spanned = spanning(rows, self.config.span, self.config.discount)
-            update(self.state, spanned.obs, spanned.action, spanned.reward)
-            self.counts.rows += len(rows)
-            self.counts.sampled += len(rows)
-            self._learned({"rows": float(len(rows))})
+    def _add(self, rows):
+        spanned = spanning(rows, self.config.span, self.config.discount)
+        update(self.state, spanned.obs, spanned.action, spanned.reward)
+        self.counts.sampled += len(rows)
+        self._learned({"rows": float(len(rows))})
 
-    def refill(self, batch, first_row):
-        raise AssertionError("no row is held")
-
-    def begin_refill(self, first_row):
+    def _update(self):
         pass
 
-    end_refill = begin_anew = lambda self: None
+    def begin_anew(self):
+        pass
 
     def let_go(self):
         return True
@@ -143,17 +127,14 @@ class StreamedRidge:
         meta = {"algorithm": "ridge", "config": config}
         return {"products": self.state.products.copy(), "sums": self.state.sums.copy()}, meta
 
-    def exploration(self):
-        return 0.0
-
 
 def begin(config, spec, seed, settings, learned):
-    return StreamedRidge(fresh(config, spec.width, spec.action_count), settings, Counts(), learned)
+    return StreamedRidge(fresh(config, spec.width, spec.action_count), spec.task, settings, learned)
 
 
 def restore(arrays, meta, spec, settings, counts, learned):
     state = RidgeState(RidgeConfig(**meta["config"]), arrays["products"], arrays["sums"])
-    return StreamedRidge(state, settings, counts, learned)
+    return StreamedRidge(state, spec.task, settings, learned, counts)
 
 
 ALGORITHM = Algorithm(streamed=RidgeConfig(), simulated=RidgeTraining(), begin=begin, restore=restore)
