@@ -4,7 +4,7 @@ Rewards span several steps within a chunk's new rows, so that these alone say wh
 the checkpoint; the rows that they are of are read again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from headrace.learners.dqn import dqn
 from headrace.learners.dqn.memory import Memory
 from headrace.learners.dqn.replay import Batch
-from headrace.learners.stream.training import Counts, Learned, LearnSettings, Piece, Training
+from headrace.learners.stream.training import Piece, Training
 from headrace.learners.stream.trajectories import spanning
 from headrace.schemas.transition import TransitionBatch
 
@@ -21,20 +21,6 @@ _PRIORITIES, _GREATEST = "replay/priorities", "replay/greatest_priority"
 
 class StreamedDQN(Training[dqn.DQNState]):
     """A DQN and its replay."""
-
-    def __init__(
-        self,
-        state: dqn.DQNState,
-        task: str,
-        settings: LearnSettings,
-        learned: Learned,
-        counts: Counts | None = None,
-        saved: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
-        """saved: the arrays of the checkpoint that it goes on from."""
-        super().__init__(state, task, settings, learned, counts)
-        self._saved = saved
-        self.memory = Memory(state.config, state.shape.observation_width)
 
     @property
     def updates(self) -> int:
@@ -54,11 +40,6 @@ class StreamedDQN(Training[dqn.DQNState]):
             self.memory.prioritised.restore(self._saved[_PRIORITIES], float(self._saved[_GREATEST][0]))
         self._saved = None
 
-    def begin_anew(self) -> None:
-        """Go on with an empty replay."""
-        self._saved = None
-        self.memory = Memory(self.state.config, self.state.shape.observation_width)
-
     def policy_arrays(self) -> dict[str, np.ndarray]:
         """Return what acts."""
         return dqn.policy_arrays(self.state)
@@ -74,6 +55,9 @@ class StreamedDQN(Training[dqn.DQNState]):
     def exploration(self) -> float:
         """Return the epsilon that the schedule has for the agents now."""
         return dqn.exploration_at(self.state.config, self.counts.rows)
+
+    def _forget(self) -> None:
+        self.memory = Memory(self.state.config, self.state.shape.observation_width)
 
     def _add(self, rows: TransitionBatch) -> None:
         config = self.state.config

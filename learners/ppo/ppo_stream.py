@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 
 from headrace.learners.ppo import ppo
-from headrace.learners.stream.training import Counts, Learned, LearnSettings, Piece, Training
+from headrace.learners.stream.training import Piece, Training
 from headrace.learners.stream.trajectories import rollout_of
 from headrace.schemas.transition import TransitionBatch, concat
 
@@ -19,17 +19,6 @@ Where these are fewer than a minibatch they are let go.
 
 class StreamedPPO(Training[ppo.PPOState]):
     """A PPO and the rows that wait for its next update."""
-
-    def __init__(
-        self,
-        state: ppo.PPOState,
-        task: str,
-        settings: LearnSettings,
-        learned: Learned,
-        counts: Counts | None = None,
-    ) -> None:
-        super().__init__(state, task, settings, learned, counts)
-        self._waiting: list[TransitionBatch] = []
 
     @property
     def updates(self) -> int:
@@ -49,7 +38,7 @@ class StreamedPPO(Training[ppo.PPOState]):
 
     def begin_anew(self) -> None:
         """Go on without those that waited."""
-        self._waiting = []
+        super().begin_anew()
         self.counts.rows_at_update = self.counts.rows
 
     def let_go(self) -> bool:
@@ -66,6 +55,9 @@ class StreamedPPO(Training[ppo.PPOState]):
     def state_to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return the state as arrays and metadata."""
         return ppo.state_to_arrays(self.state)
+
+    def _forget(self) -> None:
+        self._waiting: list[TransitionBatch] = []
 
     def _add(self, rows: TransitionBatch) -> None:
         usable = rows.take(~np.isnan(rows.log_prob))

@@ -15,7 +15,7 @@ from headrace.learners.stream.training import Config, Counts, Learned, LearnSett
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.records import TaskSpec
 
-if TYPE_CHECKING:  # worlds to train in need Gymnasium, which takes a third of a second to load
+if TYPE_CHECKING:  # environments need Gymnasium, which takes a third of a second to load
     from headrace.learners.simulate.training import Training as Simulated
 
 ALGORITHMS: Final[dict[str, str]] = {
@@ -28,11 +28,7 @@ SIMULATED_FIELDS: Final = ("source", "environment", "steps")
 """What a version that was trained in a simulator records beside its configuration."""
 
 
-Begin = Callable[[Any, TaskSpec, int, LearnSettings, Learned], Training[Any]]
-"""Begins a task's training: from the algorithm's configuration, the task, a seed."""
 Arrays = Mapping[str, np.ndarray]
-Restore = Callable[[Arrays, Mapping[str, Any], TaskSpec, LearnSettings, Counts, Learned], Training[Any]]
-"""Goes on from what the training's `state_to_arrays` gave; raises ValueError or KeyError where that is another's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,15 +36,18 @@ class Algorithm:
     """An algorithm as headrace knows it.
 
     streamed: what it learns by on a stream, unless told otherwise; its type is that of all its configurations.
-    simulated: how it trains in an environment for which there is nothing better; its type likewise. scheduled: gives
-    what it learns by on a stream of so many rows, by the rows drawn for each. continuous: whether it learns continuous
-    actions. needs_log_prob: whether it learns only from rows that say how likely their action was.
+    simulated: how it trains in an environment for which there is nothing better; its type likewise. init: gives a
+    task's first state, from such a configuration and a seed. load: gives the state that `state_to_arrays` wrote; raises
+    ValueError or KeyError where that is another's. training: its kind of training. scheduled: gives what it learns by
+    on a stream of so many rows, by the rows drawn for each. continuous: whether it learns continuous actions.
+    needs_log_prob: whether it learns only from rows that say how likely their action was.
     """
 
     streamed: Config
     simulated: "Simulated"
-    begin: Begin
-    restore: Restore
+    init: Callable[[Any, TaskSpec, int], Any]
+    load: Callable[[Arrays, Mapping[str, Any]], Any]
+    training: type[Training[Any]]
     scheduled: Callable[[int, float], Config] | None = None
     continuous: bool = False
     needs_log_prob: bool = False
@@ -76,13 +75,16 @@ def algorithm(name: str) -> Algorithm:
     return found
 
 
+def begun(
+    config: Config, spec: TaskSpec, seed: int, settings: LearnSettings, learned: Learned = lambda _: None
+) -> Training[Any]:
+    """Begin a task's training by the algorithm that the configuration is of. learned: is told each update's metrics."""
+    kind = algorithm(config.algorithm)
+    return kind.training(kind.init(config, spec, seed), spec.task, settings, learned)
+
+
 def restored(
-    arrays: Arrays,
-    meta: Mapping[str, Any],
-    spec: TaskSpec,
-    settings: LearnSettings,
-    counts: Counts,
-    learned: Learned,
+    arrays: Arrays, meta: Mapping[str, Any], spec: TaskSpec, settings: LearnSettings, counts: Counts, learned: Learned
 ) -> Training[Any]:
     """Go on from a checkpoint, by the algorithm under whose name it holds a state.
 
@@ -91,4 +93,5 @@ def restored(
     name = next((name for name in ALGORITHMS if name in meta), None)
     if name is None:
         raise ValueError(f"it is of none of the algorithms {', '.join(ALGORITHMS)}")
-    return algorithm(name).restore(arrays, meta[name], spec, settings, counts, learned)
+    kind = algorithm(name)
+    return kind.training(kind.load(arrays, meta[name]), spec.task, settings, learned, counts, arrays)

@@ -92,13 +92,22 @@ class Training(ABC, Generic[S]):
     """One algorithm on one task's stream; updates fall due by counts of rows, never by time."""
 
     def __init__(
-        self, state: S, task: str, settings: LearnSettings, learned: Learned, counts: Counts | None = None
+        self,
+        state: S,
+        task: str,
+        settings: LearnSettings,
+        learned: Learned,
+        counts: Counts | None = None,
+        saved: Mapping[str, np.ndarray] | None = None,
     ) -> None:
+        """saved: the arrays of the checkpoint that it goes on from."""
         self.state = state
         self.settings = settings
         self.counts = counts or Counts()
         self._task = task
         self._learned = learned
+        self._saved = saved
+        self._forget()
 
     @property
     def config(self) -> Config:
@@ -131,9 +140,10 @@ class Training(ABC, Generic[S]):
         for batch, first_row in pieces:
             self._add(batch.slice(first_row, len(batch)))
 
-    @abstractmethod
     def begin_anew(self) -> None:
         """Go on without the rows that were held: they are gone."""
+        self._saved = None
+        self._forget()
 
     def let_go(self) -> bool:
         """Whether no row since the last update can matter any more; if so they are not held any longer."""
@@ -150,6 +160,10 @@ class Training(ABC, Generic[S]):
     def exploration(self) -> float:
         """Return the share of actions that are taken at random, beside the policy."""
         return 0.0
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Hold no rows."""
 
     @abstractmethod
     def _add(self, rows: TransitionBatch) -> None: ...

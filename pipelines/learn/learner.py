@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from headrace.learners.advice.ledger import Ledger
-from headrace.learners.stream.algorithms import algorithm
+from headrace.learners.stream.algorithms import algorithm, begun
 from headrace.learners.stream.training import Config, LearnSettings
 from headrace.pipelines.learn.advice import FITTED_CHUNKS, Advice, AdviceState, Advising, fitted, judging
 from headrace.pipelines.learn.checkpoint import Checkpoint, Saved
@@ -70,8 +70,7 @@ class Learner:
         self._checkpoint = Checkpoint(spec, ports.store)
         saved = self._checkpoint.load(settings, self._learned)
         if saved is None:
-            begin = algorithm(learning.config.algorithm).begin
-            self.training = begin(learning.config, spec, learning.seed, settings, self._learned)
+            self.training = begun(learning.config, spec, learning.seed, settings, self._learned)
             self.progress = self._begun(lost=lost)
         else:
             self.training, self.progress = saved.training, saved.progress

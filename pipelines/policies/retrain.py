@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from headrace.learners.checkpoint import weights_hash
 from headrace.learners.simulate.training import train
-from headrace.learners.stream.algorithms import algorithm
+from headrace.learners.stream.algorithms import algorithm, begun
 from headrace.learners.stream.training import LearnSettings
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError, UnknownTaskError
 from headrace.schemas.ports import PolicyStore
@@ -101,8 +101,7 @@ def _from_stream(
     chain: Sequence[PolicyVersion], spec: TaskSpec, chunks: CachedChunks, progress: Callable[[int, int], None]
 ) -> Retrained:
     kind = type(algorithm(chain[0].algorithm).streamed)
-    begin = algorithm(chain[0].algorithm).begin
-    training = begin(_part(kind, chain[0].config), spec, chain[0].seed, LearnSettings(), lambda _: None)
+    training = begun(_part(kind, chain[0].config), spec, chain[0].seed, LearnSettings())
     done, total = 0, sum(len({entry.window for entry in version.lineage}) for version in chain)
     for version in chain:
         # Settings change at versions only: a directive takes effect after one.

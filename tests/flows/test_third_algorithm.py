@@ -13,7 +13,7 @@ from headrace.learners.acting import Policy
 from headrace.learners.cloud import ENVIRONMENT_ID
 from headrace.learners.explain.template import TemplateNarrator
 from headrace.learners.simulate.curve import Trained, seeds
-from headrace.learners.simulate.worlds import make_world
+from headrace.learners.simulate.training_environments import training_environment
 from headrace.learners.stream.algorithms import ALGORITHMS, Algorithm
 from headrace.learners.stream.training import Training
 from headrace.learners.stream.trajectories import spanning
@@ -81,16 +81,16 @@ class RidgeTraining:
         return self
 
     def train(self, environment, seed, steps, follow):
-        world_seed, _, rng = seeds(seed)
-        world = make_world(environment, self.environments, world_seed)
-        state = fresh(self.config, world.width, world.actions)
-        curve, taken = follow(world), 0
+        environment_seed, _, rng = seeds(seed)
+        made = training_environment(environment, self.environments, environment_seed)
+        state = fresh(self.config, made.width, made.actions)
+        curve, taken = follow(made), 0
         while taken < steps:
-            obs, action = world.obs, rng.integers(world.actions, size=world.count)
-            step = world.step(action)
+            obs, action = made.obs, rng.integers(made.actions, size=made.count)
+            step = made.step(action)
             curve.add(step)
             update(state, obs, action, step.reward)
-            taken += world.count
+            taken += made.count
             state = curve.mark(taken, {}, state, taken, policy_arrays)
         return Trained(policy_arrays(state), taken, taken, curve.finish())
 
@@ -113,7 +113,7 @@ class StreamedRidge(Training):
     def _update(self):
         pass
 
-    def begin_anew(self):
+    def _forget(self):
         pass
 
     def let_go(self):
@@ -128,16 +128,15 @@ class StreamedRidge(Training):
         return {"products": self.state.products.copy(), "sums": self.state.sums.copy()}, meta
 
 
-def begin(config, spec, seed, settings, learned):
-    return StreamedRidge(fresh(config, spec.width, spec.action_count), spec.task, settings, learned)
+def init(config, spec, seed):
+    return fresh(config, spec.width, spec.action_count)
 
 
-def restore(arrays, meta, spec, settings, counts, learned):
-    state = RidgeState(RidgeConfig(**meta["config"]), arrays["products"], arrays["sums"])
-    return StreamedRidge(state, spec.task, settings, learned, counts)
+def load(arrays, meta):
+    return RidgeState(RidgeConfig(**meta["config"]), arrays["products"], arrays["sums"])
 
 
-ALGORITHM = Algorithm(streamed=RidgeConfig(), simulated=RidgeTraining(), begin=begin, restore=restore)
+ALGORITHM = Algorithm(streamed=RidgeConfig(), simulated=RidgeTraining(), init=init, load=load, training=StreamedRidge)
 
 
 @pytest.fixture(autouse=True)
