@@ -265,14 +265,22 @@ def compose_ingest(services: Services, **options: Any) -> "Ingest":  # noqa: ANN
     return Ingest(services.log, services.index, services.cache, layout(services), **options)
 
 
-def compose_learn(services: Services, *, advised: bool = True, **options: Any) -> "Learn":  # noqa: ANN401
+def compose_learn(
+    services: Services,
+    *,
+    advised: bool = True,
+    until_caught_up: bool = False,
+    **options: Any,  # noqa: ANN401
+) -> "Learn":
     """Put `learn` together; raises as `layout` does. advised: by the setting's advisor, if it names one."""
-    from headrace.pipelines.learn.advice import advising
+    from headrace.pipelines.learn.advice import Advising, advising
     from headrace.pipelines.learn.job import Learn
+    from headrace.pipelines.learn.learner import Learning
 
-    tasks = TaskTable(services.log, layout(services))
-    advice = advising(services.advisor, services.settings.advisor.options) if advised else None
-    return Learn(services.log, services.chunks, services.policies, tasks, services.clock, advising=advice, **options)
+    advice = advising(services.advisor, services.settings.advisor.options) if advised else Advising()
+    tasks, learning = TaskTable(services.log, layout(services)), Learning(advising=advice, **options)
+    stores = (services.chunks, services.policies)
+    return Learn(services.log, *stores, tasks, services.clock, learning, until_caught_up=until_caught_up)
 
 
 def compose_explain(services: Services, **options: Any) -> "Explainer":  # noqa: ANN401

@@ -28,9 +28,10 @@ class Learned(Protocol):
 
 
 class Simulator(Protocol):
-    """A world with fixed traces. floor: the baseline that a first policy must beat."""
+    """A world with fixed traces. Of its baselines: floor is what a first policy must beat, rules may be explored by."""
 
     floor: str
+    rules: tuple[str, ...]
 
     def outcomes(self, policy: Learned, rows: slice = ALL) -> Outcomes:
         """Run the greedy policy on every trace, or on some rows of them."""

@@ -91,7 +91,7 @@ class Fleet:
         self._layout = layout
         self._names = tuple(f"agent-{i:04d}" for i in range(agents))
         self._seed = seed
-        self._explorer = Explorer(exploration or Exploration())
+        self._explorer = Explorer(exploration or Exploration(), RULES)
         self._policy: Policy | None = None
         self._wanted: ServingPolicy | None = None
         self._retry = retry
@@ -168,7 +168,7 @@ class Fleet:
         rng = np.random.default_rng([self._seed, self.windows])
         traces = draw_traces(int(rng.integers(2**31)), count)
         simulation = Simulation(traces)
-        self._explorer.begin(count, RULES)
+        self._explorer.begin(count)
         seen = [simulation.observation().copy()]
         actions, log_probs, rewards, terms = [], [], [], []
         for _ in range(EPISODE_STEPS):

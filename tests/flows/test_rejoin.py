@@ -8,7 +8,7 @@ from contextlib import suppress
 import msgspec
 import numpy as np
 import pytest
-from stream import learn_on, open_stream, outcome
+from stream import learn_on, open_stream, outcome, through
 
 from headrace.learners.checkpoint import pack, weights_hash
 from headrace.learners.explain.template import TemplateNarrator
@@ -138,7 +138,7 @@ def test_a_learner_that_was_overtaken_goes_on(stream, learned, commits):
             learn_on(stale)
     while not stream.store.versions("cloud") or not stale.learners["cloud"].due:
         for item in stale.poll():
-            stale.learn(item)
+            through(stale, item)
     stream.learn()
     newer, sent = stream.store.load("cloud"), stream.policies()
     stale.commit([None])
@@ -151,7 +151,7 @@ def test_a_stop_ends_a_learner_that_was_overtaken(stream):
     stale = stream.learner()
     for _ in range(4):
         for item in stale.poll():
-            stale.learn(item)
+            through(stale, item)
     stream.learn()
     newer = stream.store.load("cloud")
     stale.stop.requested = True

@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from stream import CONFIG, SETTINGS, learn_on, learn_with_kills, open_stream, outcome, uncached, undisturbed
+from stream import CONFIG, SETTINGS, learn_on, learn_with_kills, open_stream, outcome, through, uncached, undisturbed
 
 from headrace.learners.acting import BoxPolicy, Policy
 from headrace.learners.cloud import Simulation, draw_traces
-from headrace.learners.cloud.baselines import RULES
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.ppo import PPOConfig
 from headrace.learners.stream.algorithms import algorithm
@@ -91,7 +90,7 @@ def test_a_checkpoint_in_the_middle_of_a_rollout_is_gone_on_from(recorded, strea
     while behind:
         job = stream.learner(config=PPO, settings=ROLLOUTS)
         for item in [item for _ in range(2) for item in job.poll()]:
-            job.learn(item)
+            through(job, item)
         behind = bool(job._member.lag)
         job.stop.finished = True
         job.commit([None])
@@ -151,7 +150,6 @@ class Scripted:
 
     def propose(self, facts):
         assert facts.settings.keys() == {"learning_rate"}
-        assert facts.q_gap is None
         asked = [Proposal("epsilon_end", 0.1), Proposal("explore_rule", 0.4, "hpa"), Proposal("epsilon_steps", 2_000.0)]
         rate = Proposal("learning_rate", facts.settings["learning_rate"] / 2, reason="slower")
         return [rate, *asked[:2]] if facts.version % 2 else [*asked[2:], Proposal("shaping", 0.2, "term_0")]
@@ -180,7 +178,7 @@ def test_agents_that_draw_heed_no_directive_about_exploring(stream):
     traces = draw_traces(5, 8)
     obs = Simulation(traces).observation()
     fleet._explorer.heed([told])
-    fleet._explorer.begin(len(traces), RULES)
+    fleet._explorer.begin(len(traces))
     _, log_prob = fleet._act(obs, np.random.default_rng(0))
     assert np.isnan(log_prob).all()
     fleet.refresh_policy()

@@ -7,12 +7,12 @@ from headrace.learners.cloud import draw_traces
 from headrace.learners.cloud.baselines import RULES as RULE_MAKERS
 from headrace.learners.cloud.baselines import RateRule
 from headrace.learners.cloud.plant import Simulation
+from headrace.learners.cloud.simulator import EXPLORED
 from headrace.learners.simulate.curve import CurvePoint, Moment
 from headrace.learners.simulate.guide import Guide
 from headrace.learners.simulate.training import train
 from headrace.pipelines.study.advised import Advised
 from headrace.pipelines.study.design import ENVIRONMENT, PLAIN_DQN, Cadence
-from headrace.schemas.directives import RULES
 
 STEPS, POINTS = 7_680, 3
 
@@ -61,7 +61,7 @@ def test_what_a_watcher_changes_holds_from_there_on():
     assert steered.curve[-1].mean_return > alone.curve[-1].mean_return + 5.0, "it explored by a rule that is good"
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", EXPLORED)
 def test_a_guide_follows_its_rule_and_begins_anew_with_the_episode(name):
     obs = Simulation(draw_traces(1, 16)).observation()
     random, rng = np.full(16, 9), np.random.default_rng(0)
