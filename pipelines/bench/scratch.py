@@ -3,11 +3,11 @@
 import logging
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from headrace.pipelines.doctor import GROUP
@@ -21,7 +21,9 @@ logger = logging.getLogger(__name__)
 
 DECODE_GROUP: Final = "bench"
 _KEYSPACE_LETTERS: Final = 48
-_FILES: Final = {"log": "sqlite", "index": "sqlite", "policies": "file", "mail": "file"}
+SCRATCH: Final = {"kafka": "kafka", "cassandra": "cassandra", "redis": "redis", "rediss": "redis"}
+"""By a URL's scheme, the folder of sinks whose `scratch` removes its places."""
+_TOPICS_AND_GROUPS: Final = ((*SINGLE, *PARTITIONED), (GROUP, DECODE_GROUP))
 
 
 @contextmanager
@@ -49,29 +51,17 @@ def _moved(part: str, url: Url, name: str, folder: Path) -> str:
     if url.scheme in {"redis", "rediss"}:
         options = {**url.options, "prefix": f"{url.options.get('prefix', 'headrace:')}{name}:"}
         return parts._replace(query=urlencode(options)).geturl()
-    if part in _FILES and part not in {"log", "index"}:
-        return f"{_FILES[part]}://{folder / part}"  # a bench writes no policies and no mail
+    if part in {"policies", "mail"}:
+        return f"file://{folder / part}"  # a bench writes none
     return f"sqlite://{folder / part}.db" if url.scheme == "sqlite" else url.text
 
 
 def _remove(url: Url) -> None:
     """Remove a place; where that fails it is named, for a person to remove."""
-    remove = _REMOVERS.get(url.scheme)
-    if remove is None:
+    if url.scheme not in SCRATCH:
         return
+    drop = import_module(f"headrace.sinks.{SCRATCH[url.scheme]}.scratch").drop  # drivers are slow to load
     try:
-        remove(url)
+        drop(url, *(_TOPICS_AND_GROUPS if url.scheme == "kafka" else ()))
     except HeadraceError as error:
         logger.warning("%s is left behind: %s", url, error)
-
-
-def _sink(name: str) -> Any:  # noqa: ANN401 drivers are slow to load
-    return import_module(f"headrace.sinks.{name}")
-
-
-_REMOVERS: Final[Mapping[str, Callable[[Url], None]]] = {
-    "kafka": lambda url: _sink("scratch_kafka").drop(url, (*SINGLE, *PARTITIONED), (GROUP, DECODE_GROUP)),
-    "cassandra": lambda url: _sink("scratch_cassandra").drop(url),
-    "redis": lambda url: _sink("scratch_redis").drop(url),
-    "rediss": lambda url: _sink("scratch_redis").drop(url),
-}

@@ -1,8 +1,11 @@
 """`headrace bench` measures in a place of its own: what it tells adds up, and nothing of it is left."""
 
+from importlib import import_module
+
 import pytest
 
 from headrace.pipelines.bench import lookup as bench_lookup
+from headrace.pipelines.bench.scratch import SCRATCH
 
 ROWS = ("--rows", "30000", "--warm-up", "0")
 
@@ -60,3 +63,9 @@ def test_people_get_a_table(shell):
     lines = shell.here("bench", "ingest", "--depth", "decode", *ROWS).decode().splitlines()
     assert "rows/s" in lines[0]
     assert lines[1].startswith("decode")
+
+
+@pytest.mark.parametrize("folder", sorted(set(SCRATCH.values())))
+def test_what_removes_a_servers_scratch_place_is_there(folder):
+    """It is looked for by name, when the bench is done."""
+    assert callable(import_module(f"headrace.sinks.{folder}.scratch").drop)
