@@ -18,7 +18,8 @@ import naive
 import numpy as np
 
 from headrace.pipelines.bench.rows import SPEC, WIDTH, rows
-from headrace.pipelines.ingest.window import open_partition
+from headrace.pipelines.ingest.items import Opened
+from headrace.pipelines.ingest.partition import open_partition
 from headrace.schemas import codec, codec_arrow
 from headrace.schemas.checker import known_task
 from headrace.schemas.chunk import decode_chunk, encode_chunk
@@ -60,7 +61,7 @@ class PurePath:
     def __init__(self, segment: int, headers: Headers) -> None:
         self.layout = Layout(log="bench", segment=segment)
         self.tasks = {SPEC.task: known_task(SPEC, 0, self.layout)}
-        self.fold = open_partition(0, self.layout, {SPEC.task: SPEC}, lambda *_: (), commit=None, begin=0)
+        self.fold = open_partition(Opened(0, 0, 0), self.layout, {SPEC.task: SPEC}, lambda *_: ())
         self.headers, self.offset = headers, 0
         self.rows = self.bytes = self.windows = 0
 
