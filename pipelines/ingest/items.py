@@ -50,25 +50,18 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
-    """What a fold wants written (chunks, windows, decisions), told (the windows) and committed."""
-
-    chunks: list[ChunkRow]
-    windows: list[WindowRow]
-    commit: Commit
-    decisions: list[DecisionBatch]
-
-
-@dataclass(frozen=True, slots=True)
 class Fold:
-    """A partition's fold on its way to the index and the log.
+    """What a partition's fold wants written (chunks, windows, decisions), told (windows), rejected and committed.
 
     polled_s, folded_s: when its first message came in and when it was made, by time.monotonic.
     """
 
     partition: int
-    folded: Folded
+    chunks: list[ChunkRow]
+    windows: list[WindowRow]
+    decisions: list[DecisionBatch]
     rejected: list[Record]
+    commit: Commit
     polled_s: float
     folded_s: float
 

@@ -20,7 +20,7 @@ from headrace.pipelines.runtime.flow import CallSink, PollSource
 from headrace.pipelines.runtime.retry import retried
 from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.tasks import TaskTable
-from headrace.pipelines.topics import TRANSITIONS
+from headrace.pipelines.topics import TRANSITIONS, WINDOWS
 from headrace.schemas.ports import Cache, Index, Log
 from headrace.schemas.records import Layout
 from headrace.sinks.chunks import CachedChunks
@@ -52,12 +52,11 @@ class Ingest:
         from_start: bool = False,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.stop, self.counts, self.meters = Stop(), Counts(), IngestMeters()
-        self.index = index
-        self.chunks = CachedChunks(index, cache)
-        tasks = TaskTable(log, layout)
-        tasks.refresh()
+        self.stop, self.meters = Stop(), IngestMeters()
+        self.index, self.chunks = index, CachedChunks(index, cache)
+        windows_partitions = log.topic(WINDOWS).partitions  # fails where the log is down: later on that is waited for
         log, index = retried(log, self.stop), retried(index, self.stop)
+        tasks = TaskTable(log, layout)
         self.reading = Reading(
             log,
             self.stop,
@@ -66,13 +65,9 @@ class Ingest:
             accept_gap=accept_gap,
             from_start=from_start,
         )
-        self._checking = Checking(tasks, layout, self.stop)
-        self.folding = Folding(
-            log, index, tasks, layout, stop=self.stop, counts=self.counts, meters=self.meters, timer=timer
-        )
-        self.storing = Storing(
-            index, self.chunks, self.reading.member, counts=self.counts, meters=self.meters, timer=timer
-        )
+        self._checking = Checking(tasks, layout)
+        self.folding = Folding(log, index, tasks, layout, self.meters, timer)
+        self.storing = Storing(index, self.chunks, self.reading.member, windows_partitions, self.meters, timer)
         self.poll, self.store, self.close = self.reading.poll, self.storing.store, self.reading.member.close
 
     def steps(self) -> list[tuple[str, Callable[[Any], list[Any]]]]:
@@ -90,6 +85,11 @@ class Ingest:
         """Aim for the log's present end once more (the embedded run does so at each step)."""
         self.stop.renew()
         self.reading.member.aim()
+
+    @property
+    def counts(self) -> Counts:
+        """What this process has done."""
+        return self.meters.counts
 
     @property
     def positions(self) -> dict[tuple[str, int], int]:

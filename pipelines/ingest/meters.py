@@ -24,11 +24,12 @@ class Counts:
 
 @dataclass(slots=True)
 class IngestMeters:
-    """transitions: accepted, by task. moved_s: when a partition was assigned or its commit moved last.
+    """counts: in all. transitions: accepted, by task. moved_s: when a partition was assigned or its commit moved last.
 
     batch_s: from the poll of a fold's first message to the end of its commit. write_s: from the fold to that.
     """
 
+    counts: Counts = field(default_factory=Counts)
     transitions: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
     batch_s: Histogram = field(default_factory=Histogram)

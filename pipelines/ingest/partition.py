@@ -4,12 +4,13 @@ All of it is rebuilt from the log's commit: the open segment by reading its rows
 index's stats of earlier segments.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
-from headrace.pipelines.ingest.items import Folded, Opened
+from headrace.pipelines.ingest.items import Fold, Opened
 from headrace.pipelines.ingest.segment import OpenSegment
 from headrace.pipelines.ingest.window import Earlier, OpenWindows
 from headrace.pipelines.topics import IngestCommit
@@ -72,7 +73,7 @@ class PartitionFold:
         if rebuilt:
             self.windows.rebuilt(self.segment.encode())
 
-    def fold(self) -> Folded:
+    def fold(self) -> Fold:
         """Encode the chunks that have grown, tell the closed windows that have untold rows, and say where we are."""
         grown = self.segment.encode()
         decisions = self.segment.sample(self._done, self.layout.sample_every)
@@ -85,7 +86,11 @@ class PartitionFold:
         beyond = self.rejected_to if self.rejected_to > self.next_offset else 0
         place = IngestCommit(self.segment.start, self.windows.stream_ms, beyond)
         commit = Commit(self.next_offset, msgspec.json.encode(place).decode())
-        return Folded([part.row for part in grown], windows, commit, decisions)
+        rejected, self.rejected = self.rejected, []
+        now_s = time.monotonic()
+        polled_s, self.polled_s = self.polled_s or now_s, None
+        chunks = [part.row for part in grown]
+        return Fold(self.partition, chunks, windows, decisions, rejected, commit, polled_s, now_s)
 
     def confirm(self, commit: Commit) -> None:
         """Note that a fold's rows are durable and its commit has moved."""

@@ -1,14 +1,13 @@
 """The first steps of `ingest`: read the log as a member of the group, cut it at segments' ends, check it."""
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
 
 from headrace.pipelines.ingest.items import Opened, Passed, Piece, Polled, Tick
 from headrace.pipelines.runtime.member import Member
-from headrace.pipelines.runtime.retry import retrying
 from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.tasks import TaskTable
 from headrace.pipelines.topics import INGEST, TRANSITIONS, IngestCommit
@@ -76,14 +75,13 @@ def open_at(event: Assigned, *, accept_gap: bool = False, from_start: bool = Fal
     return Opened(event.partition, segment, max(committed, segment), place.stream_ms, rejected_to, resumed=True)
 
 
+@dataclass(slots=True)
 class Checking:
     """Cuts messages at segments' ends, decodes and validates them."""
 
-    def __init__(self, tasks: TaskTable, layout: Layout, stop: Stop) -> None:
-        self._tasks = tasks
-        self._layout = layout
-        self._stop = stop
-        self._commits: dict[int, int] = {}
+    tasks: TaskTable
+    layout: Layout
+    _commits: dict[int, int] = field(default_factory=dict)
 
     def split(self, item: Polled) -> list[Polled]:
         """Cut messages at the ends of segments, and at the commit while the open segment is rebuilt."""
@@ -91,7 +89,7 @@ class Checking:
             self._commits[item.partition] = item.committed
         if not isinstance(item, MessageBatch):
             return [item]
-        size, first, last = self._layout.segment, int(item.offsets[0]), int(item.offsets[-1])
+        size, first, last = self.layout.segment, int(item.offsets[0]), int(item.offsets[-1])
         cuts = [*range((first // size + 1) * size, last + 1, size), self._commits[item.partition]]
         places = np.unique(np.searchsorted(item.offsets, cuts)).tolist()
         edges = [0, *(place for place in places if 0 < place < len(item)), len(item)]
@@ -102,9 +100,9 @@ class Checking:
         if not isinstance(item, MessageBatch):
             return [item]
         polled_s = time.monotonic()
-        checked = check(item, self._tasks, self._layout)
-        if bool(checked.unknown) and retrying(self._tasks.refresh, self._stop):
-            checked = check(item, self._tasks, self._layout)
+        checked = check(item, self.tasks, self.layout)
+        if checked.unknown and self.tasks.refresh():
+            checked = check(item, self.tasks, self.layout)
         return [Piece(item, checked, polled_s)]
 
 

@@ -5,10 +5,11 @@ The writes land while the next rows are decoded. The commit is the only recovery
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from headrace.pipelines.ingest.folding import FOLD_INTERVAL_S, REJECTED_BYTES, held_bytes
-from headrace.pipelines.ingest.items import Fold, Folded, Opened, Passed, Tick
-from headrace.pipelines.ingest.meters import Counts, IngestMeters
+from headrace.pipelines.ingest.items import Fold, Opened, Passed, Tick
+from headrace.pipelines.ingest.meters import IngestMeters
 from headrace.pipelines.runtime.member import Member
 from headrace.pipelines.topics import WINDOWS
 from headrace.schemas.errors import CommitConflictError
@@ -24,6 +25,7 @@ COMMIT_FOLDS = 8
 """So many are committed at once at most."""
 
 
+@dataclass(slots=True)
 class Storing:
     """Writes folds and commits them.
 
@@ -31,26 +33,15 @@ class Storing:
     they are opened anew. waiting: folds that are written, maybe not yet durable, and not committed.
     """
 
-    def __init__(
-        self,
-        index: Index,
-        chunks: CachedChunks,
-        member: Member,
-        *,
-        counts: Counts,
-        meters: IngestMeters,
-        timer: Callable[[], float],
-    ) -> None:
-        self.committed: dict[int, int] = {}
-        self.waiting: list[Fold] = []
-        self._waiting_since_s = 0.0
-        self._index = index
-        self._chunks = chunks
-        self._member = member
-        self._counts = counts
-        self._meters = meters
-        self._timer = timer
-        self._windows_partitions = member.log.topic(WINDOWS).partitions
+    index: Index
+    chunks: CachedChunks
+    member: Member
+    windows_partitions: int
+    meters: IngestMeters
+    timer: Callable[[], float]
+    committed: dict[int, int] = field(default_factory=dict)
+    waiting: list[Fold] = field(default_factory=list)
+    _waiting_since_s: float = 0.0
 
     def store(self, items: list[Fold | Passed]) -> list[None]:
         """Write folds, and commit those before them where that is due."""
@@ -64,16 +55,16 @@ class Storing:
             self._close(item.partition)
             if isinstance(item, Opened):
                 self.committed[item.partition] = item.committed
-                self._meters.moved(item.partition)
+                self.meters.moved(item.partition)
         return []
 
     def _close(self, partition: int) -> None:
         self.committed.pop(partition, None)
         self.waiting = [fold for fold in self.waiting if fold.partition != partition]
-        self._meters.closed(partition)
+        self.meters.closed(partition)
 
     def _commit_due(self, item: Fold | Tick) -> bool:
-        waited_s = self._timer() - self._waiting_since_s
+        waited_s = self.timer() - self._waiting_since_s
         if isinstance(item, Tick):
             return item.commit or waited_s >= FOLD_INTERVAL_S
         # The writes of those before it had the time that it took to make it.
@@ -83,21 +74,21 @@ class Storing:
     def _write(self, fold: Fold) -> None:
         """Begin to write chunks, windows and sampled decisions."""
         if not self.waiting:
-            self._waiting_since_s = self._timer()
-        self._index.put(fold.folded.chunks, fold.folded.windows)
-        if fold.folded.decisions:
-            self._index.decisions.put(fold.folded.decisions)
+            self._waiting_since_s = self.timer()
+        self.index.put(fold.chunks, fold.windows)
+        if fold.decisions:
+            self.index.decisions.put(fold.decisions)
         self.waiting.append(fold)
 
     def _commit(self) -> None:
         """Wait for the index, then send what is told and rejected and move the commits, all or nothing."""
-        self._index.flush()
+        self.index.flush()
         folds, self.waiting = self.waiting, []
-        self._chunks.remember([row for fold in folds for row in fold.folded.chunks])
-        outputs = [record for fold in folds for record in (*fold.rejected, *self._told(fold.folded))]
-        commits = {fold.partition: fold.folded.commit for fold in folds}
+        self.chunks.remember([row for fold in folds for row in fold.chunks])
+        outputs = [record for fold in folds for record in (*fold.rejected, *self._told(fold))]
+        commits = {fold.partition: fold.commit for fold in folds}
         try:
-            self._member.commit(commits, outputs)
+            self.member.commit(commits, outputs)
         except CommitConflictError:
             self.committed.clear()
             return
@@ -105,22 +96,22 @@ class Storing:
 
     def _note(self, folds: list[Fold], commits: dict[int, Commit]) -> None:
         for fold in folds:
-            self._meters.committed(fold.partition, fold.folded.chunks, fold.polled_s, fold.folded_s)
-            self._counts.chunks += len(fold.folded.chunks)
-            self._counts.windows += len(fold.folded.windows)
+            self.meters.committed(fold.partition, fold.chunks, fold.polled_s, fold.folded_s)
+            self.meters.counts.chunks += len(fold.chunks)
+            self.meters.counts.windows += len(fold.windows)
         for partition, commit in commits.items():
             if commit.offset != self.committed[partition]:
                 self.committed[partition] = commit.offset
-                self._meters.moved(partition)
+                self.meters.moved(partition)
         offsets = self.committed.copy()
         logger.debug("committed %s", offsets, extra={"offsets": offsets})
 
-    def _told(self, folded: Folded) -> list[Record]:
+    def _told(self, fold: Fold) -> list[Record]:
         """Return the windows' records: keyed by the whole window key, on their task's partition."""
         records = []
-        for row in folded.windows:
+        for row in fold.windows:
             k = row.key
             key = f"{k.task}/{k.partition}/{k.group}/{k.start_ms}".encode()
-            partition = partition_of(k.task.encode(), self._windows_partitions)
+            partition = partition_of(k.task.encode(), self.windows_partitions)
             records.append(Record(WINDOWS, key, row.summary, partition=partition))
         return records

@@ -29,23 +29,16 @@ class WindowFold:
     stats: ChunkStats | None = None
     chunks: tuple[ChunkSummary, ...] = ()
 
-    def grow(self, rows: Sequence[ChunkRow], stats: Sequence[ChunkStats]) -> "WindowFold":
+    def grow(self, parts: Sequence[Part]) -> "WindowFold":
         """Return the fold with more parts."""
-        if not rows:
+        if not parts:
             return self
+        stats = [part.stats for part in parts]
         return WindowFold(
-            self.received + sum(row.received for row in rows),
+            self.received + sum(part.row.received for part in parts),
             fold_stats([self.stats, *stats] if self.stats else stats),
-            (*self.chunks, *(row.summary for row in rows)),
+            (*self.chunks, *(part.row.summary for part in parts)),
         )
-
-    def grow_by(self, parts: Sequence[Part]) -> "WindowFold":
-        """Return the fold with more parts, whose stats are known."""
-        return self.grow([part.row for part in parts], [part.stats for part in parts])
-
-    def grow_read(self, rows: Sequence[ChunkRow]) -> "WindowFold":
-        """Return the fold with more rows of the index."""
-        return self.grow(rows, [decode_stats(row.stats, row.key) for row in rows])
 
 
 @dataclass(slots=True)
@@ -73,7 +66,7 @@ class OpenWindows:
             for row in self.earlier(self.segment.partition, task, first_ms, _EVER_MS, None):
                 if row.key.segment < self.segment.start and not self._closed(row.key.window):
                     fold = self._before.get(row.key.window, WindowFold())
-                    self._before[row.key.window] = fold.grow_read([row])
+                    self._before[row.key.window] = fold.grow([_read(row)])
         self._untold.update(self._before)
 
     def has_closed_since(self, stream_ms: int) -> bool:
@@ -125,14 +118,14 @@ class OpenWindows:
         fold = self._before.get(key)
         if fold is None:
             fold = self._earlier_fold(key) if self._closes_ms(key) <= self._horizon_ms else WindowFold()
-        return fold.grow_by(self.segment.of(key))
+        return fold.grow(self.segment.of(key))
 
     def _earlier_fold(self, key: WindowKey) -> WindowFold:
         """Fold a window's chunks of earlier segments: the committed ones from the index, the others from memory."""
         durable_end = self.segment.start if self._uncommitted_from is None else self._uncommitted_from
         rows = self.earlier(self.segment.partition, key.task, key.start_ms, key.start_ms + 1, key.group)
-        durable = [row for row in rows if row.key.segment < durable_end]
-        return WindowFold().grow_read(durable).grow_by(self._uncommitted.get(key, []))
+        durable = [_read(row) for row in rows if row.key.segment < durable_end]
+        return WindowFold().grow(durable).grow(self._uncommitted.get(key, []))
 
     def _row(self, key: WindowKey) -> WindowRow:
         fold = self._fold(key)
@@ -151,3 +144,7 @@ class OpenWindows:
             chunks=list(fold.chunks),
         )
         return WindowRow(key, key.start_ms * 1000 + fold.received, msgspec.json.encode(summary))
+
+
+def _read(row: ChunkRow) -> Part:
+    return Part(row, decode_stats(row.stats, row.key))

@@ -191,7 +191,7 @@ def test_only_so_many_folds_wait_for_one_commit():
     """However slowly the clock goes."""
     log, index = new_log(0, count=640), MemoryIndex()
     ingest = new_ingest(log, index, random.Random(0))
-    ingest.storing._timer = lambda: 0.0
+    ingest.storing.timer = lambda: 0.0
     most = 0
     while turn(ingest):
         most = max(most, len(ingest.storing.waiting))
