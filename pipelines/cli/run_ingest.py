@@ -10,7 +10,8 @@ from headrace.pipelines.cli.options import Command, json_option, metrics_option,
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
-from headrace.pipelines.ingest.job import Counts, dataflow
+from headrace.pipelines.ingest.job import dataflow
+from headrace.pipelines.ingest.meters import Counts
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.wiring import Services, compose_ingest
 

@@ -8,19 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-import msgspec
-
 from headrace.learners.explain.progress import IngestPlace, IngestProgress
 from headrace.learners.explain.template import BARE
 from headrace.learners.explain.timeline import Closing
-from headrace.pipelines.ingest.window import Place
-from headrace.pipelines.topics import REJECTED, REPORTS, TRANSITIONS, WINDOWS, TopicReader, header
+from headrace.pipelines.topics import INGEST, REJECTED, REPORTS, TRANSITIONS, WINDOWS, IngestCommit, TopicReader, header
 from headrace.schemas.errors import UnknownTopicError
 from headrace.schemas.ports import Commit, Headers, Log, MessageBatch
 from headrace.schemas.records import Facts, Report, Series
 
-INGEST = "ingest"
-"""The group whose commits tell how far `ingest` has come."""
 _CLOSING = "closing"
 _RULE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
@@ -60,7 +55,7 @@ def ingest_progress(log: Log, grace_ms: int) -> IngestProgress:
 def _ingest_place(commit: Commit | None, begin: int, end: int) -> IngestPlace:
     if commit is None:
         return IngestPlace(-1, lags=begin < end)
-    return IngestPlace(msgspec.json.decode(commit.metadata, type=Place).stream_ms, lags=commit.offset < end)
+    return IngestPlace(IngestCommit.of(commit).stream_ms, lags=commit.offset < end)
 
 
 def closing_headers(closing: Closing | None) -> Headers:

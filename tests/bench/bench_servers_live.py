@@ -24,7 +24,7 @@ from headrace.pipelines.bench.scratch import scratch
 from headrace.pipelines.query import scan as query
 from headrace.pipelines.settings import Settings
 from headrace.pipelines.tasks import TaskTable, add_task
-from headrace.pipelines.topics import TRANSITIONS, WINDOWS
+from headrace.pipelines.topics import INGEST, TRANSITIONS, WINDOWS
 from headrace.pipelines.wiring import ADAPTERS, Services, initialise, open_services
 from headrace.schemas.ports import Log, Record
 from headrace.schemas.records import TaskSpec, WindowSummary
@@ -34,7 +34,6 @@ HEADRACE = [sys.executable, "-c", "from headrace.pipelines.cli import main; main
 LIVE = TaskSpec(task="live", observations=bench_rows.SPEC.observations, actions=bench_rows.ACTIONS, window_ms=2_000)
 TICK_S = 0.1
 PROBE = "probe"
-GROUP = "ingest"
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -156,7 +155,7 @@ def freshness(settings: Settings, agents: int = 10_000, seconds: float = 30.0, w
 
 
 def committed(log: Log) -> int:
-    return sum(commit.offset for commit in log.committed(GROUP, TRANSITIONS).values())
+    return sum(commit.offset for commit in log.committed(INGEST, TRANSITIONS).values())
 
 
 def ends(log: Log) -> int:

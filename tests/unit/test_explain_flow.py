@@ -24,10 +24,9 @@ from headrace.pipelines.explain.job import (
     run_until_caught_up,
 )
 from headrace.pipelines.explain.reported import REJECTED, REPORTS, KnownReports, Rejections, interval_id, version_id
-from headrace.pipelines.ingest.window import Place as IngestCommit
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.tasks import TaskTable, add_task
-from headrace.pipelines.topics import TRANSITIONS
+from headrace.pipelines.topics import TRANSITIONS, IngestCommit
 from headrace.schemas.errors import UnavailableError
 from headrace.schemas.grounding import fill
 from headrace.schemas.ports import Assigned, Commit, Narrator, Record, Revoked
