@@ -17,10 +17,16 @@ Result = TypeVar("Result")
 Port = TypeVar("Port")
 
 
+def waits(first_s: float = FIRST_WAIT_S, longest_s: float = LONGEST_WAIT_S) -> Iterator[float]:
+    """Yield how long to wait after each failure: twice as long each time, up to the longest; it never ends."""
+    while True:
+        yield first_s
+        first_s = min(2 * first_s, longest_s)
+
+
 def retrying(call: Callable[[], Result], stop: Stop) -> Result:
     """Call until the dependency is up again, with back-off; raises StoppedError when a stop was requested."""
-    wait_s = FIRST_WAIT_S
-    while True:
+    for wait_s in waits():
         try:
             result = call()
         except UnavailableError as error:
@@ -28,10 +34,10 @@ def retrying(call: Callable[[], Result], stop: Stop) -> Result:
             logger.warning("%s; trying again in %.2g s", error, wait_s)
             if paused(stop, wait_s):
                 raise StoppedError(str(error)) from error
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
         else:
             stop.pulse.answered()
             return result
+    raise AssertionError("waits never end")
 
 
 def retried(port: Port, stop: Stop) -> Port:

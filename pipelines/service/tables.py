@@ -330,12 +330,12 @@ FLEET: Final[tuple[Metric["Fleet"], ...]] = (
 )
 
 DIGEST: Final[tuple[Metric["Digest"], ...]] = (
-    Metric("headrace_digest_sent_total", "counter", "Digests handed to the mailer.", lambda job: job.sent),
+    Metric("headrace_digest_sent_total", "counter", "Digests handed to the mailer.", lambda job: job.outbox.sent),
     Metric(
         "headrace_digest_waiting_mails",
         "gauge",
         "Digests in the outbox that are due and not sent yet.",
-        lambda job: job.waiting,
+        lambda job: job.outbox.waiting,
     ),
 )
 

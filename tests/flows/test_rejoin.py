@@ -16,7 +16,8 @@ from headrace.pipelines.explain.job import Explainer
 from headrace.pipelines.ingest import job as ingest
 from headrace.pipelines.query.index_hash import index_hash
 from headrace.pipelines.report.compose import Envelope
-from headrace.pipelines.report.job import Digest, Schedule
+from headrace.pipelines.report.job import Digest
+from headrace.pipelines.report.schedule import Schedule
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.tasks import TaskTable
 from headrace.schemas.ports import Assigned, Commit, Record, Revoked

@@ -11,7 +11,9 @@ import msgspec
 import pytest
 
 from headrace.pipelines.report.compose import Envelope
-from headrace.pipelines.report.job import GROUP, MAILS, REPORTS, Digest, Schedule
+from headrace.pipelines.report.job import GROUP, Digest
+from headrace.pipelines.report.schedule import Schedule
+from headrace.pipelines.topics import MAILS, REPORTS
 from headrace.schemas.errors import CommitConflictError, SettingsError, UnavailableError
 from headrace.schemas.ports import Record
 from headrace.schemas.records import Fact, Facts, Mail, Narrative, Report, Sentence
@@ -246,14 +248,14 @@ def test_a_log_that_is_down_after_the_mail_went_out_sends_no_second_one(
     mailer = Mailer()
     log.send([report(1)])
     digest = job(log, mailer, clock, cron=None)
-    record = digest._record
+    record = digest.outbox._record
 
     def failing(mail: Mail, state: str, *rest: object) -> Mail:
         if state == "sent":
             raise UnavailableError("down")
         return record(mail, state, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(digest, "_record", failing)
+    monkeypatch.setattr(digest.outbox, "_record", failing)
     with pytest.raises(UnavailableError):
         digest.send_now()
     monkeypatch.undo()
@@ -315,7 +317,13 @@ def test_slots_never_run_backwards() -> None:
 
 @pytest.mark.parametrize(
     ("cron", "zone"),
-    [("8 o'clock", "UTC"), ("0 0 30 2 *", "UTC"), ("0 8 * * *", "Mars/Base"), ("0 0 8 * * *", "UTC"), ("@", "UTC")],
+    [
+        ("8 o'clock", "UTC"),
+        ("0 0 30 2 *", "UTC"),
+        ("0 8 * * *", "Mars/Base"),
+        ("0 0 8 * * *", "UTC"),
+        ("@", "UTC"),
+    ],
 )
 def test_a_schedule_that_makes_no_sense_is_a_settings_error(cron: str, zone: str) -> None:
     with pytest.raises(SettingsError):
@@ -329,14 +337,14 @@ def test_another_once_at_the_same_time_is_told_of(
     mailer = Mailer()
     log.send([report(1)])
     late, early = job(log, mailer, clock, cron=None), job(log, mailer, clock, cron=None)
-    ends = late._ends
+    ends = late.outbox.ends
 
     def overtaken(slot_ms: int | None) -> dict[int, int]:
         found = ends(slot_ms)
         early.send_now()
         return found
 
-    monkeypatch.setattr(late, "_ends", overtaken)
+    monkeypatch.setattr(late.outbox, "ends", overtaken)
     with pytest.raises(CommitConflictError, match="no report is mailed twice; run it again"):
         late.send_now()
     assert len(mailer.sent) == 1
