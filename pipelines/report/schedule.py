@@ -1,5 +1,6 @@
 """When a digest is due: a cron expression in a time zone."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,8 @@ _NAMED = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,30 @@ class Schedule:
             raise ValueError("wrong number of fields")
         # CronSim heeds clock changes, as Debian's cron does, only where neither of these begins with a star.
         # Where both days are restricted, either is enough; a star with a step restricts too.
-        day, month, weekday = days[0].replace("*/", "1-31/"), days[1], days[2].replace("*/", "0-6/")
-        fields = (minute.replace("*", "0-59"), hour.replace("*", "0-23"), day, month, weekday)
-        cron = " ".join(fields).replace("?", "*").replace("-SUN", "-7")
+        fields = (
+            _unwrapped(minute.replace("*", "0-59"), 0, 59),
+            _unwrapped(hour.replace("*", "0-23"), 0, 23),
+            _unwrapped(days[0].replace("*/", "1-31/"), 1, 31),
+            _unwrapped(_numbered(days[1], _MONTHS, 1), 1, 12),
+            _unwrapped(_numbered(days[2].replace("*/", "0-6/"), _WEEKDAYS, 0).replace("7-", "0-"), 0, 6),
+        )
+        cron = " ".join(fields).replace("?", "*")
         return CronSim(cron, now.astimezone(ZoneInfo(self.zone)) + timedelta(hours=3), reverse=True)
+
+
+def _numbered(field: str, names: tuple[str, ...], first: int) -> str:
+    for number, name in enumerate(names, first):
+        field = field.replace(name, str(number))
+    return field
+
+
+def _unwrapped(field: str, low: int, high: int) -> str:
+    """Write ranges that pass the field's end (22-2, FRI-MON) as lists: CronSim refuses them."""
+
+    def listed(match: re.Match[str]) -> str:
+        first, last, step = (int(number or 1) for number in match.groups())
+        if first <= last or first > high:
+            return match[0]
+        return ",".join(map(str, [*range(first, high + 1), *range(low, last + 1)][::step]))
+
+    return re.sub(r"\b(\d+)-(\d+)(?:/(\d+))?(?![^,])", listed, field)

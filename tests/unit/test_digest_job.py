@@ -302,6 +302,18 @@ ZURICH = "Europe/Zurich"
         ("@daily", at("2026-03-18T12:00", ZURICH), at("2026-03-18T00:00", ZURICH)),
         ("0 8 */2 * MON", at("2026-03-18T12:00", ZURICH), at("2026-03-17T08:00", ZURICH)),
         ("0 8 ? * sat-sun", at("2026-03-15T12:00", ZURICH), at("2026-03-15T08:00", ZURICH)),
+        # Ranges that pass the field's end; 2026-03-16 is a Monday.
+        ("0 8 * * FRI-MON", at("2026-03-19T12:00", ZURICH), at("2026-03-16T08:00", ZURICH)),
+        ("0 8 * * FRI-MON", at("2026-03-20T12:00", ZURICH), at("2026-03-20T08:00", ZURICH)),
+        ("0 8 * * 6-2,4", at("2026-03-20T12:00", ZURICH), at("2026-03-19T08:00", ZURICH)),
+        ("0 8 * * 7-2", at("2026-03-21T12:00", ZURICH), at("2026-03-17T08:00", ZURICH)),
+        ("0 8 * * 5-7", at("2026-03-16T07:00", ZURICH), at("2026-03-15T08:00", ZURICH)),
+        ("0 22-2 * * *", at("2026-03-18T12:00", ZURICH), at("2026-03-18T02:00", ZURICH)),
+        ("0 22-2 * * *", at("2026-03-18T22:30", ZURICH), at("2026-03-18T22:00", ZURICH)),
+        ("0 21-2/2 * * *", at("2026-03-18T12:00", ZURICH), at("2026-03-18T01:00", ZURICH)),
+        ("50-10/5 8 * * *", at("2026-03-18T08:49", ZURICH), at("2026-03-18T08:10", ZURICH)),
+        ("0 8 30-2 * *", at("2026-03-18T12:00", ZURICH), at("2026-03-02T08:00", ZURICH)),
+        ("0 8 1 NOV-FEB *", at("2026-03-18T12:00", ZURICH), at("2026-02-01T08:00", ZURICH)),
     ],
 )
 def test_slots_follow_local_time_over_clock_changes(cron: str, now: int, slot: int) -> None:
@@ -323,6 +335,10 @@ def test_slots_never_run_backwards() -> None:
         ("0 8 * * *", "Mars/Base"),
         ("0 0 8 * * *", "UTC"),
         ("@", "UTC"),
+        ("70-2 * * * *", "UTC"),
+        ("0 22-24 * * *", "UTC"),
+        ("0 22-2/0 * * *", "UTC"),
+        ("0 8 * * FRI-MOON", "UTC"),
     ],
 )
 def test_a_schedule_that_makes_no_sense_is_a_settings_error(cron: str, zone: str) -> None:
