@@ -81,8 +81,10 @@ class Crew:
 
 
 def explain_on(job):
-    findings = [finding for happening in job.poll() for finding in job.compute(happening)]
-    job.commit([worded for finding in findings for worded in job.narrate(finding)])
+    items = job.poll()
+    for _, step in job.steps():
+        items = [made for item in items for made in step(item)]
+    job.commit(items)
 
 
 def finish(step, job):
@@ -246,7 +248,7 @@ def test_explainers_that_overtake_one_another(learned, tmp_path, seed):
     finish(explain_on, job)
     crew = Crew(seed, explain_on)
     one = explainer(stream)
-    for follower in (one._policies, one._windows):
+    for follower in (one._policies, one.intervals.member):
         follower.subscription = crew.freezing(follower.subscription, "commit")
     crew.members = [one, explainer(stream)]
     crew.work()
