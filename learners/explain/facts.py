@@ -20,25 +20,29 @@ from headrace.learners.explain.evidence import (
 )
 from headrace.learners.explain.multiplicity import corrected
 from headrace.learners.judge.statistics import MeanInterval, mean_interval, paired_difference
+from headrace.learners.simulate.environments import environment_of
 from headrace.schemas.grounding import direction_of
 from headrace.schemas.records import Fact, Facts, PolicyVersion, TaskSpec
 
-CONTROLLERS: Mapping[str, str] = {
-    "serving": "the version before",
-    "static": "a constant size",
-    "hpa": "the plain HPA rule",
-    "hpa_kubernetes": "the Kubernetes HPA",
-    "rate_rule": "the rate rule",
-    "clairvoyant": "the clairvoyant planner",
-}
-"""How controllers are called in text."""
 MAX_ACTIONS = 6
 """Actions, the most frequent overall, that every situation's facts tell of beside its own commonest one."""
 
 
-def controller_name(key: str) -> str:
+def controllers(spec: TaskSpec) -> Mapping[str, str]:
+    """Return what text calls the baselines of the task's environment."""
+    own = environment_of(spec.environment)
+    return own.called if own else {}
+
+
+def controller_name(spec: TaskSpec, key: str) -> str:
     """Return a controller's name for text; what is unknown is called by its own name."""
-    return CONTROLLERS.get(key, key.replace(",", " "))
+    return "the version before" if key == "serving" else controllers(spec).get(key, key.replace(",", " "))
+
+
+def split_by_situation(spec: TaskSpec, decisions: Decisions) -> list[Situation]:
+    """Split the decisions as the task's environment, or else their features, suggest."""
+    own = environment_of(spec.environment)
+    return situations(spec.observations, decisions.obs, spec.bounds, own.load if own else ())
 
 
 def version_facts(
@@ -50,16 +54,16 @@ def version_facts(
     """
     found = [*_identity_facts(version, evidence), *_training_facts(version, parent)]
     if evidence.policy is not None:
-        found += _level_facts(evidence)
-        changes = [*_return_facts(evidence), *_term_facts(spec, evidence)]
+        found += _level_facts(spec, evidence)
+        changes = [*_return_facts(spec, evidence), *_term_facts(spec, evidence)]
         found += corrected(changes, len(evidence.policy.returns))
     else:
-        found += _evaluation_facts(version)
+        found += _evaluation_facts(spec, version)
     if evidence.decisions is not None and len(evidence.decisions.obs):
-        split = situations(spec.observations, evidence.decisions.obs, spec.bounds)
+        split = split_by_situation(spec, evidence.decisions)
         found += _action_facts(spec, evidence.decisions, split)
         found += _margin_facts(evidence.decisions, split)
-        found += _difference_facts(evidence.decisions, split)
+        found += _difference_facts(spec, evidence.decisions, split)
     return Facts(spec.task, f"v{version.version}", tuple(tellable(found)))
 
 
@@ -100,22 +104,22 @@ def _training_facts(version: PolicyVersion, parent: PolicyVersion | None) -> Ite
         yield Fact("training.rows", "rows new to it, since the version it was trained from", rows, "rows")
 
 
-def _level_facts(evidence: VersionEvidence) -> Iterator[Fact]:
+def _level_facts(spec: TaskSpec, evidence: VersionEvidence) -> Iterator[Fact]:
     """Returns on the fixed traces: its own, and the others'."""
     assert evidence.policy is not None
     own = evidence.policy.returns
     yield Fact("traces.count", "fixed traces, that neither training nor the gate saw", len(own), "traces")
     yield _level("return.policy", "return, mean of the traces", own)
     for key, other in _others(evidence):
-        yield _level(f"return.{slug(key)}", f"{controller_name(key)}, its own return", other.returns)
+        yield _level(f"return.{slug(key)}", f"{controller_name(spec, key)}, its own return", other.returns)
 
 
-def _return_facts(evidence: VersionEvidence) -> Iterator[Fact]:
+def _return_facts(spec: TaskSpec, evidence: VersionEvidence) -> Iterator[Fact]:
     """Paired differences on the fixed traces."""
     assert evidence.policy is not None
     for key, other in _others(evidence):
         difference = paired_difference(evidence.policy.returns, other.returns)
-        yield change(f"return.vs-{slug(key)}", f"{controller_name(key)}, difference in return", difference)
+        yield change(f"return.vs-{slug(key)}", f"{controller_name(spec, key)}, difference in return", difference)
 
 
 def _level(fact_id: str, label: str, values: NDArray[np.float64]) -> Fact:
@@ -135,18 +139,18 @@ def _term_facts(spec: TaskSpec, evidence: VersionEvidence) -> Iterator[Fact]:
     for column, term in enumerate(spec.reward_terms[: evidence.policy.terms.shape[1]]):
         for key, other in _others(evidence):
             interval = paired_difference(evidence.policy.terms[:, column], other.terms[:, column])
-            label = f"{term}, against {controller_name(key)}"
+            label = f"{term}, against {controller_name(spec, key)}"
             yield change(f"term.{slug(term)}.vs-{slug(key)}", label, interval)
 
 
-def _evaluation_facts(version: PolicyVersion) -> Iterator[Fact]:
+def _evaluation_facts(spec: TaskSpec, version: PolicyVersion) -> Iterator[Fact]:
     """What the gate measured, for tasks that nothing here can simulate."""
     if version.difference is not None:
         mean, low, high = version.difference.mean, version.difference.low, version.difference.high
-        label = f"{controller_name('serving')}, difference in return as the gate measured it"
+        label = f"{controller_name(spec, 'serving')}, difference in return as the gate measured it"
         yield Fact("return.vs-serving", label, mean, "return", low, high, direction_of(mean, low, high))
     for key, value in sorted(version.evaluation.items()):
-        name = "return" if key == "policy" else controller_name(key)
+        name = "return" if key == "policy" else controller_name(spec, key)
         yield Fact(f"return.{slug(key)}", f"{name}, as the gate measured it", value, "return")
 
 
@@ -195,11 +199,11 @@ def _margin_facts(decisions: Decisions, split: list[Situation]) -> Iterator[Fact
         yield Fact(f"margin.{situation.key}", label, float(margin[situation.mask].mean()))
 
 
-def _difference_facts(decisions: Decisions, split: list[Situation]) -> Iterator[Fact]:
+def _difference_facts(spec: TaskSpec, decisions: Decisions, split: list[Situation]) -> Iterator[Fact]:
     """Where the policy decides otherwise than the rules that it could be replaced by."""
     actions = decisions.actions
     for key, shadow in decisions.shadows.items():
-        name, part = controller_name(key), slug(key)
+        name, part = controller_name(spec, key), slug(key)
         yield Fact(f"differs.{part}", f"{name}, decisions in which it would differ", percent(actions != shadow), "%")
         for situation in split:
             label = f"{situation.name}, decisions in which {name} would differ"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from headrace.learners.explain.evidence import CLAIRVOYANT
 from headrace.schemas.ports import Adapter, Backend
 from headrace.schemas.records import Direction, Fact, Facts, Narrative, Sentence
 
@@ -129,7 +130,7 @@ def _baselines(facts: Known) -> Iterator[Sentence]:
 
 DIRECTIONS: tuple[Direction, ...] = ("up", "down", "flat")
 RETURN_VS = "return.vs-"
-UPPER_BOUND = "return.vs-clairvoyant"
+UPPER_BOUND = f"{RETURN_VS}{CLAIRVOYANT}"
 
 
 def _terms(facts: Known) -> Iterator[Sentence]:

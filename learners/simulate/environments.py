@@ -1,7 +1,7 @@
 """The table of environments that have a simulator of their own; any other is Gymnasium's, known by its id alone."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -41,7 +41,8 @@ class Environment:
 
     task: what its policies are stored under, unless another is named. width, actions: D and A. baselines: the names of
     what a policy can be compared with. world: what is trained in. simulator: what policies are judged and explained in,
-    by number and seed of its traces. preset: how an algorithm trains best in it, where that was measured.
+    by number and seed of its traces. preset: how an algorithm trains best in it, where that was measured. called: what
+    text calls the baselines. load: the observations that show the load, the oldest first.
     """
 
     task: str
@@ -52,6 +53,8 @@ class Environment:
     simulator: "Callable[[int, int], Simulator]"
     returns: Returns
     preset: "Callable[[str], Training | None]"
+    called: Mapping[str, str] = field(default_factory=dict)
+    load: tuple[str, ...] = ()
 
 
 def environment_of(name: str | None) -> Environment | None:
