@@ -32,10 +32,7 @@ _WORD = re.compile("[A-Za-z]+(?:['\u2019][A-Za-z]+)?")
 # Typographic dashes, quotation marks and the ellipsis are let through.
 _FORBIDDEN = re.compile("[^A-Za-z \\-.,;:!?'\"()\u2013\u2014\u2018\u2019\u201c\u201d\u2026]")
 _LINK = re.compile(r"[A-Za-z]\.[A-Za-z]")
-_CLAUSE = re.compile(
-    r"[,;!?]|\.(?:\s|$)|\b(?:and|but|while|whereas|although|though|yet)\b",
-    re.IGNORECASE,
-)
+_CLAUSE = re.compile(r"[,;!?]|\.(?:\s|$)|\b(?:and|but|while|whereas|although|though|yet)\b", re.IGNORECASE)
 _MARK = 0xE000  # a placeholder's stand-in while text is taken apart: private use, never in allowed text
 
 

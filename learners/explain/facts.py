@@ -10,14 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.learners.explain.evidence import (
-    Decisions,
-    Outcomes,
-    Situation,
-    VersionEvidence,
-    situations,
-    slug,
-)
+from headrace.learners.explain.evidence import Decisions, Outcomes, Situation, VersionEvidence, situations, slug
 from headrace.learners.explain.multiplicity import corrected
 from headrace.learners.judge.statistics import MeanInterval, mean_interval, paired_difference
 from headrace.learners.simulate.environments import environment_of
@@ -211,9 +204,6 @@ def _difference_facts(spec: TaskSpec, decisions: Decisions, split: list[Situatio
             yield Fact(f"differs.{part}.{situation.key}", label, value, "%")
         if decisions.order:
             size = np.array(decisions.order)
-            for word, mask in (
-                ("larger", size[actions] > size[shadow]),
-                ("smaller", size[actions] < size[shadow]),
-            ):
+            for word, mask in (("larger", size[actions] > size[shadow]), ("smaller", size[actions] < size[shadow])):
                 label = f"{word} step here, than {name} would take, share of all decisions"
                 yield Fact(f"differs.{part}.{word}", label, percent(mask), "%")

@@ -178,11 +178,7 @@ def _linearised(total: Totals, names: list[str], column: int) -> tuple[float, ND
 
 
 def interval_facts(
-    spec: TaskSpec,
-    current: Totals,
-    previous: Totals | None,
-    rejected: Rejected | None = None,
-    unreported: int = 0,
+    spec: TaskSpec, current: Totals, previous: Totals | None, rejected: Rejected | None = None, unreported: int = 0
 ) -> Facts:
     """Compute what an interval's report may speak of.
 
@@ -271,10 +267,7 @@ def _version_facts(current: Totals) -> Iterator[Fact]:
     for version, rows in sorted(current.versions.most_common(MAX_VERSIONS)):
         name = f"v{version}"
         yield Fact(
-            f"version.{version}.share",
-            f"{name}, share of transitions",
-            100.0 * rows / max(current.rows, 1),
-            "%",
+            f"version.{version}.share", f"{name}, share of transitions", 100.0 * rows / max(current.rows, 1), "%"
         )
         alone = current.by_version.get(version)
         if alone is not None and alone[0]:

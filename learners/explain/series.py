@@ -59,10 +59,7 @@ def term_differences(spec: TaskSpec, evidence: VersionEvidence) -> list[Series]:
     others |= {key: evidence.baselines[key] for key in shadows if key in evidence.baselines}
     found = []
     for key, other in others.items():
-        pairs = [
-            *zip(own.terms.T, other.terms.T, strict=True),
-            (own.returns, other.returns),
-        ]
+        pairs = [*zip(own.terms.T, other.terms.T, strict=True), (own.returns, other.returns)]
         intervals = [paired_difference(first, second) for first, second in pairs]
         found.append(
             Series(

@@ -81,13 +81,7 @@ class Explainer:
         self._known = KnownReports(log)
         self._policies = Member(log, GROUP, POLICIES, on_assign=lambda _event: self._known.refresh())
         self.intervals = Intervals(
-            log,
-            GROUP,
-            self._tasks,
-            self._known,
-            interval_ms=interval_ms,
-            until_caught_up=until_caught_up,
-            timer=timer,
+            log, GROUP, self._tasks, self._known, interval_ms=interval_ms, until_caught_up=until_caught_up, timer=timer
         )
         self._poll_messages = poll_messages
         self._under_way: dict[str, Place] = {}
