@@ -19,10 +19,10 @@ def corrected(changes: Sequence[Fact], count: int) -> Iterator[Fact]:
 
     changes: facts with 95 % t intervals. count: n of the sample behind each of them.
     """
-    values = [p_value(fact, count) for fact in changes]
-    passed = holm(values)
-    for fact, holds in zip(changes, passed, strict=True):
-        yield fact if holds else replace(fact, direction="flat")
+    from headrace.learners.judge.comparison import holm_adjusted  # noqa: PLC0415 scipy.stats is slow to load
+
+    for fact, p in zip(changes, holm_adjusted([p_value(fact, count) for fact in changes]), strict=True):
+        yield fact if p <= LEVEL else replace(fact, direction="flat")
     if changes:
         label = "comparisons, a direction is called where Holm's correction over all of them bears it out"
         yield Fact("comparisons.count", label, len(changes), "comparisons")
@@ -37,13 +37,3 @@ def p_value(fact: Fact, count: int) -> float:
         return 0.0 if fact.value else 1.0
     statistic = abs(fact.value) / half * float(stdtrit(count - 1, 0.975))
     return 2.0 * float(stdtr(count - 1, -statistic))
-
-
-def holm(p_values: Sequence[float], level: float = LEVEL) -> list[bool]:
-    """Say of each p-value whether its hypothesis is rejected when the family-wise error is held at `level`."""
-    rejected = [False] * len(p_values)
-    for place, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        if p_values[index] > level / (len(p_values) - place):
-            break
-        rejected[index] = True
-    return rejected

@@ -15,7 +15,7 @@ from headrace.pipelines.report.compose import Envelope
 from headrace.pipelines.report.outbox import Outbox
 from headrace.pipelines.report.schedule import Schedule
 from headrace.pipelines.runtime.member import Member
-from headrace.pipelines.runtime.retry import waits
+from headrace.pipelines.runtime.retry import Backoff
 from headrace.pipelines.runtime.stop import Stop, paused
 from headrace.pipelines.topics import REPORTS
 from headrace.schemas.errors import CommitConflictError, UnavailableError
@@ -55,7 +55,7 @@ class Digest:
         self.outbox = Outbox(self._member, mailer, envelope, idempotent=idempotent, tasks=tasks)
         self._looked_at_ms: int | None = None
         # By the timer: a clock that is set back must not keep a mail waiting.
-        self._retry_s, self._waits = -math.inf, waits(FIRST_WAIT_S, LONGEST_WAIT_S)
+        self._backoff, self._retry_s = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S), -math.inf
 
     def close(self) -> None:
         """Leave the group."""
@@ -90,7 +90,7 @@ class Digest:
         try:
             return list(self._due(self._schedule))
         except UnavailableError:
-            self._retry_s = self._timer() + next(self._waits)
+            self._retry_s = self._timer() + self._backoff.next_s()
             raise
         except CommitConflictError:
             self.outbox.forget()
@@ -130,7 +130,8 @@ class Digest:
                 yield from self.outbox.send(ends, slot_ms, self._clock())
             else:
                 self._looked_at_ms = slot_ms
-        self._retry_s, self._waits = -math.inf, waits(FIRST_WAIT_S, LONGEST_WAIT_S)
+        self._backoff.reset()
+        self._retry_s = -math.inf
 
     def _follow(self, timeout_s: float) -> None:
         """Take note of assignments. Messages themselves are read when a slot is due."""

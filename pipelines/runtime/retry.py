@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
 from headrace.pipelines.runtime.stop import Stop, StoppedError, paused
@@ -17,27 +18,39 @@ Result = TypeVar("Result")
 Port = TypeVar("Port")
 
 
-def waits(first_s: float = FIRST_WAIT_S, longest_s: float = LONGEST_WAIT_S) -> Iterator[float]:
-    """Yield how long to wait after each failure: twice as long each time, up to the longest; it never ends."""
-    while True:
-        yield first_s
-        first_s = min(2 * first_s, longest_s)
+@dataclass(slots=True)
+class Backoff:
+    """Waits that double from the first to the longest."""
+
+    first_s: float = FIRST_WAIT_S
+    longest_s: float = LONGEST_WAIT_S
+    failures: int = 0
+
+    def next_s(self) -> float:
+        """Return how long to wait after one more failure."""
+        self.failures += 1
+        return min(self.first_s * 2.0 ** min(self.failures - 1, 64), self.longest_s)
+
+    def reset(self) -> None:
+        """Begin anew: the call was answered."""
+        self.failures = 0
 
 
 def retrying(call: Callable[[], Result], stop: Stop) -> Result:
     """Call until the dependency is up again, with back-off; raises StoppedError when a stop was requested."""
-    for wait_s in waits():
+    backoff = Backoff()
+    while True:
         try:
             result = call()
         except UnavailableError as error:
             stop.pulse.failed(error)
+            wait_s = backoff.next_s()
             logger.warning("%s; trying again in %.2g s", error, wait_s)
             if paused(stop, wait_s):
                 raise StoppedError(str(error)) from error
         else:
             stop.pulse.answered()
             return result
-    raise AssertionError("waits never end")
 
 
 def retried(port: Port, stop: Stop) -> Port:

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.special import stdtrit
 from test_explain_samples import (
     CLOUD,
     HOUR,
@@ -24,7 +25,7 @@ from headrace.learners.explain import facts as explain_facts
 from headrace.learners.explain.evidence import Decisions, Outcomes, VersionEvidence, situations, slug
 from headrace.learners.explain.facts import margins, version_facts
 from headrace.learners.explain.interval import IntervalFold, Rejected, interval_facts, ratio_difference, span
-from headrace.learners.explain.multiplicity import corrected, holm, p_value
+from headrace.learners.explain.multiplicity import corrected, p_value
 from headrace.learners.explain.progress import IngestPlace, IngestProgress
 from headrace.learners.explain.series import version_series
 from headrace.learners.explain.simulation import simulator
@@ -121,11 +122,19 @@ def test_what_is_not_finite_is_no_fact() -> None:
 
 
 def test_holm_goes_on_until_the_first_that_does_not_pass() -> None:
-    assert holm([0.04, 0.01, 0.02]) == [True, True, True]
-    assert holm([0.04, 0.01, 0.03]) == [False, True, False]
-    assert holm([0.02, 0.03]) == [True, True]
-    assert holm([0.03, 0.04]) == [False, False]
-    assert holm([]) == []
+    def called(*p_values: float) -> list[bool]:
+        """Whether a direction is called, of changes of 1 with such p-values at 99 degrees of freedom."""
+        halves = [stdtrit(99, 0.975) / -stdtrit(99, p / 2) for p in p_values]
+        changes = [
+            Fact(str(p), "", 1.0, "", 1.0 - half, 1.0 + half, "up") for p, half in zip(p_values, halves, strict=True)
+        ]
+        return [fact.direction == "up" for fact in corrected(changes, 100) if fact.direction]
+
+    assert called(0.04, 0.01, 0.02) == [True, True, True]
+    assert called(0.04, 0.01, 0.03) == [False, True, False]
+    assert called(0.02, 0.03) == [True, True]
+    assert called(0.03, 0.04) == [False, False]
+    assert called() == []
 
 
 def test_a_p_value_belongs_to_its_interval() -> None:
