@@ -8,15 +8,18 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
 
 from headrace.learners.explain.evidence import Decisions, Outcomes, Situation, VersionEvidence, situations, slug
-from headrace.learners.explain.multiplicity import corrected
 from headrace.learners.judge.statistics import MeanInterval, mean_interval, paired_difference
 from headrace.learners.simulate.environments import environment_of
 from headrace.schemas.grounding import direction_of
 from headrace.schemas.records import Fact, Facts, PolicyVersion, TaskSpec
 
+LEVEL = 0.05
+"""Probability that a report calls any direction wrongly where there is no difference; its intervals stay 95 %."""
 MAX_ACTIONS = 6
 """Actions, the most frequent overall, that every situation's facts tell of beside its own commonest one."""
 
@@ -64,6 +67,31 @@ def change(fact_id: str, label: str, interval: MeanInterval, unit: str = "return
     """Make the fact of a change with its interval."""
     mean, low, high, _ = interval
     return Fact(fact_id, label, mean, unit, low, high, direction_of(mean, low, high))
+
+
+def corrected(changes: Sequence[Fact], count: int) -> Iterator[Fact]:
+    """Call flat what does not pass Holm's test, and add the fact of how many comparisons there were.
+
+    changes: facts with 95 % t intervals. count: n of the sample behind each of them.
+    """
+    from headrace.learners.judge.comparison import holm_adjusted  # noqa: PLC0415 scipy.stats is slow to load
+
+    for fact, p in zip(changes, holm_adjusted([p_value(fact, count) for fact in changes]), strict=True):
+        yield fact if p <= LEVEL else replace(fact, direction="flat")
+    if changes:
+        label = "comparisons, a direction is called where Holm's correction over all of them bears it out"
+        yield Fact("comparisons.count", label, len(changes), "comparisons")
+
+
+def p_value(fact: Fact, count: int) -> float:
+    """Return the two-sided p-value of the t test whose 95 % interval the fact has."""
+    assert fact.low is not None, fact
+    assert fact.high is not None, fact
+    half = (fact.high - fact.low) / 2.0
+    if half == 0.0:
+        return 0.0 if fact.value else 1.0
+    statistic = abs(fact.value) / half * float(stdtrit(count - 1, 0.975))
+    return 2.0 * float(stdtr(count - 1, -statistic))
 
 
 def tellable(facts: Sequence[Fact]) -> Iterator[Fact]:

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from headrace.learners.explain.evidence import slug
-from headrace.learners.explain.facts import change, tellable
-from headrace.learners.explain.multiplicity import corrected
+from headrace.learners.explain.facts import change, corrected, tellable
 from headrace.learners.judge.statistics import MeanInterval
 from headrace.schemas.grounding import direction_of
 from headrace.schemas.records import AgentStats, Fact, Facts, TaskSpec, WindowKey, WindowSummary

@@ -7,8 +7,7 @@ again. Its metadata says from where `transitions.rejected` must be read again.
 from collections.abc import Callable, Iterator
 
 from headrace.learners.explain.interval import Rejected
-from headrace.learners.explain.progress import IngestProgress
-from headrace.learners.explain.timeline import ClosedInterval, Timeline
+from headrace.learners.explain.timeline import ClosedInterval, IngestProgress, Timeline
 from headrace.pipelines.explain.items import Happening, Place
 from headrace.pipelines.explain.reported import KnownReports, Rejections, ingest_progress
 from headrace.pipelines.runtime.member import Member

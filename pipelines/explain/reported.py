@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from headrace.learners.explain.progress import IngestPlace, IngestProgress
-from headrace.learners.explain.timeline import Closing
+from headrace.learners.explain.timeline import Closing, IngestPlace, IngestProgress
 from headrace.pipelines.ingest.window import Place
 from headrace.pipelines.topics import REJECTED, REPORTS, TRANSITIONS, WINDOWS, TopicReader, header
 from headrace.schemas.errors import UnknownTopicError

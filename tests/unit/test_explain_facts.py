@@ -23,14 +23,12 @@ from test_explain_samples import (
 from headrace.learners.cloud.environment import ENVIRONMENT
 from headrace.learners.explain import facts as explain_facts
 from headrace.learners.explain.evidence import Decisions, Outcomes, VersionEvidence, situations, slug
-from headrace.learners.explain.facts import margins, version_facts
+from headrace.learners.explain.facts import corrected, margins, p_value, version_facts
 from headrace.learners.explain.interval import IntervalFold, Rejected, interval_facts, ratio_difference, span
-from headrace.learners.explain.multiplicity import corrected, p_value
-from headrace.learners.explain.progress import IngestPlace, IngestProgress
 from headrace.learners.explain.series import version_series
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.explain.template import TemplateNarrator
-from headrace.learners.explain.timeline import ClosedInterval, Closing, Timeline
+from headrace.learners.explain.timeline import ClosedInterval, Closing, IngestPlace, IngestProgress, Timeline
 from headrace.learners.judge.statistics import mean_interval
 from headrace.schemas.grounding import fill
 from headrace.schemas.records import Fact, Facts, Interval, TaskSpec
