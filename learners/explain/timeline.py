@@ -139,9 +139,8 @@ class Timeline:
             if course.last is not None and course.last.fold.start_ms == start_ms:
                 course.last.fold.add(summary)  # what the next interval is compared with is as complete as can be
         else:
-            end_ms = start_ms + self._interval_ms
-            fold = IntervalFold(start_ms, end_ms, len(spec.reward_terms))
             if start_ms not in course.open:
+                fold = IntervalFold(start_ms, start_ms + self._interval_ms, len(spec.reward_terms))
                 course.open[start_ms] = _Span(fold, offset)
                 course.unpassed.add(start_ms)
             course.open[start_ms].fold.add(summary)
@@ -179,11 +178,7 @@ class Timeline:
 
         The last closed interval is held too: the next one is compared with it.
         """
-        spans = [
-            span
-            for course in self._courses.values()
-            for span in (*course.open.values(), *([course.last] if course.last else []))
-        ]
+        spans = (span for course in self._courses.values() for span in (*course.open.values(), course.last) if span)
         return min((span.first_offset for span in spans), default=None)
 
     def untold_ms(self) -> int | None:
@@ -227,8 +222,7 @@ def _note_passed(course: _Course, append_ms: int) -> None:
 def _close(course: _Course, start_ms: int, closing: Closing) -> ClosedInterval:
     """Close an open interval, the earliest one of its task."""
     span = course.open.pop(start_ms)
-    follows = course.last is not None and course.last.fold.end_ms == start_ms
-    previous = course.last.fold.totals() if course.last is not None and follows else None
+    previous = course.last.fold.totals() if course.last and course.last.fold.end_ms == start_ms else None
     passed_ms = closing.append_ms if span.passed_ms is None else span.passed_ms
     appended_ms = (course.told_ms, max(course.told_ms, passed_ms))
     closed = ClosedInterval(course.spec, span.fold.totals(), previous, course.unreported, appended_ms, closing)
