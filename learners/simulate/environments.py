@@ -1,7 +1,7 @@
 """The table of environments that have a simulator of their own; any other is Gymnasium's, known by its id alone."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
@@ -30,7 +30,8 @@ class Environment:
     what a policy can be compared with. training: what is trained in, by the arguments of `training_environment`.
     simulator: what policies are judged and explained in, by number and seed of its traces. returns: runs a policy, or
     the baseline of a name, on so many traces of a seed: unscaled, float64[N]. preset: how an algorithm trains best in
-    it, where that was measured.
+    it, where that was measured. called: what text calls the baselines. load: the observations that show the load, the
+    oldest first.
     """
 
     task: str
@@ -41,6 +42,8 @@ class Environment:
     simulator: "Callable[[int, int], Simulator]"
     returns: Callable[[Act | str, int, int], NDArray[np.float64]]
     preset: "Callable[[str], Training | None]"
+    called: Mapping[str, str] = field(default_factory=dict)
+    load: tuple[str, ...] = ()
 
 
 def environment_of(name: str | None) -> Environment | None:

@@ -13,7 +13,8 @@ from headrace.pipelines.cli.options import Command, json_option, metrics_option,
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.report.compose import Envelope
-from headrace.pipelines.report.job import Digest, Schedule
+from headrace.pipelines.report.job import Digest
+from headrace.pipelines.report.schedule import Schedule
 from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.wiring import Services, compose_digest
 

@@ -295,13 +295,13 @@ EXPLAIN: Final[tuple[Metric["Explainer"], ...]] = (
         "headrace_explain_narrator_refusals_total",
         "counter",
         "Answers of the narrator that failed or that its facts do not bear out.",
-        lambda job: job.refusals,
+        lambda job: job.words.refusals,
     ),
     Metric(
         "headrace_explain_narrator_fallbacks_total",
         "counter",
         "Reports told by the template as the narrator's answers were refused.",
-        lambda job: job.fallbacks,
+        lambda job: job.words.fallbacks,
     ),
     _cache_requests_of(lambda job: job.chunks),
     _cache_errors_of(lambda job: job.chunks),
@@ -330,12 +330,12 @@ FLEET: Final[tuple[Metric["Fleet"], ...]] = (
 )
 
 DIGEST: Final[tuple[Metric["Digest"], ...]] = (
-    Metric("headrace_digest_sent_total", "counter", "Digests handed to the mailer.", lambda job: job.sent),
+    Metric("headrace_digest_sent_total", "counter", "Digests handed to the mailer.", lambda job: job.outbox.sent),
     Metric(
         "headrace_digest_waiting_mails",
         "gauge",
         "Digests in the outbox that are due and not sent yet.",
-        lambda job: job.waiting,
+        lambda job: job.outbox.waiting,
     ),
 )
 

@@ -16,7 +16,8 @@ from headrace.pipelines.explain.job import Explainer
 from headrace.pipelines.ingest import job as ingest
 from headrace.pipelines.query.index_hash import index_hash
 from headrace.pipelines.report.compose import Envelope
-from headrace.pipelines.report.job import Digest, Schedule
+from headrace.pipelines.report.job import Digest
+from headrace.pipelines.report.schedule import Schedule
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.tasks import TaskTable
 from headrace.schemas.ports import Assigned, Commit, Record, Revoked
@@ -80,8 +81,10 @@ class Crew:
 
 
 def explain_on(job):
-    findings = [finding for happening in job.poll() for finding in job.compute(happening)]
-    job.commit([worded for finding in findings for worded in job.narrate(finding)])
+    items = job.poll()
+    for _, step in job.steps():
+        items = [made for item in items for made in step(item)]
+    job.commit(items)
 
 
 def finish(step, job):
@@ -246,7 +249,7 @@ def test_explainers_that_overtake_one_another(learned, tmp_path, seed):
     finish(explain_on, job)
     crew = Crew(seed, explain_on)
     one = explainer(stream)
-    for follower in (one._policies, one._windows):
+    for follower in (one._policies, one.intervals.member):
         follower.subscription = crew.freezing(follower.subscription, "commit")
     crew.members = [one, explainer(stream)]
     crew.work()
