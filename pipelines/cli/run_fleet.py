@@ -10,6 +10,7 @@ from headrace.pipelines.cli.output import iso, print_json
 from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.fleet.job import START_MS, Fleet
+from headrace.pipelines.fleet.metrics import METRICS
 from headrace.pipelines.runtime.retry import retrying
 from headrace.pipelines.runtime.stop import Stop, StoppedError, paused
 from headrace.pipelines.wiring import Services, compose_fleet
@@ -52,7 +53,7 @@ def command(
         services, agents=agents, seed=seed, start_ms=start_ms, retry=lambda call: retrying(call, stop)
     )
     with (
-        as_service(services, "fleet", fleet, lambda: stop),
+        as_service(services, "fleet", fleet, METRICS, lambda: stop),
         reported(lambda: _told(fleet)),
         suppress(StoppedError),
     ):
