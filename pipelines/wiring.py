@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from headrace.pipelines.report.job import Digest
 
 DEFAULT_PARTITIONS: Final = 4
-IDEMPOTENT: Final = frozenset({"file"})
-"""Schemes of mailers that refuse a second mail of the same digest themselves."""
 ADAPTERS: Final[dict[str, dict[str, str]]] = {
     "log": {
         "sqlite": "headrace.sinks.sqlite.log:ADAPTER",
@@ -287,8 +285,7 @@ def compose_digest(services: Services, envelope: "Envelope", **options: Any) -> 
     """Put `digest` together."""
     from headrace.pipelines.report.job import Digest
 
-    idempotent = services.settings.mail.scheme in IDEMPOTENT
-    return Digest(services.log, services.mailer, services.clock, envelope, idempotent=idempotent, **options)
+    return Digest(services.log, services.mailer, services.clock, envelope, **options)
 
 
 def compose_fleet(services: Services, **options: Any) -> "Fleet":  # noqa: ANN401

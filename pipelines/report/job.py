@@ -98,8 +98,8 @@ class Schedule:
 class Digest:
     """The job. Uses a log and a mailer, nothing else.
 
-    idempotent: whether the mailer itself refuses a second mail of the same digest_id. tasks: whose reports are
-    sent; None for all. One process is enough: a second one shares the partitions and sends a digest of its own part.
+    tasks: whose reports are sent; None for all. One process is enough: a second one shares the partitions and sends
+    a digest of its own part.
     """
 
     def __init__(
@@ -110,7 +110,6 @@ class Digest:
         envelope: Envelope,
         *,
         schedule: Schedule | None = None,
-        idempotent: bool = False,
         tasks: frozenset[str] | None = None,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -120,7 +119,6 @@ class Digest:
         self._timer = timer
         self._envelope = envelope
         self._schedule = schedule
-        self._idempotent = idempotent
         self._tasks = tasks
         self.sent = 0
         self._member = Member(log, GROUP, REPORTS, on_assign=self._assign, on_revoke=self._revoke)
@@ -231,7 +229,7 @@ class Digest:
             mail = self._open[0]
             if mail.digest_id == self._handed_over:
                 self._record(mail, "sent", mail.ends)
-            elif mail.state == "sending" and not self._idempotent:
+            elif mail.state == "sending" and not self._mailer.idempotent:
                 logger.error("digest %s: a crash while it was sent; it is not sent again", mail.digest_id)
                 self._record(mail, "unknown", mail.ends)
             else:
