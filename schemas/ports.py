@@ -316,7 +316,9 @@ class Advisor(Backend, Protocol):
 
 
 class Mailer(Backend, Protocol):
-    """Hands a message to the outside."""
+    """Hands a message to the outside. idempotent: it refuses a second one of the same digest_id itself."""
+
+    idempotent: bool
 
     def send(self, message: EmailMessage, digest_id: str) -> None:
-        """Deliver the message; `digest_id` is stable across retries, so that an adapter can refuse a second."""
+        """Deliver the message; `digest_id` is stable across retries."""

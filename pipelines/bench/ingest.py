@@ -26,7 +26,7 @@ from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.settings import Settings
 from headrace.pipelines.tasks import TaskTable, add_task
 from headrace.pipelines.topics import TRANSITIONS
-from headrace.pipelines.wiring import Services, initialise, layout, open_services
+from headrace.pipelines.wiring import Services, open_services
 from headrace.schemas.codec import check
 from headrace.schemas.ports import Assigned, Cache, Index, Log, MessageBatch
 
@@ -125,7 +125,7 @@ def measure(settings: Settings, load: Load, depths: Sequence[str] = DEPTHS) -> I
 def prepare(settings: Settings, load: Load) -> int:
     """Make the topics, the layout and the task, and send the rows; returns how many."""
     with open_services(settings, create=True) as services:
-        found = initialise(services, partitions=load.partitions, segment=bench_rows.SEGMENT[load.form])
+        found = services.initialise(partitions=load.partitions, segment=bench_rows.SEGMENT[load.form])
         add_task(
             services.log,
             TaskTable(services.log, found),
@@ -144,7 +144,7 @@ def decode(settings: Settings, load: Load) -> Measured:
     """Read the log to its end, decode and check: nothing else."""
     stages, meter = Stages(), Meter(server_pids(settings))
     with open_services(settings) as services:
-        found = layout(services)
+        found = services.layout
         tasks = TaskTable(services.log, found)
         tasks.refresh()
         with closing(services.log.subscribe(DECODE_GROUP, TRANSITIONS)) as subscription:
@@ -176,7 +176,7 @@ def _ingest(settings: Settings, load: Load, opened: Callable[[Services], tuple[I
             cast(Log, _Timed(services.log, stages)),
             cast(Index, _Timed(index, stages, put="index: put", flush="index: wait")),
             cast(Cache, _Timed(cache, stages, put="cache")),
-            layout(services),
+            services.layout,
             until_caught_up=True,
             from_start=True,
         )

@@ -10,6 +10,7 @@ from headrace.pipelines.cli.output import iso, print_json
 from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.fleet.job import START_MS, Fleet
+from headrace.pipelines.fleet.metrics import METRICS
 from headrace.pipelines.runtime.stop import Stop, StoppedError, paused
 from headrace.pipelines.wiring import Services, compose_fleet
 from headrace.schemas.errors import SettingsError
@@ -48,7 +49,7 @@ def command(
         raise SettingsError(f"--start {iso(start_ms)} lies ahead of the log's clock: name a time in the past")
     fleet = compose_fleet(services, agents=agents, seed=seed, start_ms=start_ms)
     with (
-        as_service(services, "fleet", fleet, lambda: fleet.stop),
+        as_service(services, "fleet", fleet, METRICS, lambda: fleet.stop),
         reported(lambda: _told(fleet)),
         suppress(StoppedError),
     ):

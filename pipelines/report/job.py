@@ -30,7 +30,7 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 600.0
 class Digest:
     """The job. Uses a log and a mailer, nothing else.
 
-    idempotent, tasks: as `Outbox` has them. One process is enough: a second one shares the partitions and sends a
+    tasks: whose reports are sent; None for all. One process is enough: a second one shares the partitions and sends a
     digest of its own part.
     """
 
@@ -42,7 +42,6 @@ class Digest:
         envelope: Envelope,
         *,
         schedule: Schedule | None = None,
-        idempotent: bool = False,
         tasks: frozenset[str] | None = None,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -52,7 +51,7 @@ class Digest:
         self._member = Member(
             log, GROUP, REPORTS, on_assign=self._assign, on_revoke=lambda _partition: self.outbox.forget()
         )
-        self.outbox = Outbox(self._member, mailer, envelope, idempotent=idempotent, tasks=tasks)
+        self.outbox = Outbox(self._member, mailer, envelope, tasks)
         self._looked_at_ms: int | None = None
         # By the timer: a clock that is set back must not keep a mail waiting.
         self._backoff, self._retry_s = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S), -math.inf

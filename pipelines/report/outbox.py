@@ -33,20 +33,13 @@ State = Literal["due", "sending", "sent", "unknown"]
 
 
 class Outbox:
-    """The mails of the partitions that a member of the group has.
+    """The mails of the partitions that a member of the group has. tasks: whose reports are sent; None for all."""
 
-    idempotent: whether the mailer itself refuses a second mail of the same digest_id. tasks: whose reports are sent;
-    None for all.
-    """
-
-    def __init__(
-        self, member: Member, mailer: Mailer, envelope: Envelope, *, idempotent: bool, tasks: frozenset[str] | None
-    ) -> None:
+    def __init__(self, member: Member, mailer: Mailer, envelope: Envelope, tasks: frozenset[str] | None) -> None:
         self.sent = 0
         self._member = member
         self._mailer = mailer
         self._envelope = envelope
-        self._idempotent = idempotent
         self._tasks = tasks
         self._open: list[Mail] | None = None  # None: the log is yet to be asked
         self._held: set[int] = set()  # partitions whose next reports may have gone out already
@@ -70,7 +63,7 @@ class Outbox:
             mail = self._open[0]
             if mail.digest_id == self._handed_over:
                 self._record(mail, "sent", mail.ends)
-            elif mail.state == "sending" and not self._idempotent:
+            elif mail.state == "sending" and not self._mailer.idempotent:
                 logger.error("digest %s: a crash while it was sent; it is not sent again", mail.digest_id)
                 self._record(mail, "unknown", mail.ends)
             else:

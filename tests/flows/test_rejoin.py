@@ -281,6 +281,8 @@ def test_an_explainer_reports_what_its_successor_had_not_come_to(learned, tmp_pa
 class Post:
     """A mailer that keeps what it was given."""
 
+    idempotent = False
+
     def __init__(self):
         self.sent = []
 

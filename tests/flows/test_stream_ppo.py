@@ -15,9 +15,9 @@ from headrace.learners.ppo import PPOConfig
 from headrace.learners.stream.algorithms import algorithm
 from headrace.pipelines.fleet.job import START_MS, cloud_task
 from headrace.pipelines.learn.advice import Advising
+from headrace.pipelines.learn.metrics import METRICS
 from headrace.pipelines.policies.retrain import retrain
 from headrace.pipelines.published import directives
-from headrace.pipelines.service.tables import JOBS
 from headrace.pipelines.tasks import TaskTable, add_task
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.schemas import codec, codec_arrow
@@ -191,13 +191,13 @@ def test_agents_that_draw_heed_no_directive_about_exploring(stream):
 def test_metrics_are_told_of_ppo_alone(stream):
     """How much was too old or unusable; a DQN has no such thing."""
     job = learn(stream)
-    told = {metric.name: metric.read(job) for metric in JOBS["learn"]}
+    told = {metric.name: metric.read(job) for metric in METRICS}
     assert told["headrace_learn_unusable_transitions_total"] == {("cloud",): 0}
     assert 0.0 <= told["headrace_learn_dropped_share"][("cloud",)] < 0.5
     assert 0.1 < told["headrace_learn_effective_share"][("cloud",)] <= 1.0
     (stream.folder / "policies" / "cloud" / "checkpoint").unlink()
     job = stream.learn()
-    told = {metric.name: metric.read(job) for metric in JOBS["learn"]}
+    told = {metric.name: metric.read(job) for metric in METRICS}
     for name in ("unusable_transitions_total", "dropped_share", "effective_share"):
         assert told[f"headrace_learn_{name}"] == {}
 

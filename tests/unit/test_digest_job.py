@@ -37,6 +37,8 @@ class Clock:
 class Mailer:
     """Keeps what it was given; raises what it is told to, before or after it took the mail."""
 
+    idempotent = False
+
     def __init__(self) -> None:
         self.sent: list[tuple[str, bytes]] = []
         self.before: BaseException | None = None
@@ -187,6 +189,8 @@ def test_an_idempotent_mailer_is_asked_again_with_the_same_bytes(log: SqliteLog,
     files = FileMailer(tmp_path / "mail")
 
     class Killed:
+        idempotent = True
+
         def send(self, message: EmailMessage, digest_id: str) -> None:
             files.send(message, digest_id)
             raise KillError
@@ -201,7 +205,8 @@ def test_an_idempotent_mailer_is_asked_again_with_the_same_bytes(log: SqliteLog,
     clock.now += HOUR
     log.send([report(2)])
     mailer = Mailer()
-    again = job(log, mailer, clock, cron=None, idempotent=True)
+    mailer.idempotent = True
+    again = job(log, mailer, clock, cron=None)
     assert len(again.send_now()) == 2
     again.close()
     assert mailer.sent[0][1].replace(b"\n", b"\r\n").replace(b"\r\r", b"\r") == before

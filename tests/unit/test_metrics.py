@@ -17,8 +17,13 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.pipelines.cli.logs import JsonFormatter
+from headrace.pipelines.explain import metrics as explain_metrics
+from headrace.pipelines.fleet import metrics as fleet_metrics
+from headrace.pipelines.ingest import metrics as ingest_metrics
 from headrace.pipelines.ingest.meters import IngestMeters
+from headrace.pipelines.learn import metrics as learn_metrics
 from headrace.pipelines.learn.meters import LearnerMeters
+from headrace.pipelines.report import metrics as digest_metrics
 from headrace.pipelines.runtime.pulse import Pulse
 from headrace.pipelines.runtime.retry import retrying
 from headrace.pipelines.runtime.stop import Stop
@@ -27,14 +32,20 @@ from headrace.pipelines.service.endpoint import served
 from headrace.pipelines.service.ends import Ends
 from headrace.pipelines.service.histogram import Histogram
 from headrace.pipelines.service.metrics import Metric, registry
-from headrace.pipelines.service.service import Service
-from headrace.pipelines.service.tables import EVERY_JOB, JOBS, LAG
+from headrace.pipelines.service.service import EVERY_JOB, LAG, Service
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import SettingsError, UnavailableError
 from headrace.schemas.ports import Record
 from headrace.schemas.records import ChunkKey
 from headrace.sinks.sqlite.log import SqliteLog
 
+JOBS = {
+    "ingest": ingest_metrics.METRICS,
+    "learn": learn_metrics.METRICS,
+    "explain": explain_metrics.METRICS,
+    "fleet": fleet_metrics.METRICS,
+    "digest": digest_metrics.METRICS,
+}
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 ROW = re.compile(r"^\| `(headrace_\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
 
