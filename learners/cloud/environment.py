@@ -9,7 +9,7 @@ from headrace.learners.cloud.simulator import CloudSimulator
 from headrace.learners.cloud.training_environment import CloudTrainingEnvironment
 from headrace.learners.cloud.workload import draw_traces
 from headrace.learners.simulate.environments import Act, Environment
-from headrace.learners.simulate.training import Training
+from headrace.learners.simulate.training import TrainingConfig
 
 
 def _returns(act: Act | str, count: int, seed: int) -> NDArray[np.float64]:
@@ -17,7 +17,7 @@ def _returns(act: Act | str, count: int, seed: int) -> NDArray[np.float64]:
     return evaluate(baseline(act, traces) if isinstance(act, str) else act, traces)
 
 
-def _preset(algorithm: str) -> Training | None:
+def _preset(algorithm: str) -> TrainingConfig | None:
     from headrace.learners.cloud.presets import PRESETS  # noqa: PLC0415 torch takes seconds to load
 
     return PRESETS.get(algorithm)

@@ -28,7 +28,7 @@ class Learned(Protocol):
 
 
 class Simulator(Protocol):
-    """A world with fixed traces. Of its baselines: floor is what a first policy must beat, rules may be explored by."""
+    """Fixed traces. Of the baselines on them: floor is what a first policy must beat, rules may be explored by."""
 
     floor: str
     rules: tuple[str, ...]
@@ -37,7 +37,7 @@ class Simulator(Protocol):
         """Run the greedy policy on every trace, or on some rows of them."""
 
     def baselines(self) -> Mapping[str, Outcomes]:
-        """Return how the world's baselines do on every trace."""
+        """Return how the baselines do on every trace."""
 
     def decisions(self, policy: Learned) -> Decisions:
         """Return what the greedy policy saw and decided, and what the baselines would have done there."""

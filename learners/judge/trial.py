@@ -34,12 +34,12 @@ def as_acting(policy: Policy) -> Learned:
 
 
 class Trial:
-    """A policy's returns in a world, as far as they were needed."""
+    """A policy's returns in a simulator, as far as they were needed."""
 
-    def __init__(self, world: Simulator, policy: Policy) -> None:
-        self._world = world
+    def __init__(self, simulator: Simulator, policy: Policy) -> None:
+        self._simulator = simulator
         self._policy = as_acting(policy)
-        self._floor: Returns = world.baselines()[world.floor].returns
+        self._floor: Returns = simulator.baselines()[simulator.floor].returns
         edges = [len(self._floor) * part // LOOKS for part in range(LOOKS + 1)]
         self._parts = [slice(start, stop) for start, stop in pairwise(edges)]
         self._returns: list[Returns] = []
@@ -48,7 +48,7 @@ class Trial:
         """Yield each part's returns."""
         for number, part in enumerate(self._parts):
             if number == len(self._returns):
-                self._returns.append(self._world.outcomes(self._policy, part).returns)
+                self._returns.append(self._simulator.outcomes(self._policy, part).returns)
             yield self._returns[number]
 
     def against(self, serving: "Trial | None") -> tuple[Iterable[tuple[Returns, Returns]], str]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:  # a record loads what it is made of; the table's names must cost nothing
     from headrace.learners.explain.simulation import Simulator
-    from headrace.learners.simulate.training import Training
+    from headrace.learners.simulate.training import TrainingConfig
     from headrace.learners.simulate.training_environments import TrainingEnvironment
 
 ENVIRONMENTS: Final[dict[str, str]] = {"headrace/CloudService-v0": "headrace.learners.cloud.environment"}
@@ -41,7 +41,7 @@ class Environment:
     training: "Callable[..., TrainingEnvironment]"
     simulator: "Callable[[int, int], Simulator]"
     returns: Callable[[Act | str, int, int], NDArray[np.float64]]
-    preset: "Callable[[str], Training | None]"
+    preset: "Callable[[str], TrainingConfig | None]"
     called: Mapping[str, str] = field(default_factory=dict)
     load: tuple[str, ...] = ()
 

@@ -14,7 +14,7 @@ from headrace.learners.stream.algorithms import algorithm
 from headrace.learners.stream.training import Config
 
 
-class Training(Protocol):
+class TrainingConfig(Protocol):
     """How an algorithm trains in an environment: a dataclass of plain values and the algorithm's own configuration."""
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
@@ -23,24 +23,24 @@ class Training(Protocol):
     def config(self) -> Config:
         """The algorithm's own."""
 
-    def plain(self) -> "Training":
+    def plain(self) -> "TrainingConfig":
         """Return it without what a simulator offers beyond observations and rewards."""
 
-    def without_wait(self) -> "Training":
+    def without_wait(self) -> "TrainingConfig":
         """Return it with updates from the first rows on, so that a short run costs a step what a long one does."""
 
     def train(self, environment: str, seed: int, steps: int, follow: Follow) -> Trained:
         """Train in an environment for at least `steps` steps; raises as `simulate.training.train` does."""
 
 
-def training_for(name: str, environment: str) -> Training:
+def training_for(name: str, environment: str) -> TrainingConfig:
     """The configuration for an environment; what has none of its own gets one that suits small control tasks."""
     own = environment_of(environment)
     return (own and own.preset(name)) or algorithm(name).simulated
 
 
 def train(
-    training: Training,
+    training: TrainingConfig,
     environment: str,
     seed: int,
     steps: int,

@@ -16,7 +16,7 @@ from headrace.schemas.errors import SettingsError
 from headrace.schemas.records import TaskSpec
 
 if TYPE_CHECKING:  # environments need Gymnasium, which takes a third of a second to load
-    from headrace.learners.simulate.training import Training as Simulated
+    from headrace.learners.simulate.training import TrainingConfig
 
 ALGORITHMS: Final[dict[str, str]] = {
     "dqn": "headrace.learners.dqn.algorithm",
@@ -44,7 +44,7 @@ class Algorithm:
     """
 
     streamed: Config
-    simulated: "Simulated"
+    simulated: "TrainingConfig"
     init: Callable[[Any, TaskSpec, int], Any]
     load: Callable[[Arrays, Mapping[str, Any]], Any]
     training: type[Training[Any]]

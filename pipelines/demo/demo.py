@@ -108,15 +108,15 @@ def _policy(version: PolicyVersion) -> dict[str, Any]:
 def _compared(services: Services, spec: TaskSpec, versions: list[PolicyVersion]) -> dict[str, Any]:
     """Evaluate what serves in the end on held-out traces; the newest candidate where none passed the gate."""
     # The traces of the reports, so that table and reports agree: held out of training and of the gate.
-    world = simulator(spec.environment)
-    assert world is not None
-    returns = {name: done.returns for name, done in world.baselines().items()}
+    found = simulator(spec.environment)
+    assert found is not None
+    returns = {name: done.returns for name, done in found.baselines().items()}
     evaluation: dict[str, float | None] = {"policy": None}
     difference = {}
     judged = [one for one in versions if one.promoted] or versions
     if judged:
         policy = Policy.from_bytes(services.policies.weights(spec.task, judged[-1].version))
-        returns["policy"] = world.outcomes(policy).returns
+        returns["policy"] = found.outcomes(policy).returns
         for name in ("hpa", "hpa_kubernetes", "rate_rule"):
             mean, low, high, _ = paired_difference(returns["policy"], returns[name])
             difference[name] = {"mean": mean, "low": low, "high": high}

@@ -129,16 +129,16 @@ class Advice:
         self.state.pending = [one for one in self.state.pending if (one.directive_id, one.verdict) not in there]
 
 
-def judging(world: Simulator | None, weights: Callable[[int], bytes]) -> Judging | None:
+def judging(simulator: Simulator | None, weights: Callable[[int], bytes]) -> Judging | None:
     """Return what a task's versions are judged by; None without a simulator. weights: gives a version's."""
-    if world is None:
+    if simulator is None:
         return None
 
     def of_version(number: int) -> Returns:
-        return world.outcomes(as_acting(Policy.from_bytes(weights(number)))).returns
+        return simulator.outcomes(as_acting(Policy.from_bytes(weights(number)))).returns
 
-    returns = {name: done.returns for name, done in world.baselines().items()}
-    return Judging(cache(of_version), {name: returns[name] for name in world.rules}, returns[world.floor])
+    returns = {name: done.returns for name, done in simulator.baselines().items()}
+    return Judging(cache(of_version), {name: returns[name] for name in simulator.rules}, returns[simulator.floor])
 
 
 def fitted(batches: Sequence[TransitionBatch], place: int) -> tuple[float, ...] | None:

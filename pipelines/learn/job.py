@@ -136,7 +136,7 @@ class Learn:
             if self.stop.requested:
                 return []
             learner = self.roster.learner(summary.task, item.partition) if summary else None
-            if learner and summary and offset >= learner.next_offset:
+            if learner and summary and offset >= learner.progress.next_offset:
                 learner.meters.told(append_ms)
                 learner.take(summary, offset)
             self._member.advance(item.partition, offset + 1)

@@ -25,14 +25,6 @@ from headrace.sinks.chunks import CachedChunks
 
 logger = logging.getLogger(__name__)
 
-_FIXED = ("n_step", "priority")
-
-
-def _kept(own: Config, asked: Config) -> str:
-    """Tell the settings that a checkpoint was begun with, where others were asked for: replay depends on them."""
-    differing = [name for name in _FIXED if getattr(own, name, None) != getattr(asked, name, None)]
-    return ", ".join(f"{name} {getattr(own, name)}" for name in differing)
-
 
 class Ports(NamedTuple):
     """What a learner reads and writes; each call waits until its dependency is up."""
@@ -103,12 +95,15 @@ class Learner:
         newest = max((one.version for one in versions if lost), default=0)
         return Progress(version=newest, serving=promoted[-1] if promoted else None)
 
-    def _warn_of_another(self, config: Config) -> None:
-        """Tell of a checkpoint that does not go on as was asked for."""
-        own = self.training.config
-        if own.algorithm != config.algorithm:
+    def _warn_of_another(self, asked: Config) -> None:
+        """Tell of a checkpoint that does not go on as was asked for: replay depends on what it was begun with."""
+        own, begun_with = self.training.config, ("n_step", "priority")
+        if own.algorithm != asked.algorithm:
             logger.warning("%s: its checkpoint is of %s: it goes on by that", self.spec.task, own.algorithm)
-        elif kept := _kept(own, config):
+            return
+        differing = [name for name in begun_with if getattr(own, name, None) != getattr(asked, name, None)]
+        if differing:
+            kept = ", ".join(f"{name} {getattr(own, name)}" for name in differing)
             logger.warning("%s: its checkpoint goes on with what it was begun with: %s", self.spec.task, kept)
 
     def _warn_if_old(self) -> None:
@@ -122,11 +117,6 @@ class Learner:
                 "Move it away, and the task is learned again from the first window that the log holds",
                 *(self.spec.task, self.progress.version, newest),
             )
-
-    @property
-    def next_offset(self) -> int:
-        """The offset in `windows` from which messages are new to this learner."""
-        return self.progress.next_offset
 
     @property
     def due(self) -> bool:

@@ -82,13 +82,13 @@ class Promotion:
         return simulator(self._spec.environment, self._settings.gate_traces, seeds.GATE.first) if known else None
 
     def _judged(self, weights: bytes, progress: Progress) -> _Verdict:
-        gated, world = self._settings.gate == "simulator", self.simulator()
+        gated, found = self._settings.gate == "simulator", self.simulator()
         ungated = _Verdict(True, "promoted without a gate, as the settings say", {})
-        if world is None:
+        if found is None:
             return _Verdict(False, "no simulator to judge it by", {}) if gated else ungated
-        trial, serving = Trial(world, Policy.from_bytes(weights)), self._serving_trial(world, progress.serving)
+        trial, serving = Trial(found, Policy.from_bytes(weights)), self._serving_trial(found, progress.serving)
         verdict = judge(*trial.against(serving))
-        evaluation = {name: float(done.returns.mean()) for name, done in world.baselines().items()}
+        evaluation = {name: float(done.returns.mean()) for name, done in found.baselines().items()}
         evaluation["policy"] = trial.mean(verdict.n)
         if serving is not None:
             evaluation["serving"] = serving.mean(verdict.n)
@@ -96,9 +96,9 @@ class Promotion:
         difference = Interval(verdict.mean_difference, verdict.low, verdict.high)
         return _Verdict(promoted, reason, evaluation, difference, trial)
 
-    def _serving_trial(self, world: Simulator, serving: int | None) -> Trial | None:
+    def _serving_trial(self, simulator: Simulator, serving: int | None) -> Trial | None:
         if self._serving is None and serving is not None:
-            self._serving = Trial(world, Policy.from_bytes(self._store.weights(self._spec.task, serving)))
+            self._serving = Trial(simulator, Policy.from_bytes(self._store.weights(self._spec.task, serving)))
         return self._serving
 
     def _version(self, weights: bytes, verdict: _Verdict, training: Training[Any], progress: Progress) -> PolicyVersion:

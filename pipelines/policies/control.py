@@ -131,11 +131,11 @@ def compare(store: PolicyStore, spec: TaskSpec | None, one: PolicyVersion, other
     """Compare two versions of a task: their configurations, and, where it has a simulator, what they do there."""
     pairs = [(name, one.config.get(name), other.config.get(name)) for name in sorted({*one.config, *other.config})]
     config = [(name, mine, yours) for name, mine, yours in pairs if mine != yours]
-    world = simulator(spec.environment) if spec else None
-    if world is None:
+    found = simulator(spec.environment) if spec else None
+    if found is None:
         return Difference(config)
     first, second = (Policy.from_bytes(store.weights(v.task, v.version)) for v in (one, other))
-    difference = paired_difference(world.outcomes(second).returns, world.outcomes(first).returns)
-    decisions = world.decisions(first)
+    difference = paired_difference(found.outcomes(second).returns, found.outcomes(first).returns)
+    decisions = found.decisions(first)
     agreement = float((second.q_values(decisions.obs).argmax(axis=1) == decisions.actions).mean())
     return Difference(config, difference, agreement)

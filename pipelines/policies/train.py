@@ -14,7 +14,7 @@ from headrace.learners import seeds
 from headrace.learners.checkpoint import pack, weights_hash
 from headrace.learners.simulate.curve import CurvePoint, Trained
 from headrace.learners.simulate.environments import ENVIRONMENTS
-from headrace.learners.simulate.training import Training, train, training_for
+from headrace.learners.simulate.training import TrainingConfig, train, training_for
 from headrace.pipelines.policies.evaluate import evaluated, task_of
 from headrace.schemas.errors import LearnerDivergedError
 from headrace.schemas.ports import PolicyStore
@@ -75,7 +75,7 @@ def run_training(
     }
 
 
-def _steps_in(training: Training, order: Order, started_s: float) -> int:
+def _steps_in(training: TrainingConfig, order: Order, started_s: float) -> int:
     """How many steps fit into the seconds, by a short warm-up whose result is thrown away."""
     assert order.seconds is not None
     training = training.without_wait()  # else the warm-up might only fill replay
@@ -91,7 +91,7 @@ def _steps_in(training: Training, order: Order, started_s: float) -> int:
 
 
 def _stored(
-    store: PolicyStore, task: str, order: Order, training: Training, steps: int, trained: Trained
+    store: PolicyStore, task: str, order: Order, training: TrainingConfig, steps: int, trained: Trained
 ) -> PolicyVersion:
     weights = pack(trained.arrays)
     mean = float(evaluated(weights, order.environment, _traces(order), seeds.SELECTION.first).mean())
@@ -123,7 +123,7 @@ def _traces(order: Order) -> int:
     return SELECTION_TRACES if order.environment in ENVIRONMENTS else SELECTION_EPISODES
 
 
-def _fields(training: Training) -> dict[str, Any]:
+def _fields(training: TrainingConfig) -> dict[str, Any]:
     fields = dataclasses.asdict(training)
     inner: dict[str, Any] = fields.pop("config")
     return fields | inner

@@ -29,7 +29,7 @@ from headrace.learners import dqn, ppo
 from headrace.learners.cloud import ENVIRONMENT_ID
 from headrace.learners.dqn.simulate import DQNTraining
 from headrace.learners.ppo.simulate import PPOTraining
-from headrace.learners.simulate.training import Training, train
+from headrace.learners.simulate.training import TrainingConfig, train
 
 PPO_STEPS, DQN_STEPS, ROUNDS = 102_400, 64_000, 7
 PPO = PPOTraining(
@@ -62,7 +62,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="stable_baselines3")
     peer = importlib.import_module("sb3_peer") if importlib.util.find_spec("stable_baselines3") else None
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
-    cases: tuple[tuple[str, str, Training, int], ...] = (
+    cases: tuple[tuple[str, str, TrainingConfig, int], ...] = (
         ("ppo", "peer_ppo", PPO, PPO_STEPS),
         ("dqn_as_theirs", "peer_dqn", SINGLE, DQN_STEPS),
         ("dqn", "peer_dqn", DQN, DQN_STEPS),

@@ -58,3 +58,13 @@ def test_reasons_state_facts():
     assert described(found, ["returns", "settings", "nonsense", "returns", "floor"]) == (
         "returns 1.25, 2; settings a 0.5; floor unknown"
     )
+
+
+def test_sums_that_nobody_reads_any_more_do_not_hinder_a_checkpoint():
+    """Earlier versions summed more metrics, and how old the policies were that acted."""
+    meter = Meter()
+    meter.learned({"loss": 0.1, "td_abs": 0.2})
+    before = msgspec.to_builtins(meter)
+    before["now"] |= {"ages": 3, "aged_rows": 2}
+    before["now"]["metrics"] |= {"q_mean": 0.5, "grad_norm": 2.0}
+    assert facts(msgspec.convert(before, Meter)) == facts(meter)
