@@ -50,11 +50,11 @@ def term_differences(spec: TaskSpec, evidence: VersionEvidence) -> list[Series]:
         return []
     own = evidence.policy
     labels = (*spec.reward_terms[: own.terms.shape[1]], "return")
-    others = {"serving": evidence.previous} if evidence.previous else {}
-    shadows = evidence.decisions.shadows if evidence.decisions else ()
-    others |= {key: evidence.baselines[key] for key in shadows if key in evidence.baselines}
+    told = {"serving", *(evidence.decisions.shadows if evidence.decisions else ())}
     found = []
-    for key, other in others.items():
+    for key, other in evidence.others.items():
+        if key not in told:
+            continue
         pairs = [*zip(own.terms.T, other.terms.T, strict=True), (own.returns, other.returns)]
         means, lows, highs, _ = zip(*(paired_difference(first, second) for first, second in pairs), strict=True)
         found.append(Series(controller_name(spec, key), _places(labels), means, labels, lows, highs))
