@@ -208,18 +208,14 @@ def _fact_problems(facts: Facts) -> Iterator[str]:
         numbers = (fact.value, fact.low, fact.high)
         if not all(math.isfinite(number) for number in numbers if number is not None):
             yield f"fact {fact.fact_id} is not finite"
-        elif fact.direction not in {None, _shown(fact)} and not _is_cautious(fact):
+        # Flat is allowed against the fact's own interval: among many comparisons not each one counts.
+        elif fact.direction not in {None, _shown(fact)} and (fact.direction != "flat" or None in numbers):
             yield f"fact {fact.fact_id} is called {fact.direction}, which its numbers are not"
 
 
 def _shown(fact: Fact) -> Direction:
     """Return the direction that a fact's own numbers show."""
     return direction_of(fact.value, fact.low, fact.high)
-
-
-def _is_cautious(fact: Fact) -> bool:
-    """Whether the fact may be called flat against its own interval: among many comparisons not each one counts."""
-    return fact.direction == "flat" and fact.low is not None and fact.high is not None
 
 
 def _sentence_problems(sentence: Sentence, by_id: dict[str, Fact]) -> Iterator[str]:

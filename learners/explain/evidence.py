@@ -71,6 +71,11 @@ class VersionEvidence:
     decisions: Decisions | None = None
     plots: Mapping[str, list[Series]] = field(default_factory=dict)
 
+    @property
+    def others(self) -> dict[str, Outcomes]:
+        """Whom the version is compared with: what served before it first."""
+        return {**({} if self.previous is None else {"serving": self.previous}), **self.baselines}
+
 
 def situations(
     names: Sequence[str], obs: NDArray[np.float32], bounds: Bounds | None = None, load: Sequence[str] = ()

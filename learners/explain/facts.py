@@ -50,9 +50,10 @@ def version_facts(
     """
     found = [*_identity_facts(version, evidence), *_training_facts(version, parent)]
     if evidence.policy is not None:
-        found += _level_facts(spec, evidence)
-        changes = [*_return_facts(spec, evidence), *_term_facts(spec, evidence)]
-        found += corrected(changes, len(evidence.policy.returns))
+        own, others = evidence.policy, evidence.others
+        found += _level_facts(spec, own, others)
+        changes = [*_return_facts(spec, own, others), *_term_facts(spec, own, others)]
+        found += corrected(changes, len(own.returns))
     else:
         found += _evaluation_facts(spec, version)
     if evidence.decisions is not None and len(evidence.decisions.obs):
@@ -125,21 +126,18 @@ def _training_facts(version: PolicyVersion, parent: PolicyVersion | None) -> Ite
         yield Fact("training.rows", "rows new to it, since the version it was trained from", rows, "rows")
 
 
-def _level_facts(spec: TaskSpec, evidence: VersionEvidence) -> Iterator[Fact]:
+def _level_facts(spec: TaskSpec, own: Outcomes, others: Mapping[str, Outcomes]) -> Iterator[Fact]:
     """Returns on the fixed traces: its own, and the others'."""
-    assert evidence.policy is not None
-    own = evidence.policy.returns
-    yield Fact("traces.count", "fixed traces, that neither training nor the gate saw", len(own), "traces")
-    yield _level("return.policy", "return, mean of the traces", own)
-    for key, other in _others(evidence):
+    yield Fact("traces.count", "fixed traces, that neither training nor the gate saw", len(own.returns), "traces")
+    yield _level("return.policy", "return, mean of the traces", own.returns)
+    for key, other in others.items():
         yield _level(f"return.{slug(key)}", f"{controller_name(spec, key)}, its own return", other.returns)
 
 
-def _return_facts(spec: TaskSpec, evidence: VersionEvidence) -> Iterator[Fact]:
+def _return_facts(spec: TaskSpec, own: Outcomes, others: Mapping[str, Outcomes]) -> Iterator[Fact]:
     """Paired differences on the fixed traces."""
-    assert evidence.policy is not None
-    for key, other in _others(evidence):
-        difference = paired_difference(evidence.policy.returns, other.returns)
+    for key, other in others.items():
+        difference = paired_difference(own.returns, other.returns)
         yield change(f"return.vs-{slug(key)}", f"{controller_name(spec, key)}, difference in return", difference)
 
 
@@ -148,18 +146,11 @@ def _level(fact_id: str, label: str, values: NDArray[np.float64]) -> Fact:
     return Fact(fact_id, label, mean, "return", low, high)
 
 
-def _others(evidence: VersionEvidence) -> Iterator[tuple[str, Outcomes]]:
-    if evidence.previous is not None:
-        yield "serving", evidence.previous
-    yield from evidence.baselines.items()
-
-
-def _term_facts(spec: TaskSpec, evidence: VersionEvidence) -> Iterator[Fact]:
+def _term_facts(spec: TaskSpec, own: Outcomes, others: Mapping[str, Outcomes]) -> Iterator[Fact]:
     """Where the return comes from: each reward term against the version before and the baselines."""
-    assert evidence.policy is not None
-    for column, term in enumerate(spec.reward_terms[: evidence.policy.terms.shape[1]]):
-        for key, other in _others(evidence):
-            interval = paired_difference(evidence.policy.terms[:, column], other.terms[:, column])
+    for column, term in enumerate(spec.reward_terms[: own.terms.shape[1]]):
+        for key, other in others.items():
+            interval = paired_difference(own.terms[:, column], other.terms[:, column])
             label = f"{term}, against {controller_name(spec, key)}"
             yield change(f"term.{slug(term)}.vs-{slug(key)}", label, interval)
 

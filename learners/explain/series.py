@@ -33,19 +33,15 @@ def learning_curve(spec: TaskSpec, versions: Sequence[PolicyVersion]) -> list[Se
     evaluated = [version for version in versions if "policy" in version.evaluation][-MAX_POINTS:]
     if len(evaluated) < 2:
         return []
-    x = tuple(float(version.environment_steps) for version in evaluated)
-    curve = [Series("policy", x, tuple(version.evaluation["policy"] for version in evaluated))]
-    promoted = [version for version in evaluated if version.promoted]
-    curve.append(
-        Series(
-            "promoted",
-            tuple(float(version.environment_steps) for version in promoted),
-            tuple(version.evaluation["policy"] for version in promoted),
-        )
-    )
-    last = evaluated[-1].evaluation
+    policy, promoted = _curve("policy", evaluated), _curve("promoted", [one for one in evaluated if one.promoted])
+    ends, last = (policy.x[0], policy.x[-1]), evaluated[-1].evaluation
     names = [name for name in controllers(spec) if name in last]
-    return curve + [Series(controller_name(spec, name), (x[0], x[-1]), (last[name],) * 2) for name in names]
+    return [policy, promoted, *(Series(controller_name(spec, name), ends, (last[name],) * 2) for name in names)]
+
+
+def _curve(name: str, versions: Sequence[PolicyVersion]) -> Series:
+    x = tuple(float(version.environment_steps) for version in versions)
+    return Series(name, x, tuple(version.evaluation["policy"] for version in versions))
 
 
 def term_differences(spec: TaskSpec, evidence: VersionEvidence) -> list[Series]:
@@ -54,23 +50,14 @@ def term_differences(spec: TaskSpec, evidence: VersionEvidence) -> list[Series]:
         return []
     own = evidence.policy
     labels = (*spec.reward_terms[: own.terms.shape[1]], "return")
-    others = {"serving": evidence.previous} if evidence.previous else {}
-    shadows = evidence.decisions.shadows if evidence.decisions else ()
-    others |= {key: evidence.baselines[key] for key in shadows if key in evidence.baselines}
+    told = {"serving", *(evidence.decisions.shadows if evidence.decisions else ())}
     found = []
-    for key, other in others.items():
+    for key, other in evidence.others.items():
+        if key not in told:
+            continue
         pairs = [*zip(own.terms.T, other.terms.T, strict=True), (own.returns, other.returns)]
-        intervals = [paired_difference(first, second) for first, second in pairs]
-        found.append(
-            Series(
-                controller_name(spec, key),
-                tuple(map(float, range(len(labels)))),
-                tuple(interval.mean for interval in intervals),
-                labels,
-                tuple(interval.low for interval in intervals),
-                tuple(interval.high for interval in intervals),
-            )
-        )
+        means, lows, highs, _ = zip(*(paired_difference(first, second) for first, second in pairs), strict=True)
+        found.append(Series(controller_name(spec, key), _places(labels), means, labels, lows, highs))
     return found
 
 
@@ -80,24 +67,22 @@ def action_mix(spec: TaskSpec, evidence: VersionEvidence) -> list[Series]:
     if decisions is None or not len(decisions.obs) or not isinstance(spec.actions, tuple):
         return []
     split = split_by_situation(spec, decisions)
-    table = np.array(
-        [
-            np.bincount(decisions.actions[one.mask], minlength=len(spec.actions)) / one.mask.sum() * 100.0
-            for one in split
-        ]
-    )
+    counts = [np.bincount(decisions.actions[one.mask], minlength=len(spec.actions)) for one in split]
+    table = np.array([count / one.mask.sum() * 100.0 for count, one in zip(counts, split, strict=True)])
     return _mix(spec.actions, table, tuple(one.name for one in split))
+
+
+def _places(labels: tuple[str, ...]) -> tuple[float, ...]:
+    return tuple(map(float, range(len(labels))))
 
 
 def _mix(names: tuple[str, ...], table: np.ndarray, labels: tuple[str, ...]) -> list[Series]:
     """table: float64[situations, actions], in %."""
-    x = tuple(map(float, range(len(labels))))
     kept = sorted(np.argsort(-table.sum(axis=0), kind="stable")[:MAX_ACTIONS])
-    found = [Series(names[action], x, tuple(map(float, table[:, action])), labels) for action in kept]
-    rest = 100.0 - table[:, kept].sum(axis=1)
+    shares = [(names[action], table[:, action]) for action in kept]
     if len(names) > MAX_ACTIONS:
-        found.append(Series("other actions", x, tuple(map(float, np.maximum(rest, 0.0))), labels))
-    return found
+        shares.append(("other actions", np.maximum(100.0 - table[:, kept].sum(axis=1), 0.0)))
+    return [Series(name, _places(labels), tuple(share.tolist()), labels) for name, share in shares]
 
 
 def interval_series(spec: TaskSpec, current: Totals, previous: Totals | None) -> dict[str, list[Series]]:
@@ -127,10 +112,6 @@ def _reward_course(parts: list[tuple[str, Totals]]) -> list[Series]:
 def _actions_of(spec: TaskSpec, parts: list[tuple[str, Totals]]) -> list[Series]:
     if not isinstance(spec.actions, tuple) or not any(total.actions.total() for _, total in parts):
         return []
-    table = np.array(
-        [
-            [100.0 * total.actions[action] / max(total.actions.total(), 1) for action in range(len(spec.actions))]
-            for _, total in parts
-        ]
-    )
-    return _mix(spec.actions, table, tuple(name for name, _ in parts))
+    counts = np.array([[total.actions[action] for action in range(len(spec.actions))] for _, total in parts])
+    taken = np.array([[max(total.actions.total(), 1)] for _, total in parts])
+    return _mix(spec.actions, 100.0 * counts / taken, tuple(name for name, _ in parts))

@@ -7,7 +7,7 @@ again. Its metadata says from where `transitions.rejected` must be read again.
 from collections.abc import Callable, Iterator
 
 from headrace.learners.explain.interval import Rejected
-from headrace.learners.explain.timeline import ClosedInterval, IngestProgress, Timeline
+from headrace.learners.explain.timeline import IngestProgress, Timeline
 from headrace.pipelines.explain.items import Happening, Place
 from headrace.pipelines.explain.reported import KnownReports, Rejections, ingest_progress
 from headrace.pipelines.runtime.member import Member
@@ -121,13 +121,9 @@ class Intervals:
         if not closed:
             return
         self._rejections.advance(timeline.append_ms)
-        rejected = [self._rejected(one) for one in closed]
+        rejected = [Rejected(self._rejections.counts(*one.appended_ms), *one.appended_ms) for one in closed]
         hold = timeline.hold()
         commit = Commit(offset if hold is None else hold, self._rejections.metadata(timeline.untold_ms()))
         place = Place(WINDOWS, partition, commit, self.member.generations[partition])
         for one, its_rejected in zip(closed, rejected, strict=True):
             yield Happening(place, interval=one, rejected=its_rejected)
-
-    def _rejected(self, closed: ClosedInterval) -> Rejected:
-        """Count what was rejected while the interval's windows were appended."""
-        return Rejected(self._rejections.counts(*closed.appended_ms), *closed.appended_ms)

@@ -173,15 +173,12 @@ def _notes(ordered: Sequence[Report], whole: int, drawn: int) -> list[str]:
         notes.append(f"{dropped} {noun} left out to keep this mail small: headrace report show REPORT has all.")
     if untold > MAX_LISTED:
         notes.append(f"{untold - MAX_LISTED} more reports are not listed: headrace report list has all.")
-    narrators = sorted({report.narrative.narrator for report in ordered[:whole]})
-    if any(fact.fact_id == "comparisons.count" for report in ordered[:whole] for fact in report.facts.facts):
+    shown = ordered[:whole]
+    if any(fact.fact_id == "comparisons.count" for report in shown for fact in report.facts.facts):
         notes.append(JOINTLY)
-    notes.append(
-        "Numbers are computed; the words "
-        f"({', '.join(narrators)}) were checked against them. Reports: "
-        + ", ".join(report.report_id for report in ordered[:whole])
-        + "."
-    )
+    narrators = ", ".join(sorted({report.narrative.narrator for report in shown}))
+    ids = ", ".join(report.report_id for report in shown)
+    notes.append(f"Numbers are computed; the words ({narrators}) were checked against them. Reports: {ids}.")
     return notes
 
 

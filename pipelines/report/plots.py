@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
@@ -76,18 +76,18 @@ def alternative(name: str, series: Sequence[Series]) -> str:
     return f"{plot.title}. " + "; ".join(ends + places) + "."
 
 
-def _axes(figure: "Figure", rows: int = 1) -> list["Axes"]:
-    """Axes without frames, with a faint horizontal grid."""
-    found: list[Axes] = []
-    for place in range(rows):
-        axes = figure.add_subplot(rows, 1, place + 1, sharex=found[0] if found else None)
+def _axes(figure: "Figure", rows: int = 1, across: Literal["x", "y"] = "y") -> list["Axes"]:
+    """Axes without frames, with a faint grid; across: the axis that its lines cross."""
+    found: list[Axes] = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0].tolist()
+    for axes in found:
         for side in ("top", "right", "left"):
             axes.spines[side].set_visible(False)
         axes.spines["bottom"].set_color(GREY)
         axes.tick_params(colors=INK, labelsize=9, length=3, color=GREY)
-        axes.grid(visible=True, axis="y", color=FAINT, linewidth=0.7)
+        axes.grid(visible=True, axis=across, color=FAINT, linewidth=0.7)
         axes.set_axisbelow(True)
-        found.append(axes)
+        axes.xaxis.label.set_fontsize(9)
+        axes.yaxis.label.set_fontsize(9)
     return found
 
 
@@ -104,18 +104,9 @@ def _label_ends(axes: "Axes", lines: Sequence[tuple[str, float, str]]) -> None:
     """Write each line's name beside its end; lines: name, y, colour."""
     low, high = axes.get_ylim()
     heights = _spread([y for _, y, _ in lines], (high - low) * 0.075)
-    for (name, y, colour), height in zip(lines, heights, strict=True):
-        axes.annotate(
-            name,
-            (1.0, y),
-            xycoords=("axes fraction", "data"),
-            xytext=(1.015, height),
-            textcoords=("axes fraction", "data"),
-            color=colour,
-            fontsize=9,
-            va="center",
-            annotation_clip=False,
-        )
+    beside = axes.get_yaxis_transform()  # x in shares of the axes' width
+    for (name, _, colour), height in zip(lines, heights, strict=True):
+        axes.text(1.015, height, name, transform=beside, color=colour, fontsize=9, va="center")
 
 
 def _learning_curve(figure: "Figure", series: Sequence[Series]) -> None:
@@ -131,17 +122,13 @@ def _learning_curve(figure: "Figure", series: Sequence[Series]) -> None:
     axes.plot(x, curve.y, color=BLUE, linewidth=2)
     axes.plot([value / 1000 for value in promoted.x], promoted.y, "o", color=BLUE, markersize=6)
     lines.append(("policy (dots: promoted)", curve.y[-1], BLUE))
-    axes.set_xlabel("experience (thousand environment steps)", fontsize=9)
-    axes.set_ylabel("mean return on the gate's traces", fontsize=9)
-    axes.margins(x=0.02)
+    axes.set(xlabel="experience (thousand environment steps)", ylabel="mean return on the gate's traces", xmargin=0.02)
     _label_ends(axes, lines)
 
 
 def _terms(figure: "Figure", series: Sequence[Series]) -> None:
     """Dots with their 95 % intervals, a row a term, a colour an opponent."""
-    (axes,) = _axes(figure)
-    axes.grid(visible=False, axis="y")
-    axes.grid(visible=True, axis="x", color=FAINT, linewidth=0.7)
+    (axes,) = _axes(figure, across="x")
     axes.axvline(0.0, color=INK, linewidth=1)
     labels = series[0].labels
     step = 0.6 / max(len(series), 1)
@@ -152,7 +139,7 @@ def _terms(figure: "Figure", series: Sequence[Series]) -> None:
         axes.plot(one.y, rows, "osD^v"[place % 5], color=colour, markersize=6, label=f"against {one.name}")
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.set_xlabel("difference in return (right of 0: this version is better)", fontsize=9)
+    axes.set_xlabel("difference in return (right of 0: this version is better)")
     _legend(axes, min(len(series), 2))
 
 
@@ -175,24 +162,14 @@ def _action_mix(figure: "Figure", series: Sequence[Series]) -> None:
     axes.grid(visible=False)
     labels, left = series[0].labels, [0.0] * len(series[0].labels)
     for one, colour in zip(series, _action_colours([one.name for one in series]), strict=True):
-        axes.barh(range(len(labels)), one.y, 0.62, left=left, color=colour, edgecolor="white", label=one.name)
-        for row, share in enumerate(one.y):
-            if share >= 7.0:
-                dark = sum(int(colour[at : at + 2], 16) for at in (1, 3, 5)) < 380
-                axes.text(
-                    left[row] + share / 2,
-                    row,
-                    f"{share:.0f}",
-                    ha="center",
-                    va="center",
-                    fontsize=9,
-                    color="white" if dark else INK,
-                )
+        bars = axes.barh(range(len(labels)), one.y, 0.62, left=left, color=colour, edgecolor="white", label=one.name)
+        dark = sum(int(colour[at : at + 2], 16) for at in (1, 3, 5)) < 380
+        shares = [f"{share:.0f}" if share >= 7.0 else "" for share in one.y]
+        axes.bar_label(bars, shares, label_type="center", fontsize=9, color="white" if dark else INK)
         left = [start + share for start, share in zip(left, one.y, strict=True)]
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
-    axes.set_xlim(0, 100)
-    axes.set_xlabel("share of decisions (%)", fontsize=9)
+    axes.set(xlim=(0, 100), xlabel="share of decisions (%)")
     _legend(axes, len(series) if sum(len(one.name) + 4 for one in series) < 70 else 3)
 
 
@@ -209,16 +186,14 @@ def _episode(figure: "Figure", series: Sequence[Series]) -> None:
     load, courses = series[0], series[1:]
     top.fill_between(load.x, load.y, color=FAINT)
     top.plot(load.x, load.y, color=INK, linewidth=1.2)
-    top.set_ylabel("load (requests/s)", fontsize=9)
+    top.set_ylabel("load (requests/s)")
     top.set_ylim(bottom=0)
     top.tick_params(labelbottom=False)
     styles = (("-", 2.0), ((0, (3, 1.5)), 1.4))
     for one, colour, (style, width) in zip(courses, (BLUE, VERMILION), styles, strict=False):
         bottom.step(one.x, one.y, where="post", color=colour, linewidth=width, linestyle=style, label=one.name)
-    bottom.set_ylabel("replicas", fontsize=9)
     bottom.set_ylim(bottom=0)
-    bottom.set_xlabel("time (minutes)", fontsize=9)
-    bottom.margins(x=0.01)
+    bottom.set(xlabel="time (minutes)", ylabel="replicas", xmargin=0.01)
     _legend(bottom, 2)
 
 
@@ -226,9 +201,7 @@ def _reward(figure: "Figure", series: Sequence[Series]) -> None:
     (axes,) = _axes(figure)
     for one, colour, width in zip(series, (BLUE, GREY), (2.0, 1.2), strict=False):
         axes.plot(one.x, one.y, color=colour, linewidth=width, label=one.name)
-    axes.set_xlabel("time since the interval began (hours)", fontsize=9)
-    axes.set_ylabel("mean reward per step", fontsize=9)
-    axes.margins(x=0.01)
+    axes.set(xlabel="time since the interval began (hours)", ylabel="mean reward per step", xmargin=0.01)
     _legend(axes, 2)
 
 
