@@ -27,7 +27,7 @@ def unmarked(commit: Commit) -> Commit:
     return Commit(commit.offset, _MARK.sub("", commit.metadata))
 
 
-def read_commits(consumer: Any, group: str, topic: str, partitions: Sequence[int]) -> dict[int, Commit]:  # noqa: ANN401
+def read_commits(consumer: Any, group: str, topic: str, partitions: Sequence[int]) -> dict[int, Commit]:
     """Return a group's commits by partition, with their marks; an error is never taken for "no commit".
 
     consumer: one of the group, member or not. (The driver's AdminClient dies of a segmentation fault where the

@@ -93,7 +93,7 @@ def _prefix(text: str) -> str:
     return text + "." if text and text[-1] not in "._-" else text
 
 
-def open_log(url: Url, *_: object) -> Any:  # noqa: ANN401 its type would load the driver
+def open_log(url: Url, *_: object) -> Any:
     """Open the log."""
     from headrace.sinks.kafka.log import KafkaLog  # noqa: PLC0415 the driver is slow to load
 

@@ -92,7 +92,6 @@ class SqliteIndex(Backend):
         self._buffered_bytes = 0
 
     def layout(self, wanted: Layout | None = None) -> Layout | None:
-        """Store `wanted` if there is no layout yet; return the one that is stored."""
         if wanted is not None and self._layout() is None:
             with self._writer.transaction("write layout") as connection:
                 connection.execute("INSERT OR IGNORE INTO layout VALUES (1, ?)", (msgspec.json.encode(wanted),))
@@ -112,7 +111,6 @@ class SqliteIndex(Backend):
             self._buffered_bytes += sum(len(row.summary) for row in windows)
 
     def flush(self) -> None:
-        """Write what was put in one transaction; after an error it is kept, and flush may be tried again."""
         with self._lock:
             decisions = self.decisions.waiting
             if not self._chunks and not self._windows and not decisions:
@@ -127,7 +125,6 @@ class SqliteIndex(Backend):
             self._buffered_bytes = 0
 
     def chunks(self, references: Sequence[ChunkReference]) -> list[ChunkRow | None]:
-        """Return the row of each reference's key (it may have grown since), None where there is none."""
         found = (self._reader.rows(_GET_CHUNK, astuple(r)[:6], "read chunks") for r in references)
         return [chunk_row(rows[0]) if rows else None for rows in found]
 
@@ -141,7 +138,6 @@ class SqliteIndex(Backend):
         *,
         payload: bool = True,
     ) -> Iterator[ChunkRow]:
-        """Stream rows with start_ms <= window < end_ms, in key order; payload b"" when not asked for."""
         sql, limit = (_SCAN_ALL, _PAGE_ROWS) if payload else (_SCAN_BARE, _PAGE_ROWS_BARE)
         start, end = _EARLIEST if start_ms is None else start_ms, _LATEST if end_ms is None else end_ms
         for found in self._groups("chunks", task, group):
@@ -151,7 +147,6 @@ class SqliteIndex(Backend):
     def windows(
         self, task: str | None = None, start_ms: int | None = None, end_ms: int | None = None
     ) -> Iterator[WindowRow]:
-        """Stream window rows with start_ms <= window < end_ms, in key order."""
         start, end = _EARLIEST if start_ms is None else start_ms, _LATEST if end_ms is None else end_ms
         for found in self._groups("windows", task, None):
             for page in self._reader.pages(_SCAN_WINDOWS, found, (start, -1), (end,), _PAGE_ROWS_BARE):
@@ -167,14 +162,13 @@ class SqliteIndex(Backend):
             for found_group in groups:
                 yield found_task, found_group
 
-    def _after(self, sql: str, within: tuple[Any, ...], value: Any) -> Iterator[Any]:  # noqa: ANN401
+    def _after(self, sql: str, within: tuple[Any, ...], value: Any) -> Iterator[Any]:
         """Walk a column's values in order, from one to the next greater."""
         while rows := self._reader.rows(sql, (*within, value), "scan"):
             value = rows[0][0]
             yield value
 
     def window(self, key: WindowKey) -> WindowRow | None:
-        """Return one window row."""
         rows = self._reader.rows(_GET_WINDOW, astuple(key), "read window")
         return window_row(rows[0]) if rows else None
 
