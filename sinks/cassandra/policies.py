@@ -7,12 +7,11 @@ import msgspec
 from cassandra import ConsistencyLevel
 
 from headrace.schemas.errors import CommitConflictError, CorruptDataError, StorageError, UnknownPolicyError
-from headrace.schemas.policy_versions import read_policy_version
+from headrace.schemas.policy_versions import manifest_bytes, read_policy_version, sha256_of
 from headrace.schemas.ports import Backend
 from headrace.schemas.records import PolicyVersion
 from headrace.sinks.cassandra.keyspace import Keyspace
 from headrace.sinks.cassandra.writes import Write, Writes
-from headrace.sinks.manifest import manifest_bytes, sha256_of
 
 PART_BYTES: Final = 1 << 20
 

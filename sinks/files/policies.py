@@ -17,10 +17,9 @@ from headrace.schemas.errors import (
     StorageError,
     UnknownPolicyError,
 )
-from headrace.schemas.policy_versions import read_policy_version
+from headrace.schemas.policy_versions import manifest_bytes, read_policy_version, sha256_of
 from headrace.schemas.ports import Adapter, Backend
 from headrace.schemas.records import ID_PATTERN, PolicyVersion
-from headrace.sinks.manifest import manifest_bytes, sha256_of
 
 _CHECKPOINT_MAGIC: Final = b"headrace checkpoint 1 sha256:"
 
