@@ -2,8 +2,7 @@
 
 A commit is the group's offset with its metadata; it and its outputs go out in one transaction, which a reader sees
 whole or not at all. Transactions leave markers in a partition, which take offsets but hold nothing: so offsets rise
-without being consecutive, and a partition's end may lie behind its last message. The topics' settings are in
-`kafka_topics`.
+without being consecutive, and a partition's end may lie behind its last message.
 """
 
 from collections.abc import Sequence
