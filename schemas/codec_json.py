@@ -150,23 +150,7 @@ class Columns:
         action = _actions([row.action for row in rows], spec, errors)
         next_obs = _vectors([row.next_obs for row in rows], "next_obs", spec.width, errors)
         obs = _vectors([row.obs for row in rows], "obs", spec.width, errors)
-        block = self._block(rows, offsets, obs, next_obs, action)
-        if errors:
-            good = np.setdiff1d(np.arange(len(rows)), list(errors))
-            block = tuple(column[good] for column in block)
-        self._blocks.append(block)
-        return errors
-
-    def _block(
-        self,
-        rows: Sequence[Row],
-        offsets: NDArray[np.int64],
-        obs: NDArray[np.float32],
-        next_obs: NDArray[np.float32],
-        action: NDArray[Any],
-    ) -> tuple[NDArray[Any], ...]:
-        """Return the columns in the order of `COLUMNS`."""
-        return (
+        block: tuple[NDArray[Any], ...] = (  # in the order of COLUMNS
             self._agents.codes([row.agent_id for row in rows]),
             self._episodes.codes([row.episode_id for row in rows]),
             np.array([row.step for row in rows], np.int64),
@@ -178,10 +162,15 @@ class Columns:
             next_obs,
             np.frombuffer(bytes([row.terminated for row in rows]), np.bool_),
             np.frombuffer(bytes([row.truncated for row in rows]), np.bool_),
-            _terms([row.reward_terms for row in rows], self._spec.reward_terms),
+            _terms([row.reward_terms for row in rows], spec.reward_terms),
             _optional([row.policy_version for row in rows], NO_POLICY_VERSION, np.int64),
             _optional([row.log_prob for row in rows], np.nan, np.float32),
         )
+        if errors:
+            good = np.setdiff1d(np.arange(len(rows)), list(errors))
+            block = tuple(column[good] for column in block)
+        self._blocks.append(block)
+        return errors
 
     def batch(self) -> TransitionBatch:
         """Return all rows added."""

@@ -38,17 +38,10 @@ class DecisionBatch:
     def keys(self) -> list[DecisionKey]:
         """Return each decision's key; none comes twice."""
         rows = self.rows
-        places = zip(
-            rows.offset.tolist(),
-            rows.ts.tolist(),
-            rows.agent.tolist(),
-            rows.episode.tolist(),
-            rows.step.tolist(),
-            strict=True,
-        )
+        columns = (rows.offset, rows.ts, rows.agent, rows.episode, rows.step)
         return [
             (rows.task, self.partition, offset, ts, rows.agents[agent], rows.episodes[episode], step)
-            for offset, ts, agent, episode, step in places
+            for offset, ts, agent, episode, step in zip(*(column.tolist() for column in columns), strict=True)
         ]
 
 

@@ -1,9 +1,11 @@
 """Policy versions as stores keep them: format 2, and format 1, whose lineage lay in three lists."""
 
+import hashlib
 from typing import Any
 
 import msgspec
 
+from headrace.schemas.errors import StorageError
 from headrace.schemas.records import UNKNOWN_ROW, PolicyVersion
 
 
@@ -34,3 +36,21 @@ def with_one_lineage(fields: dict[str, Any]) -> dict[str, Any]:
         first_rows, windows = [UNKNOWN_ROW] * len(old.lineage), [len(old.lineage)]
     numbers = [number for number, count in enumerate(windows) for _ in range(count)]
     return {**fields, "lineage": [*zip(old.lineage, first_rows, numbers, strict=True)]}
+
+
+def sha256_of(data: bytes) -> str:
+    """Return the SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def manifest_bytes(version: PolicyVersion) -> bytes:
+    """Return a version's manifest as JSON: the same for the same version, and checked to be readable again."""
+    data = msgspec.json.encode(version, order="deterministic")
+    try:
+        read_policy_version(data)
+    except msgspec.MsgspecError as error:  # JSON has no NaN: it is written as null
+        raise StorageError(
+            f"policy {version.task}@{version.version}: its manifest can't be stored ({error}): every number in it must "
+            "be finite"
+        ) from error
+    return data

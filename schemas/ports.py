@@ -167,7 +167,7 @@ class Subscription(Protocol):
         """Return what happened: at most `limit` messages a batch; an empty list when time is up."""
 
     def seek(self, partition: int, offset: int) -> None:
-        """Read the partition from `offset` on."""
+        """Read the partition from `offset` on; its end is told again when it is reached."""
 
     def commit(self, commits: Mapping[int, Commit], outputs: Sequence[Record] = ()) -> None:
         """Move the group's commits and append `outputs`, all or nothing.
@@ -184,13 +184,16 @@ class Log(Backend, Protocol):
     """An append-only log of topics and partitions."""
 
     def create(self, topic: str, partitions: int) -> None:
-        """Create the topic; a no-op when it is there."""
+        """Create the topic; a no-op when it is there.
+
+        Raises SettingsError when it is there with another number of partitions, or settings that break a law.
+        """
 
     def topic(self, topic: str) -> TopicInfo:
         """Return the topic's identity and partitions; raises UnknownTopicError."""
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        """Return the first offset held and the next one to be written."""
+        """Return the first offset held and the next one to be written, open transactions included."""
 
     def send(self, records: Sequence[Record]) -> None:
         """Append the records, in order; they are durable when this returns."""
@@ -235,7 +238,7 @@ class Index(Backend, Protocol):
         """Begin to write the rows; they are durable after `flush`."""
 
     def flush(self) -> None:
-        """Wait until everything put is durable; raises what failed."""
+        """Wait until everything put is durable; after an error it is kept, and flush may be tried again."""
 
     def chunks(self, references: Sequence[ChunkReference]) -> list[ChunkRow | None]:
         """Return the row of each reference's key (it may have grown since), None where there is none."""
@@ -278,13 +281,16 @@ class PolicyStore(Backend, Protocol):
     """Weights and manifests by task and version, and each learner's checkpoint."""
 
     def put(self, version: PolicyVersion, weights: bytes) -> None:
-        """Store a version, atomically; storing the same again is a no-op."""
+        """Store a version, atomically; storing the same again is a no-op.
+
+        Raises StorageError when the version is there with other content: a version never changes.
+        """
 
     def weights(self, task: str, version: int) -> bytes:
         """Return a version's weights, checked against its hash; raises UnknownPolicyError, CorruptDataError."""
 
     def versions(self, task: str) -> list[PolicyVersion]:
-        """Return the task's versions in order."""
+        """Return the task's versions in order; raises CorruptDataError."""
 
     def save(self, task: str, checkpoint: bytes, replaces: str | None = None) -> None:
         """Replace the task's learner checkpoint, atomically; storing the same again is a no-op.

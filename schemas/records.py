@@ -82,10 +82,7 @@ def task_problem(spec: TaskSpec) -> str | None:
         (_names_ok(spec.observations), "observations: names must be unique and match " + ID_PATTERN),
         (_names_ok(spec.reward_terms), "reward_terms: names must be unique and match " + ID_PATTERN),
         (isinstance(spec.actions, Bounds) or _names_ok(spec.actions), "actions: as observations"),
-        (
-            _bounds_ok(spec.bounds, spec.width),
-            "bounds: low and high need one value per observation, low <= high",
-        ),
+        (_bounds_ok(spec.bounds, spec.width), "bounds: low and high need one value per observation, low <= high"),
         (
             not isinstance(spec.actions, Bounds) or _bounds_ok(spec.actions, spec.action_count),
             "actions: low and high need the same length, low <= high",

@@ -88,9 +88,7 @@ def concat(batches: Sequence[TransitionBatch]) -> TransitionBatch:
     return replace(batches[0], agents=agents, episodes=episodes, agent=agent, episode=episode, **columns)
 
 
-def _unify(
-    parts: Sequence[tuple[tuple[str, ...], NDArray[np.int32]]],
-) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+def _unify(parts: Sequence[tuple[tuple[str, ...], NDArray[np.int32]]]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
     names = Names()
     columns = [names.codes(own)[column] for own, column in parts]
     return tuple(names), np.concatenate(columns)

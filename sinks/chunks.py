@@ -37,7 +37,6 @@ class TwoLevels(Backend):
         self.far.put(entries)
 
     def about(self) -> str:
-        """Return what the far level says of itself; raises what it raises when it is down."""
         return self.far.about()
 
     def counters(self) -> Mapping[tuple[str, ...], float]:
@@ -45,7 +44,6 @@ class TwoLevels(Backend):
         return {**self.near.counters(), **self.far.counters()}
 
     def close(self) -> None:
-        """Close both levels."""
         self.near.close()
         self.far.close()
 

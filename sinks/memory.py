@@ -25,7 +25,6 @@ class MemoryCache(Backend):
         self._entries: OrderedDict[ChunkReference, bytes] = OrderedDict()
 
     def get(self, references: Sequence[ChunkReference]) -> list[bytes | None]:
-        """Return each reference's payload, None on a miss."""
         with self._lock:
             found = [self._get(reference) for reference in references]
             misses = found.count(None)
@@ -57,11 +56,9 @@ class MemoryCache(Backend):
             self.used_bytes -= ENTRY_BYTES + len(forgotten)
 
     def counters(self) -> Mapping[tuple[str, ...], float]:
-        """Return the references found, and not, since the start."""
         return {("memory", "hit"): self.hits, ("memory", "miss"): self.misses}
 
     def close(self) -> None:
-        """Forget everything."""
         with self._lock:
             self._entries.clear()
             self.used_bytes = 0

@@ -83,15 +83,12 @@ class CassandraIndex(Backend):
 
     @cached_property
     def decisions(self) -> CassandraDecisions:
-        """Sampled decisions, by similarity; durable after `flush`."""
         return CassandraDecisions(self._keyspace, self._writes)
 
     def counters(self) -> Mapping[tuple[str, ...], float]:
-        """Return the bytes that were put and are not acknowledged, and how many writes had to be sent again."""
         return {("waiting_bytes",): self._writes.kept_bytes, ("retries",): self._writes.retries}
 
     def layout(self, wanted: Layout | None = None) -> Layout | None:
-        """Store `wanted` if there is no layout yet; return the one that is stored."""
         if wanted is not None and self._layout() is None:
             text = msgspec.json.encode(wanted).decode()
             self._keyspace.rows(self._statements["put_layout"].bind((text,)))
@@ -141,11 +138,9 @@ class CassandraIndex(Backend):
         self._entered.update(dict.fromkeys(places, time.monotonic()))
 
     def flush(self) -> None:
-        """Wait until everything put is durable; after an error it is kept, and flush may be tried again."""
         self._writes.flush()
 
     def chunks(self, references: Sequence[ChunkReference]) -> list[ChunkRow | None]:
-        """Return the row of each reference's key (it may have grown since), None where there is none."""
         get = self._statements["get_chunk"]
         keys = ((*_partition(r), r.start_ms, r.partition, r.segment, r.part) for r in references)
         found = self._keyspace.ask(get.bind(key) for key in keys)
@@ -161,7 +156,6 @@ class CassandraIndex(Backend):
         *,
         payload: bool = True,
     ) -> Iterator[ChunkRow]:
-        """Stream rows with start_ms <= window < end_ms, in key order; payload b"" when not asked for."""
         select, ahead = ("scan", _AHEAD) if payload else ("scan_bare", _AHEAD_BARE)
         partitions = self._partitions(task, group, partition, start_ms, end_ms)
         for values in self._range(select, partitions, ahead):
@@ -171,7 +165,6 @@ class CassandraIndex(Backend):
     def windows(
         self, task: str | None = None, start_ms: int | None = None, end_ms: int | None = None
     ) -> Iterator[WindowRow]:
-        """Stream window rows with start_ms <= window < end_ms, in key order."""
         partitions = self._partitions(task, None, None, start_ms, end_ms)
         yield from map(window_row, self._range("windows", partitions, _AHEAD))
 
@@ -212,13 +205,11 @@ class CassandraIndex(Backend):
         return self._keyspace.stream([self._statements[select].bind(values)], 1)
 
     def window(self, key: WindowKey) -> WindowRow | None:
-        """Return one window row."""
         statement = self._statements["window"].bind((*_partition(key), key.start_ms, key.partition))
         rows = self._keyspace.rows(statement)
         return window_row(rows[0]) if rows else None
 
     def about(self) -> str:
-        """Return what runs there, for people."""
         return self._keyspace.about()
 
     def close(self) -> None:

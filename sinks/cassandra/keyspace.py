@@ -82,17 +82,17 @@ class Keyspace:
             statement.fetch_size = fetch_size
         return Prepared(statement)
 
-    def start(self, statement: Any, page: bytes | None = None) -> "Call":  # noqa: ANN401 the driver has no types
+    def start(self, statement: Any, page: bytes | None = None) -> "Call":
         """Send a bound statement; `page` is where an earlier page ended."""
         return Call(statement, page, self._send(statement, page))
 
-    def _send(self, statement: Any, page: bytes | None) -> Any:  # noqa: ANN401
+    def _send(self, statement: Any, page: bytes | None) -> Any:
         try:
             return self.session.execute_async(statement, paging_state=page)
         except DRIVER_ERRORS as error:
             raise self.failure(error, "read") from error
 
-    def finish(self, call: "Call") -> Any:  # noqa: ANN401
+    def finish(self, call: "Call") -> Any:
         """Return a call's result; tries it again with back-off, at least once, then raises UnavailableError."""
         deadline_s, wait_s = time.monotonic() + RETRY_S, FIRST_WAIT_S
         while True:
@@ -107,7 +107,7 @@ class Keyspace:
             wait_s *= 2
             call.future = self._send(call.statement, call.page)
 
-    def rows(self, statement: Any) -> list[Any]:  # noqa: ANN401
+    def rows(self, statement: Any) -> list[Any]:
         """Return the rows of a statement that gives few."""
         found: list[Any] = self.finish(self.start(statement)).current_rows
         return found
@@ -166,11 +166,10 @@ class Keyspace:
         return f"Cassandra {versions}, {nodes}, {ConsistencyLevel.value_to_name[self.consistency]}"
 
     def close(self) -> None:
-        """Release the connections; a second time does nothing."""
         self._cluster.shutdown()
 
     @property
-    def _metadata(self) -> Any:  # noqa: ANN401
+    def _metadata(self) -> Any:
         return self._cluster.metadata.keyspaces.get(self.target.keyspace)
 
     def _create(self) -> None:
@@ -262,11 +261,11 @@ def drop(url: Url) -> None:
 class Prepared:
     """A prepared statement. It binds three times as fast as the driver, which asks about each column's encryption."""
 
-    def __init__(self, statement: Any) -> None:  # noqa: ANN401 the driver has no types
+    def __init__(self, statement: Any) -> None:
         self._statement = statement
         self._serialisers = [column.type.serialize for column in statement.column_metadata]
 
-    def bind(self, values: Sequence[Any]) -> Any:  # noqa: ANN401
+    def bind(self, values: Sequence[Any]) -> Any:
         """Return the statement with its values; None is CQL's null."""
         bound = BoundStatement(self._statement)
         bound.values = [
@@ -304,7 +303,7 @@ def _catalog_ttl_s(ttl_s: int) -> int:
     return ttl_s + _CATALOG_TTL_S if ttl_s else 0
 
 
-def _cluster(target: Target) -> Any:  # noqa: ANN401 the driver has no types
+def _cluster(target: Target) -> Any:
     logging.getLogger("cassandra").setLevel(logging.CRITICAL)  # it repeats, with traces, what is raised or retried
     policy = TokenAwarePolicy(DCAwareRoundRobinPolicy(target.datacenter or ""))
     # No speculative execution: the driver calls back twice where both nodes answer.
@@ -326,7 +325,7 @@ def _cluster(target: Target) -> Any:  # noqa: ANN401 the driver has no types
         raise SettingsError(f"{target}: no such host: check the name") from error
 
 
-def _connection_class() -> Any:  # noqa: ANN401
+def _connection_class() -> Any:
     """Return libev's reactor with larger buffers, or what the driver falls back on where libev is missing."""
     try:
         from cassandra.io.libevreactor import LibevConnection  # noqa: PLC0415 it may be missing
@@ -344,7 +343,7 @@ def _connection_class() -> Any:  # noqa: ANN401
     return _Connection
 
 
-def _factors(metadata: Any) -> dict[str, int]:  # noqa: ANN401
+def _factors(metadata: Any) -> dict[str, int]:
     """Return the copies by data centre."""
     options = metadata.replication_strategy.export_for_schema() if metadata.replication_strategy else "{}"
     pairs = (pair.split(":") for pair in options.strip("{}").replace("'", "").replace(" ", "").split(","))

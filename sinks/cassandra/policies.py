@@ -7,12 +7,11 @@ import msgspec
 from cassandra import ConsistencyLevel
 
 from headrace.schemas.errors import CommitConflictError, CorruptDataError, StorageError, UnknownPolicyError
-from headrace.schemas.policy_versions import read_policy_version
+from headrace.schemas.policy_versions import manifest_bytes, read_policy_version, sha256_of
 from headrace.schemas.ports import Backend
 from headrace.schemas.records import PolicyVersion
 from headrace.sinks.cassandra.keyspace import Keyspace
 from headrace.sinks.cassandra.writes import Write, Writes
-from headrace.sinks.manifest import manifest_bytes, sha256_of
 
 PART_BYTES: Final = 1 << 20
 
@@ -54,10 +53,7 @@ class CassandraPolicyStore(Backend):
         }
 
     def put(self, version: PolicyVersion, weights: bytes) -> None:
-        """Store a version: first its blobs, last its row. The same again is a no-op.
-
-        Raises StorageError when the version is there with other content.
-        """
+        """Store a version: first its blobs, last its row."""
         manifest = manifest_bytes(version)
         row = (sha256_of(manifest), len(manifest), sha256_of(weights), len(weights))
         key = version.task, version.version
@@ -73,7 +69,6 @@ class CassandraPolicyStore(Backend):
             )
 
     def weights(self, task: str, version: int) -> bytes:
-        """Return a version's weights; raises UnknownPolicyError, CorruptDataError."""
         row = self._policy(task, version)
         if row is None:
             known = sorted(found for found, *_ in self._rows("policies", task))
@@ -83,7 +78,6 @@ class CassandraPolicyStore(Backend):
         return self._blob(_blob(task, version, "weights", row[2]), row[3], row[2])
 
     def versions(self, task: str) -> list[PolicyVersion]:
-        """Return the task's versions in order; raises CorruptDataError."""
         return [self._manifest(task, *row) for row in sorted(self._rows("policies", task))]
 
     def _manifest(self, task: str, version: int, sha256: str, size: int) -> PolicyVersion:
@@ -100,11 +94,7 @@ class CassandraPolicyStore(Backend):
         return rows[0] if rows else None
 
     def save(self, task: str, checkpoint: bytes, replaces: str | None = None) -> None:
-        """Replace the task's learner checkpoint, atomically: write a generation, switch to it, empty the last one.
-
-        replaces: the SHA-256 in hex of the one that it follows, "" where there is none yet; None: whichever is there.
-        Raises CommitConflictError where another one is there by then.
-        """
+        """Replace the task's learner checkpoint: write a generation, switch to it, empty the last one."""
         generation, sha256 = uuid.uuid1(), sha256_of(checkpoint)
         before, held = self._holds(task)
         if replaces is not None and held == sha256:
@@ -144,7 +134,6 @@ class CassandraPolicyStore(Backend):
         self._writes.flush()
 
     def load(self, task: str) -> bytes | None:
-        """Return the task's learner checkpoint; raises CorruptDataError."""
         while (generation := self._current(task)) is not None:
             try:
                 return self._generation(task, generation)
@@ -163,11 +152,9 @@ class CassandraPolicyStore(Backend):
         return rows[0][0] if rows else None
 
     def about(self) -> str:
-        """Return what runs there, for people."""
         return self._keyspace.about()
 
     def close(self) -> None:
-        """Release the connections."""
         self._keyspace.close()
 
     def _rows(self, name: str, *values: object) -> list[Any]:

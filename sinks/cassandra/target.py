@@ -111,14 +111,14 @@ def _tls(options: Mapping[str, str]) -> ssl.SSLContext | None:
 
 
 # The driver is slow to load.
-def _open_index(url: Url, _: Clock, create: bool) -> Any:  # noqa: ANN401 its type would load the driver
+def _open_index(url: Url, _: Clock, create: bool) -> Any:
     from headrace.sinks.cassandra.index import CassandraIndex  # noqa: PLC0415
     from headrace.sinks.cassandra.keyspace import opened  # noqa: PLC0415
 
     return opened(CassandraIndex, parse_target(url), create=create)
 
 
-def _open_policies(url: Url, _: Clock, create: bool) -> Any:  # noqa: ANN401 its type would load the driver
+def _open_policies(url: Url, _: Clock, create: bool) -> Any:
     from headrace.sinks.cassandra.keyspace import opened  # noqa: PLC0415
     from headrace.sinks.cassandra.policies import CassandraPolicyStore  # noqa: PLC0415
 

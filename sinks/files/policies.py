@@ -17,10 +17,9 @@ from headrace.schemas.errors import (
     StorageError,
     UnknownPolicyError,
 )
-from headrace.schemas.policy_versions import read_policy_version
+from headrace.schemas.policy_versions import manifest_bytes, read_policy_version, sha256_of
 from headrace.schemas.ports import Adapter, Backend
 from headrace.schemas.records import ID_PATTERN, PolicyVersion
-from headrace.sinks.manifest import manifest_bytes, sha256_of
 
 _CHECKPOINT_MAGIC: Final = b"headrace checkpoint 1 sha256:"
 
@@ -43,10 +42,7 @@ class FilePolicyStore(Backend):
         self._folder = Path(folder)
 
     def put(self, version: PolicyVersion, weights: bytes) -> None:
-        """Store a version: first the weights, last the manifest. The same again is a no-op.
-
-        Raises StorageError when the version is there with other content.
-        """
+        """Store a version: first the weights, last the manifest."""
         folder = self._task_folder(version.task)
         manifest = _manifest_file(version, weights)
         path = folder / f"{_name(version.version)}.json"
@@ -62,7 +58,6 @@ class FilePolicyStore(Backend):
             replace_file(path, manifest)
 
     def weights(self, task: str, version: int) -> bytes:
-        """Return a version's weights; raises UnknownPolicyError, CorruptDataError."""
         manifest_path = self._task_folder(task) / f"{_name(version)}.json"
         if not manifest_path.exists():
             known = [found.version for found in self.versions(task)]
@@ -80,15 +75,10 @@ class FilePolicyStore(Backend):
         return weights
 
     def versions(self, task: str) -> list[PolicyVersion]:
-        """Return the task's versions in order; raises CorruptDataError."""
         found = [_read_version(path) for path in self._task_folder(task).glob("v*.json")]
         return sorted(found, key=lambda version: version.version)
 
     def save(self, task: str, checkpoint: bytes, replaces: str | None = None) -> None:
-        """Replace the task's learner checkpoint, atomically; raises CommitConflictError.
-
-        replaces: the SHA-256 in hex of the one that it follows, "" where there is none yet; None: whichever is there.
-        """
         folder = self._task_folder(task)
         sha256 = sha256_of(checkpoint)
         with _alone(folder):
@@ -105,7 +95,6 @@ class FilePolicyStore(Backend):
             replace_file(folder / "checkpoint", _CHECKPOINT_MAGIC + sha256.encode() + b"\n", checkpoint)
 
     def load(self, task: str) -> bytes | None:
-        """Return the task's learner checkpoint; raises CorruptDataError."""
         path = self._task_folder(task) / "checkpoint"
         data = _read(path)
         if data is None:

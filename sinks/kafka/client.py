@@ -77,7 +77,7 @@ def mapped(error: KafkaError, doing: str) -> HeadraceError:
     return UnavailableError(f"{doing}: {error.str()}")
 
 
-def made(kind: type[Any], config: Mapping[str, Any], doing: str) -> Any:  # noqa: ANN401 a driver's class
+def made(kind: type[Any], config: Mapping[str, Any], doing: str) -> Any:
     """Make a client; raises SettingsError for a property that librdkafka doesn't know."""
     try:
         return kind(dict(config))
@@ -100,7 +100,7 @@ class Failures:
         elif error.code() != ALL_BROKERS_DOWN:  # it says less than the one before it
             self.last = error
 
-    def client(self, kind: type[Any], own: Mapping[str, Any], doing: str) -> Any:  # noqa: ANN401 a driver's class
+    def client(self, kind: type[Any], own: Mapping[str, Any], doing: str) -> Any:
         """Make a client of the cluster, which says here what goes wrong."""
         return made(kind, self._cluster.config({**own, "error_cb": self.note}), doing)
 
@@ -147,7 +147,7 @@ class Admin:
                 with suppress(KafkaException):
                     self._client.list_topics(topic, timeout=ANSWER_S)  # the client would keep what it knew
 
-    def _answer(self, future: "Future[Any]", deadline: float) -> Any:  # noqa: ANN401
+    def _answer(self, future: "Future[Any]", deadline: float) -> Any:
         while True:
             try:
                 failed = future.exception(timeout=0.1)
@@ -162,5 +162,4 @@ class Admin:
                 return future.result()
 
     def close(self) -> None:
-        """Destroy the client."""
         self._client = None

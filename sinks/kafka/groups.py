@@ -27,7 +27,7 @@ def unmarked(commit: Commit) -> Commit:
     return Commit(commit.offset, _MARK.sub("", commit.metadata))
 
 
-def read_commits(consumer: Any, group: str, topic: str, partitions: Sequence[int]) -> dict[int, Commit]:  # noqa: ANN401
+def read_commits(consumer: Any, group: str, topic: str, partitions: Sequence[int]) -> dict[int, Commit]:
     """Return a group's commits by partition, with their marks; an error is never taken for "no commit".
 
     consumer: one of the group, member or not. (The driver's AdminClient dies of a segmentation fault where the
@@ -35,6 +35,7 @@ def read_commits(consumer: Any, group: str, topic: str, partitions: Sequence[int
     would move a commit is open, the answer is waited for: the commit of a process that died in between is settled
     when the broker has aborted its transaction.
     """
+    doing = f"commits of group {group} on topic {topic}"
     places = [TopicPartition(topic, partition) for partition in partitions]
     deadline = time.monotonic() + ANSWER_S
     while True:
@@ -47,15 +48,11 @@ def read_commits(consumer: Any, group: str, topic: str, partitions: Sequence[int
             if not errors:
                 return {p.partition: Commit(p.offset, p.metadata or "") for p in found if p.offset >= 0}
             reason = errors[0]
+        if reason.code() == TIMED_OUT:
+            raise UnavailableError(
+                f"{doing}: no answer in {ANSWER_S:g} s: no broker is there, or a transaction of a process that died is "
+                "still open (the broker ends it within 20 s)"
+            )
         if reason.code() not in FLEETING or time.monotonic() > deadline:
-            raise _explained(reason, f"commits of group {group} on topic {topic}")
+            raise mapped(reason, doing)
         time.sleep(0.02)
-
-
-def _explained(error: KafkaError, doing: str) -> Exception:
-    if error.code() != TIMED_OUT:
-        return mapped(error, doing)
-    return UnavailableError(
-        f"{doing}: no answer in {ANSWER_S:g} s: no broker is there, or a transaction of a process that died is still "
-        "open (the broker ends it within 20 s)"
-    )

@@ -2,8 +2,7 @@
 
 A commit is the group's offset with its metadata; it and its outputs go out in one transaction, which a reader sees
 whole or not at all. Transactions leave markers in a partition, which take offsets but hold nothing: so offsets rise
-without being consecutive, and a partition's end may lie behind its last message. The topics' settings are in
-`kafka_topics`.
+without being consecutive, and a partition's end may lie behind its last message.
 """
 
 from collections.abc import Sequence
@@ -44,16 +43,11 @@ class KafkaLog(Backend):
         self._describe()
 
     def create(self, topic: str, partitions: int) -> None:
-        """Create the topic with its settings and the cluster's default replication; a no-op when it is there.
-
-        Raises SettingsError when it is there with another number of partitions, or settings that break a law.
-        """
         if not 0 < partitions <= MAX_PARTITIONS:
             raise SettingsError(f"topic {topic}: {partitions} partitions; 1 to {MAX_PARTITIONS} are allowed")
         self._topics.create(topic, partitions)
 
     def topic(self, topic: str) -> TopicInfo:
-        """Return the topic's id and partitions as they are now; raises UnknownTopicError."""
         self._known[topic] = self._topics.describe(topic)
         return self._known[topic]
 
@@ -75,7 +69,7 @@ class KafkaLog(Backend):
         places = [TopicPartition(name, partition) for partition in partitions]
         ends = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
-        def ask(client: Any) -> list["Future[Any]"]:  # noqa: ANN401 the driver's
+        def ask(client: Any) -> list["Future[Any]"]:
             options = {"isolation_level": IsolationLevel.READ_UNCOMMITTED, "request_timeout": ANSWER_S}
             asked = [client.list_offsets(dict.fromkeys(places, end), **options) for end in ends]
             return [future for futures in asked for future in futures.values()]
@@ -126,23 +120,20 @@ class KafkaLog(Backend):
             consumer.close()
 
     def subscribe(self, group: str, topic: str) -> KafkaSubscription:
-        """Join the group."""
         self.topic(topic)
         return KafkaSubscription(self, self._cluster, group, topic)
 
     def about(self) -> str:
-        """Return the cluster's id and how many brokers it has, for people; raises UnavailableError."""
         cluster = self._describe()
         return f"Kafka cluster {cluster.cluster_id}, {len(cluster.nodes)} broker{'s' if len(cluster.nodes) > 1 else ''}"
 
-    def _describe(self) -> Any:  # noqa: ANN401 the driver's
+    def _describe(self) -> Any:
         (cluster,) = self._admin.ask(
             lambda client: [client.describe_cluster(request_timeout=ANSWER_S)], f"log kafka://{self._cluster.servers}"
         )
         return cluster
 
     def close(self) -> None:
-        """Release the connections (a subscription closes its own)."""
         self._sender.close()
         self._reader.close()
         self._admin.close()

@@ -22,7 +22,7 @@ CONFIG: Final[dict[str, Any]] = {
 }
 
 
-def produce(producer: Any, cluster: Cluster, records: Sequence[Record], failed: list[KafkaError]) -> None:  # noqa: ANN401
+def produce(producer: Any, cluster: Cluster, records: Sequence[Record], failed: list[KafkaError]) -> None:
     """Hand records to the driver; `failed` is told later what could not be delivered. Raises KafkaException."""
 
     def note(error: KafkaError | None, _message: object) -> None:
@@ -39,7 +39,7 @@ def produce(producer: Any, cluster: Cluster, records: Sequence[Record], failed: 
             _put_again(producer, message, error)
 
 
-def _put_again(producer: Any, message: tuple[Any, ...], error: Exception) -> None:  # noqa: ANN401
+def _put_again(producer: Any, message: tuple[Any, ...], error: Exception) -> None:
     """Wait while the driver's queue is full; look again where a partition is so young that it does not know it yet."""
     while isinstance(error, BufferError):
         producer.poll(0.1)

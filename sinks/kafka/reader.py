@@ -86,7 +86,7 @@ class Reader:
         self._leave(topic, partition, offset, max(offset, reached), end)
         return messages
 
-    def _reached(self, event: Any) -> int:  # noqa: ANN401 a driver's message
+    def _reached(self, event: Any) -> int:
         """Return the end that an event tells of; raises what any other means."""
         error = event.error()
         if error.code() == END_OF_PARTITION:
@@ -105,7 +105,6 @@ class Reader:
             self._place = None
 
     def close(self) -> None:
-        """Release the connection."""
         with self._lock:
             if self._consumer is not None:
                 self._consumer.close()

@@ -83,7 +83,7 @@ class KafkaSubscription:
         self._consumer = self._joined()
         self._transactions = Transactions(cluster, self._name, f"{cluster.name(group)}.{topic}", self._doing)
 
-    def _joined(self) -> Any:  # noqa: ANN401 a driver's class
+    def _joined(self) -> Any:
         own = {**CONFIG, **_OWN, "group.id": self._cluster.name(self._group), "error_cb": self._failures.note}
         config = self._cluster.config(own)
         if "group.instance.id" in config:  # a process may have several subscriptions in one group
@@ -93,7 +93,7 @@ class KafkaSubscription:
         consumer.subscribe([self._name], on_assign=assign, on_revoke=revoke, on_lost=revoke)
         return consumer
 
-    def _assign(self, consumer: Any, places: list[Any]) -> None:  # noqa: ANN401
+    def _assign(self, consumer: Any, places: list[Any]) -> None:
         """Take partitions on, paused; called inside `consume`.
 
         They stand at an offset that the log holds until reading begins. A logical one (end, stored) would be asked for
@@ -114,7 +114,7 @@ class KafkaSubscription:
             consumer.pause(places)
         self._fresh.update(partitions)
 
-    def _revoke(self, _consumer: Any, places: list[Any]) -> None:  # noqa: ANN401
+    def _revoke(self, _consumer: Any, places: list[Any]) -> None:
         """Give partitions up; called inside `consume`."""
         self._forget([place.partition for place in places])
 
@@ -194,7 +194,7 @@ class KafkaSubscription:
             self._positions[partition] = offset
             del self._starts[partition]
 
-    def _seek(self, place: Any) -> None:  # noqa: ANN401
+    def _seek(self, place: Any) -> None:
         deadline = time.monotonic() + _SEEK_S
         while True:
             try:
@@ -269,17 +269,14 @@ class KafkaSubscription:
                 yield EndOfLog(partition, offset)
 
     def seek(self, partition: int, offset: int) -> None:
-        """Read the partition from `offset` on; its end is told again when it is reached."""
         self._require([partition])
         self._starts[partition] = offset
         self._positions.pop(partition, None)
 
     def commit(self, commits: Mapping[int, Commit], outputs: Sequence[Record] = ()) -> None:
-        """Move the group's commits and append `outputs` in one transaction, all or nothing.
+        """Move the group's commits and append `outputs` in one transaction.
 
-        Raises CommitConflictError when the group has given one of the partitions to another member; then the next
-        poll tells Revoked of all partitions, and joins the group again. After UnavailableError the same commit may be
-        tried again: its outputs never come twice.
+        After UnavailableError the same commit may be tried again: its outputs never come twice.
         """
         self._require(commits)
         outputs = self._log.placed(outputs)
@@ -296,7 +293,7 @@ class KafkaSubscription:
                     f"{self._doing}: partition {partition} is not assigned to this member: poll until it is"
                 )
 
-    def metadata(self) -> Any:  # noqa: ANN401
+    def metadata(self) -> Any:
         """Return what names this member and its newest generation to the broker, which judges whether it still is one.
 
         The driver calls a member lost when the broker was silent for long; the broker, back again, may know it still.
@@ -313,6 +310,5 @@ class KafkaSubscription:
         return self._read_commits([*self._had])
 
     def close(self) -> None:
-        """Leave the group."""
         self._transactions.close()
         self._consumer.close()

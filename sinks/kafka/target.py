@@ -32,6 +32,7 @@ _OURS: Final = frozenset(
         "transactional.id",
     }
 )
+_LOGIN: Final = {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN"}
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{0,100}")
 
 
@@ -69,22 +70,12 @@ def parse_cluster(url: Url) -> Cluster:
     if not url.host:
         raise SettingsError("kafka: no host; write kafka://host:9092, or kafka://host-1:9092,host-2:9092/prefix")
     servers = ",".join(host if re.search(r":\d+$", host) else f"{host}:9092" for host in url.host.split(","))
-    properties = {**_login(url), **url.options}
+    login = {} if url.user is None else _LOGIN | {"sasl.username": url.user, "sasl.password": url.password}
+    properties = {**login, **url.options}
     for name in properties:
         if name in _OURS:
             raise SettingsError(f"kafka://{servers}: {name} can't be set, as headrace's guarantees rest on it")
     return Cluster(servers, _prefix(url.path.strip("/")), properties)
-
-
-def _login(url: Url) -> dict[str, str]:
-    if url.user is None:
-        return {}
-    return {
-        "security.protocol": "SASL_SSL",
-        "sasl.mechanism": "PLAIN",
-        "sasl.username": url.user,
-        "sasl.password": url.password,
-    }
 
 
 def _prefix(text: str) -> str:
@@ -93,7 +84,7 @@ def _prefix(text: str) -> str:
     return text + "." if text and text[-1] not in "._-" else text
 
 
-def open_log(url: Url, *_: object) -> Any:  # noqa: ANN401 its type would load the driver
+def open_log(url: Url, *_: object) -> Any:
     """Open the log."""
     from headrace.sinks.kafka.log import KafkaLog  # noqa: PLC0415 the driver is slow to load
 

@@ -149,7 +149,7 @@ def drop(url: Url, topics: Iterable[str], groups: Iterable[str]) -> None:
     cluster = parse_cluster(url)
     admin = Admin(cluster)
 
-    def delete_topics(client: Any) -> Any:  # noqa: ANN401 the driver's
+    def delete_topics(client: Any) -> Any:
         found = sorted(set(map(cluster.name, topics)) & set(client.list_topics(timeout=ANSWER_S).topics))
         return client.delete_topics(found, request_timeout=ANSWER_S).values() if found else ()
 

@@ -132,7 +132,7 @@ class Transactions:
         self._asked = None
         return bool(asked[0]) and all(now.get(partition) == commit for partition, commit in self._written(asked[0]))
 
-    def _ready(self) -> Any:  # noqa: ANN401 a driver's class
+    def _ready(self) -> Any:
         if self._producer is None:
             own = {
                 **CONFIG,

@@ -81,7 +81,6 @@ class OpenAIAdvisor(Backend):
         self._client = client
 
     def propose(self, facts: LearningFacts) -> list[Proposal]:
-        """Ask the model; raises UnavailableError, LanguageModelError."""
         if not facts.settings:
             return []
         question = msgspec.json.encode(facts).decode()
@@ -92,11 +91,9 @@ class OpenAIAdvisor(Backend):
         ]
 
     def about(self) -> str:
-        """Ask the service whether it is there."""
         return self._client.about()
 
     def close(self) -> None:
-        """Close the client."""
         self._client.close()
 
 

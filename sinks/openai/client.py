@@ -150,7 +150,6 @@ class OpenAIClient:
         return f"openai:{self.settings.model}"
 
     def close(self) -> None:
-        """Close the connections."""
         self._client.close()
 
 

@@ -84,7 +84,6 @@ class RedisCache(Backend):
         self.errors = 0
 
     def about(self) -> str:
-        """Return Redis' version; raises SettingsError where it refuses us, UnavailableError where it's down."""
         try:
             return f"Redis {self._client.info('server')['redis_version']}"
         except RedisError as error:
@@ -124,7 +123,7 @@ class RedisCache(Backend):
             pipeline.set(key, payload, ex=self._ttl_s)
         pipeline.execute()
 
-    def _tried(self, breaker: _Breaker, call: Callable[[Any], Any], argument: object) -> Any:  # noqa: ANN401
+    def _tried(self, breaker: _Breaker, call: Callable[[Any], Any], argument: object) -> Any:
         """Return what Redis says, None where it fails or has failed a moment ago."""
         if not breaker.allows():
             return None
@@ -154,11 +153,9 @@ class RedisCache(Backend):
         ]
 
     def counters(self) -> Mapping[tuple[str, ...], float]:
-        """Return the references found at Redis, and not, and its failures, since the start."""
         return {("redis", "hit"): self.hits, ("redis", "miss"): self.misses, ("redis", "error"): self.errors}
 
     def close(self) -> None:
-        """Release the connection."""
         self._client.close()
 
 

@@ -11,11 +11,11 @@ TLS_OPTIONS: Final = {"ca_file": "ssl_ca_certs", "cert_file": "ssl_certfile", "k
 """What it may hold besides after rediss:, by the driver's names."""
 
 
-def open_cache(url: Url, *_: object) -> Any:  # noqa: ANN401 its type would load the driver
+def open_cache(url: Url, *_: object) -> Any:
     """Open the cache."""
-    from headrace.sinks.redis import cache as cache_redis  # noqa: PLC0415 the driver is slow to load
+    from headrace.sinks.redis import cache  # noqa: PLC0415 the driver is slow to load
 
-    return cache_redis.open_cache(url)
+    return cache.open_cache(url)
 
 
 PLAIN: Final = Adapter(open_cache, OPTIONS, driver="redis[hiredis]>=8")

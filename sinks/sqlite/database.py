@@ -123,7 +123,6 @@ class Database:
             after = tuple(rows[-1][len(within) : len(within) + len(after)])
 
     def close(self) -> None:
-        """Close the connection; a second time does nothing."""
         with self._lock:
             self._connection.close()
 

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 from msgspec.structs import astuple
+from numpy.typing import NDArray
 
 from headrace.schemas.chunk import ChunkRow
+from headrace.schemas.decisions import DecisionBatch, DecisionKey, Neighbours, nearest, neighbours, pack
 from headrace.schemas.ports import Adapter, Backend
 from headrace.schemas.records import ChunkReference, Layout, WindowKey, WindowRow
 from headrace.sinks.index_rows import chunk_row, read_layout, window_row
-from headrace.sinks.sqlite import decisions as decisions_sqlite
 from headrace.sinks.sqlite.database import Database
 
 _BUFFER_BYTES: Final = 64 << 20
@@ -22,7 +24,12 @@ _EARLIEST: Final = -(1 << 63)
 _LATEST: Final = (1 << 63) - 1
 
 # payload comes last, so that a scan without it never touches its overflow pages.
-_SCHEMA: Final = f"""{decisions_sqlite.SCHEMA};
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS decisions(
+    task TEXT NOT NULL, partition INTEGER NOT NULL, "offset" INTEGER NOT NULL, ts INTEGER NOT NULL,
+    agent_id TEXT NOT NULL, episode_id TEXT NOT NULL, step INTEGER NOT NULL, data BLOB NOT NULL,
+    PRIMARY KEY (task, partition, "offset", ts, agent_id, episode_id, step)
+);
 CREATE TABLE IF NOT EXISTS chunks(
     task TEXT NOT NULL, "group" INTEGER NOT NULL, start_ms INTEGER NOT NULL, partition INTEGER NOT NULL,
     segment INTEGER NOT NULL, part INTEGER NOT NULL, rows INTEGER NOT NULL, received INTEGER NOT NULL,
@@ -47,6 +54,12 @@ INSERT INTO windows VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET summary = excluded.summary, write_time = excluded.write_time
 WHERE excluded.write_time > write_time
 """
+_PUT_DECISION: Final = "INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_DECISION_PLACE: Final = 'partition, "offset", ts, agent_id, episode_id, step'
+_DECISIONS: Final = (
+    f"SELECT task, {_DECISION_PLACE}, data FROM decisions "  # noqa: S608  # constants alone
+    f"WHERE task = ? AND ({_DECISION_PLACE}) > (?, ?, ?, ?, ?, ?) ORDER BY {_DECISION_PLACE} LIMIT ?"
+)
 _KEY: Final = 'task, "group", start_ms, partition, segment, part'
 _COLUMNS: Final = f"{_KEY}, rows, received, checksum, stats"
 _GET_CHUNK: Final = (
@@ -76,6 +89,35 @@ _SCAN_WINDOWS: Final = (
 )
 
 
+class SqliteDecisions:
+    """The port `Decisions` of a `SqliteIndex`, whose flush writes what waits here, under the same lock.
+
+    Every decision of the task is looked at, so the answer is exact.
+    """
+
+    def __init__(self, reader: Database, lock: threading.Lock) -> None:
+        self._reader = reader
+        self._lock = lock
+        self.waiting: list[tuple[Any, ...]] = []
+
+    def put(self, batches: Sequence[DecisionBatch]) -> None:
+        """Take the decisions; they are durable after the index's flush."""
+        rows = [(*key, data) for batch in batches for key, data in zip(batch.keys(), pack(batch), strict=True)]
+        with self._lock:
+            self.waiting += rows
+
+    def similar(self, task: str, vector: NDArray[np.float32], limit: int) -> Neighbours | None:
+        """Return at most `limit` of a task's decisions, the nearest first; a page is held in memory at a time."""
+        keys: list[DecisionKey] = []
+        packed: list[bytes] = []
+        for page in self._reader.pages(_DECISIONS, (task,), (-1, -1, -1, "", "", -1), (), _PAGE_ROWS_BARE):
+            keys += [row[:7] for row in page]
+            packed += [row[7] for row in page]
+            places = nearest(keys, packed, vector, limit)
+            keys, packed = [keys[place] for place in places], [packed[place] for place in places]
+        return neighbours(keys, packed, vector, limit)
+
+
 class SqliteIndex(Backend):
     """The port `Index`: one connection writes, another reads, each from any thread.
 
@@ -86,13 +128,12 @@ class SqliteIndex(Backend):
         self._writer = Database(path, _SCHEMA)
         self._reader = Database(path, _SCHEMA)
         self._lock = threading.Lock()
-        self.decisions = decisions_sqlite.SqliteDecisions(self._reader, self._lock)
+        self.decisions = SqliteDecisions(self._reader, self._lock)
         self._chunks: list[tuple[Any, ...]] = []
         self._windows: list[tuple[Any, ...]] = []
         self._buffered_bytes = 0
 
     def layout(self, wanted: Layout | None = None) -> Layout | None:
-        """Store `wanted` if there is no layout yet; return the one that is stored."""
         if wanted is not None and self._layout() is None:
             with self._writer.transaction("write layout") as connection:
                 connection.execute("INSERT OR IGNORE INTO layout VALUES (1, ?)", (msgspec.json.encode(wanted),))
@@ -112,7 +153,6 @@ class SqliteIndex(Backend):
             self._buffered_bytes += sum(len(row.summary) for row in windows)
 
     def flush(self) -> None:
-        """Write what was put in one transaction; after an error it is kept, and flush may be tried again."""
         with self._lock:
             decisions = self.decisions.waiting
             if not self._chunks and not self._windows and not decisions:
@@ -120,14 +160,13 @@ class SqliteIndex(Backend):
             with self._writer.transaction("flush") as connection:
                 connection.executemany(_PUT_CHUNK, self._chunks)
                 connection.executemany(_PUT_WINDOW, self._windows)
-                connection.executemany(decisions_sqlite.PUT, decisions)
+                connection.executemany(_PUT_DECISION, decisions)
             decisions.clear()
             self._chunks.clear()
             self._windows.clear()
             self._buffered_bytes = 0
 
     def chunks(self, references: Sequence[ChunkReference]) -> list[ChunkRow | None]:
-        """Return the row of each reference's key (it may have grown since), None where there is none."""
         found = (self._reader.rows(_GET_CHUNK, astuple(r)[:6], "read chunks") for r in references)
         return [chunk_row(rows[0]) if rows else None for rows in found]
 
@@ -141,7 +180,6 @@ class SqliteIndex(Backend):
         *,
         payload: bool = True,
     ) -> Iterator[ChunkRow]:
-        """Stream rows with start_ms <= window < end_ms, in key order; payload b"" when not asked for."""
         sql, limit = (_SCAN_ALL, _PAGE_ROWS) if payload else (_SCAN_BARE, _PAGE_ROWS_BARE)
         start, end = _EARLIEST if start_ms is None else start_ms, _LATEST if end_ms is None else end_ms
         for found in self._groups("chunks", task, group):
@@ -151,7 +189,6 @@ class SqliteIndex(Backend):
     def windows(
         self, task: str | None = None, start_ms: int | None = None, end_ms: int | None = None
     ) -> Iterator[WindowRow]:
-        """Stream window rows with start_ms <= window < end_ms, in key order."""
         start, end = _EARLIEST if start_ms is None else start_ms, _LATEST if end_ms is None else end_ms
         for found in self._groups("windows", task, None):
             for page in self._reader.pages(_SCAN_WINDOWS, found, (start, -1), (end,), _PAGE_ROWS_BARE):
@@ -167,14 +204,13 @@ class SqliteIndex(Backend):
             for found_group in groups:
                 yield found_task, found_group
 
-    def _after(self, sql: str, within: tuple[Any, ...], value: Any) -> Iterator[Any]:  # noqa: ANN401
+    def _after(self, sql: str, within: tuple[Any, ...], value: Any) -> Iterator[Any]:
         """Walk a column's values in order, from one to the next greater."""
         while rows := self._reader.rows(sql, (*within, value), "scan"):
             value = rows[0][0]
             yield value
 
     def window(self, key: WindowKey) -> WindowRow | None:
-        """Return one window row."""
         rows = self._reader.rows(_GET_WINDOW, astuple(key), "read window")
         return window_row(rows[0]) if rows else None
 

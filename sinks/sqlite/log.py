@@ -122,10 +122,6 @@ class SqliteLog(Backend):
         self._topics: dict[str, _Topic] = {}
 
     def create(self, topic: str, partitions: int) -> None:
-        """Create the topic under a random identity; a no-op when it is there.
-
-        Raises SettingsError when it is there with another number of partitions.
-        """
         if not 0 < partitions <= MAX_PARTITIONS:
             raise SettingsError(f"topic {topic}: {partitions} partitions; 1 to {MAX_PARTITIONS} are allowed")
         with self._writer.transaction(f"create topic {topic}") as connection:
@@ -139,7 +135,6 @@ class SqliteLog(Backend):
                 )
 
     def topic(self, topic: str) -> TopicInfo:
-        """Return the topic's identity and partitions; raises UnknownTopicError."""
         found = self._topic(topic)
         return TopicInfo(found.identity, found.partitions)
 
@@ -152,14 +147,12 @@ class SqliteLog(Backend):
         return self._topics[topic]
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        """Return the first offset held and the next one to be written."""
         found = self._topic(topic)
         first = found.first_id(found.checked(partition))
         ((begin, end),) = self._reader.rows("SELECT begin, next FROM partitions WHERE id = ?", (first,))
         return begin, end
 
     def send(self, records: Sequence[Record]) -> None:
-        """Append the records in one transaction; they are durable when this returns."""
         if not records:
             return
         placed = self._placed(records)
@@ -183,13 +176,11 @@ class SqliteLog(Backend):
             connection.execute(_GROW, (begin + len(records), append_ts, first))
 
     def read(self, topic: str, partition: int, offset: int, limit: int) -> MessageBatch:
-        """Return at most `limit` messages from `offset` on, outside any group."""
         begin, end = self.bounds(topic, partition)
         offset = max(offset, begin)
         return _read(self._reader, self._topic(topic), partition, offset, max(0, min(limit, end - offset)))
 
     def committed(self, group: str, topic: str) -> dict[int, Commit]:
-        """Return the group's commits by partition."""
         rows = self._reader.rows(_COMMITS, (self._topic(topic).number, group))
         return {partition: Commit(offset, metadata) for partition, _, offset, metadata in rows}
 
@@ -219,7 +210,6 @@ class SqliteLog(Backend):
             self._append(connection, placed)
 
     def close(self) -> None:
-        """Release the connections (a subscription closes its own)."""
         self._writer.close()
         self._reader.close()
 
@@ -360,17 +350,12 @@ class SqliteSubscription:
             events.append(EndOfLog(partition, end))
 
     def seek(self, partition: int, offset: int) -> None:
-        """Read the partition from `offset` on; its end is told again when it is reached."""
         self._require(partition)
         self._position[partition] = offset
         self._told_end.pop(partition, None)
         self._quiet = False
 
     def commit(self, commits: Mapping[int, Commit], outputs: Sequence[Record] = ()) -> None:
-        """Move the group's commits and append `outputs` in one transaction, all or nothing.
-
-        Raises CommitConflictError when another member has moved one meanwhile; the next poll revokes and assigns all.
-        """
         for partition in commits:
             self._require(partition)
         try:
@@ -388,7 +373,6 @@ class SqliteSubscription:
             )
 
     def close(self) -> None:
-        """Leave the group."""
         self._database.close()
 
 
