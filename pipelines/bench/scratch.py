@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
-from headrace.pipelines.doctor import GROUP
 from headrace.pipelines.settings import Settings, read_settings
-from headrace.pipelines.topics import PARTITIONED, SINGLE
+from headrace.pipelines.topics import INGEST, PARTITIONED, SINGLE
 from headrace.pipelines.wiring import ADAPTERS
 from headrace.schemas.errors import HeadraceError
 from headrace.schemas.url import Url
 
 logger = logging.getLogger(__name__)
 
-DECODE_GROUP: Final = "bench"
 _KEYSPACE_LETTERS: Final = 48
 SCRATCH: Final = {"kafka": "kafka", "cassandra": "cassandra", "redis": "redis", "rediss": "redis"}
 """By a URL's scheme, the folder of sinks whose `scratch` removes its places."""
-_TOPICS_AND_GROUPS: Final = ((*SINGLE, *PARTITIONED), (GROUP, DECODE_GROUP))
+_TOPICS_AND_GROUPS: Final = ((*SINGLE, *PARTITIONED), (INGEST,))
 
 
 @contextmanager
