@@ -13,26 +13,27 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Self, cast
 
 import msgspec
 
 from headrace.pipelines.bench import rows as bench_rows
 from headrace.pipelines.bench.process import Meter, memory_mb, server_pids
-from headrace.pipelines.bench.scratch import DECODE_GROUP, scratch
-from headrace.pipelines.ingest.items import Polled
+from headrace.pipelines.bench.scratch import scratch
+from headrace.pipelines.ingest.items import Passed, Piece, Polled, Tick
 from headrace.pipelines.ingest.job import Ingest, dataflow
+from headrace.pipelines.ingest.meters import Counts
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.settings import Settings
 from headrace.pipelines.tasks import TaskTable, add_task
-from headrace.pipelines.topics import TRANSITIONS
-from headrace.pipelines.wiring import Services, open_services
-from headrace.schemas.codec import check
-from headrace.schemas.ports import Assigned, Cache, Index, Log, MessageBatch
+from headrace.pipelines.wiring import open_services
+from headrace.schemas.ports import Cache, EndOfLog, Index, Log
 
 logger = logging.getLogger(__name__)
 
 DEPTHS: Final = ("decode", "no store", "whole")
+_STAGES: Final = {"split": "split", "check": "decode, rules", "fold": "chunk, window"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +117,10 @@ def measure(settings: Settings, load: Load, depths: Sequence[str] = DEPTHS) -> I
     with scratch(settings) as place:
         prepare(place, load)
         for depth in depths:
-            timed, meter, stages, more = _MEASURES[depth](place, load)
-            if not timed:
+            found = run_depth(place, load, depth)
+            if not found["rows"]:
                 logger.warning("%s: every row was done within the warm-up: give more --rows, or less --warm-up", depth)
-            yield _describe(load, depth, timed, meter, stages, more)
+            yield found
 
 
 def prepare(settings: Settings, load: Load) -> int:
@@ -137,41 +138,12 @@ def prepare(settings: Settings, load: Load) -> int:
     return sent
 
 
-Measured = tuple[int, Meter, Stages, dict[str, Any]]
-
-
-def decode(settings: Settings, load: Load) -> Measured:
-    """Read the log to its end, decode and check: nothing else."""
+def run_depth(settings: Settings, load: Load, depth: str) -> dict[str, Any]:
+    """Run ingest as it is, without a store, or no further than the rules; return what was measured."""
     stages, meter = Stages(), Meter(server_pids(settings))
     with open_services(settings) as services:
-        found = services.layout
-        tasks = TaskTable(services.log, found)
-        tasks.refresh()
-        with closing(services.log.subscribe(DECODE_GROUP, TRANSITIONS)) as subscription:
-            left: dict[int, int] = {}
-            done, warmed = 0, -1
-            while warmed < 0 or any(left.values()):
-                if warmed < 0 and left and done >= load.warm_up:
-                    warmed = done
-                    stages.clear()
-                    meter.start()
-                with stages.timed("consume"):
-                    events = subscription.poll(4_096, 0.1)
-                for event in events:
-                    if isinstance(event, Assigned):
-                        left[event.partition] = event.end - event.begin
-                    elif isinstance(event, MessageBatch):
-                        with stages.timed("decode, rules"):
-                            done += sum(map(len, check(event, tasks, found).batches))
-                        left[event.partition] -= len(event)
-            meter.stop()
-    return done - warmed, meter, stages, {}
-
-
-def _ingest(settings: Settings, load: Load, opened: Callable[[Services], tuple[Index, Cache]]) -> Measured:
-    stages, meter = Stages(), Meter(server_pids(settings))
-    with open_services(settings) as services:
-        index, cache = opened(services)
+        nothing: Any = _Nothing()
+        index, cache = (services.index, services.cache) if depth == "whole" else (nothing, nothing)
         job = Ingest(
             cast(Log, _Timed(services.log, stages)),
             cast(Index, _Timed(index, stages, put="index: put", flush="index: wait")),
@@ -180,11 +152,24 @@ def _ingest(settings: Settings, load: Load, opened: Callable[[Services], tuple[I
             until_caught_up=True,
             from_start=True,
         )
+        steps = [(name, stages.timing(_STAGES[name], step)) for name, step in job.steps()]
+        if depth == "decode":
+            steps[2] = ("count", partial(_count, job.counts))
+        job.steps = lambda: steps  # type: ignore[method-assign]
         with closing(job):
             timed = _run(job, load, stages, meter)
-    counts = job.counts
-    per_chunk = round(counts.transitions / max(1, counts.chunks), 1)
-    return timed, meter, stages, {"chunks": counts.chunks, "windows": counts.windows, "rows_per_chunk": per_chunk}
+    more: dict[str, Any] = {}
+    if depth != "decode":
+        per_chunk = round(job.counts.transitions / max(1, job.counts.chunks), 1)
+        more = {"chunks": job.counts.chunks, "windows": job.counts.windows, "rows_per_chunk": per_chunk}
+    return _describe(load, depth, timed, meter, stages) | more
+
+
+def _count(counts: Counts, item: Piece | EndOfLog | Passed) -> list[Tick]:
+    """Take rows in and keep nothing."""
+    if isinstance(item, Piece):
+        counts.transitions += sum(map(len, item.checked.batches))
+    return []
 
 
 def _run(job: Ingest, load: Load, stages: Stages, meter: Meter) -> int:
@@ -194,7 +179,7 @@ def _run(job: Ingest, load: Load, stages: Stages, meter: Meter) -> int:
 
     def polled() -> list[Polled]:
         nonlocal warmed
-        if not warmed and job.counts.transitions >= load.warm_up and job.positions:
+        if not warmed and job.counts.transitions >= load.warm_up and job.reading.member.offsets:
             warmed = job.counts.transitions or -1
             stages.clear()
             meter.start()
@@ -202,9 +187,7 @@ def _run(job: Ingest, load: Load, stages: Stages, meter: Meter) -> int:
                 timer.start()
         return poll()
 
-    names = {"split": "split", "check": "decode, rules", "fold": "chunk, window"}
-    steps = [(name, stages.timing(names[name], step)) for name, step in job.steps()]
-    job.poll, job.steps = polled, lambda: steps  # type: ignore[method-assign]
+    job.poll = polled
     gc.freeze()  # as `headrace run ingest` does
     try:
         run(dataflow(job), job.stop)
@@ -215,25 +198,7 @@ def _run(job: Ingest, load: Load, stages: Stages, meter: Meter) -> int:
     return job.counts.transitions - max(0, warmed)
 
 
-def without_store(settings: Settings, load: Load) -> Measured:
-    """Ingest, but no index and no cache; windows are told, and commits made."""
-    nothing: Any = _Nothing()
-    return _ingest(settings, load, lambda _: (nothing, nothing))
-
-
-def whole(settings: Settings, load: Load) -> Measured:
-    """Ingest as it is."""
-    return _ingest(settings, load, lambda services: (services.index, services.cache))
-
-
-_MEASURES: Final[dict[str, Callable[[Settings, Load], Measured]]] = {
-    "decode": decode,
-    "no store": without_store,
-    "whole": whole,
-}
-
-
-def _describe(load: Load, depth: str, timed: int, meter: Meter, stages: Stages, more: dict[str, Any]) -> dict[str, Any]:
+def _describe(load: Load, depth: str, timed: int, meter: Meter, stages: Stages) -> dict[str, Any]:
     millions = max(1, timed) / 1e6
     return {
         "bench": "ingest",
@@ -253,5 +218,4 @@ def _describe(load: Load, depth: str, timed: int, meter: Meter, stages: Stages, 
         "other_threads_cpu_us_per_row": round((meter.own_cpu_s - sum(stages.cpu_s.values())) / millions, 3),
         "memory_mb": round(memory_mb()),
         "load": round(os.getloadavg()[0], 1),
-        **more,
     }

@@ -25,7 +25,6 @@ from headrace.pipelines.bench.scratch import scratch
 from headrace.pipelines.ingest.segment import encode_parts, group_rows
 from headrace.pipelines.settings import Settings, read_settings
 from headrace.pipelines.wiring import ADAPTERS, Services, open_services
-from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.ports import Cache, Index
 from headrace.schemas.records import ChunkReference
 from headrace.sinks.chunks import CachedChunks, TwoLevels
@@ -79,6 +78,17 @@ class Stored:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a process is asked, of what, and where."""
+
+    urls: dict[str, str | None]
+    stored: Stored
+    asked: Lookups
+    cache: str
+    ends_with: str
+
+
 @dataclass(slots=True)
 class Answer:
     """What one process found out at its peak. held: chunks in its cache in the end.
@@ -115,15 +125,15 @@ def measure(settings: Settings, asked: Lookups, caches: Sequence[str] = CACHES) 
     with scratch(settings) as place:
         with open_services(place, create=True) as services:
             stored = _write(services, asked.chunks)
+        urls = {name: getattr(place, name).text for name in ADAPTERS}
         for cache, ends_with in CASES:
             if cache in caches:
                 logger.info("cache %s, to the %s: twice %.3g s", cache, ends_with, asked.seconds)
-                yield _case(place, stored, asked, cache, ends_with)
+                yield _case(Case(urls, stored, asked, cache, ends_with))
 
 
 def _write(services: Services, wanted: int) -> Stored:
     """Write at least `wanted` chunks as ingest does, and remember them in the cache."""
-    rows: list[ChunkRow] = []
     chunks = CachedChunks(services.index, services.cache)
     began_s, stored_bytes, stored_rows, segment = time.perf_counter(), 0, 0, 0
     references: list[ChunkReference] = []
@@ -144,10 +154,10 @@ def _write(services: Services, wanted: int) -> Stored:
     return Stored([references[i] for i in popular], stored_rows, stored_bytes)
 
 
-def _case(place: Settings, stored: Stored, asked: Lookups, cache: str, ends_with: str) -> dict[str, Any]:
+def _case(case: Case) -> dict[str, Any]:
     """Ask, and tell what was found out."""
-    count = len(stored.references)
-    peak = _all(place, stored, asked, cache, ends_with)
+    stored, asked, count = case.stored, case.asked, len(case.stored.references)
+    peak = _all(case)
     lookups = sum(answer.lookups for answer in peak)
     rate = sum(answer.lookups / answer.wall_s for answer in peak)
     latencies_ms = np.array([s for answer in peak for s in answer.latencies_s]) * 1e3
@@ -157,8 +167,8 @@ def _case(place: Settings, stored: Stored, asked: Lookups, cache: str, ends_with
     ceiling = float(_popularity(count, asked.zipf)[:held].sum())
     return {
         "bench": "lookup",
-        "cache": cache,
-        "ends_with": ends_with,
+        "cache": case.cache,
+        "ends_with": case.ends_with,
         "chunks": count,
         "chunk_rows": round(stored.rows / count),
         "chunk_bytes": round(stored.bytes / count),
@@ -184,39 +194,31 @@ def _popularity(count: int, zipf: float) -> NDArray[np.float64]:
     return share
 
 
-def _all(place: Settings, stored: Stored, asked: Lookups, cache: str, ends_with: str) -> list[Answer]:
+def _all(case: Case) -> list[Answer]:
     """Ask in as many processes as wanted, at the same time."""
-    urls = {name: getattr(place, name).text for name in ADAPTERS}
-    work = [(urls, stored, asked, cache, ends_with, seed) for seed in seeds.LOOKUPS.each()[1 : 1 + asked.concurrency]]
-    if len(work) == 1:
-        return [ask(*work[0])]
-    with ProcessPoolExecutor(len(work), mp_context=get_context("spawn")) as pool:
-        return [future.result() for future in [pool.submit(ask, *one) for one in work]]
+    given = seeds.LOOKUPS.each()[1 : 1 + case.asked.concurrency]
+    if len(given) == 1:
+        return [ask(case, given[0])]
+    with ProcessPoolExecutor(len(given), mp_context=get_context("spawn")) as pool:
+        return [future.result() for future in [pool.submit(ask, case, seed) for seed in given]]
 
 
-def ask(
-    urls: dict[str, str | None],
-    stored: Stored,
-    asked: Lookups,
-    cache: str,
-    ends_with: str,
-    seed: int,
-) -> Answer:
+def ask(case: Case, seed: int) -> Answer:
     """Look up for a while as fast as it goes, and for as long at half of that rate."""
-    settings = read_settings(urls)
+    settings, asked, references = read_settings(case.urls), case.asked, case.stored.references
     with open_services(settings) as services:
-        used = _cache(services, stored, asked, cache)
+        used = _cache(services, case)
         payloads, rows = _Payloads(services.index, used), CachedChunks(services.index, used)
-        look = payloads.look if ends_with == "payload" else rows.transitions
-        calls = _calls(stored.references, asked, seed)
-        if cache != "none":
-            _warm(payloads.look, stored.references, calls, asked.batch)
+        look = payloads.look if case.ends_with == "payload" else rows.transitions
+        calls = _calls(references, asked, seed)
+        if case.cache != "none":
+            _warm(payloads.look, references, calls, asked.batch)
         drawn = cycle(list(islice(calls, max(1, _DRAWN // asked.batch))))
         payloads.hits = 0
         peak = _timed(look, drawn, asked, None, Meter(server_pids(settings)))
         hits = payloads.hits + rows.hits
         paced = _timed(look, drawn, asked, peak.lookups / peak.wall_s * _PEAK_SHARE, Meter({}))
-        return replace(peak, hits=hits, held=_held(used, stored.references), latencies_s=paced.latencies_s)
+        return replace(peak, hits=hits, held=_held(used, references), latencies_s=paced.latencies_s)
 
 
 def _warm(
@@ -232,13 +234,13 @@ def _warm(
         look(next(calls))
 
 
-def _cache(services: Services, stored: Stored, asked: Lookups, cache: str) -> Cache:
-    if cache == "configured":
+def _cache(services: Services, case: Case) -> Cache:
+    if case.cache == "configured":
         return services.cache
-    if cache == "far":
+    if case.cache == "far":
         return services.cache.far if isinstance(services.cache, TwoLevels) else services.cache
-    share = asked.cache_share if cache == "share" else 0.0
-    return MemoryCache(round((stored.bytes + ENTRY_BYTES * len(stored.references)) * share))
+    share = case.asked.cache_share if case.cache == "share" else 0.0
+    return MemoryCache(round((case.stored.bytes + ENTRY_BYTES * len(case.stored.references)) * share))
 
 
 def _held(cache: Cache, references: Sequence[ChunkReference]) -> int:

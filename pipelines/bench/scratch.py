@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
-from headrace.pipelines.doctor import GROUP
 from headrace.pipelines.settings import Settings, read_settings
-from headrace.pipelines.topics import PARTITIONED, SINGLE
+from headrace.pipelines.topics import INGEST, PARTITIONED, SINGLE
 from headrace.pipelines.wiring import ADAPTERS
 from headrace.schemas.errors import HeadraceError
 from headrace.schemas.url import Url
 
 logger = logging.getLogger(__name__)
 
-DECODE_GROUP: Final = "bench"
 _KEYSPACE_LETTERS: Final = 48
 _FILES: Final = {"log": "sqlite", "index": "sqlite", "policies": "file", "mail": "file"}
 
@@ -68,7 +66,7 @@ def _remove(url: Url) -> None:
 def _drop_kafka(url: Url) -> None:
     from headrace.sinks.kafka import topics  # noqa: PLC0415
 
-    topics.drop(url, (*SINGLE, *PARTITIONED), (GROUP, DECODE_GROUP))
+    topics.drop(url, (*SINGLE, *PARTITIONED), (INGEST,))
 
 
 def _drop_cassandra(url: Url) -> None:

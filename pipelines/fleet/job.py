@@ -65,6 +65,52 @@ class VirtualClock:
         return self.now_ms
 
 
+class Actor:
+    """The policy that serves now, and how the agents explore beside it."""
+
+    def __init__(self, log: Log, store: PolicyStore, task: str, explorer: Explorer) -> None:
+        self.store = store
+        self.task = task
+        self.explorer = explorer
+        self.version = NO_POLICY_VERSION
+        self.policy: Policy | None = None
+        self._wanted: ServingPolicy | None = None
+        self._policies = TopicReader(log, POLICIES, task)
+        self._directives = TopicReader(log, DIRECTIVES, task)
+
+    def refresh_policy(self) -> None:
+        """Load the policy that serves now, if another does than did. Raises CorruptDataError for other weights."""
+        for record in records(self._policies.batches(), ServingPolicy):
+            self._wanted = record
+        wanted = self._wanted
+        if wanted is None or wanted.version == self.version or not wanted.version:
+            return
+        weights = self.store.weights(self.task, wanted.version)
+        if weights_hash(weights) != wanted.weights_hash:
+            raise CorruptDataError(f"policy {self.task}@{wanted.version}: the store holds other weights than promoted")
+        self.policy = Policy.from_bytes(weights)
+        self.version = wanted.version
+        logger.info("agents act with %s@%d", self.task, self.version)
+
+    def heed_directives(self) -> None:
+        """Explore as the directives say that stand now."""
+        for batch in self._directives.batches():
+            self.explorer.heed([*records([batch], Directive)])
+
+    def act(
+        self, obs: NDArray[np.float32], steps: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return actions and their log-probabilities; NaN where a rule or epsilon had a part in them."""
+        policy, unknown = self.policy, np.full(len(obs), np.nan, np.float32)
+        if policy is None:
+            actions = self.explorer.act(lambda _: rng.integers(len(ACTION_NAMES), size=len(obs)), obs, None, rng)
+            uniform = np.full(len(obs), -math.log(len(ACTION_NAMES)), np.float32)
+            return actions, unknown if self.explorer.now.rule else uniform
+        if policy.softmax:
+            return policy.sample(obs, rng)  # it explores by itself: directives about exploring are not for it
+        return self.explorer.act(lambda epsilon: policy.act(obs, epsilon, rng), obs, steps, rng), unknown
+
+
 class Fleet:
     """N agents of one task, in lock-step with each other."""
 
@@ -85,18 +131,18 @@ class Fleet:
         self.steps = 0
         self.windows = 0
         self.mean_return = math.nan
-        self.version = NO_POLICY_VERSION
         self.window_start_ms = start_ms // spec.window_ms * spec.window_ms
         self._log = retried(log, self.stop)
-        self._store = retried(store, self.stop)
         self._layout = layout
         self._names = tuple(f"agent-{i:04d}" for i in range(agents))
         self._seed = seed
-        self._explorer = Explorer(exploration or Exploration(), RULES)
-        self._policy: Policy | None = None
-        self._wanted: ServingPolicy | None = None
-        self._policies = TopicReader(self._log, POLICIES, spec.task)
-        self._directives = TopicReader(self._log, DIRECTIVES, spec.task)
+        explorer = Explorer(exploration or Exploration(), RULES)
+        self.actor = Actor(self._log, retried(store, self.stop), spec.task, explorer)
+
+    @property
+    def version(self) -> int:
+        """The version that the agents act with."""
+        return self.actor.version
 
     @property
     def window_end_ms(self) -> int:
@@ -109,8 +155,8 @@ class Fleet:
         advance: is told the time that must have come before what follows is appended (simulated clocks jump to
         it, real ones wait).
         """
-        self.refresh_policy()
-        self._heed_directives()
+        self.actor.refresh_policy()
+        self.actor.heed_directives()
         batch, self.mean_return = self._episode()
         advance(self.window_end_ms)
         self._log.send(self._messages(batch))
@@ -130,38 +176,17 @@ class Fleet:
             for name, value in zip(self._names, values, strict=True)
         ]
 
-    def refresh_policy(self) -> None:
-        """Load the policy that serves now, if another does than did. Raises CorruptDataError for other weights."""
-        for record in records(self._policies.batches(), ServingPolicy):
-            self._wanted = record
-        wanted = self._wanted
-        if wanted is None or wanted.version == self.version or not wanted.version:
-            return
-        weights = self._store.weights(self.spec.task, wanted.version)
-        if weights_hash(weights) != wanted.weights_hash:
-            raise CorruptDataError(
-                f"policy {self.spec.task}@{wanted.version}: the store holds other weights than promoted"
-            )
-        self._policy = Policy.from_bytes(weights)
-        self.version = wanted.version
-        logger.info("agents act with %s@%d", self.spec.task, self.version)
-
-    def _heed_directives(self) -> None:
-        """Explore as the directives say that stand now."""
-        for batch in self._directives.batches():
-            self._explorer.heed([*records([batch], Directive)])
-
     def _episode(self) -> tuple[TransitionBatch, float]:
         """Step every agent through an episode; rows in the order of (step, agent)."""
         count = len(self._names)
         rng = np.random.default_rng([self._seed, self.windows])
         traces = draw_traces(int(rng.integers(2**31)), count)
         simulation = Simulation(traces)
-        self._explorer.begin(count)
+        self.actor.explorer.begin(count)
         seen = [simulation.observation().copy()]
         actions, log_probs, rewards, terms = [], [], [], []
         for _ in range(EPISODE_STEPS):
-            action, log_prob = self._act(seen[-1], rng)
+            action, log_prob = self.actor.act(seen[-1], self.steps, rng)
             actions.append(action)
             log_probs.append(log_prob)
             obs, rewards_now, terms_now, _ = simulation.step(action)
@@ -173,17 +198,6 @@ class Fleet:
         acted = np.concatenate(actions), np.concatenate(log_probs)
         batch = self._columns(np.stack(seen), *acted, reward, np.concatenate(terms))
         return batch, float(np.sum(rewards, axis=0).mean() / REWARD_SCALE)
-
-    def _act(self, obs: NDArray[np.float32], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return actions and their log-probabilities; NaN where a rule or epsilon had a part in them."""
-        policy, unknown = self._policy, np.full(len(obs), np.nan, np.float32)
-        if policy is None:
-            actions = self._explorer.act(lambda _: rng.integers(len(ACTION_NAMES), size=len(obs)), obs, None, rng)
-            uniform = np.full(len(obs), -math.log(len(ACTION_NAMES)), np.float32)
-            return actions, unknown if self._explorer.now.rule else uniform
-        if policy.softmax:
-            return policy.sample(obs, rng)  # it explores by itself: directives about exploring are not for it
-        return self._explorer.act(lambda epsilon: policy.act(obs, epsilon, rng), obs, self.steps, rng), unknown
 
     def _columns(
         self,

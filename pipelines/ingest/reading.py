@@ -38,7 +38,7 @@ class Reading:
         if self.stop.requested or (self._until_caught_up and self.member.caught_up):
             self.stop.finished = True
             return [Tick(commit=True, last=True, commits=self.member.commits.copy())]
-        self.stop.finished = False  # the last commit was refused: there is more to do
+        self.stop.finished = False  # where it was: the last commit was refused, so there is more to do
         found = self.member.poll(self._poll_messages, 0.1)
         for item in found:
             self.member.advance(item.partition, item.offset if isinstance(item, EndOfLog) else item.next_offset)

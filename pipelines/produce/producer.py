@@ -5,8 +5,9 @@ Bytes that can't be read are sent too: what is wrong with them is for ingest to 
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -41,6 +42,9 @@ _FOREIGN: Final = {
 }
 
 
+Content = TypeVar("Content")
+
+
 class _Agent(msgspec.Struct):
     agent_id: str
 
@@ -50,9 +54,8 @@ class _Row(msgspec.Struct):
     ts: int
 
 
-_one = msgspec.json.Decoder(_Agent).decode
-_several = msgspec.json.Decoder(list[_Agent]).decode
-_rows = msgspec.json.Decoder(_Row | list[_Row]).decode
+_agents: Callable[[bytes], _Agent | list[_Agent]] = msgspec.json.Decoder(_Agent | list[_Agent]).decode
+_rows: Callable[[bytes], _Row | list[_Row]] = msgspec.json.Decoder(_Row | list[_Row]).decode
 
 
 @dataclass(slots=True)
@@ -74,11 +77,10 @@ class Produced:
 
 def key_of(line: bytes) -> bytes | None:
     """Return the line's agent_id where it can be read; of an array's, the first one's."""
-    try:
-        agent = _several(line)[0] if line.lstrip()[:1] == b"[" else _one(line)
-        return agent.agent_id.encode()
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, IndexError):
-        return None
+    with suppress(UnicodeError):
+        for agent in _readable(line, _agents):
+            return agent.agent_id.encode()
+    return None
 
 
 def blocks(source: BinaryIO, name: str) -> Iterator[tuple[list[bytes], int]]:
@@ -140,31 +142,27 @@ class Producer:
         if not self.produced.lines:
             self.produced.warnings += self._warnings(lines)
         self.produced.lines += len(lines)
+        plain = [Record(TRANSITIONS, key_of(line), line) for line in lines]
         if not self._pack and not self._watch:
-            plain = [_plain(line) for line in lines]
             self._doubt(["its agent_id can't be read" for record in plain if record.key is None])
             self._append(plain)
             return
-        messages = self._messages(lines)
-        checked = codec.check(messages, self._tasks, self._layout)
+        checked = codec.check(self._messages(lines), self._tasks, self._layout)
         self._doubt([rejection.reason for rejection in checked.rejected])
         for batch in checked.batches:
             self._last_ms[batch.task] = max(self._last_ms.get(batch.task, 0), int(batch.ts.max()))
-        if not self._pack:
-            self._append([_plain(line) for line in lines])
-            return
         packed = np.zeros(len(lines), np.bool_)
-        for batch in checked.batches:
+        for batch in checked.batches if self._pack else ():
             packed[batch.offset] = True
             self._append(list(self._packed(batch)))
-        others = [_plain(line) for line, done in zip(lines, packed.tolist(), strict=True) if not done]
+        others = [record for record, done in zip(plain, packed.tolist(), strict=True) if not done]
         if others and (checked.stream_ts[~packed] >= 0).any():
             self.flush()  # a heartbeat comes after the rows before it
         self._append(others)
 
     def _warnings(self, lines: Sequence[bytes]) -> list[str]:
         """Say which tasks are not known, and whether times look like seconds."""
-        rows = [row for line in lines for row in _readable(line)]
+        rows = [row for line in lines for row in _readable(line, _rows)]
         unknown = sorted({row.task for row in rows} - self._tasks.specs.keys())
         told = [
             f"task {name[:80]!r} is not known: what is sent before `headrace task add` will be rejected (after it: "
@@ -249,15 +247,12 @@ class Producer:
         self.produced.messages += len(records)
 
 
-def _plain(line: bytes) -> Record:
-    return Record(TRANSITIONS, key_of(line), line)
-
-
-def _readable(line: bytes) -> list[_Row]:
+def _readable(line: bytes, decode: Callable[[bytes], Content | list[Content]]) -> list[Content]:
+    """Return what a line holds; what can't be read is for ingest to say."""
     try:
-        found = _rows(line)
+        found = decode(line)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return []  # for ingest to say
+        return []
     return found if isinstance(found, list) else [found]
 
 

@@ -43,7 +43,7 @@ class Rejected:
         return self.kept is not None and len(self.kept) == KEPT_BYTES
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Replayed:
     """How many messages were sent again, and how many could not be, as the log no longer holds all of them."""
 
@@ -107,7 +107,7 @@ def replay(log: Log, rules: Sequence[str], *, again: bool) -> Replayed:
     for rule in rules:
         for repeated in (False, True)[: 1 + again]:
             try:
-                done = _add(done, _replay_rule(log, rule, repeated=repeated))
+                _replay_rule(log, rule, done, repeated=repeated)
             except CommitConflictError as error:
                 raise CommitConflictError(
                     f"another process sends again what the rule {rule} rejected: no message is sent twice; "
@@ -116,14 +116,9 @@ def replay(log: Log, rules: Sequence[str], *, again: bool) -> Replayed:
     return done
 
 
-def _add(a: Replayed, b: Replayed) -> Replayed:
-    return Replayed(a.sent + b.sent, a.gone + b.gone)
-
-
-def _replay_rule(log: Log, rule: str, *, repeated: bool) -> Replayed:
+def _replay_rule(log: Log, rule: str, done: Replayed, *, repeated: bool) -> None:
     """Read the quarantine from the group's commit to its present end."""
     group = f"replay.{rule}.again" if repeated else f"replay.{rule}"
-    done = Replayed()
     quiet = 0
     with closing(Member(log, group, REJECTED)) as member:
         while not member.caught_up:
@@ -135,27 +130,23 @@ def _replay_rule(log: Log, rule: str, *, repeated: bool) -> Replayed:
                 if isinstance(item, EndOfLog):
                     member.advance(item.partition, item.offset)
                     continue
-                records, gone = _records(log, item, rule, repeated=repeated)
+                found = [_again(log, message) for message in _messages(item, rule, repeated=repeated)]
+                records = [record for record in found if record is not None]
                 member.advance(item.partition, item.next_offset)
                 member.commit({item.partition: Commit(member.offsets[item.partition])}, records)
-                done = _add(done, Replayed(len(records), gone))
-    return done
+                done.sent += len(records)
+                done.gone += len(found) - len(records)
 
 
-def _records(log: Log, batch: MessageBatch, rule: str, *, repeated: bool) -> tuple[list[Record], int]:
-    """Return the messages to send again, to the partitions they came from, and how many are gone."""
-    records: list[Record] = []
-    gone = 0
-    for i in range(len(batch)):
-        message = _message(batch, i)
-        if message.rule != rule or (message.replayed is not None) != repeated:
-            continue
-        value, whole = original(log, message)
-        if whole:
-            records.append(Record(message.topic, message.key, value, _headers(message), message.partition))
-        else:
-            gone += 1
-    return records, gone
+def _messages(batch: MessageBatch, rule: str, *, repeated: bool) -> Iterator[Rejected]:
+    for message in (_message(batch, i) for i in range(len(batch))):
+        if message.rule == rule and (message.replayed is not None) == repeated:
+            yield message
+
+
+def _again(log: Log, message: Rejected) -> Record | None:
+    value, whole = original(log, message)
+    return Record(message.topic, message.key, value, _headers(message), message.partition) if whole else None
 
 
 def _headers(message: Rejected) -> Headers:

@@ -76,7 +76,7 @@ class _Tape:
             next_obs=next_obs,
             terminated=terminated,
             truncated=truncated,
-            terms=tuple(float(info.get(name, np.nan)) for name in self.writer.spec.reward_terms),
+            reward_terms=tuple(float(info.get(name, np.nan)) for name in self.writer.spec.reward_terms),
             policy_version=NO_POLICY_VERSION if acted[0] is None else acted[0],
             log_prob=np.nan if acted[1] is None else acted[1],
         )

@@ -19,11 +19,18 @@ from headrace.schemas.transition import TransitionBatch
 logger = logging.getLogger(__name__)
 
 FLUSH_S: Final = 1.0
+_KINDS: Final = {
+    "agent": np.int32,
+    **dict.fromkeys(("step", "ts", "policy_version"), np.int64),
+    **dict.fromkeys(("obs", "reward", "next_obs", "reward_terms", "log_prob"), np.float32),
+    **dict.fromkeys(("terminated", "truncated"), np.bool_),
+}
+"""Columns of transitions that are a step's fields."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One agent's step. terms: the reward's named parts, NaN where the environment did not say."""
+    """One agent's step. reward_terms: the reward's named parts, NaN where the environment did not say."""
 
     agent: int
     episode: str
@@ -35,7 +42,7 @@ class Step:
     next_obs: NDArray[np.float32]
     terminated: bool
     truncated: bool
-    terms: tuple[float, ...]
+    reward_terms: tuple[float, ...]
     policy_version: int
     log_prob: float
 
@@ -103,22 +110,15 @@ class Writer:
 def _columns(steps: Sequence[Step], spec: TaskSpec, agents: tuple[str, ...]) -> TransitionBatch:
     count = len(steps)
     episodes = {name: code for code, name in enumerate(dict.fromkeys(step.episode for step in steps))}
+    columns: dict[str, NDArray[Any]] = {
+        name: np.array([getattr(step, name) for step in steps], kind) for name, kind in _KINDS.items()
+    }
     return TransitionBatch(
         task=spec.task,
         agents=agents,
         episodes=tuple(episodes),
-        agent=np.array([s.agent for s in steps], np.int32),
-        episode=np.array([episodes[s.episode] for s in steps], np.int32),
-        step=np.array([s.step for s in steps], np.int64),
-        ts=np.array([s.ts for s in steps], np.int64),
+        episode=np.array([episodes[step.episode] for step in steps], np.int32),
         offset=np.zeros(count, np.int64),
-        obs=np.stack([s.obs for s in steps]),
-        action=np.array([s.action for s in steps], np.int32 if spec.discrete else np.float32),
-        reward=np.array([s.reward for s in steps], np.float32),
-        next_obs=np.stack([s.next_obs for s in steps]),
-        terminated=np.array([s.terminated for s in steps], np.bool_),
-        truncated=np.array([s.truncated for s in steps], np.bool_),
-        reward_terms=np.array([s.terms for s in steps], np.float32).reshape(count, len(spec.reward_terms)),
-        policy_version=np.array([s.policy_version for s in steps], np.int64),
-        log_prob=np.array([s.log_prob for s in steps], np.float32),
+        action=np.array([step.action for step in steps], np.int32 if spec.discrete else np.float32),
+        **columns | {"reward_terms": columns["reward_terms"].reshape(count, len(spec.reward_terms))},
     )

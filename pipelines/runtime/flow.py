@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from bytewax.dataflow import Dataflow
@@ -16,49 +17,49 @@ from headrace.pipelines.runtime.stop import Stop, StoppedError
 logger = logging.getLogger(__name__)
 
 
+@dataclass
 class _PollPartition(StatelessSourcePartition[Any]):
-    def __init__(self, poll: Callable[[], list[Any]], stop: Stop) -> None:
-        self._poll = stop.guarded(poll)
-        self._stop = stop
+    poll: Callable[[], list[Any]]
+    stop: Stop
 
     @override
     def next_batch(self) -> list[Any]:
-        if self._stop.failure:
+        if self.stop.failure:
             raise StopIteration
-        return self._poll()
+        return self.poll()
 
 
+@dataclass
 class PollSource(DynamicSource[Any]):
     """A source that calls `poll` for its items until it raises StopIteration, or a step fails."""
 
-    def __init__(self, poll: Callable[[], list[Any]], stop: Stop) -> None:
-        self._poll = poll
-        self._stop = stop
+    poll: Callable[[], list[Any]]
+    stop: Stop
 
     @override
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _PollPartition:
         assert worker_count == 1, "one process, one worker: start more processes instead"
-        return _PollPartition(self._poll, self._stop)
+        return _PollPartition(self.stop.guarded(self.poll), self.stop)
 
 
+@dataclass
 class _CallPartition(StatelessSinkPartition[Any]):
-    def __init__(self, write: Callable[[list[Any]], list[Any]]) -> None:
-        self._write = write
+    write: Callable[[list[Any]], list[Any]]
 
     @override
     def write_batch(self, items: list[Any]) -> None:
-        self._write(items)
+        self.write(items)
 
 
+@dataclass
 class CallSink(DynamicSink[Any]):
     """A sink that hands its items to `write`."""
 
-    def __init__(self, write: Callable[[list[Any]], list[Any]]) -> None:
-        self._write = write
+    write: Callable[[list[Any]], list[Any]]
 
     @override
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _CallPartition:
-        return _CallPartition(self._write)
+        return _CallPartition(self.write)
 
 
 def run(flow: Dataflow, stop: Stop) -> None:

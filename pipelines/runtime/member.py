@@ -11,10 +11,6 @@ logger = logging.getLogger(__name__)
 Item = MessageBatch | EndOfLog
 
 
-def _anywhere(_event: Assigned) -> None:
-    """Read from where the log begins to."""
-
-
 class Member:
     """A member of a group on one topic.
 
@@ -33,7 +29,7 @@ class Member:
         group: str,
         topic: str,
         *,
-        on_assign: Callable[[Assigned], int | None] = _anywhere,
+        on_assign: Callable[[Assigned], int | None] = lambda _: None,
         on_revoke: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.log = log

@@ -45,7 +45,7 @@ def test_hold_freezes_promotion_until_it_is_released(stream):
     assert len(versions) >= 2
     assert not any(version.promoted for version in versions)
     assert "on hold by ada (until the audit)" in versions[0].reason
-    fleet.refresh_policy()
+    fleet.actor.refresh_policy()
     assert fleet.version == -1
     control(stream).hold("cloud", "audited", held=False)
     go_on(stream, 5, first=10)
@@ -168,7 +168,7 @@ def test_rollback_returns_to_what_served_before_and_agents_follow(stream):
     newest = published(stream.log, "cloud")[-1].version
     record = control(stream).rollback("cloud", "latency rose", hold=True)
     assert (record.version, record.held) == (newest - 1, True)
-    fleet.refresh_policy()
+    fleet.actor.refresh_policy()
     assert fleet.version == newest - 1
     again = control(stream).rollback("cloud", "it was not the policy")
     assert again.version == newest

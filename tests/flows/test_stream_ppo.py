@@ -177,13 +177,13 @@ def test_agents_that_draw_heed_no_directive_about_exploring(stream):
     fleet = stream.fleet(seed=3)
     traces = draw_traces(5, 8)
     obs = Simulation(traces).observation()
-    fleet._explorer.heed([told])
-    fleet._explorer.begin(len(traces))
-    _, log_prob = fleet._act(obs, np.random.default_rng(0))
+    fleet.actor.explorer.heed([told])
+    fleet.actor.explorer.begin(len(traces))
+    _, log_prob = fleet.actor.act(obs, 0, np.random.default_rng(0))
     assert np.isnan(log_prob).all()
-    fleet.refresh_policy()
-    action, log_prob = fleet._act(obs, np.random.default_rng(0))
-    expected, likely = fleet._policy.sample(obs, np.random.default_rng(0))
+    fleet.actor.refresh_policy()
+    action, log_prob = fleet.actor.act(obs, 0, np.random.default_rng(0))
+    expected, likely = fleet.actor.policy.sample(obs, np.random.default_rng(0))
     np.testing.assert_array_equal(action, expected)
     np.testing.assert_array_equal(log_prob, likely)
 
@@ -370,8 +370,8 @@ def test_what_can_never_be_learned_from_is_let_go(tmp_path):
     """Agents that never say how likely their action was: the checkpoint stays small, no version is made of nothing."""
     stream = open_stream(tmp_path)
     fleet = stream.fleet(seed=3)
-    act = fleet._act
-    fleet._act = lambda *given: (act(*given)[0], np.full(len(given[0]), np.nan, np.float32))
+    act = fleet.actor.act
+    fleet.actor.act = lambda *given: (act(*given)[0], np.full(len(given[0]), np.nan, np.float32))
     held = []
     for _ in range(3):
         for _ in range(6):
