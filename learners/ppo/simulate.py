@@ -12,21 +12,13 @@ from headrace.learners.simulate.worlds import World, make_world
 
 @dataclasses.dataclass(frozen=True)
 class PPOTraining:
-    """How PPO trains in a world.
-
-    Attributes:
-        config: the algorithm's own; its `schedule_rows` is set to the steps asked for.
-        environments: episodes at once.
-        rollout_steps: steps of each between two updates.
-        privileged: whether the critic sees what no agent does, where the world tells.
-        informed: whether the policy has the world's features and prior.
-    """
+    """How PPO trains in a world; its `schedule_rows` is set to the steps asked for."""
 
     config: ppo.PPOConfig = dataclasses.field(default_factory=ppo.PPOConfig)
-    environments: int = 256
-    rollout_steps: int = 20
-    privileged: bool = True
-    informed: bool = True
+    environments: int = 256  # episodes at once
+    rollout_steps: int = 20  # of each between two updates
+    privileged: bool = True  # whether the critic sees what no agent does, where the world tells
+    informed: bool = True  # whether the policy has the world's features and prior
 
     def plain(self) -> "PPOTraining":
         """Return it without what a simulator offers beyond observations and rewards."""
