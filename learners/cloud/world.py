@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from headrace.learners.cloud.baselines import RULES, RateRule
 from headrace.learners.cloud.features import cloud_features, cloud_prior
 from headrace.learners.cloud.plant import ACTION_NAMES, FEATURES, FRAMES, REPLICAS_MAX, REWARD_SCALE, Simulation
 from headrace.learners.cloud.plant import RATE_UNIT_RPS as DEMAND_UNIT_RPS
+from headrace.learners.cloud.rules import RULES, RateRule
 from headrace.learners.cloud.workload import LEAD_STEPS, draw_traces
 from headrace.learners.prior import RulePrior
 from headrace.learners.simulate.worlds import Step
@@ -20,22 +21,19 @@ _POD_COLUMNS: Final = 5
 
 
 class CloudWorld:
-    """`CloudService-v0` on fresh traces every episode.
+    """N episodes of `CloudService-v0`, on fresh traces each time.
 
-    Args:
-        count: N.
-        seed: of the traces.
-        privileged: whether to tell what no agent sees: the plant's state and the demands to come.
-        shadow: whether the rate rule runs along on the same traces.
+    privileged: whether to tell what no agent sees: the plant's state and the demands to come. shadow: whether the rate
+    rule runs along on the same traces.
     """
 
     def __init__(self, count: int, seed: int, *, privileged: bool = False, shadow: bool = False) -> None:
         self.count = count
         self.width = FRAMES * FEATURES
         self.actions = len(ACTION_NAMES)
-        self.bounds: np.ndarray | None = None
+        self.bounds: NDArray[np.float32] | None = None
         self.privileged_width = _POD_COLUMNS + 1 + FORESIGHT_STEPS if privileged else 0
-        self.features: np.ndarray | None = cloud_features()
+        self.features: NDArray[np.float32] | None = cloud_features()
         self.prior: RulePrior | None = cloud_prior()
         self.rules: Mapping[str, Callable[[], Rule]] = RULES
         self.return_scale = REWARD_SCALE
@@ -43,7 +41,7 @@ class CloudWorld:
         self._rule = RateRule() if shadow else None
         self._begin()
 
-    def step(self, actions: np.ndarray) -> Step:
+    def step(self, actions: NDArray[np.int64]) -> Step:
         """One step of all episodes; they all end together, by truncation."""
         obs, reward, _, done = self._simulation.step(actions)
         shadow = self._shadow_reward()
@@ -67,13 +65,13 @@ class CloudWorld:
             self._demands = _windows(traces.arrivals_rps)
         self.privileged = self._privileged_now()
 
-    def _shadow_reward(self) -> np.ndarray | None:
+    def _shadow_reward(self) -> NDArray[np.float32] | None:
         if self._rule is None:
             return None
         self._shadow_obs, reward, _, _ = self._shadow.step(self._rule.act(self._shadow_obs))
         return reward.astype(np.float32)
 
-    def _privileged_now(self) -> np.ndarray | None:
+    def _privileged_now(self) -> NDArray[np.float32] | None:
         """Pods by age, the queue, the demand just served and those to come: float32[N, 18]."""
         if not self.privileged_width:
             return None
@@ -82,7 +80,7 @@ class CloudWorld:
         return np.concatenate([pods.T.astype(np.float32), self._demands[now.step_index]], axis=1)
 
 
-def _windows(arrivals_rps: np.ndarray) -> np.ndarray:
+def _windows(arrivals_rps: NDArray[np.float64]) -> NDArray[np.float32]:
     """The demand of the step before each step and of those from it on: float32[T + 1, N, 13].
 
     Beyond the trace's end the last demand stays.

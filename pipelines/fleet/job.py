@@ -25,7 +25,7 @@ from headrace.learners.cloud import (
     Simulation,
     draw_traces,
 )
-from headrace.learners.cloud.baselines import RULES
+from headrace.learners.cloud.rules import RULES
 from headrace.learners.stream.exploring import Exploration, Explorer
 from headrace.pipelines.runtime.heartbeat import heartbeats
 from headrace.pipelines.topics import DIRECTIVES, POLICIES, TRANSITIONS, TopicReader, records

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from headrace.learners.cloud import draw_traces
-from headrace.learners.cloud.baselines import RULES as RULE_MAKERS
-from headrace.learners.cloud.baselines import RateRule
 from headrace.learners.cloud.plant import Simulation
+from headrace.learners.cloud.rules import RULES as RULE_MAKERS
+from headrace.learners.cloud.rules import RateRule
 from headrace.learners.simulate.curve import CurvePoint, Moment
 from headrace.learners.simulate.guide import Guide
 from headrace.learners.simulate.training import train
