@@ -12,7 +12,7 @@ from typing import Final
 
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.topics import PARTITIONED, SINGLE, TRANSITIONS
-from headrace.pipelines.wiring import ADAPTERS, Services, layout
+from headrace.pipelines.wiring import ADAPTERS, Services
 from headrace.schemas.errors import HeadraceError, UnknownTopicError
 
 GROUP: Final = "ingest"
@@ -102,7 +102,7 @@ def _tasks(services: Services) -> Check:
 
 
 def _layout(services: Services) -> Check:
-    found = layout(services)
+    found = services.layout
     shown = f"segment {found.segment}, grace {found.grace_ms} ms, clock skew {found.max_clock_skew_ms} ms"
     return Check("layout", ok=True, detail=f"log {found.log}, {shown}")
 

@@ -31,6 +31,12 @@ class TaskTable(Mapping[str, Task]):
                     self.specs[spec.task] = spec
         return len(self._tasks) > count
 
+    def spec(self, name: str) -> TaskSpec | None:
+        """Return a task's spec; reads on for one that is not known."""
+        if name not in self.specs:
+            self.refresh()
+        return self.specs.get(name)
+
     def __getitem__(self, name: str) -> Task:
         """Return a task by name."""
         return self._tasks[name]

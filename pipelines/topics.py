@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from headrace.schemas.partition import partition_of
-from headrace.schemas.ports import Headers, Log, MessageBatch
+from headrace.schemas.ports import Commit, Headers, Log, MessageBatch
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +27,30 @@ SINGLE: Final = (TASKS, MAILS)
 PARTITIONED: Final = (TRANSITIONS, REJECTED, WINDOWS, POLICIES, REPORTS, DIRECTIVES)
 """Topics with as many partitions as `headrace init` was told."""
 
+INGEST: Final = "ingest"
+"""The group whose commits say how far `ingest` has come."""
+KEPT_BYTES: Final = 65_536
+"""What the quarantine keeps of a rejected message's value; the rest is read at its source offset."""
 READ_MESSAGES: Final = 500
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
+
+
+class IngestCommit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The metadata of a commit of `ingest`: B, the first offset of the open segment, and T, the stream time there.
+
+    rejected_to: the messages before this offset that were rejected are in the quarantine: told where it is beyond the
+    commit, as that was moved back, to read the log again from its start.
+    """
+
+    segment: int
+    stream_ms: int
+    rejected_to: int = 0
+
+    @classmethod
+    def of(cls, commit: Commit) -> "IngestCommit":
+        """Return what a commit says."""
+        return msgspec.json.decode(commit.metadata, type=cls)
 
 
 @dataclass(slots=True)

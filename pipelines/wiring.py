@@ -1,4 +1,4 @@
-"""The one composition root: Settings -> open services, closed in reverse; the layout that binds them; the jobs.
+"""The one composition root: Settings -> open services, closed in reverse; and the jobs, each put together.
 
 A new backend is one file in sinks and one name in ADAPTERS.
 """
@@ -12,12 +12,10 @@ from pkgutil import resolve_name
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import msgspec
-
+from headrace.pipelines import layout
 from headrace.pipelines.settings import Settings, suggest
 from headrace.pipelines.tasks import TaskTable, add_task
-from headrace.pipelines.topics import PARTITIONED, SINGLE, TRANSITIONS
-from headrace.schemas.errors import LayoutMismatchError, SettingsError, UnknownTopicError
+from headrace.schemas.errors import SettingsError
 from headrace.schemas.ports import (
     ANY_OPTION,
     Adapter,
@@ -29,7 +27,6 @@ from headrace.schemas.ports import (
     Mailer,
     Narrator,
     PolicyStore,
-    TopicInfo,
 )
 from headrace.schemas.records import Layout
 from headrace.schemas.url import Url
@@ -43,9 +40,6 @@ if TYPE_CHECKING:
     from headrace.pipelines.report.compose import Envelope
     from headrace.pipelines.report.job import Digest
 
-DEFAULT_PARTITIONS: Final = 4
-IDEMPOTENT: Final = frozenset({"file"})
-"""Schemes of mailers that refuse a second mail of the same digest themselves."""
 ADAPTERS: Final[dict[str, dict[str, str]]] = {
     "log": {
         "sqlite": "headrace.sinks.sqlite.log:ADAPTER",
@@ -106,6 +100,17 @@ class Services:
         """The index's chunks, read through the cache."""
         return CachedChunks(self.index, self.cache)
 
+    @cached_property
+    def layout(self) -> Layout:
+        """The index's layout; raises as `stored_layout` does."""
+        return layout.stored_layout(self.log, self.index, self.settings)
+
+    def initialise(self, **wanted: int | None) -> Layout:
+        """Make topics, layout and policy store; raises as `layout.initialise` does."""
+        found = layout.initialise(self.log, self.index, self.settings, **wanted)
+        _ = self.policies  # opened to be made: it may have a keyspace of its own
+        return found
+
     def _open(self, part: str) -> Any:  # noqa: ANN401
         url: Url = getattr(self.settings, part)
         adapter = self.adapters[part]
@@ -158,128 +163,41 @@ def _adapter(part: str, url: Url) -> Adapter:
     return adapter
 
 
-def initialise(
-    services: Services,
-    *,
-    partitions: int | None = None,
-    segment: int | None = None,
-    grace_ms: int | None = None,
-    max_clock_skew_ms: int | None = None,
-    sample_every: int | None = None,
-) -> Layout:
-    """Create the topics, then the layout, once; the same again is a no-op, and None stands for what is there.
-
-    Raises LayoutMismatchError, with nothing written, where log or index were made with other values.
-    """
-    log, index = services.log, services.index
-    topic = _topic(log)
-    stored = index.layout()
-    if stored and (topic is None or topic.identity != stored.log):
-        raise _other_log(services, stored, topic)
-    if topic and partitions not in {None, topic.partitions}:
-        raise LayoutMismatchError(
-            f"{services.settings.log} has {topic.partitions} partitions, {partitions} were asked for: leave "
-            f"--partitions out, or name another log and index by --log and --index"
-        )
-    given = {
-        "segment": segment,
-        "grace_ms": grace_ms,
-        "max_clock_skew_ms": max_clock_skew_ms,
-        "sample_every": sample_every,
-    }
-    wanted = {name: value for name, value in given.items() if value is not None}
-    if stored:
-        _require_same(services, stored, wanted)
-    for name in SINGLE:
-        log.create(name, 1)
-    count = topic.partitions if topic else partitions or DEFAULT_PARTITIONS
-    for name in PARTITIONED:
-        log.create(name, count)
-    layout = index.layout(Layout(log.topic(TRANSITIONS).identity, **wanted))
-    assert layout is not None
-    _require_same(services, layout, wanted)  # another process may have been first
-    _ = services.policies  # opened to be made: it may have a keyspace of its own
-    return layout
-
-
-def layout(services: Services) -> Layout:
-    """Return the index's layout.
-
-    Raises SettingsError where there is none, UnknownTopicError where the log has no topics (`headrace init`), and
-    LayoutMismatchError where the index belongs to another log or to other code.
-    """
-    stored = services.index.layout()
-    if stored is None:
-        raise SettingsError(f"the index {services.settings.index} has no layout: write it with `headrace init`")
-    topic = services.log.topic(TRANSITIONS)
-    if topic.identity != stored.log:
-        raise _other_log(services, stored, topic)
-    ours = Layout(stored.log)
-    for field in ("codec_version", "rules_version"):
-        if getattr(stored, field) != getattr(ours, field):
-            raise LayoutMismatchError(
-                f"the index {services.settings.index} was written under {field} {getattr(stored, field)}, this "
-                f"headrace has {getattr(ours, field)}: use the headrace that wrote it, or ingest into a new index"
-            )
-    return stored
-
-
-def _topic(log: Log) -> TopicInfo | None:
-    try:
-        return log.topic(TRANSITIONS)
-    except UnknownTopicError:
-        return None
-
-
-def _other_log(services: Services, stored: Layout, topic: TopicInfo | None) -> LayoutMismatchError:
-    found = f"is {topic.identity}" if topic else "has no topics yet"
-    return LayoutMismatchError(
-        f"the index {services.settings.index} was written for the log {stored.log}, but "
-        f"{services.settings.log} {found}: give the log and the index that belong together, or a new index"
-    )
-
-
-def _require_same(services: Services, stored: Layout, wanted: dict[str, int]) -> None:
-    for name, value in wanted.items():
-        if getattr(stored, name) != value:
-            raise LayoutMismatchError(
-                f"the index {services.settings.index} was written with {name} {getattr(stored, name)}, {value} was "
-                "asked for: leave the option out, or name another log and index by --log and --index"
-            )
-
-
-def as_record(layout: Layout, partitions: int) -> dict[str, Any]:
-    """Return the layout and the number of partitions, for printing."""
-    return {"partitions": partitions, **msgspec.to_builtins(layout)}
-
-
 # Each job put together: `options` are its constructor's. A job's module is loaded when it is composed: ingest and the
 # fleet need no torch.
 # ruff: noqa: PLC0415
 
 
 def compose_ingest(services: Services, **options: Any) -> "Ingest":  # noqa: ANN401
-    """Put `ingest` together; raises as `layout` does."""
+    """Put `ingest` together; raises as `services.layout` does."""
     from headrace.pipelines.ingest.job import Ingest
 
-    return Ingest(services.log, services.index, services.cache, layout(services), **options)
+    return Ingest(services.log, services.index, services.cache, services.layout, **options)
 
 
-def compose_learn(services: Services, *, advised: bool = True, **options: Any) -> "Learn":  # noqa: ANN401
-    """Put `learn` together; raises as `layout` does. advised: by the setting's advisor, if it names one."""
-    from headrace.pipelines.learn.advice import advising
+def compose_learn(
+    services: Services,
+    *,
+    advised: bool = True,
+    until_caught_up: bool = False,
+    **options: Any,  # noqa: ANN401
+) -> "Learn":
+    """Put `learn` together; raises as `services.layout` does. advised: by the setting's advisor, if it names one."""
+    from headrace.pipelines.learn.advice import Advising, advising
     from headrace.pipelines.learn.job import Learn
+    from headrace.pipelines.learn.learner import Learning
 
-    tasks = TaskTable(services.log, layout(services))
-    advice = advising(services.advisor, services.settings.advisor.options) if advised else None
-    return Learn(services.log, services.chunks, services.policies, tasks, services.clock, advising=advice, **options)
+    advice = advising(services.advisor, services.settings.advisor.options) if advised else Advising()
+    tasks, learning = TaskTable(services.log, services.layout), Learning(advising=advice, **options)
+    stores = (services.chunks, services.policies)
+    return Learn(services.log, *stores, tasks, services.clock, learning, until_caught_up=until_caught_up)
 
 
 def compose_explain(services: Services, **options: Any) -> "Explainer":  # noqa: ANN401
-    """Put `explain` together; raises as `layout` does."""
+    """Put `explain` together; raises as `services.layout` does."""
     from headrace.pipelines.explain.job import Explainer
 
-    tasks = TaskTable(services.log, layout(services))
+    tasks = TaskTable(services.log, services.layout)
     return Explainer(services.log, services.policies, services.chunks, tasks, services.narrator, **options)
 
 
@@ -287,14 +205,13 @@ def compose_digest(services: Services, envelope: "Envelope", **options: Any) -> 
     """Put `digest` together."""
     from headrace.pipelines.report.job import Digest
 
-    idempotent = services.settings.mail.scheme in IDEMPOTENT
-    return Digest(services.log, services.mailer, services.clock, envelope, idempotent=idempotent, **options)
+    return Digest(services.log, services.mailer, services.clock, envelope, **options)
 
 
 def compose_fleet(services: Services, **options: Any) -> "Fleet":  # noqa: ANN401
-    """Put the fleet together, and add its task; raises as `layout` does."""
+    """Put the fleet together, and add its task; raises as `services.layout` does."""
     from headrace.pipelines.fleet.job import Fleet, cloud_task
 
-    spec, found = cloud_task(), layout(services)
+    spec, found = cloud_task(), services.layout
     add_task(services.log, TaskTable(services.log, found), spec)
     return Fleet(services.log, services.policies, spec, found, **options)

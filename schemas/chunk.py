@@ -17,7 +17,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from headrace.schemas.errors import CorruptDataError
-from headrace.schemas.payload import rows_of, single, sort_positions
+from headrace.schemas.payload import payload_bytes, rows_of, sort_positions
 from headrace.schemas.records import AgentStats, ChunkKey, ChunkReference, ChunkSummary
 from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch
 
@@ -68,14 +68,9 @@ _encoder = msgspec.msgpack.Encoder()
 _stats_decoder = msgspec.msgpack.Decoder(tuple[int, list[str], bytes, bytes, bytes])
 
 
-def payload_bytes(batch: TransitionBatch) -> bytes:
-    """Return the rows' canonical uncompressed bytes; there is at least one row."""
-    return single(batch)
-
-
 def encode_chunk(batch: TransitionBatch) -> tuple[bytes, int]:
     """Return the rows' compressed payload, and its checksum (CRC-32 of the uncompressed bytes)."""
-    return compress(single(batch))
+    return compress(payload_bytes(batch))
 
 
 def compress(raw: bytes) -> tuple[bytes, int]:
@@ -266,5 +261,4 @@ def total_stats(stats: ChunkStats) -> AgentStats:
     rewards = np.add.accumulate(stats.rewards)[-1:]  # adds in order; sum would not
     rewards[0, :2] = stats.rewards[:, 0].min(), stats.rewards[:, 1].max()
     versions = _version_rows(np.zeros(len(versions), np.int64), versions[:, 1], versions[:, 2])
-    total = ChunkStats(("",), counts, rewards, versions)
-    return agent_stats(total)[0]
+    return agent_stats(ChunkStats(("",), counts, rewards, versions))[0]

@@ -20,16 +20,7 @@ from headrace.schemas.records import TaskSpec
 from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch
 
 CONTENT_TYPE = "application/vnd.apache.arrow.stream"
-ARROW_ERRORS = (
-    pa.ArrowException,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    OSError,
-    MemoryError,
-    OverflowError,
-)
+ARROW_ERRORS = (pa.ArrowException, ValueError, TypeError, KeyError, IndexError, OSError, MemoryError, OverflowError)
 
 _REQUIRED = frozenset(field.name for field in msgspec.structs.fields(Row) if field.required)
 _KNOWN = frozenset(Row.__struct_fields__)
@@ -108,7 +99,6 @@ def read(value: bytes, max_rows: int) -> Message:
 
 
 def _task(batches: Sequence[Any]) -> str:
-    """Return the one task of a message's rows; raises BadMessageError."""
     found: set[str | None] = set()
     for batch in batches:
         places = batch.schema.get_all_field_indices("task")
@@ -152,7 +142,6 @@ def _columns(table: pa.Table, counts: Sequence[int], offsets: NDArray[np.int64],
     table = table.unify_dictionaries().combine_chunks()
     if (_numbers(table, "schema_version", np.int64) != 1).any():
         raise BadMessageError("schema_version", "another schema_version than 1")
-    rows = table.num_rows
     agents, agent = _codes(table, "agent_id")
     if (np.repeat(agent[np.cumsum(counts) - counts], counts) != agent).any():
         raise BadMessageError("one_agent", "agent_id takes several values in one message")
@@ -172,9 +161,9 @@ def _columns(table: pa.Table, counts: Sequence[int], offsets: NDArray[np.int64],
         next_obs=_vectors(table, "next_obs", spec.width),
         terminated=_booleans(table, "terminated"),
         truncated=_booleans(table, "truncated"),
-        reward_terms=_terms(table, spec.reward_terms, rows),
-        policy_version=_versions(table, rows),
-        log_prob=_absent(table, "log_prob", rows),
+        reward_terms=_terms(table, spec.reward_terms),
+        policy_version=_versions(table),
+        log_prob=_nullable(_optional(table, "log_prob"), "log_prob"),
     )
 
 
@@ -255,12 +244,12 @@ def _vectors(table: pa.Table, name: str, width: int) -> NDArray[np.float32]:
     return _cast(values, name, np.float32).reshape(len(array), width)
 
 
-def _terms(table: pa.Table, names: tuple[str, ...], rows: int) -> NDArray[np.float32]:
+def _terms(table: pa.Table, names: tuple[str, ...]) -> NDArray[np.float32]:
     """Return float32[N, K] from a struct column, NaN where absent; fields that the task has not are ignored."""
-    out = np.full((rows, len(names)), np.nan, np.float32)
+    out = np.full((table.num_rows, len(names)), np.nan, np.float32)
     if "reward_terms" not in table.column_names or not names:
         return out
-    array = table.column("reward_terms").combine_chunks()
+    array = _optional(table, "reward_terms")
     if not pa.types.is_struct(array.type):
         raise BadMessageError("type", f"reward_terms is {array.type}, not a struct")
     for k, name in enumerate(names):
@@ -285,18 +274,15 @@ def _nullable(array: Any, name: str) -> NDArray[np.float32]:
     return np.where(absent, np.float32(np.nan), values) if absent.any() else values
 
 
-def _absent(table: pa.Table, name: str, rows: int) -> NDArray[np.float32]:
-    if name not in table.column_names:
-        return np.full(rows, np.nan, np.float32)
-    return _nullable(table.column(name).combine_chunks(), name)
+def _optional(table: pa.Table, name: str) -> Any:
+    """Return a column in one piece, as one of nulls where it is absent."""
+    return table.column(name).combine_chunks() if name in table.column_names else pa.nulls(table.num_rows)
 
 
-def _versions(table: pa.Table, rows: int) -> NDArray[np.int64]:
-    if "policy_version" not in table.column_names:
-        return np.full(rows, NO_POLICY_VERSION, np.int64)
-    array = table.column("policy_version").combine_chunks()
+def _versions(table: pa.Table) -> NDArray[np.int64]:
+    array = _optional(table, "policy_version")
     if pa.types.is_null(array.type):
-        return np.full(rows, NO_POLICY_VERSION, np.int64)
+        return np.full(len(array), NO_POLICY_VERSION, np.int64)
     if not pa.types.is_integer(array.type):
         raise BadMessageError("type", f"policy_version is {array.type}, not an integer")
     values = _cast(array.fill_null(0), "policy_version", np.int64)

@@ -14,15 +14,7 @@ import msgspec
 from msgspec import inspect
 
 from headrace.schemas.codec_json import HeartbeatRow, Row
-from headrace.schemas.records import (
-    Directive,
-    Layout,
-    Mail,
-    Report,
-    ServingPolicy,
-    TaskSpec,
-    WindowSummary,
-)
+from headrace.schemas.records import Directive, Layout, Mail, Report, ServingPolicy, TaskSpec, WindowSummary
 from headrace.schemas.rules import Rule, rules_for
 
 FOLDER = Path(__file__).with_name("contracts")
@@ -41,6 +33,16 @@ RECORDS = {
 MAX_FLOAT32 = 3.4028235e38
 _NUMBER: dict[str, Any] = {"type": "number", "minimum": -MAX_FLOAT32, "maximum": MAX_FLOAT32}
 _VECTOR = {"type": "array", "items": _NUMBER, "minItems": 1}
+_OR_NULL = {"anyOf": [_NUMBER, {"type": "null"}]}
+_TERMS = {"type": "object", "additionalProperties": _OR_NULL}
+_FINITE = {
+    "obs": _VECTOR,
+    "next_obs": _VECTOR,
+    "reward": _NUMBER,
+    "log_prob": {**_OR_NULL, "default": None},
+    "reward_terms": {"anyOf": [_TERMS, {"type": "null"}], "default": None},
+}
+"""The schemas of columns whose numbers must be finite."""
 _AVRO = {inspect.IntType: "long", inspect.StrType: "string", inspect.FloatType: "float", inspect.BoolType: "boolean"}
 
 
@@ -79,19 +81,11 @@ def _apply(rule: Rule, properties: dict[str, Any]) -> None:
         properties[rule.column] = {"type": "string", "pattern": rule.pattern}
     elif rule.kind == "between":
         properties[rule.column] = {"type": "integer", "minimum": rule.low, "maximum": rule.high}
-    elif rule.column in {"obs", "next_obs"}:
-        properties[rule.column] = _VECTOR
-    elif rule.column == "reward":
-        properties[rule.column] = _NUMBER
-    elif rule.column == "log_prob":
-        properties[rule.column] = {"anyOf": [_NUMBER, {"type": "null"}], "default": None}
     else:
-        of_term = {"type": "object", "additionalProperties": {"anyOf": [_NUMBER, {"type": "null"}]}}
-        properties[rule.column] = {"anyOf": [of_term, {"type": "null"}], "default": None}
+        properties[rule.column] = _FINITE[rule.column]
 
 
 def _avro() -> dict[str, Any]:
-    """Return a transition's Avro schema."""
     info = inspect.type_info(Row)
     assert isinstance(info, inspect.StructType)
     fields = []

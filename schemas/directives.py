@@ -9,8 +9,6 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from headrace.schemas.records import Interval
-
 Target = Literal["", "term", "rule"]
 
 
@@ -37,10 +35,6 @@ ACTIONS: Final[dict[str, Action]] = {
     "shaping": Action("weight of a reward term's potential, added as shaping", -1.0, 1.0, step=0.25, target="term"),
     "explore_rule": Action("share of exploration that follows a decision rule", 0.0, 0.8, step=0.4, target="rule"),
 }
-RULES: Final = ("rate_rule", "hpa", "hpa_kubernetes")
-"""Decision rules that exploration may follow: those that the gate's simulator judges."""
-FLOOR: Final = "hpa"
-"""The baseline that a first policy must beat."""
 PROPOSALS_MAX: Final = 3
 """Read of an advisor's answer; what it says beyond is dropped."""
 REASON_CHARACTERS: Final = 300
@@ -50,12 +44,10 @@ class LearningFacts(Struct, frozen=True):
     """How learning goes, at the version that was just made.
 
     settings: present values by key (`key_of`); what the algorithm lacks is absent. probation: keys whose last change is
-    still being judged. exploration: epsilon now. loss, td_abs, q_mean, grad_norm: means over the updates since the
-    last version, `before`: over those of the version before. q_gap: best minus second-best value, mean over replay.
-    returns: at the gate, by version, the newest last. floor, serving: of the gate's baseline and of what serves.
-    difference: from the one of them that was the opponent. rules: of the decision rules. terms: mean of each reward
-    term a row; terms_before: in the interval before. actions: share of each. staleness: by how many versions the
-    policy that acted is older than the newest, mean over rows.
+    still being judged. exploration: epsilon now. loss, td_abs: means over the updates since the last version; what ends
+    in `before` is of the interval before. returns: at the gate, by version, the newest last. floor, rules: there, of
+    the baseline that a first policy must beat, and of the decision rules. terms: mean of each reward term a row.
+    actions: share of each.
     """
 
     version: int
@@ -68,18 +60,12 @@ class LearningFacts(Struct, frozen=True):
     loss: float | None = None
     td_abs: float | None = None
     td_abs_before: float | None = None
-    q_mean: float | None = None
-    grad_norm: float | None = None
-    q_gap: float | None = None
     returns: tuple[float, ...] = ()
     floor: float | None = None
-    serving: float | None = None
-    difference: Interval | None = None
     rules: dict[str, float] = {}
     terms: dict[str, float] = {}
     terms_before: dict[str, float] = {}
     actions: tuple[float, ...] = ()
-    staleness: float | None = None
 
 
 class Proposal(Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,6 +96,4 @@ def _told(value: object) -> str:
         return ", ".join(_told(one) for one in value) or "none"
     if isinstance(value, dict):
         return ", ".join(f"{key} {_told(one)}" for key, one in value.items()) or "none"
-    if isinstance(value, Interval):
-        return ", ".join(f"{name} {_told(getattr(value, name))}" for name in value.__struct_fields__)
     return "unknown" if value is None else str(value)

@@ -1,22 +1,6 @@
 """The errors that headrace raises on purpose; drivers' errors are mapped onto them at the adapters.
 
-HeadraceError
-├── SettingsError            an option, a variable or a URL that cannot be used
-├── InvalidTaskError         a task file that breaks the contract
-├── UnknownTaskError         a task that was never added
-├── UnknownTopicError        a topic that was never created (`headrace init`)
-├── UnknownPolicyError       a policy version that the store does not hold
-├── UnavailableError         a dependency that is down: retried with back-off, never fatal by itself
-├── StorageError             a disk that is full, a database that is read-only or damaged
-├── LayoutMismatchError      an index that was written under another layout
-├── CommitConflictError      another process moved the commit: this one must join again
-├── LogGapError              rows that were not yet indexed are gone from the log
-├── CorruptDataError         a chunk, checkpoint or weights file whose checksum does not match
-│   └── MissingChunkError    a chunk that the index does not hold (any more)
-├── UngroundedReportError    a narrator's sentence that its facts do not bear out
-├── LanguageModelError       a model that refuses, or whose answer is not what was asked for
-├── LearnerDivergedError     a loss or weight that is not finite
-└── EnvironmentFailedError   an environment that raises, or that nothing can be learned in
+Each is a HeadraceError; a MissingChunkError is a CorruptDataError too.
 """
 
 
@@ -37,7 +21,7 @@ class UnknownTaskError(HeadraceError):
 
 
 class UnknownTopicError(HeadraceError):
-    """A topic that was never created."""
+    """A topic that was never created (`headrace init` creates it)."""
 
 
 class UnknownPolicyError(HeadraceError):
@@ -45,7 +29,7 @@ class UnknownPolicyError(HeadraceError):
 
 
 class UnavailableError(HeadraceError):
-    """A dependency that is down; callers retry with back-off."""
+    """A dependency that is down: retried with back-off, never fatal by itself."""
 
 
 class StorageError(HeadraceError):
@@ -57,7 +41,7 @@ class LayoutMismatchError(HeadraceError):
 
 
 class CommitConflictError(HeadraceError):
-    """Another process moved the commit; what this one holds is stale."""
+    """Another process moved the commit; what this one holds is stale, and it must join again."""
 
 
 class LogGapError(HeadraceError):
@@ -65,7 +49,7 @@ class LogGapError(HeadraceError):
 
 
 class CorruptDataError(HeadraceError):
-    """Bytes whose checksum does not match."""
+    """A chunk, checkpoint or weights file whose checksum does not match."""
 
 
 class MissingChunkError(CorruptDataError):

@@ -32,10 +32,7 @@ _WORD = re.compile("[A-Za-z]+(?:['\u2019][A-Za-z]+)?")
 # Typographic dashes, quotation marks and the ellipsis are let through.
 _FORBIDDEN = re.compile("[^A-Za-z \\-.,;:!?'\"()\u2013\u2014\u2018\u2019\u201c\u201d\u2026]")
 _LINK = re.compile(r"[A-Za-z]\.[A-Za-z]")
-_CLAUSE = re.compile(
-    r"[,;!?]|\.(?:\s|$)|\b(?:and|but|while|whereas|although|though|yet)\b",
-    re.IGNORECASE,
-)
+_CLAUSE = re.compile(r"[,;!?]|\.(?:\s|$)|\b(?:and|but|while|whereas|although|though|yet)\b", re.IGNORECASE)
 _MARK = 0xE000  # a placeholder's stand-in while text is taken apart: private use, never in allowed text
 
 
@@ -68,6 +65,12 @@ _WORSE = _words(
 )
 _FLAT = _words("unchanged flat stable steady")
 _DIFFER = _words("differ differs differed change changed changes difference")
+_ALLOWED: dict[str, tuple[set[Direction], set[Direction]]] = {
+    **dict.fromkeys(_UP | _BETTER, ({"up"}, {"flat", "down"})),
+    **dict.fromkeys(_DOWN | _WORSE, ({"down"}, {"flat", "up"})),
+    **dict.fromkeys(_FLAT, ({"flat"}, {"up", "down"})),
+}
+"""By word: the directions that bear it out, and those that bear out its negation."""
 _NEGATIONS = _words("not no never nor neither without cannot")
 _NEGATION_REACH = 4
 
@@ -96,9 +99,7 @@ def problems(narrative: Narrative, facts: Facts) -> list[str]:
 
 def direction_of(value: float, low: float | None = None, high: float | None = None) -> Direction:
     """Say what a change amounts to: flat when its interval holds 0 (or it is 0), else its sign."""
-    if low is not None and high is not None and low <= 0.0 <= high:
-        return "flat"
-    if value == 0.0:
+    if value == 0.0 or (low is not None and high is not None and low <= 0.0 <= high):
         return "flat"
     return "up" if value > 0.0 else "down"
 
@@ -106,10 +107,8 @@ def direction_of(value: float, low: float | None = None, high: float | None = No
 def fill(sentence: Sentence, facts: Facts, *, typographic: bool = False) -> str:
     """Put names and formatted numbers in the placeholders' stead.
 
-    typographic: with true minus signs and no-break spaces, for pages; else plain ASCII, for subjects.
-
-    Raises:
-        UngroundedReportError: a placeholder names no fact.
+    typographic: with true minus signs and no-break spaces, for pages; else plain ASCII, for subjects. Raises
+    UngroundedReportError where a placeholder names no fact.
     """
     by_id = {fact.fact_id: fact for fact in facts.facts}
 
@@ -297,23 +296,12 @@ def _covered(
 
     What is called flat against its own interval is only "not shown to differ": neither "unchanged" nor "not better".
     """
-    good = word in _BETTER or word in _WORSE
     if word in _DIFFER:
-        if not negated:
-            return True
-        allowed: set[Direction] = {"flat"}
-    elif word in _UP or word in _BETTER:
-        allowed = {"flat", "down"} if negated else {"up"}
-    elif word in _DOWN or word in _WORSE:
-        allowed = {"flat", "up"} if negated else {"down"}
-    elif word in _FLAT:
-        allowed = {"up", "down"} if negated else {"flat"}
-    else:
+        return not negated or any(claims[fact_id] == "flat" for fact_id in claimed)
+    if word not in _ALLOWED:
         return True
+    allowed, good = _ALLOWED[word][negated], word in _BETTER | _WORSE
     return any(
-        claims[fact_id] in allowed
-        and (word in _DIFFER or _shown(by_id[fact_id]) in allowed)
-        and (not good or by_id[fact_id].unit in GOOD_UNITS)
+        {claims[fact_id], _shown(by_id[fact_id])} <= allowed and (not good or by_id[fact_id].unit in GOOD_UNITS)
         for fact_id in claimed
-        if fact_id in by_id
     )

@@ -161,8 +161,8 @@ def _optional(
     return column, np.logical_or.reduceat(present, starts[:-1]).tolist()
 
 
-def single(rows: TransitionBatch) -> bytes:
-    """Return all rows' canonical bytes; there is at least one row."""
+def payload_bytes(rows: TransitionBatch) -> bytes:
+    """Return all rows' canonical uncompressed bytes; there is at least one row."""
     starts = np.array([0, len(rows)])
     agents, episodes = (
         code_runs(names, column, starts) for names, column in ((rows.agents, rows.agent), (rows.episodes, rows.episode))

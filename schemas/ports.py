@@ -5,7 +5,7 @@ Batches go in and out. Adapters live in `headrace.sinks`; each passes its port's
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.message import EmailMessage
 from typing import Any, Final, Protocol
 
@@ -15,15 +15,7 @@ from numpy.typing import NDArray
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.decisions import DecisionBatch, Neighbours
 from headrace.schemas.directives import LearningFacts, Proposal
-from headrace.schemas.records import (
-    ChunkReference,
-    Facts,
-    Layout,
-    Narrative,
-    PolicyVersion,
-    WindowKey,
-    WindowRow,
-)
+from headrace.schemas.records import ChunkReference, Facts, Layout, Narrative, PolicyVersion, WindowKey, WindowRow
 from headrace.schemas.url import Url
 
 Clock = Callable[[], int]
@@ -82,7 +74,6 @@ class MessageBatch:
     headers: list[Headers]
 
     def __len__(self) -> int:
-        """Return the number of messages."""
         return len(self.values)
 
     @property
@@ -92,9 +83,8 @@ class MessageBatch:
 
     def take(self, rows: Sequence[int]) -> "MessageBatch":
         """Return some of the messages, by their places in the batch."""
-        return MessageBatch(
-            topic=self.topic,
-            partition=self.partition,
+        return replace(
+            self,
             offsets=self.offsets[rows],
             append_ts=self.append_ts[rows],
             keys=[self.keys[row] for row in rows],
@@ -326,7 +316,9 @@ class Advisor(Backend, Protocol):
 
 
 class Mailer(Backend, Protocol):
-    """Hands a message to the outside."""
+    """Hands a message to the outside. idempotent: it refuses a second one of the same digest_id itself."""
+
+    idempotent: bool
 
     def send(self, message: EmailMessage, digest_id: str) -> None:
-        """Deliver the message; `digest_id` is stable across retries, so that an adapter can refuse a second."""
+        """Deliver the message; `digest_id` is stable across retries."""

@@ -162,13 +162,9 @@ class WindowKey(Struct, frozen=True, order=True):
     partition: int
 
 
-class ChunkKey(Struct, frozen=True, order=True):
+class ChunkKey(WindowKey, frozen=True, order=True):
     """Identity of a chunk's part; key order is field order. segment: its first offset."""
 
-    task: str
-    group: int
-    start_ms: int
-    partition: int
     segment: int
     part: int
 
@@ -178,15 +174,9 @@ class ChunkKey(Struct, frozen=True, order=True):
         return WindowKey(self.task, self.group, self.start_ms, self.partition)
 
 
-class ChunkReference(Struct, frozen=True, order=True, array_like=True):
+class ChunkReference(ChunkKey, frozen=True, order=True, array_like=True):
     """The first `rows` rows of a chunk, which never change; checksum: of those rows' canonical bytes."""
 
-    task: str
-    group: int
-    start_ms: int
-    partition: int
-    segment: int
-    part: int
     rows: int
     checksum: int
 
@@ -196,7 +186,6 @@ class ChunkReference(Struct, frozen=True, order=True, array_like=True):
         return ChunkKey(self.task, self.group, self.start_ms, self.partition, self.segment, self.part)
 
     def __str__(self) -> str:
-        """Name the reference as errors and lineage do."""
         return (
             f"{self.task}/{self.group}/{self.start_ms}/{self.partition}/{self.segment}/{self.part}"
             f"[:{self.rows}]#{self.checksum:08x}"

@@ -42,7 +42,6 @@ class TransitionBatch:
     log_prob: NDArray[np.float32]
 
     def __len__(self) -> int:
-        """Return N."""
         return len(self.step)
 
     def take(self, rows: NDArray[Any]) -> "TransitionBatch":
@@ -65,7 +64,6 @@ class Names(dict[str, int]):
     """Codes of names, given in order of appearance."""
 
     def __missing__(self, name: str) -> int:
-        """Give a new name the next code."""
         code = self[name] = len(self)
         return code
 
@@ -93,7 +91,6 @@ def concat(batches: Sequence[TransitionBatch]) -> TransitionBatch:
 def _unify(
     parts: Sequence[tuple[tuple[str, ...], NDArray[np.int32]]],
 ) -> tuple[tuple[str, ...], NDArray[np.int32]]:
-    """Give dictionary-coded columns one dictionary."""
     names = Names()
     columns = [names.codes(own)[column] for own, column in parts]
     return tuple(names), np.concatenate(columns)

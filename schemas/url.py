@@ -28,7 +28,6 @@ class Url:
     options: Mapping[str, str]
 
     def __str__(self) -> str:
-        """Return the URL with passwords masked."""
         return masked(self.text)
 
     __repr__ = __str__

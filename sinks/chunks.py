@@ -84,7 +84,6 @@ class CachedChunks:
             return [None] * len(references)
 
     def _read(self, references: Sequence[ChunkReference]) -> list[TransitionBatch]:
-        """Read from the index, and fill the cache."""
         if not references:
             return []
         batches, entries = [], []

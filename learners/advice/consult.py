@@ -3,6 +3,7 @@
 The stream's learner calls `consult` after each version (`pipelines/learn/advice.py`), a training loop every k steps.
 """
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.learners.advice.ledger import Ledger, Standing, fall, problem, rule_problem
+from headrace.learners.advice.ledger import Ledger, Standing, problem
+from headrace.learners.advice.rules import RuleAdvisor
+from headrace.learners.judge.statistics import paired_difference
 from headrace.schemas.directives import (
     ACTIONS,
     PROPOSALS_MAX,
@@ -21,62 +24,60 @@ from headrace.schemas.directives import (
     Proposal,
     key_of,
 )
+from headrace.schemas.errors import HeadraceError
+from headrace.schemas.ports import Advisor
 from headrace.schemas.records import Directive
+
+logger = logging.getLogger(__name__)
 
 Returns = NDArray[np.float64]
 Verdict = Literal["proposed", "accepted", "refused"]
+Fit = Callable[[int], tuple[float, ...] | None]
+"""Gives the coefficients of a reward term's potential, by the term's place; None where it can't be fitted."""
+Reasons = Mapping[str, tuple[str, str]]
+"""By directive: who undoes it, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judging:
     """What versions are judged by, where their task has a simulator. Returns are float64[N], on the same traces.
 
-    of_version: of a version, the newest one included; of_baseline: of a rule, None where there is none such; floor: of
-    the baseline that a first policy must beat.
+    of_version: of a version, the newest one included. rules: of the decision rules that exploration may follow.
+    floor: of the baseline that a first policy must beat.
     """
 
     of_version: Callable[[int], Returns]
-    of_baseline: Callable[[str], Returns | None]
+    rules: Mapping[str, Returns]
     floor: Returns
-
-
-class Asked(NamedTuple):
-    """What an advisor said, and who it was."""
-
-    proposals: Sequence[Proposal]
-    speaker: str
-
-
-Fit = Callable[[int], tuple[float, ...] | None]
-"""Gives the coefficients of a reward term's potential, by the term's place; None where it can't be fitted."""
-
-
-def no_fit(_place: int) -> None:
-    """Of a learner that has no reward terms at hand."""
 
 
 def consult(
     ledger: Ledger,
     facts: LearningFacts,
-    ask: Callable[[LearningFacts], Asked] | None,
+    advisor: Advisor | None,
     *,
     task: str,
     judging: Judging | None = None,
-    fit: Fit = no_fit,
+    undo: Reasons | None = None,
+    fit: Fit = lambda _: None,
     apply: bool = True,
     ts: int = 0,
 ) -> tuple[Ledger, list[Directive]]:
     """Consult an advisor once. Returns the ledger from now on, and what happened, in order.
 
-    facts: settings and probation are filled in here. ask: gives an advisor's proposals; None to judge only what stands
-    already. judging: without it nothing is undone, and rules are accepted within their bounds. fit: for shaping. apply:
-    whether what passes is accepted, rather than logged as "proposed". ts: of the records, in ms.
+    facts: settings and probation are filled in here. advisor: None to judge only what stands already. judging: without
+    it nothing is undone by the gate, and rules are accepted within their bounds. undo: what people take back. fit: for
+    shaping. apply: whether what passes is accepted, rather than logged as "proposed". ts: of the records, in ms.
     """
-    ledger, records = _undo_failed(ledger, judging, facts.version, task, ts)
-    if ask is None:
+    ledger, records = _undo(ledger, undo or {}, task, ts)
+    if judging is not None:
+        ledger, failed = _undo(ledger, _failed(ledger, judging, facts.version), task, ts)
+        ledger, records = ledger.judged(), records + failed
+    if advisor is None:
         return ledger, records
     settings = ledger.settings(list(facts.terms), list(facts.rules))
-    proposals, speaker = ask(msgspec.structs.replace(facts, settings=settings, probation=ledger.probation))
+    told = msgspec.structs.replace(facts, settings=settings, probation=ledger.probation)
+    speaker, proposals = _proposals(advisor, told, task)
     for number, proposal in enumerate(proposals[:PROPOSALS_MAX], 1):
         check = _check(proposal, settings, ledger, judging, fit)
         verdict: Verdict = "refused" if check.problem else "accepted" if apply else "proposed"
@@ -97,6 +98,17 @@ def consult(
     return ledger, records
 
 
+def _proposals(advisor: Advisor, facts: LearningFacts, task: str) -> tuple[str, Sequence[Proposal]]:
+    """Ask the advisor; where it can't be reached or speaks out of turn, the rules speak, and the record says why."""
+    try:
+        return advisor.name, advisor.propose(facts)
+    except HeadraceError as error:
+        logger.warning("%s: the rules advise instead of %s: %s", task, advisor.name, error)
+        why = f"(instead of {advisor.name}: {error}) "
+    rules = RuleAdvisor()
+    return rules.name, [msgspec.structs.replace(one, reason=why + one.reason) for one in rules.propose(facts)]
+
+
 def _stated(proposal: Proposal, settings: Mapping[str, float]) -> dict[str, Any]:
     """Write down what is proposed: names that are none of ours, and numbers that JSON has not, stay out of the log."""
     previous = settings.get(key_of(proposal.change, proposal.target))
@@ -108,23 +120,17 @@ def _stated(proposal: Proposal, settings: Mapping[str, float]) -> dict[str, Any]
     }
 
 
-def _undo_failed(
-    ledger: Ledger, judging: Judging | None, version: int, task: str, ts: int
-) -> tuple[Ledger, list[Directive]]:
-    """Undo what is on probation and since when the return at the gate has fallen; the rest of it grows older."""
-    if judging is None:
-        return ledger, []
+def _failed(ledger: Ledger, judging: Judging, version: int) -> Reasons:
+    """Find what is on probation and since when the return at the gate has fallen."""
     falls = {
-        one.directive_id: fall(judging.of_version(version), judging.of_version(one.version))
+        one.directive_id: worse(judging.of_version(version), judging.of_version(one.version))
         for one in ledger.standing
         if one.on_probation and one.version < version
     }
-    ledger, records = undo(ledger, {name: ("gate", why) for name, why in falls.items() if why}, task, ts)
-    return ledger.judged(), records
+    return {name: ("gate", f"the return at the gate fell since: {by}") for name, by in falls.items() if by}
 
 
-def undo(ledger: Ledger, reasons: Mapping[str, tuple[str, str]], task: str, ts: int) -> tuple[Ledger, list[Directive]]:
-    """Undo directives. reasons: who decided and why, by directive."""
+def _undo(ledger: Ledger, reasons: Reasons, task: str, ts: int) -> tuple[Ledger, list[Directive]]:
     records = []
     for one in ledger.standing:
         if one.directive_id in reasons:
@@ -149,12 +155,19 @@ def _check(
     if refused:
         return _Checked(refused)
     if proposal.change == "explore_rule" and proposal.value and judging:
-        return _Checked(rule_problem(judging.of_baseline(proposal.target), judging.floor), "gate")
+        by = worse(judging.rules[proposal.target], judging.floor)
+        return _Checked(f"the rule is worse than the floor: {by}" if by else None, "gate")
     if proposal.change == "shaping" and proposal.target not in ledger.coefficients:
         coefficients = fit(int(proposal.target.removeprefix("term_")))
         unfit = None if coefficients else "too few rows have this term to fit its potential"
         return _Checked(unfit, coefficients=coefficients)
     return _Checked(None)
+
+
+def worse(now: Returns, then: Returns) -> str | None:
+    """Say by how much returns are lower on the same traces, float64[N] each; None where they are not shown to be."""
+    mean, low, high, n = paired_difference(now, then)
+    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}] on {n} paired traces" if high < 0.0 else None
 
 
 def _reason(proposal: Proposal, refused: str | None) -> str:

@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
-from headrace.learners.judge.statistics import paired_difference
 from headrace.schemas.directives import ACTIONS, Action, Proposal, key_of
 
 PROBATION_MAX: Final = 3
@@ -89,8 +87,8 @@ class Ledger(msgspec.Struct, frozen=True):
             values |= {key_of("explore_rule", rule): followed.get(rule, 0.0) for rule in rules}
         return {key: float(value) for key, value in values.items()}
 
-    def changes(self) -> dict[str, Any]:
-        """Return the fields of the configuration that directives decide, with their values; the rest is the base's."""
+    def config(self) -> dict[str, Any]:
+        """Return the configuration in force: the base, but for the fields that directives decide."""
         found: dict[str, Any] = {}
         weights: dict[str, float] = {}
         for one in self.standing:
@@ -108,11 +106,7 @@ class Ledger(msgspec.Struct, frozen=True):
             found["potential"] = tuple(
                 sum(w * c for w, c in zip(weights.values(), column, strict=True)) for column in columns
             )
-        return found
-
-    def config(self) -> dict[str, Any]:
-        """Return the whole configuration."""
-        return self.base | self.changes()
+        return self.base | found
 
     def accepted(self, one: Standing, coefficients: tuple[float, ...] | None = None) -> "Ledger":
         """Return the ledger with one more directive; coefficients: of a term that is shaped for the first time."""
@@ -169,25 +163,3 @@ def _rate_problem(value: float, now: float, action: Action) -> str | None:
     if step and abs(value - now) > step * (1 + _TOLERANCE):
         return f"{value:g} is too far from {now:g}: at most {step:g} away"
     return None
-
-
-def rule_problem(rule: np.ndarray | None, floor: np.ndarray) -> str | None:
-    """Judge a decision rule on the gate's traces, float64[N] each: worse than the floor, it is none to explore with."""
-    if rule is None:
-        return "the task's simulator knows no such rule"
-    interval = paired_difference(rule, floor)
-    if interval.high < 0.0:
-        return f"the rule is worse than the floor: {_figures(interval.mean, interval.low, interval.high, interval.n)}"
-    return None
-
-
-def fall(now: np.ndarray, then: np.ndarray) -> str | None:
-    """Say by how much the return fell on the same traces, float64[N] each; None where it is not shown to have."""
-    interval = paired_difference(now, then)
-    if interval.high >= 0.0:
-        return None
-    return f"the return at the gate fell since: {_figures(interval.mean, interval.low, interval.high, interval.n)}"
-
-
-def _figures(mean: float, low: float, high: float, count: int) -> str:
-    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}] on {count} paired traces"

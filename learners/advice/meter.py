@@ -6,11 +6,11 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
-from headrace.schemas.directives import FLOOR, RULES, LearningFacts
-from headrace.schemas.records import Interval
+from headrace.learners.advice.consult import Judging
+from headrace.schemas.directives import LearningFacts
 
 RETURNS_KEPT = 8
-_METRICS = ("loss", "td_abs", "q_mean", "grad_norm")
+_METRICS = ("loss", "td_abs")
 
 
 class Sums(msgspec.Struct):
@@ -21,16 +21,15 @@ class Sums(msgspec.Struct):
     terms: list[float] = []
     term_rows: int = 0
     actions: list[int] = []
-    ages: int = 0
-    aged_rows: int = 0
 
     def mean(self, metric: str) -> float | None:
-        """A metric's mean over the updates, None before the first or where the algorithm has no such metric."""
-        return _finite(self.metrics[metric] / self.updates) if metric in self.metrics and self.updates else None
+        """A metric's mean over the updates; None before the first, without such a metric, or where it is no number."""
+        mean = self.metrics[metric] / self.updates if metric in self.metrics and self.updates else math.nan
+        return mean if math.isfinite(mean) else None
 
     def term_means(self) -> dict[str, float]:
-        """Each reward term's mean a row, by alias."""
-        return {term_alias(i): total / self.term_rows for i, total in enumerate(self.terms)} if self.term_rows else {}
+        """Each reward term's mean a row, by its place in the task's order: its own name is a stranger's text."""
+        return {f"term_{i}": total / self.term_rows for i, total in enumerate(self.terms)} if self.term_rows else {}
 
 
 class Meter(msgspec.Struct):
@@ -48,27 +47,16 @@ class Meter(msgspec.Struct):
             if name in metrics:
                 self.now.metrics[name] = self.now.metrics.get(name, 0.0) + metrics[name]
 
-    def saw(
-        self,
-        actions: np.ndarray,
-        count: int,
-        terms: np.ndarray | None = None,
-        policy_version: np.ndarray | None = None,
-        newest: int = 0,
-    ) -> None:
-        """Take in rows: int[N] actions of `count`, float32[N, K] reward terms (NaN: absent), int[N] versions."""
+    def saw(self, actions: np.ndarray, count: int, terms: np.ndarray) -> None:
+        """Take in rows: int[N] actions of `count` (0: continuous), float32[N, K] reward terms (NaN: absent)."""
         now = self.now
         counts = np.bincount(actions, minlength=count) if count else np.zeros(0, np.int64)
         now.actions = (counts + now.actions if now.actions else counts).tolist()
-        if terms is not None and terms.shape[1]:
+        if terms.shape[1]:
             known = np.isfinite(terms).all(axis=1)
             totals = terms[known].sum(axis=0, dtype=np.float64)
             now.terms = (totals + now.terms if now.terms else totals).tolist()
             now.term_rows += int(known.sum())
-        if policy_version is not None:
-            acted = policy_version[policy_version >= 0]
-            now.ages += int(np.maximum(newest - acted, 0).sum())
-            now.aged_rows += len(acted)
 
     def facts(
         self,
@@ -76,61 +64,34 @@ class Meter(msgspec.Struct):
         version: int,
         rows: int,
         updates: int,
-        skipped_updates: int,
+        skipped_updates: int = 0,
         exploration: float = 0.0,
-        q_gap: float | None = None,
-        evaluation: Mapping[str, float] | None = None,
-        difference: Interval | None = None,
+        mean_return: float | None = None,
+        judging: Judging | None = None,
     ) -> LearningFacts:
-        """State the facts at a version; settings and probation are the ledger's to fill in.
+        """State the facts at a version, and begin the next interval; settings are the consultation's to fill in.
 
-        evaluation: mean returns at the gate by name, "policy" the version's own.
+        skipped_updates: since the task's start. mean_return: the version's, at the gate.
         """
-        now, judged = self.now, evaluation or {}
-        if "policy" in judged:
-            self.returns = [*self.returns, judged["policy"]][-RETURNS_KEPT:]
+        now, before = self.now, self.before
+        if mean_return is not None:
+            self.returns = [*self.returns, mean_return][-RETURNS_KEPT:]
+        skipped = skipped_updates - self.skipped_at_version
+        self.before, self.now, self.skipped_at_version = now, Sums(), skipped_updates
         return LearningFacts(
             version=version,
             rows=rows,
             updates=updates,
-            skipped_updates=skipped_updates - self.skipped_at_version,
+            skipped_updates=skipped,
             settings={},
             exploration=exploration,
             loss=now.mean("loss"),
             td_abs=now.mean("td_abs"),
-            q_mean=now.mean("q_mean"),
-            grad_norm=now.mean("grad_norm"),
-            td_abs_before=self.before.mean("td_abs"),
-            q_gap=_finite(q_gap),
+            td_abs_before=before.mean("td_abs"),
             returns=tuple(self.returns),
-            floor=judged.get(FLOOR),
-            serving=judged.get("serving"),
-            difference=difference,
-            rules={name: judged[name] for name in RULES if name in judged},
+            floor=float(judging.floor.mean()) if judging else None,
+            rules={name: float(returns.mean()) for name, returns in judging.rules.items()} if judging else {},
             terms=now.term_means(),
-            terms_before=self.before.term_means(),
+            terms_before=before.term_means(),
             actions=tuple(count / sum(now.actions) for count in now.actions) if sum(now.actions) else (),
-            staleness=now.ages / now.aged_rows if now.aged_rows else None,
         )
-
-    def next_interval(self, skipped_updates: int) -> None:
-        """Begin the next interval; this one is the one before it."""
-        self.before, self.now = self.now, Sums()
-        self.skipped_at_version = skipped_updates
-
-
-def term_alias(place: int) -> str:
-    """Name a reward term by its place in the task's order: its own name is a stranger's text."""
-    return f"term_{place}"
-
-
-def q_gap(values: np.ndarray) -> float:
-    """Best minus second-best value, mean over rows; values: float32[B, A]. 0 where there is one action."""
-    if values.shape[1] < 2:
-        return 0.0
-    best = np.partition(values.astype(np.float64), -2, axis=1)
-    return float((best[:, -1] - best[:, -2]).mean())
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

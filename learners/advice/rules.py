@@ -1,7 +1,7 @@
 """The advisor of rules: deterministic, no service, no state. A rule reads facts and names one change with its reason.
 
 Thresholds are orders of magnitude, set once and not tuned to any task: a change that does not help is undone by the
-gate's next verdicts (`ledger.fall`).
+gate's next verdicts (`consult`).
 """
 
 from collections.abc import Callable
@@ -38,11 +38,8 @@ class Rule:
             return None
         action = ACTIONS[self.change]
         value = min(max(self.to(facts, now), action.low), action.high)
-        return (
-            None
-            if value == now
-            else Proposal(self.change, value, target, f"{self.words}: {described(facts, self.evidence)}")
-        )
+        reason = f"{self.words}: {described(facts, self.evidence)}"
+        return None if value == now else Proposal(self.change, value, target, reason)
 
 
 def errors_explode(facts: LearningFacts) -> bool:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners.cloud.clairvoyant import plan_actions
+from headrace.learners.cloud.controllers import RULES, Actions, Baseline, FloatArray, Observation, Static
 from headrace.learners.cloud.plant import ACTION_CHANGES, REWARD_SCALE, REWARD_TERMS, Simulation
-from headrace.learners.cloud.rules import RULES, Actions, Baseline, FloatArray, Observation, Static
 from headrace.learners.cloud.workload import Traces
 
 Policy = Baseline | Callable[[Observation], NDArray[np.integer]]

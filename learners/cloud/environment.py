@@ -1,22 +1,18 @@
 """CloudService's entry in the table of environments."""
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners.cloud.baselines import BASELINE_NAMES, baseline, evaluate
-from headrace.learners.cloud.plant import ACTION_NAMES, FEATURES, FRAMES
+from headrace.learners.cloud.plant import ACTION_NAMES, FEATURES, FRAMES, OBSERVATION_NAMES, RATE
 from headrace.learners.cloud.simulator import CloudSimulator
+from headrace.learners.cloud.training_environment import CloudTrainingEnvironment
 from headrace.learners.cloud.workload import draw_traces
-from headrace.learners.cloud.world import CloudWorld
-from headrace.learners.simulate.environments import Environment
+from headrace.learners.simulate.environments import Act, Environment
 from headrace.learners.simulate.training import Training
 
 
-def _returns(
-    act: Callable[[NDArray[np.float32]], NDArray[np.int64]] | str, count: int, seed: int
-) -> NDArray[np.float64]:
+def _returns(act: Act | str, count: int, seed: int) -> NDArray[np.float64]:
     traces = draw_traces(seed, count)
     return evaluate(baseline(act, traces) if isinstance(act, str) else act, traces)
 
@@ -32,8 +28,16 @@ ENVIRONMENT = Environment(
     width=FRAMES * FEATURES,
     actions=len(ACTION_NAMES),
     baselines=BASELINE_NAMES,
-    world=CloudWorld,
+    training=CloudTrainingEnvironment,
     simulator=CloudSimulator,
     returns=_returns,
     preset=_preset,
+    called={
+        "static": "a constant size",
+        "hpa": "the plain HPA rule",
+        "hpa_kubernetes": "the Kubernetes HPA",
+        "rate_rule": "the rate rule",
+        "clairvoyant": "the clairvoyant planner",
+    },
+    load=OBSERVATION_NAMES[RATE::FEATURES],
 )

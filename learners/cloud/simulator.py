@@ -14,6 +14,8 @@ from headrace.schemas.records import Series
 
 FLOOR: Final = "hpa"
 """The baseline that a first policy must beat."""
+EXPLORED: Final = ("rate_rule", "hpa", "hpa_kubernetes")
+"""The decision rules among them that exploration may follow."""
 COMPARED = ("rate_rule", "hpa", "hpa_kubernetes", "static", "clairvoyant")
 """The baselines that a version is told beside."""
 SHADOWS = ("rate_rule", "hpa_kubernetes")
@@ -24,6 +26,7 @@ class CloudSimulator:
     """`headrace/CloudService-v0` on fixed traces, as `headrace.learners.explain.simulation.Simulator`."""
 
     floor: str = FLOOR
+    rules: tuple[str, ...] = EXPLORED
 
     def __init__(self, count: int = TRACES, seed: int = seeds.EXPLANATION.first) -> None:
         self._traces = workload.draw_traces(seed, count, workload.EPISODE_STEPS)

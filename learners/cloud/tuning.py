@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from headrace.learners import seeds
 from headrace.learners.cloud.baselines import evaluate
-from headrace.learners.cloud.rules import RateRule, RuleParameters, TunedRule
+from headrace.learners.cloud.controllers import RateRule, RuleParameters, TunedRule
 from headrace.learners.cloud.workload import draw_traces
 
 START: Final = RuleParameters(0.4, 0.5, 0.6, 1.0, 0.5, 1.5, 0.5, 0.0, 0.0, 0.3)

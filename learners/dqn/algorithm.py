@@ -1,36 +1,18 @@
 """DQN's entry in the table of algorithms."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
 
 from headrace.learners import dqn
 from headrace.learners.dqn.simulate import DQNTraining
 from headrace.learners.dqn.stream import StreamedDQN
 from headrace.learners.stream.algorithms import Algorithm
-from headrace.learners.stream.training import Counts, Learned, LearnSettings
 from headrace.schemas.records import TaskSpec
 
 _STREAMED = dqn.DQNConfig()
 
 
-def _begin(config: dqn.DQNConfig, spec: TaskSpec, seed: int, settings: LearnSettings, learned: Learned) -> StreamedDQN:
-    state = dqn.init(config, spec.width, spec.action_count, seed)
-    return StreamedDQN(state, settings, task=spec.task, learned=learned)
-
-
-def _restore(
-    arrays: Mapping[str, np.ndarray],
-    meta: Mapping[str, Any],
-    spec: TaskSpec,
-    settings: LearnSettings,
-    counts: Counts,
-    learned: Learned,
-) -> StreamedDQN:
-    state = dqn.state_from_arrays(arrays, meta)
-    return StreamedDQN(state, settings, counts, task=spec.task, learned=learned, saved=arrays)
+def _init(config: dqn.DQNConfig, spec: TaskSpec, seed: int) -> dqn.DQNState:
+    return dqn.init(config, spec.width, spec.action_count, seed)
 
 
 def _scheduled(rows: int, samples_per_row: float) -> dqn.DQNConfig:
@@ -42,8 +24,9 @@ def _scheduled(rows: int, samples_per_row: float) -> dqn.DQNConfig:
 ALGORITHM = Algorithm(
     streamed=_STREAMED,
     scheduled=_scheduled,
-    begin=_begin,
-    restore=_restore,
+    init=_init,
+    load=dqn.state_from_arrays,
+    training=StreamedDQN,
     simulated=DQNTraining(
         dqn.DQNConfig(
             discount=0.99,

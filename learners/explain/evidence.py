@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from headrace.schemas.records import Bounds, Series
 
+CLAIRVOYANT = "clairvoyant"
+"""A simulator's name for a baseline that knows the future: it bounds what can be won, and is no rival."""
 TREND = 0.08
 """Load counts as rising or falling when the newer half of the stacked readings differs by more than this.
 
@@ -70,24 +72,27 @@ class VersionEvidence:
     plots: Mapping[str, list[Series]] = field(default_factory=dict)
 
 
-def situations(names: Sequence[str], obs: NDArray[np.float32], bounds: Bounds | None = None) -> list[Situation]:
+def situations(
+    names: Sequence[str], obs: NDArray[np.float32], bounds: Bounds | None = None, load: Sequence[str] = ()
+) -> list[Situation]:
     """Split decisions by the trend of the load where it is observed, else by the most varied feature.
 
-    names: of the D features of obs, float32[M, D]. Situations that never occur are left out.
+    names: of the D features of obs, float32[M, D]. load: those that show it, the oldest first. Situations that never
+    occur are left out.
     """
     assert obs.ndim == 2, obs.shape
     assert obs.shape[1] == len(names), (obs.shape, len(names))
-    frames = [f"rate_t-{age}" for age in (3, 2, 1)] + ["rate_t"]
-    if len(obs) and set(frames) <= set(names):
-        found = _by_trend(obs[:, [names.index(name) for name in frames]])
+    if len(obs) and load and set(load) <= set(names):
+        found = _by_trend(obs[:, [names.index(name) for name in load]])
     else:
         found = _by_terciles(names, obs, bounds)
     return [situation for situation in found if situation.mask.any()]
 
 
 def _by_trend(rate: NDArray[np.float32]) -> list[Situation]:
-    """rate: float32[M, 4], the oldest first."""
-    older, newer = rate[:, :2].mean(axis=1), rate[:, 2:].mean(axis=1)
+    """rate: float32[M, frames], the oldest first."""
+    half = rate.shape[1] // 2
+    older, newer = rate[:, :half].mean(axis=1), rate[:, half:].mean(axis=1)
     rising, falling = newer > (1.0 + TREND) * older, newer < (1.0 - TREND) * older
     return [
         Situation("rising", "load rising", rising),

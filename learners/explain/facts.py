@@ -8,37 +8,37 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
 
-from headrace.learners.explain.evidence import (
-    Decisions,
-    Outcomes,
-    Situation,
-    VersionEvidence,
-    situations,
-    slug,
-)
-from headrace.learners.explain.multiplicity import corrected
+from headrace.learners.explain.evidence import Decisions, Outcomes, Situation, VersionEvidence, situations, slug
 from headrace.learners.judge.statistics import MeanInterval, mean_interval, paired_difference
+from headrace.learners.simulate.environments import environment_of
 from headrace.schemas.grounding import direction_of
 from headrace.schemas.records import Fact, Facts, PolicyVersion, TaskSpec
 
-CONTROLLERS: Mapping[str, str] = {
-    "serving": "the version before",
-    "static": "a constant size",
-    "hpa": "the plain HPA rule",
-    "hpa_kubernetes": "the Kubernetes HPA",
-    "rate_rule": "the rate rule",
-    "clairvoyant": "the clairvoyant planner",
-}
-"""How controllers are called in text."""
+LEVEL = 0.05
+"""Probability that a report calls any direction wrongly where there is no difference; its intervals stay 95 %."""
 MAX_ACTIONS = 6
 """Actions, the most frequent overall, that every situation's facts tell of beside its own commonest one."""
 
 
-def controller_name(key: str) -> str:
+def controllers(spec: TaskSpec) -> Mapping[str, str]:
+    """Return what text calls the baselines of the task's environment."""
+    own = environment_of(spec.environment)
+    return own.called if own else {}
+
+
+def controller_name(spec: TaskSpec, key: str) -> str:
     """Return a controller's name for text; what is unknown is called by its own name."""
-    return CONTROLLERS.get(key, key.replace(",", " "))
+    return "the version before" if key == "serving" else controllers(spec).get(key, key.replace(",", " "))
+
+
+def split_by_situation(spec: TaskSpec, decisions: Decisions) -> list[Situation]:
+    """Split the decisions as the task's environment, or else their features, suggest."""
+    own = environment_of(spec.environment)
+    return situations(spec.observations, decisions.obs, spec.bounds, own.load if own else ())
 
 
 def version_facts(
@@ -50,16 +50,16 @@ def version_facts(
     """
     found = [*_identity_facts(version, evidence), *_training_facts(version, parent)]
     if evidence.policy is not None:
-        found += _level_facts(evidence)
-        changes = [*_return_facts(evidence), *_term_facts(spec, evidence)]
+        found += _level_facts(spec, evidence)
+        changes = [*_return_facts(spec, evidence), *_term_facts(spec, evidence)]
         found += corrected(changes, len(evidence.policy.returns))
     else:
-        found += _evaluation_facts(version)
+        found += _evaluation_facts(spec, version)
     if evidence.decisions is not None and len(evidence.decisions.obs):
-        split = situations(spec.observations, evidence.decisions.obs, spec.bounds)
+        split = split_by_situation(spec, evidence.decisions)
         found += _action_facts(spec, evidence.decisions, split)
         found += _margin_facts(evidence.decisions, split)
-        found += _difference_facts(evidence.decisions, split)
+        found += _difference_facts(spec, evidence.decisions, split)
     return Facts(spec.task, f"v{version.version}", tuple(tellable(found)))
 
 
@@ -67,6 +67,31 @@ def change(fact_id: str, label: str, interval: MeanInterval, unit: str = "return
     """Make the fact of a change with its interval."""
     mean, low, high, _ = interval
     return Fact(fact_id, label, mean, unit, low, high, direction_of(mean, low, high))
+
+
+def corrected(changes: Sequence[Fact], count: int) -> Iterator[Fact]:
+    """Call flat what does not pass Holm's test, and add the fact of how many comparisons there were.
+
+    changes: facts with 95 % t intervals. count: n of the sample behind each of them.
+    """
+    from headrace.learners.judge.comparison import holm_adjusted  # noqa: PLC0415 scipy.stats is slow to load
+
+    for fact, p in zip(changes, holm_adjusted([p_value(fact, count) for fact in changes]), strict=True):
+        yield fact if p <= LEVEL else replace(fact, direction="flat")
+    if changes:
+        label = "comparisons, a direction is called where Holm's correction over all of them bears it out"
+        yield Fact("comparisons.count", label, len(changes), "comparisons")
+
+
+def p_value(fact: Fact, count: int) -> float:
+    """Return the two-sided p-value of the t test whose 95 % interval the fact has."""
+    assert fact.low is not None, fact
+    assert fact.high is not None, fact
+    half = (fact.high - fact.low) / 2.0
+    if half == 0.0:
+        return 0.0 if fact.value else 1.0
+    statistic = abs(fact.value) / half * float(stdtrit(count - 1, 0.975))
+    return 2.0 * float(stdtr(count - 1, -statistic))
 
 
 def tellable(facts: Sequence[Fact]) -> Iterator[Fact]:
@@ -100,22 +125,22 @@ def _training_facts(version: PolicyVersion, parent: PolicyVersion | None) -> Ite
         yield Fact("training.rows", "rows new to it, since the version it was trained from", rows, "rows")
 
 
-def _level_facts(evidence: VersionEvidence) -> Iterator[Fact]:
+def _level_facts(spec: TaskSpec, evidence: VersionEvidence) -> Iterator[Fact]:
     """Returns on the fixed traces: its own, and the others'."""
     assert evidence.policy is not None
     own = evidence.policy.returns
     yield Fact("traces.count", "fixed traces, that neither training nor the gate saw", len(own), "traces")
     yield _level("return.policy", "return, mean of the traces", own)
     for key, other in _others(evidence):
-        yield _level(f"return.{slug(key)}", f"{controller_name(key)}, its own return", other.returns)
+        yield _level(f"return.{slug(key)}", f"{controller_name(spec, key)}, its own return", other.returns)
 
 
-def _return_facts(evidence: VersionEvidence) -> Iterator[Fact]:
+def _return_facts(spec: TaskSpec, evidence: VersionEvidence) -> Iterator[Fact]:
     """Paired differences on the fixed traces."""
     assert evidence.policy is not None
     for key, other in _others(evidence):
         difference = paired_difference(evidence.policy.returns, other.returns)
-        yield change(f"return.vs-{slug(key)}", f"{controller_name(key)}, difference in return", difference)
+        yield change(f"return.vs-{slug(key)}", f"{controller_name(spec, key)}, difference in return", difference)
 
 
 def _level(fact_id: str, label: str, values: NDArray[np.float64]) -> Fact:
@@ -135,18 +160,18 @@ def _term_facts(spec: TaskSpec, evidence: VersionEvidence) -> Iterator[Fact]:
     for column, term in enumerate(spec.reward_terms[: evidence.policy.terms.shape[1]]):
         for key, other in _others(evidence):
             interval = paired_difference(evidence.policy.terms[:, column], other.terms[:, column])
-            label = f"{term}, against {controller_name(key)}"
+            label = f"{term}, against {controller_name(spec, key)}"
             yield change(f"term.{slug(term)}.vs-{slug(key)}", label, interval)
 
 
-def _evaluation_facts(version: PolicyVersion) -> Iterator[Fact]:
+def _evaluation_facts(spec: TaskSpec, version: PolicyVersion) -> Iterator[Fact]:
     """What the gate measured, for tasks that nothing here can simulate."""
     if version.difference is not None:
         mean, low, high = version.difference.mean, version.difference.low, version.difference.high
-        label = f"{controller_name('serving')}, difference in return as the gate measured it"
+        label = f"{controller_name(spec, 'serving')}, difference in return as the gate measured it"
         yield Fact("return.vs-serving", label, mean, "return", low, high, direction_of(mean, low, high))
     for key, value in sorted(version.evaluation.items()):
-        name = "return" if key == "policy" else controller_name(key)
+        name = "return" if key == "policy" else controller_name(spec, key)
         yield Fact(f"return.{slug(key)}", f"{name}, as the gate measured it", value, "return")
 
 
@@ -195,11 +220,11 @@ def _margin_facts(decisions: Decisions, split: list[Situation]) -> Iterator[Fact
         yield Fact(f"margin.{situation.key}", label, float(margin[situation.mask].mean()))
 
 
-def _difference_facts(decisions: Decisions, split: list[Situation]) -> Iterator[Fact]:
+def _difference_facts(spec: TaskSpec, decisions: Decisions, split: list[Situation]) -> Iterator[Fact]:
     """Where the policy decides otherwise than the rules that it could be replaced by."""
     actions = decisions.actions
     for key, shadow in decisions.shadows.items():
-        name, part = controller_name(key), slug(key)
+        name, part = controller_name(spec, key), slug(key)
         yield Fact(f"differs.{part}", f"{name}, decisions in which it would differ", percent(actions != shadow), "%")
         for situation in split:
             label = f"{situation.name}, decisions in which {name} would differ"
@@ -207,9 +232,6 @@ def _difference_facts(decisions: Decisions, split: list[Situation]) -> Iterator[
             yield Fact(f"differs.{part}.{situation.key}", label, value, "%")
         if decisions.order:
             size = np.array(decisions.order)
-            for word, mask in (
-                ("larger", size[actions] > size[shadow]),
-                ("smaller", size[actions] < size[shadow]),
-            ):
+            for word, mask in (("larger", size[actions] > size[shadow]), ("smaller", size[actions] < size[shadow])):
                 label = f"{word} step here, than {name} would take, share of all decisions"
                 yield Fact(f"differs.{part}.{word}", label, percent(mask), "%")

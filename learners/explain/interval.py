@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from headrace.learners.explain.evidence import slug
-from headrace.learners.explain.facts import change, tellable
-from headrace.learners.explain.multiplicity import corrected
+from headrace.learners.explain.facts import change, corrected, tellable
 from headrace.learners.judge.statistics import MeanInterval
 from headrace.schemas.grounding import direction_of
 from headrace.schemas.records import AgentStats, Fact, Facts, TaskSpec, WindowKey, WindowSummary
@@ -157,9 +156,7 @@ def ratio_difference(current: Totals, previous: Totals, column: int) -> MeanInte
     if len(names) < 3 or not current.rows or not previous.rows:
         return None
     own, old = (_linearised(total, names, column) for total in (current, previous))
-    mean = own[0] - old[0]
-    residuals = own[1] - old[1]
-    count = len(names)
+    mean, residuals, count = own[0] - old[0], own[1] - old[1], len(names)
     deviation = math.sqrt(float(residuals @ residuals) * count / (count - 1))
     half = float(stdtrit(count - 1, 0.975)) * deviation
     return MeanInterval(mean, mean - half, mean + half, count)
@@ -167,22 +164,16 @@ def ratio_difference(current: Totals, previous: Totals, column: int) -> MeanInte
 
 def _linearised(total: Totals, names: list[str], column: int) -> tuple[float, NDArray[np.float64]]:
     """Return the sum per row, and each unit's part in its error: float64[U]."""
-    place = {name: number for number, name in enumerate(total.units)}
+    place = {name: number for number, name in enumerate(names)}
     table = np.zeros((len(names), 2))
-    for row, name in zip(table, names, strict=True):
-        if name in place:
-            row[:] = total.table[place[name], [0, column]]
+    table[[place[name] for name in total.units]] = total.table[:, [0, column]]
     rows, sums = table.sum(axis=0)
     ratio = float(sums / rows)
     return ratio, (table[:, 1] - ratio * table[:, 0]) / float(rows)
 
 
 def interval_facts(
-    spec: TaskSpec,
-    current: Totals,
-    previous: Totals | None,
-    rejected: Rejected | None = None,
-    unreported: int = 0,
+    spec: TaskSpec, current: Totals, previous: Totals | None, rejected: Rejected | None = None, unreported: int = 0
 ) -> Facts:
     """Compute what an interval's report may speak of.
 
@@ -190,14 +181,14 @@ def interval_facts(
     """
     if previous is not None and not previous.rows:
         previous = None
-    found = list(_volume_facts(current, previous, unreported))
-    found += _reward_facts(spec, current)
-    found += _reward_changes(spec, current, previous)
-    found += _action_facts(spec, current)
-    found += _version_facts(current)
-    found += _version_changes(current, previous)
-    if rejected is not None:
-        found += _rejected_facts(rejected, current)
+    found = [
+        *_volume_facts(current, previous, unreported),
+        *_reward_facts(spec, current),
+        *_reward_changes(spec, current, previous),
+        *_action_facts(spec, current),
+        *_version_facts(current, previous),
+        *(_rejected_facts(rejected, current) if rejected else ()),
+    ]
     return Facts(spec.task, span(current.start_ms, current.end_ms), tuple(tellable(found)))
 
 
@@ -252,9 +243,8 @@ def _reward_changes(spec: TaskSpec, current: Totals, previous: Totals | None) ->
         interval = ratio_difference(current, previous, place)
         if interval is not None:
             count = interval.n  # the units: the same for each column
-            changes.append(
-                change(f"{key}.change", f"{name}, per step, against the interval before", interval, "per step")
-            )
+            label = f"{name}, per step, against the interval before"
+            changes.append(change(f"{key}.change", label, interval, "per step"))
     yield from corrected(changes, count)
 
 
@@ -267,22 +257,14 @@ def _action_facts(spec: TaskSpec, current: Totals) -> Iterator[Fact]:
             yield Fact(f"action.{slug(spec.actions[action])}", label, 100.0 * count / taken, "%")
 
 
-def _version_facts(current: Totals) -> Iterator[Fact]:
+def _version_facts(current: Totals, previous: Totals | None) -> Iterator[Fact]:
     for version, rows in sorted(current.versions.most_common(MAX_VERSIONS)):
-        name = f"v{version}"
-        yield Fact(
-            f"version.{version}.share",
-            f"{name}, share of transitions",
-            100.0 * rows / max(current.rows, 1),
-            "%",
-        )
+        name, share = f"v{version}", 100.0 * rows / max(current.rows, 1)
+        yield Fact(f"version.{version}.share", f"{name}, share of transitions", share, "%")
         alone = current.by_version.get(version)
-        if alone is not None and alone[0]:
+        if alone and alone[0]:
             label = f"{name}, mean reward per step where it served alone"
             yield Fact(f"version.{version}.reward", label, alone[1] / alone[0], "per step")
-
-
-def _version_changes(current: Totals, previous: Totals | None) -> Iterator[Fact]:
     if previous is not None and (current.versions or previous.versions):
         label = "versions, at work in one of this interval and the one before, but not in both"
         yield Fact("versions.changed", label, len(current.versions.keys() ^ previous.versions.keys()), "versions")

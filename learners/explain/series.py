@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from headrace.learners.explain.evidence import VersionEvidence, situations
-from headrace.learners.explain.facts import CONTROLLERS, controller_name
+from headrace.learners.explain.evidence import VersionEvidence
+from headrace.learners.explain.facts import controller_name, controllers, split_by_situation
 from headrace.learners.explain.interval import Totals
 from headrace.learners.judge.statistics import paired_difference
 from headrace.schemas.records import PolicyVersion, Series, TaskSpec
@@ -20,7 +20,7 @@ def version_series(
 ) -> dict[str, list[Series]]:
     """Make the plots of a version's report; versions: up to it, in order."""
     plots = {
-        "learning_curve": learning_curve(versions),
+        "learning_curve": learning_curve(spec, versions),
         "terms": term_differences(spec, evidence),
         "action_mix": action_mix(spec, evidence),
         **evidence.plots,
@@ -28,7 +28,7 @@ def version_series(
     return {name: series for name, series in plots.items() if series}
 
 
-def learning_curve(versions: Sequence[PolicyVersion]) -> list[Series]:
+def learning_curve(spec: TaskSpec, versions: Sequence[PolicyVersion]) -> list[Series]:
     """The return of each version on the gate's traces against experience, and the baselines as levels."""
     evaluated = [version for version in versions if "policy" in version.evaluation][-MAX_POINTS:]
     if len(evaluated) < 2:
@@ -44,8 +44,8 @@ def learning_curve(versions: Sequence[PolicyVersion]) -> list[Series]:
         )
     )
     last = evaluated[-1].evaluation
-    names = [name for name in CONTROLLERS if name in last and name != "serving"]
-    return curve + [Series(controller_name(name), (x[0], x[-1]), (last[name],) * 2) for name in names]
+    names = [name for name in controllers(spec) if name in last]
+    return curve + [Series(controller_name(spec, name), (x[0], x[-1]), (last[name],) * 2) for name in names]
 
 
 def term_differences(spec: TaskSpec, evidence: VersionEvidence) -> list[Series]:
@@ -59,14 +59,11 @@ def term_differences(spec: TaskSpec, evidence: VersionEvidence) -> list[Series]:
     others |= {key: evidence.baselines[key] for key in shadows if key in evidence.baselines}
     found = []
     for key, other in others.items():
-        pairs = [
-            *zip(own.terms.T, other.terms.T, strict=True),
-            (own.returns, other.returns),
-        ]
+        pairs = [*zip(own.terms.T, other.terms.T, strict=True), (own.returns, other.returns)]
         intervals = [paired_difference(first, second) for first, second in pairs]
         found.append(
             Series(
-                controller_name(key),
+                controller_name(spec, key),
                 tuple(map(float, range(len(labels)))),
                 tuple(interval.mean for interval in intervals),
                 labels,
@@ -82,7 +79,7 @@ def action_mix(spec: TaskSpec, evidence: VersionEvidence) -> list[Series]:
     decisions = evidence.decisions
     if decisions is None or not len(decisions.obs) or not isinstance(spec.actions, tuple):
         return []
-    split = situations(spec.observations, decisions.obs, spec.bounds)
+    split = split_by_situation(spec, decisions)
     table = np.array(
         [
             np.bincount(decisions.actions[one.mask], minlength=len(spec.actions)) / one.mask.sum() * 100.0

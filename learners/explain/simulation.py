@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners import seeds
-from headrace.learners.explain.evidence import Decisions, Outcomes, VersionEvidence
+from headrace.learners.explain.evidence import Decisions, Outcomes
 from headrace.learners.simulate.environments import environment_of
 from headrace.schemas.records import Series
 
@@ -28,9 +28,10 @@ class Learned(Protocol):
 
 
 class Simulator(Protocol):
-    """A world with fixed traces. floor: the baseline that a first policy must beat."""
+    """A world with fixed traces. Of its baselines: floor is what a first policy must beat, rules may be explored by."""
 
     floor: str
+    rules: tuple[str, ...]
 
     def outcomes(self, policy: Learned, rows: slice = ALL) -> Outcomes:
         """Run the greedy policy on every trace, or on some rows of them."""
@@ -45,30 +46,11 @@ class Simulator(Protocol):
         """Return one episode's course for a plot; name: what the policy is called in it."""
 
 
+@lru_cache(maxsize=4)
 def simulator(environment: str | None, count: int = TRACES, seed: int = seeds.EXPLANATION.first) -> Simulator | None:
     """Return the environment's simulator on fixed traces, the same one every time; None where there is none."""
-    return _build(environment, count, seed)
-
-
-@lru_cache(maxsize=4)
-def _build(environment: str | None, count: int, seed: int) -> Simulator | None:
     own = environment_of(environment)
     return own.simulator(count, seed) if own else None
-
-
-def simulated(
-    world: Simulator, version: int, before: int | None, policy: Learned, previous: Learned | None
-) -> VersionEvidence:
-    """Run a version, and the one that served before it, in the world; before: that one's number."""
-    return VersionEvidence(
-        version,
-        before,
-        world.outcomes(policy),
-        None if previous is None else world.outcomes(previous),
-        world.baselines(),
-        world.decisions(policy),
-        {"episode": world.episode(policy, f"v{version}")},
-    )
 
 
 def greedy(policy: Learned) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:

@@ -3,11 +3,15 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from headrace.learners.explain.evidence import CLAIRVOYANT
+from headrace.schemas.grounding import GOOD_UNITS
 from headrace.schemas.ports import Adapter, Backend
 from headrace.schemas.records import Direction, Fact, Facts, Narrative, Sentence
 
 MAX_NAMED = 4
 """Things that one sentence lists."""
+RETURN_VS = "return.vs-"
+UPPER_BOUND = f"{RETURN_VS}{CLAIRVOYANT}"
 
 
 class TemplateNarrator(Backend):
@@ -45,10 +49,10 @@ def _headline(facts: Known) -> Sentence:
 
 
 def _version_headline(facts: Known) -> Sentence:
-    against = next((key for key in _rivals(facts) if _is_change(facts, f"return.vs-{key}")), None)
+    against = next((key for key in _rivals(facts) if _is_change(facts, f"{RETURN_VS}{key}")), None)
     if against is None:
         return Sentence("{version.policy} serves now")
-    fact_id = f"return.vs-{against}"
+    fact_id = f"{RETURN_VS}{against}"
     known = against == "serving" and "version.previous" in facts
     rival = "{version.previous}" if known else f"{{{fact_id}@name}}"
     words: dict[Direction, str] = {
@@ -66,7 +70,7 @@ def _by_direction(facts: Known, fact_id: str, words: dict[Direction, str]) -> Se
 
 
 def _is_change(facts: Known, fact_id: str) -> bool:
-    return fact_id in facts and facts[fact_id].direction is not None and facts[fact_id].unit in GOOD
+    return fact_id in facts and facts[fact_id].direction is not None and facts[fact_id].unit in GOOD_UNITS
 
 
 def _rivals(facts: Known) -> list[str]:
@@ -74,18 +78,12 @@ def _rivals(facts: Known) -> list[str]:
     return [key.removeprefix(RETURN_VS) for key in facts if key.startswith(RETURN_VS) and key != UPPER_BOUND]
 
 
-GOOD = ("return", "per step")
-
-
 def _changes(facts: Known, prefix: str, suffix: str, direction: Direction) -> list[Fact]:
     """Return the changes whose id has the prefix and suffix and that go one way, the greatest first."""
     found = [
         fact
-        for fact in facts.values()
-        if fact.fact_id.startswith(prefix)
-        and fact.fact_id.endswith(suffix)
-        and fact.direction == direction
-        and fact.unit in GOOD
+        for key, fact in facts.items()
+        if key.startswith(prefix) and key.endswith(suffix) and fact.direction == direction and fact.unit in GOOD_UNITS
     ]
     return sorted(found, key=lambda fact: -abs(fact.value))[:MAX_NAMED]
 
@@ -95,31 +93,33 @@ def _listed(items: Sequence[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
-Piece = tuple[str, list[Fact], str]
-"""Words, the changes that they hold of, and a template for each of those with `FACT` for its id."""
+Forms = dict[Direction, tuple[str, str]]
+"""By direction: words, and a template for each change that they hold of with `FACT` for its id."""
 
 
-def _contrast(before: str, pieces: Sequence[Piece], after: str = "", joint: str = "; it ") -> Iterator[Sentence]:
-    """Say of several changes what holds of each, in one sentence; nothing when there are none."""
-    said = [piece for piece in pieces if piece[1]]
-    texts = [
-        f"{words} {_listed([item.replace('FACT', fact.fact_id) for fact in changes])}" for words, changes, item in said
-    ]
-    claims = {fact.fact_id: fact.direction for _, changes, _ in said for fact in changes if fact.direction}
+def _contrast(
+    facts: Known, prefix: str, suffix: str, forms: Forms, before: str, after: str = "", joint: str = "; it "
+) -> Iterator[Sentence]:
+    """Say in one sentence what holds of each of the changes with the prefix and suffix; nothing without any."""
+    texts, claims = list[str](), dict[str, Direction]()
+    for direction, (words, item) in forms.items():
+        changes = _changes(facts, prefix, suffix, direction)
+        if changes:
+            texts.append(f"{words} {_listed([item.replace('FACT', fact.fact_id) for fact in changes])}".strip())
+            claims |= {fact.fact_id: direction for fact in changes}
     if texts:
-        yield Sentence(f"{before} {joint.join(text.strip() for text in texts)}{after}.", claims)
+        yield Sentence(f"{before} {joint.join(texts)}{after}.", claims)
 
 
 def _baselines(facts: Known) -> Iterator[Sentence]:
     """How the version stands against the rules that it could be replaced by."""
-    rules = {key: fact for key, fact in facts.items() if key not in {"return.vs-serving", UPPER_BOUND}}
-    found = {direction: _changes(rules, "return.vs-", "", direction) for direction in DIRECTIONS}
-    pieces: list[Piece] = [
-        ("beats", found["up"], "{FACT@name} by {FACT@size}"),
-        ("is worse than", found["down"], "{FACT@name} by {FACT@size}"),
-        ("is not shown to differ from", found["flat"], "{FACT@name}"),
-    ]
-    yield from _contrast("It", pieces, " (on {traces.count})" if "traces.count" in facts else "")
+    rules = {key: fact for key, fact in facts.items() if key not in {f"{RETURN_VS}serving", UPPER_BOUND}}
+    forms: Forms = {
+        "up": ("beats", "{FACT@name} by {FACT@size}"),
+        "down": ("is worse than", "{FACT@name} by {FACT@size}"),
+        "flat": ("is not shown to differ from", "{FACT@name}"),
+    }
+    yield from _contrast(rules, RETURN_VS, "", forms, "It", " (on {traces.count})" if "traces.count" in facts else "")
     if UPPER_BOUND in facts and facts[UPPER_BOUND].direction == "down":
         yield Sentence(
             f"What is left to win at most is {{{UPPER_BOUND}@size}}: that is the lead of "
@@ -127,36 +127,29 @@ def _baselines(facts: Known) -> Iterator[Sentence]:
         )
 
 
-DIRECTIONS: tuple[Direction, ...] = ("up", "down", "flat")
-RETURN_VS = "return.vs-"
-UPPER_BOUND = "return.vs-clairvoyant"
-
-
 def _terms(facts: Known) -> Iterator[Sentence]:
     """Which parts of the reward made the difference to the version before, else to a rule."""
-    rival = next((key for key in _rivals(facts) if _any_term(facts, key)), None)
-    if rival is None:
-        return
-    found = {direction: _changes(facts, "term.", f".vs-{rival}", direction) for direction in DIRECTIONS}
-    before = "Against the version before, it" if rival == "serving" else "Against the rule, it"
-    pieces: list[Piece] = [
-        ("is better in", found["up"], "{FACT@name} by {FACT@size}"),
-        ("is worse in", found["down"], "{FACT@name} by {FACT@size}"),
-        ("is not shown to differ in", found["flat"], "{FACT@name}"),
-    ]
-    yield from _contrast(before, pieces)
+    terms = [key for key in facts if key.startswith("term.")]
+    rival = next((one for one in _rivals(facts) if any(key.endswith(f".vs-{one}") for key in terms)), None)
+    if rival is not None:
+        before = "Against the version before, it" if rival == "serving" else "Against the rule, it"
+        forms: Forms = {
+            "up": ("is better in", "{FACT@name} by {FACT@size}"),
+            "down": ("is worse in", "{FACT@name} by {FACT@size}"),
+            "flat": ("is not shown to differ in", "{FACT@name}"),
+        }
+        yield from _contrast(facts, "term.", f".vs-{rival}", forms, before)
 
 
-def _any_term(facts: Known, rival: str) -> bool:
-    return any(key.startswith("term.") and key.endswith(f".vs-{rival}") for key in facts)
+def _under(facts: Known, prefix: str) -> list[Fact]:
+    return [fact for key, fact in facts.items() if key.startswith(prefix)]
 
 
 def _behaviour(facts: Known) -> Iterator[Sentence]:
     """What it does most, situation by situation."""
     items = []
     for key in [key for key in facts if key.startswith("situation.")]:
-        prefix = f"action.{key[len('situation.') :]}."
-        actions = [fact for fact in facts.values() if fact.fact_id.startswith(prefix)]
+        actions = _under(facts, f"action.{key.removeprefix('situation.')}.")
         if actions:
             most = max(actions, key=lambda fact: fact.value).fact_id
             # In quotation marks, because a name may be a number: "0" with load rising.
@@ -166,9 +159,7 @@ def _behaviour(facts: Known) -> Iterator[Sentence]:
 
 
 def _certainty(facts: Known) -> Iterator[Sentence]:
-    margins = sorted(
-        (fact for fact in facts.values() if fact.fact_id.startswith("margin.")), key=lambda fact: fact.value
-    )
+    margins = sorted(_under(facts, "margin."), key=lambda fact: fact.value)
     if len(margins) > 1:
         least, most = margins[0].fact_id, margins[-1].fact_id
         measure = "log-probability" if ", log-probability" in margins[0].label else "value"
@@ -211,23 +202,18 @@ def _reward(facts: Known) -> Iterator[Sentence]:
     """The level behind the headline, and the terms that moved."""
     if "reward.mean" in facts and _is_change(facts, "reward.change"):
         yield Sentence("The mean reward was {reward.mean}.")
-    found = {direction: _changes(facts, "term.", ".change", direction) for direction in DIRECTIONS}
-    pieces: list[Piece] = [
+    forms: Forms = {
         # "Part" each time: latency that rose would be read as milliseconds, of which less is better.
-        ("", found["up"], "the {FACT@name} part rose by {FACT@size}"),
-        ("", found["down"], "the {FACT@name} part fell by {FACT@size}"),
-        ("no change is shown in", found["flat"], "the {FACT@name} part"),
-    ]
-    yield from _contrast("Of the parts of the reward,", pieces, joint="; ")
+        "up": ("", "the {FACT@name} part rose by {FACT@size}"),
+        "down": ("", "the {FACT@name} part fell by {FACT@size}"),
+        "flat": ("no change is shown in", "the {FACT@name} part"),
+    }
+    yield from _contrast(facts, "term.", ".change", forms, "Of the parts of the reward,", joint="; ")
 
 
 def _served(facts: Known) -> Iterator[Sentence]:
     """Which versions were at work."""
-    shares = [
-        fact.fact_id
-        for fact in facts.values()
-        if fact.fact_id.startswith("version.") and fact.fact_id.endswith(".share")
-    ]
+    shares = [key for key in facts if key.startswith("version.") and key.endswith(".share")]
     if shares:
         items = [f"{{{share}@name}} ({{{share}}})" for share in shares[:MAX_NAMED]]
         yield Sentence(f"The transitions were made by {_listed(items)}.")
@@ -252,10 +238,7 @@ def _quality(facts: Known) -> Iterator[Sentence]:
     if total is not None and total.value == 0:
         yield Sentence("No message of any task was rejected {rejected.total@name} (by the log's clock).")
     elif total is not None:
-        rules = sorted(
-            (fact for fact in facts.values() if fact.fact_id.startswith("rejected.") and fact is not total),
-            key=lambda fact: -fact.value,
-        )
+        rules = sorted((fact for fact in _under(facts, "rejected.") if fact is not total), key=lambda fact: -fact.value)
         items = [f"{{{fact.fact_id}@name}} ({{{fact.fact_id}@value}})" for fact in rules[:MAX_NAMED]]
         ending = f", by {_listed(items)}" if items else ""
         plural = "was" if total.value == 1 else "were"

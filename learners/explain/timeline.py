@@ -10,11 +10,51 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from headrace.learners.explain.interval import IntervalFold, Totals
-from headrace.learners.explain.progress import IngestProgress, last_end_ms
 from headrace.schemas.records import TaskSpec, WindowSummary
 
+_EVER_MS = 1 << 62
 IDLE_INTERVALS = 2
 """A task that has told nothing for so long, by append time, is closed and no longer waited for."""
+
+
+def last_end_ms(end_ms: int, window_ms: int) -> int:
+    """Return the end of the last window that begins before `end_ms`."""
+    return (end_ms - 1) // window_ms * window_ms + window_ms
+
+
+@dataclass(frozen=True, slots=True)
+class IngestPlace:
+    """One partition of `transitions`. stream_ms: its stream time T at the commit, -1 where nothing is known of it."""
+
+    stream_ms: int
+    lags: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IngestProgress:
+    """All partitions of `transitions` at one moment.
+
+    windows_end: the ends of the partitions of `windows` just after: what was told until then lies before them.
+    """
+
+    places: tuple[IngestPlace, ...]
+    windows_end: dict[int, int]
+    grace_ms: int
+
+    def passed(self, end_ms: int, window_ms: int, told_ms: int | None) -> bool:
+        """Whether every partition is past an interval that ends at `end_ms`.
+
+        Its windows are told up to T. A partition without lag whose T has stopped short is waited for until the
+        stream is a window's length ahead of it, because what it holds now may be all that it will ever hold.
+        told_ms: the end of the latest window told; None: nobody is waited for who has no lag (the task is silent).
+        """
+        closes_ms = last_end_ms(end_ms, window_ms) + self.grace_ms
+        seen_ms = _EVER_MS if told_ms is None else told_ms + self.grace_ms
+        stream_ms = max([seen_ms, *(place.stream_ms for place in self.places)])
+        return stream_ms >= closes_ms and all(
+            place.stream_ms >= closes_ms or (not place.lags and place.stream_ms + window_ms <= stream_ms)
+            for place in self.places
+        )
 
 
 class Closing(NamedTuple):
@@ -99,9 +139,8 @@ class Timeline:
             if course.last is not None and course.last.fold.start_ms == start_ms:
                 course.last.fold.add(summary)  # what the next interval is compared with is as complete as can be
         else:
-            end_ms = start_ms + self._interval_ms
-            fold = IntervalFold(start_ms, end_ms, len(spec.reward_terms))
             if start_ms not in course.open:
+                fold = IntervalFold(start_ms, start_ms + self._interval_ms, len(spec.reward_terms))
                 course.open[start_ms] = _Span(fold, offset)
                 course.unpassed.add(start_ms)
             course.open[start_ms].fold.add(summary)
@@ -139,11 +178,7 @@ class Timeline:
 
         The last closed interval is held too: the next one is compared with it.
         """
-        spans = [
-            span
-            for course in self._courses.values()
-            for span in (*course.open.values(), *([course.last] if course.last else []))
-        ]
+        spans = (span for course in self._courses.values() for span in (*course.open.values(), course.last) if span)
         return min((span.first_offset for span in spans), default=None)
 
     def untold_ms(self) -> int | None:
@@ -187,8 +222,7 @@ def _note_passed(course: _Course, append_ms: int) -> None:
 def _close(course: _Course, start_ms: int, closing: Closing) -> ClosedInterval:
     """Close an open interval, the earliest one of its task."""
     span = course.open.pop(start_ms)
-    follows = course.last is not None and course.last.fold.end_ms == start_ms
-    previous = course.last.fold.totals() if course.last is not None and follows else None
+    previous = course.last.fold.totals() if course.last and course.last.fold.end_ms == start_ms else None
     passed_ms = closing.append_ms if span.passed_ms is None else span.passed_ms
     appended_ms = (course.told_ms, max(course.told_ms, passed_ms))
     closed = ClosedInterval(course.spec, span.fold.totals(), previous, course.unreported, appended_ms, closing)

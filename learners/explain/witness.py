@@ -7,7 +7,7 @@ import numpy as np
 
 from headrace.learners.acting import Policy
 from headrace.learners.explain.evidence import Decisions, VersionEvidence
-from headrace.learners.explain.simulation import measure_of, simulated, simulator
+from headrace.learners.explain.simulation import measure_of, simulator
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError
 from headrace.schemas.records import ChunkReference, PolicyVersion, TaskSpec
 from headrace.schemas.transition import TransitionBatch
@@ -39,7 +39,16 @@ class Witness:
             return VersionEvidence(version.version, before)
         if world is None:
             return VersionEvidence(version.version, before, decisions=self._decisions(policy, version))
-        return simulated(world, version.version, before, policy, None if before is None else self._policy(spec, before))
+        previous = None if before is None else self._policy(spec, before)
+        return VersionEvidence(
+            version.version,
+            before,
+            world.outcomes(policy),
+            None if previous is None else world.outcomes(previous),
+            world.baselines(),
+            world.decisions(policy),
+            {"episode": world.episode(policy, f"v{version.version}")},
+        )
 
     def _policy(self, spec: TaskSpec, version: int) -> Policy | None:
         """Return a version that can be asked for values; None for one that is of another kind, or gone."""

@@ -16,15 +16,8 @@ Groups = Sequence[np.ndarray]
 class VarianceTest(NamedTuple):
     """One-way analysis of variance.
 
-    Attributes:
-        f: variance between the groups' means over that within.
-        df_between: degrees of freedom above, groups - 1.
-        df_within: and below.
-        p: probability of such an F, or a larger one, where all means are equal.
-        eta_squared: share of the whole sum of squares that lies between groups.
-        eta_low: lower bound of its 95 % interval.
-        eta_high: upper bound.
-        omega_squared: the same share in the population, estimated with next to no bias.
+    eta_squared, with its 95 % interval, is the share of the whole sum of squares that lies between groups;
+    omega_squared estimates the same share in the population, with next to no bias.
     """
 
     f: float
@@ -37,14 +30,6 @@ class VarianceTest(NamedTuple):
     omega_squared: float
 
 
-class RankTest(NamedTuple):
-    """A test's statistic with its degrees of freedom and p-value."""
-
-    statistic: float
-    df: float
-    p: float
-
-
 class WelchTest(NamedTuple):
     """Welch's test: groups may vary differently."""
 
@@ -54,24 +39,29 @@ class WelchTest(NamedTuple):
     p: float
 
 
+class RankTest(NamedTuple):
+    """A test by ranks."""
+
+    statistic: float
+    p: float
+
+
 def one_way(groups: Groups) -> VarianceTest:
     """Fisher's one-way analysis of variance of float64[N_k] each.
 
-    Raises:
-        ValueError: fewer than two groups, a group of fewer than two values, or no variance at all.
+    Raises ValueError for fewer than two groups, a group of fewer than two values, or no variance at all.
     """
     _require_groups(groups)
-    values = np.concatenate(groups)
-    between = sum(len(group) * (group.mean() - values.mean()) ** 2 for group in groups)
-    within = sum(float(np.square(group - group.mean()).sum()) for group in groups)
-    return _variance_test(float(between), within, len(groups), len(values))
+    if not any(np.ptp(group) for group in groups):
+        raise ValueError("no group varies: there is no variance to compare their means with")
+    f = float(stats.f_oneway(*groups).statistic)
+    return _variance_test(f, len(groups) - 1, sum(map(len, groups)) - len(groups))
 
 
 def one_way_from_summary(means: Sequence[float], deviations: Sequence[float], count: int) -> VarianceTest:
     """As `one_way`, from what a paper prints: means and standard deviations of groups of `count` values each."""
-    between = count * float(np.square(np.asarray(means) - np.mean(means)).sum())
-    within = (count - 1) * float(np.square(deviations).sum())
-    return _variance_test(between, within, len(means), count * len(means))
+    f = count * float(np.var(means, ddof=1)) / float(np.square(deviations).mean())
+    return _variance_test(f, len(means) - 1, (count - 1) * len(means))
 
 
 def eta_squared_of(f: float, df_between: float, df_within: float) -> float:
@@ -101,53 +91,36 @@ def welch(groups: Groups) -> WelchTest:
     """Welch's one-way test of float64[N_k] each, for groups of unequal variance.
 
     Source: Welch (1951), "On the comparison of several mean values: an alternative approach", Biometrika 38.
-
-    Raises:
-        ValueError: as in `one_way`; also where one group does not vary.
+    Raises ValueError as `one_way`, and where one group does not vary.
     """
     _require_groups(groups)
-    variances = np.array([group.var(ddof=1) for group in groups])
-    if not variances.all():
+    if not all(np.ptp(group) for group in groups):
         raise ValueError("Welch's test needs groups that vary, each of them")
-    sizes = np.array([len(group) for group in groups])
-    weights, k = sizes / variances, len(groups)
-    means = np.array([group.mean() for group in groups])
-    centre = weights @ means / weights.sum()
-    spread = float((np.square(1.0 - weights / weights.sum()) / (sizes - 1)).sum())
-    above = float(weights @ np.square(means - centre)) / (k - 1)
-    f = above / (1.0 + 2.0 * (k - 2) / (k * k - 1) * spread)
-    df = (k * k - 1) / (3.0 * spread)
-    return WelchTest(f, k - 1, df, float(special.fdtrc(k - 1, df, f)))
+    found = stats.f_oneway(*groups, equal_var=False)
+    # SciPy keeps the degrees of freedom to itself.
+    k, sizes = len(groups), np.array([len(group) for group in groups])
+    weights = sizes / [group.var(ddof=1) for group in groups]
+    df_within = (k * k - 1) / (3.0 * (np.square(1.0 - weights / weights.sum()) / (sizes - 1)).sum())
+    return WelchTest(float(found.statistic), k - 1, float(df_within), float(found.pvalue))
 
 
 def kruskal(groups: Groups) -> RankTest:
-    """Kruskal and Wallis's test by ranks, corrected for ties.
-
-    Raises:
-        ValueError: as in `one_way`.
-    """
+    """Kruskal and Wallis's test by ranks, corrected for ties; raises ValueError as `one_way`."""
     _require_groups(groups)
-    found = stats.kruskal(*groups)
-    return RankTest(float(found.statistic), len(groups) - 1, float(found.pvalue))
+    return RankTest(*map(float, stats.kruskal(*groups)))
 
 
 def friedman(groups: Groups) -> RankTest:
     """Friedman's test by ranks within each place, for groups that share their places (seeds); three or more groups."""
     _require_groups(groups)
-    found = stats.friedmanchisquare(*groups)
-    return RankTest(float(found.statistic), len(groups) - 1, float(found.pvalue))
+    return RankTest(*map(float, stats.friedmanchisquare(*groups)))
 
 
 def hedges_g(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The difference of two means in pooled deviations, corrected for small samples.
 
-    Args:
-        first: float64[..., N].
-        second: float64[..., M].
-
-    Returns:
-        float64[...], positive where the first is greater; NaN where neither varies.
-
+    Of float64[..., N] and float64[..., M] it is float64[...]: positive where the first is greater, NaN where neither
+    varies.
     Source: Hedges (1981), "Distribution theory for Glass's estimator of effect size".
     """
     n, m = first.shape[-1], second.shape[-1]
@@ -172,11 +145,10 @@ def improvement(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def paired_p(first: np.ndarray, second: np.ndarray) -> float:
     """The two-sided p-value of the paired t test; 1 where all pairs are equal, 0 where all differ by the same."""
-    difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
-    error = float(difference.std(ddof=1)) / math.sqrt(len(difference))
-    if error == 0.0:
-        return 0.0 if difference.mean() else 1.0
-    return 2.0 * float(special.stdtr(len(difference) - 1, -abs(float(difference.mean())) / error))
+    difference = first - second
+    if np.allclose(difference, difference[0], rtol=1e-12, atol=0.0):
+        return 0.0 if difference[0] else 1.0
+    return float(stats.ttest_rel(first, second).pvalue)
 
 
 def holm_adjusted(p_values: Sequence[float]) -> list[float]:
@@ -184,11 +156,11 @@ def holm_adjusted(p_values: Sequence[float]) -> list[float]:
 
     Source: Holm (1979), "A simple sequentially rejective multiple test procedure".
     """
-    adjusted, greatest = [0.0] * len(p_values), 0.0
-    for place, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        greatest = max(greatest, min(1.0, (len(p_values) - place) * p_values[index]))
-        adjusted[index] = greatest
-    return adjusted
+    values = np.asarray(p_values, np.float64)
+    order, adjusted = np.argsort(values), np.empty_like(values)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)))
+    found: list[float] = adjusted.tolist()
+    return found
 
 
 def false_discovery_adjusted(p_values: Sequence[float]) -> list[float]:
@@ -197,17 +169,17 @@ def false_discovery_adjusted(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _variance_test(between: float, within: float, groups: int, count: int) -> VarianceTest:
-    df_between, df_within = groups - 1, count - groups
-    if within <= 0.0:
-        raise ValueError("no group varies: there is no variance to compare their means with")
-    mean_square = within / df_within
-    f = between / df_between / mean_square
-    total = between + within
-    omega = (between - df_between * mean_square) / (total + mean_square)
-    low, high = eta_interval(f, df_between, df_within)
-    p = float(special.fdtrc(df_between, df_within, f))
-    return VarianceTest(f, df_between, df_within, p, between / total, low, high, max(0.0, omega))
+def _variance_test(f: float, df_between: int, df_within: int) -> VarianceTest:
+    above = df_between * (f - 1.0)
+    return VarianceTest(
+        f,
+        df_between,
+        df_within,
+        float(special.fdtrc(df_between, df_within, f)),
+        eta_squared_of(f, df_between, df_within),
+        *eta_interval(f, df_between, df_within),
+        max(0.0, above / (above + df_between + df_within + 1)),
+    )
 
 
 def _require_groups(groups: Groups) -> None:

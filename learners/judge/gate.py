@@ -24,15 +24,9 @@ Turnbull (2000), "Group Sequential Methods", table 2.3; the interval is their re
 class GateVerdict:
     """What the gate decided, and the figures that it decided by.
 
-    Attributes:
-        accepted: whether the candidate may serve.
-        mean_difference: candidate's return minus its opponent's, mean over the traces that were needed.
-        low: lower bound of that mean's interval.
-        high: upper bound.
-        n: number of paired traces.
-        confidence: the interval's level, whenever the gate stopped.
-        opponent: "serving" or "floor": whom the candidate was compared with.
-        reason: the decision in one sentence.
+    accepted: whether the candidate may serve. mean_difference: its return minus its opponent's, mean over the n paired
+    traces that were needed. low, high: that mean's interval. confidence: the interval's level, whenever the gate
+    stopped. opponent: "serving" or "floor": whom it was compared with. reason: the decision in one sentence.
     """
 
     accepted: bool
@@ -50,13 +44,10 @@ def judge(pairs: Iterable[tuple[np.ndarray, np.ndarray]], opponent: str) -> Gate
 
     It stops too where the interval lies below 0. A policy that serves has beaten the floor, or a policy that had.
 
-    Args:
-        pairs: at most `LOOKS` pairs of float64[N], the candidate's and its opponent's returns on the same traces, of
-            about equal N. No more are taken than are needed, so they may be computed when they are asked for.
-        opponent: "serving", or "floor" while nothing serves.
-
-    Raises:
-        ValueError: shapes differ, fewer than two traces, more looks, or a return that isn't finite.
+    pairs: at most `LOOKS` pairs of float64[N], the candidate's and its opponent's returns on the same traces, of about
+    equal N. No more are taken than are needed, so they may be computed when they are asked for. opponent: "serving", or
+    "floor" while nothing serves. Raises ValueError where shapes differ, for fewer than two traces, more looks, or a
+    return that isn't finite.
     """
     seen: list[tuple[np.ndarray, np.ndarray]] = []
     verdict = None

@@ -13,14 +13,7 @@ RESAMPLES: Final = 10_000
 
 
 class MeanInterval(NamedTuple):
-    """A mean with its two-sided confidence interval, in the values' unit.
-
-    Attributes:
-        mean: the sample mean.
-        low: lower bound.
-        high: upper bound.
-        n: number of values.
-    """
+    """The mean of n values with the bounds of its two-sided confidence interval, in the values' unit."""
 
     mean: float
     low: float
@@ -96,21 +89,11 @@ def bootstrap_interval(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> MeanInterval:
-    """A statistic with its percentile bootstrap interval.
+    """The statistic of samples float64[N] each, with its percentile bootstrap interval; n of the first sample.
 
-    Args:
-        samples: float64[N] each.
-        statistic: of all samples, `statistic(*samples)`.
-        paired: draw the same places of each sample, as values that share a seed need.
-        confidence: as in `mean_interval`.
-        seed: of the draws: the same samples give the same interval.
-        resamples: draws.
-
-    Returns:
-        The statistic of the samples themselves, and the bounds; n of the first sample.
-
-    Raises:
-        ValueError: a sample is empty or not finite, or paired ones differ in length.
+    paired: the same places of each sample are drawn, as values that share a seed need. Draws without a value (an
+    effect size of what does not vary) are left out, which SciPy's `bootstrap` cannot. Raises ValueError where a sample
+    is empty or not finite, or paired ones differ in length.
     """
     arrays = [np.asarray(sample, np.float64) for sample in samples]
     if any(a.ndim != 1 or not len(a) or not np.isfinite(a).all() for a in arrays):

@@ -1,35 +1,18 @@
 """PPO's entry in the table of algorithms."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from headrace.learners import ppo
 from headrace.learners.ppo.simulate import PPOTraining
 from headrace.learners.ppo.stream import StreamedPPO
 from headrace.learners.stream.algorithms import Algorithm
-from headrace.learners.stream.training import Counts, Learned, LearnSettings
 from headrace.schemas.records import Bounds, TaskSpec
 
 
-def _begin(config: ppo.PPOConfig, spec: TaskSpec, seed: int, settings: LearnSettings, learned: Learned) -> StreamedPPO:
-    bounds = None
-    if isinstance(spec.actions, Bounds):
-        bounds = np.array([spec.actions.low, spec.actions.high], np.float32)
-    state = ppo.init(config, spec.width, spec.action_count, seed, bounds=bounds)
-    return StreamedPPO(state, settings, task=spec.task, learned=learned)
-
-
-def _restore(
-    arrays: Mapping[str, np.ndarray],
-    meta: Mapping[str, Any],
-    spec: TaskSpec,
-    settings: LearnSettings,
-    counts: Counts,
-    learned: Learned,
-) -> StreamedPPO:
-    return StreamedPPO(ppo.state_from_arrays(arrays, meta), settings, counts, task=spec.task, learned=learned)
+def _init(config: ppo.PPOConfig, spec: TaskSpec, seed: int) -> ppo.PPOState:
+    box = spec.actions if isinstance(spec.actions, Bounds) else None
+    bounds = np.array([box.low, box.high], np.float32) if box else None
+    return ppo.init(config, spec.width, spec.action_count, seed, bounds=bounds)
 
 
 ALGORITHM = Algorithm(
@@ -43,8 +26,9 @@ ALGORITHM = Algorithm(
         importance_max=5.0,
         schedule_rows=10**12,
     ),
-    begin=_begin,
-    restore=_restore,
+    init=_init,
+    load=ppo.state_from_arrays,
+    training=StreamedPPO,
     continuous=True,
     needs_log_prob=True,
     simulated=PPOTraining(

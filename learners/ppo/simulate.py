@@ -1,4 +1,4 @@
-"""PPO in a world: rollouts by the policy, each learned from once."""
+"""PPO in a simulator: rollouts by the policy, each learned from once."""
 
 import dataclasses
 
@@ -7,18 +7,18 @@ import numpy as np
 from headrace.learners import ppo
 from headrace.learners.acting import BoxPolicy, Policy
 from headrace.learners.simulate.curve import Curve, Follow, Trained, seeds
-from headrace.learners.simulate.worlds import World, make_world
+from headrace.learners.simulate.training_environments import TrainingEnvironment, training_environment
 
 
 @dataclasses.dataclass(frozen=True)
 class PPOTraining:
-    """How PPO trains in a world; its `schedule_rows` is set to the steps asked for."""
+    """How PPO trains in an environment; its `schedule_rows` is set to the steps asked for."""
 
     config: ppo.PPOConfig = dataclasses.field(default_factory=ppo.PPOConfig)
     environments: int = 256  # episodes at once
     rollout_steps: int = 20  # of each between two updates
-    privileged: bool = True  # whether the critic sees what no agent does, where the world tells
-    informed: bool = True  # whether the policy has the world's features and prior
+    privileged: bool = True  # whether the critic sees what no agent does, where the environment tells
+    informed: bool = True  # whether the policy has the environment's features and prior
 
     def plain(self) -> "PPOTraining":
         """Return it without what a simulator offers beyond observations and rewards."""
@@ -30,37 +30,37 @@ class PPOTraining:
 
     def train(self, environment: str, seed: int, steps: int, follow: Follow) -> Trained:
         """Train in an environment for at least `steps` steps."""
-        world_seed, seed, rng = seeds(seed)
-        world = make_world(environment, self.environments, world_seed, privileged=self.privileged)
+        environment_seed, seed, rng = seeds(seed)
+        made = training_environment(environment, self.environments, environment_seed, privileged=self.privileged)
         state = ppo.init(
             dataclasses.replace(self.config, schedule_rows=steps),
-            world.width,
-            world.actions,
+            made.width,
+            made.actions,
             seed,
-            bounds=world.bounds,
-            features=world.features if self.informed else None,
-            prior=world.prior if self.informed else None,
-            privileged_width=world.privileged_width,
+            bounds=made.bounds,
+            features=made.features if self.informed else None,
+            prior=made.prior if self.informed else None,
+            privileged_width=made.privileged_width,
         )
-        curve = follow(world)
+        curve = follow(made)
         while state.rows < steps:
-            rollout = _rollout(world, ppo.behaviour_arrays(state), self.rollout_steps, rng, curve)
+            rollout = _rollout(made, ppo.behaviour_arrays(state), self.rollout_steps, rng, curve)
             state, metrics = ppo.update(state, rollout)
             state = curve.mark(state.rows, metrics, state, state.version, ppo.policy_arrays)
         return Trained(ppo.policy_arrays(state), state.rows, state.version, curve.finish())
 
 
 def _rollout(
-    world: World, arrays: dict[str, np.ndarray], steps: int, rng: np.random.Generator, curve: Curve
+    made: TrainingEnvironment, arrays: dict[str, np.ndarray], steps: int, rng: np.random.Generator, curve: Curve
 ) -> ppo.Rollout:
     """T steps of all episodes by the policy."""
-    policy: Policy | BoxPolicy = Policy(arrays) if world.bounds is None else BoxPolicy(arrays)
+    policy: Policy | BoxPolicy = Policy(arrays) if made.bounds is None else BoxPolicy(arrays)
     columns: list[tuple[np.ndarray, ...]] = []
     unseen: list[tuple[np.ndarray | None, np.ndarray | None]] = []
     for _ in range(steps):
-        obs, privileged = world.obs, world.privileged
+        obs, privileged = made.obs, made.privileged
         action, log_prob = policy.sample(obs, rng)
-        step = world.step(policy.cut(action) if isinstance(policy, BoxPolicy) else action)
+        step = made.step(policy.cut(action) if isinstance(policy, BoxPolicy) else action)
         curve.add(step)
         columns.append((obs, action, log_prob, step.reward, step.next_obs, step.terminated, step.truncated))
         unseen.append((privileged, step.next_privileged))

@@ -1,1 +1,1 @@
-"""Learning in a simulator: worlds, how training goes on there, and what it goes by."""
+"""Learning in a simulator: environments, how training goes on there, and what it goes by."""

@@ -1,9 +1,9 @@
 """The table of environments that have a simulator of their own; any other is Gymnasium's, known by its id alone."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,28 +11,15 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:  # a record loads what it is made of; the table's names must cost nothing
     from headrace.learners.explain.simulation import Simulator
     from headrace.learners.simulate.training import Training
-    from headrace.learners.simulate.worlds import World
+    from headrace.learners.simulate.training_environments import TrainingEnvironment
 
 ENVIRONMENTS: Final[dict[str, str]] = {"headrace/CloudService-v0": "headrace.learners.cloud.environment"}
 """By id: the module that holds the environment's record as `ENVIRONMENT`."""
 DEFAULT: Final = next(iter(ENVIRONMENTS))
 """What commands take, unless told otherwise."""
 
-
-class MakeWorld(Protocol):
-    """Makes a world to train in; privileged: whether it tells what no agent sees; shadow: whether a rule runs along."""
-
-    def __call__(self, count: int, seed: int, /, *, privileged: bool, shadow: bool) -> "World":
-        """count: episodes at once."""
-
-
-class Returns(Protocol):
-    """Runs a policy, or the baseline of a name, on as many traces of a seed: unscaled returns float64[N]."""
-
-    def __call__(
-        self, act: Callable[[NDArray[np.float32]], NDArray[np.int64]] | str, count: int, seed: int, /
-    ) -> NDArray[np.float64]:
-        """act: gives the actions int64[N] of observations float32[N, D]."""
+Act = Callable[[NDArray[np.float32]], NDArray[np.int64]]
+"""Gives the actions int64[N] of observations float32[N, D]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,18 +27,23 @@ class Environment:
     """An environment as headrace knows it; its actions are discrete.
 
     task: what its policies are stored under, unless another is named. width, actions: D and A. baselines: the names of
-    what a policy can be compared with. world: what is trained in. simulator: what policies are judged and explained in,
-    by number and seed of its traces. preset: how an algorithm trains best in it, where that was measured.
+    what a policy can be compared with. training: what is trained in, by the arguments of `training_environment`.
+    simulator: what policies are judged and explained in, by number and seed of its traces. returns: runs a policy, or
+    the baseline of a name, on so many traces of a seed: unscaled, float64[N]. preset: how an algorithm trains best in
+    it, where that was measured. called: what text calls the baselines. load: the observations that show the load, the
+    oldest first.
     """
 
     task: str
     width: int
     actions: int
     baselines: tuple[str, ...]
-    world: MakeWorld
+    training: "Callable[..., TrainingEnvironment]"
     simulator: "Callable[[int, int], Simulator]"
-    returns: Returns
+    returns: Callable[[Act | str, int, int], NDArray[np.float64]]
     preset: "Callable[[str], Training | None]"
+    called: Mapping[str, str] = field(default_factory=dict)
+    load: tuple[str, ...] = ()
 
 
 def environment_of(name: str | None) -> Environment | None:

@@ -29,16 +29,12 @@ class Guide:
         """
         if name != self._name:
             self._name, self._rule = name, self._rules[name]() if name else None
-            self._reset()
+            self.ended(np.True_)
         if self._rule is None:
             return random
         return np.where(rng.random(self._count) < share, self._rule.act(obs), random)
 
-    def ended(self, done: np.ndarray) -> None:
+    def ended(self, done: np.ndarray | np.bool_) -> None:
         """Forget, where episodes ended: bool[N]."""
         if self._rule is not None and done.any():
-            self._reset()
-
-    def _reset(self) -> None:
-        if self._rule is not None:
             self._rule.reset(self._count)

@@ -1,7 +1,7 @@
-"""Training in a world: functions of (configuration, seed, steps) alone.
+"""Training by simulation: functions of (configuration, seed, steps) alone.
 
-The same configuration, seed and number of steps give the same weights to the bit, on one machine and one
-thread. Nothing here knows the time.
+The same configuration, seed and number of steps give the same weights to the bit, on one machine and one thread.
+Nothing here knows the time.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from headrace.learners.stream.training import Config
 
 
 class Training(Protocol):
-    """How an algorithm trains in a world: a dataclass of plain values and the algorithm's own configuration."""
+    """How an algorithm trains in an environment: a dataclass of plain values and the algorithm's own configuration."""
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
@@ -49,20 +49,11 @@ def train(
     watch: Watch | None = None,
     points: int = CURVE_POINTS,
 ) -> Trained:
-    """Train in an environment for at least `steps` steps.
+    """Train for at least so many environment steps, all episodes together; seed: of everything random.
 
-    Args:
-        training: the configuration.
-        environment: its id.
-        seed: of everything random.
-        steps: environment steps, all episodes together.
-        on_point: is told each point of the curve.
-        watch: may look at the policy there, and change the configuration.
-        points: of the curve.
-
-    Raises:
-        EnvironmentFailedError: the environment raised, or nothing can be learned in it.
-        LearnerDivergedError: a loss or gradient is not finite, or beyond its limit.
+    on_point: is told each point of the curve. watch: may look at the policy there, and change the configuration.
+    Raises EnvironmentFailedError where the environment raised, or nothing can be learned in it, LearnerDivergedError
+    where a loss or gradient is not finite, or beyond its limit.
     """
     follow = functools.partial(Curve, steps=steps, on_point=on_point, watch=watch, points=points)
     return training.train(environment, seed, steps, follow)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from headrace.learners.stream.training import Config, Counts, Learned, LearnSett
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.records import TaskSpec
 
-if TYPE_CHECKING:  # worlds to train in need Gymnasium, which takes a third of a second to load
+if TYPE_CHECKING:  # environments need Gymnasium, which takes a third of a second to load
     from headrace.learners.simulate.training import Training as Simulated
 
 ALGORITHMS: Final[dict[str, str]] = {
@@ -28,35 +28,7 @@ SIMULATED_FIELDS: Final = ("source", "environment", "steps")
 """What a version that was trained in a simulator records beside its configuration."""
 
 
-class Begin(Protocol):
-    """Begins a task's training from a seed."""
-
-    def __call__(
-        self,
-        config: Any,  # noqa: ANN401 of the algorithm's own type
-        spec: TaskSpec,
-        seed: int,
-        settings: LearnSettings,
-        learned: Learned,
-        /,
-    ) -> Training:
-        """learned: is told each update's metrics."""
-
-
-class Restore(Protocol):
-    """Goes on from a checkpoint; raises ValueError or KeyError where it is not one of this algorithm."""
-
-    def __call__(
-        self,
-        arrays: Mapping[str, np.ndarray],
-        meta: Mapping[str, Any],
-        spec: TaskSpec,
-        settings: LearnSettings,
-        counts: Counts,
-        learned: Learned,
-        /,
-    ) -> Training:
-        """arrays, meta: what the training's `state_to_arrays` gave."""
+Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,15 +36,18 @@ class Algorithm:
     """An algorithm as headrace knows it.
 
     streamed: what it learns by on a stream, unless told otherwise; its type is that of all its configurations.
-    simulated: how it trains in an environment for which there is nothing better; its type likewise. scheduled: gives
-    what it learns by on a stream of so many rows, by the rows drawn for each. continuous: whether it learns continuous
-    actions. needs_log_prob: whether it learns only from rows that say how likely their action was.
+    simulated: how it trains in an environment for which there is nothing better; its type likewise. init: gives a
+    task's first state, from such a configuration and a seed. load: gives the state that `state_to_arrays` wrote; raises
+    ValueError or KeyError where that is another's. training: its kind of training. scheduled: gives what it learns by
+    on a stream of so many rows, by the rows drawn for each. continuous: whether it learns continuous actions.
+    needs_log_prob: whether it learns only from rows that say how likely their action was.
     """
 
     streamed: Config
     simulated: "Simulated"
-    begin: Begin
-    restore: Restore
+    init: Callable[[Any, TaskSpec, int], Any]
+    load: Callable[[Arrays, Mapping[str, Any]], Any]
+    training: type[Training[Any]]
     scheduled: Callable[[int, float], Config] | None = None
     continuous: bool = False
     needs_log_prob: bool = False
@@ -102,19 +77,15 @@ def algorithm(name: str) -> Algorithm:
 
 def begun(
     config: Config, spec: TaskSpec, seed: int, settings: LearnSettings, learned: Learned = lambda _: None
-) -> Training:
-    """Begin a task's training by the algorithm that the configuration is of."""
-    return algorithm(config.algorithm).begin(config, spec, seed, settings, learned)
+) -> Training[Any]:
+    """Begin a task's training by the algorithm that the configuration is of. learned: is told each update's metrics."""
+    kind = algorithm(config.algorithm)
+    return kind.training(kind.init(config, spec, seed), spec.task, settings, learned)
 
 
 def restored(
-    arrays: Mapping[str, np.ndarray],
-    meta: Mapping[str, Any],
-    spec: TaskSpec,
-    settings: LearnSettings,
-    counts: Counts,
-    learned: Learned,
-) -> Training:
+    arrays: Arrays, meta: Mapping[str, Any], spec: TaskSpec, settings: LearnSettings, counts: Counts, learned: Learned
+) -> Training[Any]:
     """Go on from a checkpoint, by the algorithm under whose name it holds a state.
 
     Raises ValueError or KeyError where it holds none that the table has.
@@ -122,4 +93,5 @@ def restored(
     name = next((name for name in ALGORITHMS if name in meta), None)
     if name is None:
         raise ValueError(f"it is of none of the algorithms {', '.join(ALGORITHMS)}")
-    return algorithm(name).restore(arrays, meta[name], spec, settings, counts, learned)
+    kind = algorithm(name)
+    return kind.training(kind.load(arrays, meta[name]), spec.task, settings, learned, counts, arrays)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners.acting import epsilon_at
-from headrace.schemas.directives import RULES
 from headrace.schemas.records import Directive
 
 Observations = NDArray[np.float32]
@@ -45,16 +44,20 @@ class Exploration:
             return dataclasses.replace(self, end=one.value)
         if one.change == "epsilon_steps":
             return dataclasses.replace(self, steps=int(one.value))
-        if one.change == "explore_rule" and one.target in RULES:
+        if one.change == "explore_rule":
             return dataclasses.replace(self, rule=one.target if one.value else "", share=one.value)
         return self
 
 
 class Explorer:
-    """Chooses between a policy's action, a random one and a rule's. Without directives it draws as it did without."""
+    """Chooses between a policy's action, a random one and a rule's. Without directives it draws as it did without.
 
-    def __init__(self, exploration: Exploration) -> None:
+    rules: those that the environment has, by name; a directive about another changes nothing.
+    """
+
+    def __init__(self, exploration: Exploration, rules: Mapping[str, Callable[[], Rule]]) -> None:
         self.now = exploration
+        self._rules = rules
         self._base = exploration
         self._standing: dict[str, Directive] = {}
         self._rule: Rule | None = None
@@ -68,11 +71,12 @@ class Explorer:
                 self._standing.pop(one.directive_id, None)
         self.now = self._base
         for one in self._standing.values():
-            self.now = self.now.with_directive(one)
+            if one.change != "explore_rule" or one.target in self._rules:
+                self.now = self.now.with_directive(one)
 
-    def begin(self, count: int, rules: Mapping[str, Callable[[], Rule]]) -> None:
-        """Start N = count episodes: a rule, of those that the environment has, remembers what it saw since then."""
-        self._rule = rules[self.now.rule]() if self.now.rule else None
+    def begin(self, count: int) -> None:
+        """Start N = count episodes: a rule remembers what it saw since then."""
+        self._rule = self._rules[self.now.rule]() if self.now.rule else None
         if self._rule:
             self._rule.reset(count)
 

@@ -3,14 +3,19 @@
 Nothing else enters: `policy replay` feeds the same rows in the same order and must come to the same weights.
 """
 
+import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import Field, dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from dataclasses import Field, dataclass, replace
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 
+from headrace.schemas.errors import LearnerDivergedError
 from headrace.schemas.transition import TransitionBatch
+
+logger = logging.getLogger(__name__)
 
 
 class Config(Protocol):
@@ -23,6 +28,8 @@ class Config(Protocol):
     algorithm: ClassVar[str]
 
 
+Piece = tuple[TransitionBatch, int]
+"""A chunk's rows, and the first of them that is new."""
 Learned = Callable[[Mapping[str, float]], None]
 """Is told each update's metrics."""
 
@@ -68,53 +75,112 @@ class Counts(msgspec.Struct):
     version: int = 0
 
 
-class Training(Protocol):
+class State(Protocol):
+    """What an algorithm goes on from: a frozen dataclass that holds its configuration."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def config(self) -> Config:
+        """The hyper-parameters."""
+
+
+S = TypeVar("S", bound=State)
+
+
+class Training(ABC, Generic[S]):
     """One algorithm on one task's stream; updates fall due by counts of rows, never by time."""
 
-    settings: LearnSettings
-    counts: Counts
+    def __init__(
+        self,
+        state: S,
+        task: str,
+        settings: LearnSettings,
+        learned: Learned,
+        counts: Counts | None = None,
+        saved: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """saved: the arrays of the checkpoint that it goes on from."""
+        self.state = state
+        self.settings = settings
+        self.counts = counts or Counts()
+        self._task = task
+        self._learned = learned
+        self._saved = saved
+        self._forget()
 
     @property
     def config(self) -> Config:
         """The algorithm's hyper-parameters; they may be set between two windows."""
+        return self.state.config
 
     @config.setter
-    def config(self, config: Config) -> None: ...
+    def config(self, config: Config) -> None:
+        self.state = replace(self.state, config=config)
 
     @property
+    @abstractmethod
     def updates(self) -> int:
         """How many updates were made."""
 
     @property
+    @abstractmethod
     def held_rows(self) -> int:
         """How many of the newest rows it may still learn from: these must be put in again after a restart."""
 
-    def take(self, pieces: Iterable[tuple[TransitionBatch, int]]) -> None:
-        """Take in a window's rows, each batch's from the given one on, and make the updates that fall due."""
+    def take(self, pieces: Iterable[Piece]) -> None:
+        """Take in a window's rows, and make the updates that fall due."""
+        for batch, first_row in pieces:
+            self._add(batch.slice(first_row, len(batch)))
+            self.counts.rows += len(batch) - first_row
+        self._update()
 
-    def refill(self, batch: TransitionBatch, first_row: int) -> None:
-        """Put in rows that were counted before."""
-
-    def begin_refill(self, first_row: int) -> None:
-        """Get ready for `refill`; first_row: how many rows came before those, since it last began anew."""
-
-    def end_refill(self) -> None:
-        """Note that all rows that were held are in."""
+    def refill(self, pieces: Iterable[Piece], before: int) -> None:  # noqa: ARG002 replay's places depend on it
+        """Put in the rows that were held; before: how many came before those, since it last began anew."""
+        for batch, first_row in pieces:
+            self._add(batch.slice(first_row, len(batch)))
 
     def begin_anew(self) -> None:
         """Go on without the rows that were held: they are gone."""
+        self._saved = None
+        self._forget()
 
     def let_go(self) -> bool:
         """Whether no row since the last update can matter any more; if so they are not held any longer."""
+        return False
 
+    @abstractmethod
     def policy_arrays(self) -> dict[str, np.ndarray]:
         """Return what acts, for `acting.load_policy`."""
 
+    @abstractmethod
     def state_to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return the state as arrays and metadata, for `checkpoint.pack`."""
 
     def exploration(self) -> float:
         """Return the share of actions that are taken at random, beside the policy."""
+        return 0.0
 
-    def sampled_obs(self, rows: int, seed: int) -> np.ndarray | None:
-        """Draw observations whose actions' values can be compared, float32[rows, D]; None where there are none."""
+    @abstractmethod
+    def _forget(self) -> None:
+        """Hold no rows."""
+
+    @abstractmethod
+    def _add(self, rows: TransitionBatch) -> None: ...
+
+    @abstractmethod
+    def _update(self) -> None: ...
+
+    def _try(self, update: Callable[[], tuple[S, dict[str, float]]]) -> dict[str, float] | None:
+        """Make an update; None where it would have diverged, and the state is as it was.
+
+        One agent's absurd rewards must not stop the learning from all other rows.
+        """
+        try:
+            self.state, metrics = update()
+        except LearnerDivergedError as error:
+            self.counts.skipped_updates += 1
+            logger.warning("%s: an update was skipped: %s", self._task, error)
+            return None
+        self._learned(metrics)
+        return metrics

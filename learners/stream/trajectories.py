@@ -16,16 +16,11 @@ def rollout_of(rows: TransitionBatch, steps: int, version: int, newest: int) -> 
     what truly followed, unless it terminated. So it is at the end of a column, as at the end of any rollout. Of rows
     with one (agent, episode, step) the first that arrived stays.
 
-    Args:
-        rows: R > 0 transitions in any order, each with its log_prob.
-        steps: T, length of a column.
-        version: the learner's, `PPOState.version`.
-        newest: the newest policy version that there is; a row that names a later one is taken to name none.
-
-    Returns:
-        A rollout float32[T, N, ...] of the rows, padded at its end. The newest policy that acted in it is one version
-        behind the learner, older ones by as many more as their numbers are lower; a row that names no version counts
-        as older than version 1.
+    rows: R > 0 transitions in any order, each with its log_prob. steps: T, length of a column. version: the learner's,
+    `PPOState.version`. newest: the newest policy version that there is; a row that names a later one is taken to name
+    none. Returns a rollout float32[T, N, ...], padded at its end. The newest policy that acted in it is one version
+    behind the learner, older ones by as many more as their numbers are lower; a row that names no version counts as
+    older than version 1.
     """
     assert len(rows)
     rows, follows = _in_order(rows)
@@ -52,13 +47,8 @@ def rollout_of(rows: TransitionBatch, steps: int, version: int, newest: int) -> 
 def spanning(rows: TransitionBatch, n: int, discount: float) -> Batch:
     """Let each row's reward span up to n steps of its trajectory; where that is cut, or its episode ends, fewer.
 
-    Args:
-        rows: R transitions in any order.
-        n: steps at most.
-        discount: gamma, per step.
-
-    Returns:
-        R transitions by agent, episode and step: as many as there were rows, as replay counts them.
+    rows: R transitions in any order. discount: gamma, per step. Returns R transitions by agent, episode and step: as
+    many as there were rows, as replay counts them.
     """
     rows = rows.take(_order(rows))
     goes_on = _follows(rows) & ~(rows.terminated | rows.truncated)

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final, Self, cast
 
 import msgspec
@@ -21,12 +20,13 @@ import msgspec
 from headrace.pipelines.bench import rows as bench_rows
 from headrace.pipelines.bench.process import Meter, memory_mb, server_pids
 from headrace.pipelines.bench.scratch import DECODE_GROUP, scratch
-from headrace.pipelines.ingest.job import Ingest, Polled, dataflow
+from headrace.pipelines.ingest.items import Polled
+from headrace.pipelines.ingest.job import Ingest, dataflow
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.settings import Settings
 from headrace.pipelines.tasks import TaskTable, add_task
 from headrace.pipelines.topics import TRANSITIONS
-from headrace.pipelines.wiring import Services, initialise, layout, open_services
+from headrace.pipelines.wiring import Services, open_services
 from headrace.schemas.codec import check
 from headrace.schemas.ports import Assigned, Cache, Index, Log, MessageBatch
 
@@ -69,6 +69,15 @@ class Stages:
             self.cpu_s[name] = self.cpu_s.get(name, 0.0) + time.thread_time() - cpu_s
             self.wall_s[name] = self.wall_s.get(name, 0.0) + time.perf_counter() - wall_s
 
+    def timing(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the call such that it is timed."""
+
+        def timed(*arguments: Any) -> Any:  # noqa: ANN401
+            with self.timed(name):
+                return call(*arguments)
+
+        return timed
+
     def clear(self) -> None:
         """Forget what was measured."""
         self.wall_s.clear()
@@ -85,11 +94,7 @@ class _Timed:
         found = getattr(self._inner, verb)
         if verb == "decisions":
             return _Timed(found, self._stages, put="index: decisions")
-        return partial(self._call, found, self._names[verb]) if verb in self._names else found
-
-    def _call(self, call: Callable[..., Any], name: str, *arguments: Any) -> Any:  # noqa: ANN401
-        with self._stages.timed(name):
-            return call(*arguments)
+        return self._stages.timing(self._names[verb], found) if verb in self._names else found
 
     def subscribe(self, group: str, topic: str) -> Any:  # noqa: ANN401
         """Join the group, where this is a log; what its subscription does is timed."""
@@ -120,7 +125,7 @@ def measure(settings: Settings, load: Load, depths: Sequence[str] = DEPTHS) -> I
 def prepare(settings: Settings, load: Load) -> int:
     """Make the topics, the layout and the task, and send the rows; returns how many."""
     with open_services(settings, create=True) as services:
-        found = initialise(services, partitions=load.partitions, segment=bench_rows.SEGMENT[load.form])
+        found = services.initialise(partitions=load.partitions, segment=bench_rows.SEGMENT[load.form])
         add_task(
             services.log,
             TaskTable(services.log, found),
@@ -139,7 +144,7 @@ def decode(settings: Settings, load: Load) -> Measured:
     """Read the log to its end, decode and check: nothing else."""
     stages, meter = Stages(), Meter(server_pids(settings))
     with open_services(settings) as services:
-        found = layout(services)
+        found = services.layout
         tasks = TaskTable(services.log, found)
         tasks.refresh()
         with closing(services.log.subscribe(DECODE_GROUP, TRANSITIONS)) as subscription:
@@ -171,7 +176,7 @@ def _ingest(settings: Settings, load: Load, opened: Callable[[Services], tuple[I
             cast(Log, _Timed(services.log, stages)),
             cast(Index, _Timed(index, stages, put="index: put", flush="index: wait")),
             cast(Cache, _Timed(cache, stages, put="cache")),
-            layout(services),
+            services.layout,
             until_caught_up=True,
             from_start=True,
         )
@@ -197,8 +202,9 @@ def _run(job: Ingest, load: Load, stages: Stages, meter: Meter) -> int:
                 timer.start()
         return poll()
 
-    timed = _Timed(job, stages, check="decode, rules", fold="chunk, window")
-    job.poll, job.check, job.fold = polled, timed.check, timed.fold  # type: ignore[method-assign]
+    names = {"split": "split", "check": "decode, rules", "fold": "chunk, window"}
+    steps = [(name, stages.timing(names[name], step)) for name, step in job.steps()]
+    job.poll, job.steps = polled, lambda: steps  # type: ignore[method-assign]
     gc.freeze()  # as `headrace run ingest` does
     try:
         run(dataflow(job), job.stop)

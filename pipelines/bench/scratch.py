@@ -5,9 +5,8 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from headrace.pipelines.doctor import GROUP
@@ -65,13 +64,28 @@ def _remove(url: Url) -> None:
         logger.warning("%s is left behind: %s", url, error)
 
 
-def _sink(name: str) -> Any:  # noqa: ANN401 drivers are slow to load
-    return import_module(f"headrace.sinks.{name}")
+# The drivers are slow to load.
+def _drop_kafka(url: Url) -> None:
+    from headrace.sinks.kafka import topics  # noqa: PLC0415
+
+    topics.drop(url, (*SINGLE, *PARTITIONED), (GROUP, DECODE_GROUP))
+
+
+def _drop_cassandra(url: Url) -> None:
+    from headrace.sinks.cassandra import keyspace  # noqa: PLC0415
+
+    keyspace.drop(url)
+
+
+def _drop_redis(url: Url) -> None:
+    from headrace.sinks.redis import cache  # noqa: PLC0415
+
+    cache.drop(url)
 
 
 _REMOVERS: Final[Mapping[str, Callable[[Url], None]]] = {
-    "kafka": lambda url: _sink("scratch_kafka").drop(url, (*SINGLE, *PARTITIONED), (GROUP, DECODE_GROUP)),
-    "cassandra": lambda url: _sink("scratch_cassandra").drop(url),
-    "redis": lambda url: _sink("scratch_redis").drop(url),
-    "rediss": lambda url: _sink("scratch_redis").drop(url),
+    "kafka": _drop_kafka,
+    "cassandra": _drop_cassandra,
+    "redis": _drop_redis,
+    "rediss": _drop_redis,
 }

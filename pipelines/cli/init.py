@@ -5,9 +5,10 @@ import click
 from headrace.pipelines.cli.options import Command, json_option, with_settings
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.doctor import GROUP
+from headrace.pipelines.layout import DEFAULT_PARTITIONS, as_record
 from headrace.pipelines.settings import Settings
 from headrace.pipelines.topics import TRANSITIONS
-from headrace.pipelines.wiring import DEFAULT_PARTITIONS, as_record, initialise, open_services
+from headrace.pipelines.wiring import open_services
 from headrace.schemas.records import Layout
 
 _DEFAULT = Layout(log="")
@@ -48,7 +49,7 @@ def command(settings: Settings, *, as_json: bool, **values: int | None) -> None:
     """
     with open_services(settings, create=True) as services:
         new_index = services.index.layout() is None
-        found = as_record(initialise(services, **values), services.log.topic(TRANSITIONS).partitions)
+        found = as_record(services.initialise(**values), services.log.topic(TRANSITIONS).partitions)
         ingested = sum(commit.offset for commit in services.log.committed(GROUP, TRANSITIONS).values())
     if new_index and ingested:
         click.echo(

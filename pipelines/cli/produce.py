@@ -12,7 +12,7 @@ import click
 from headrace.pipelines.cli.options import Command, json_option, with_services
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.produce.producer import Produced, Producer, produce
-from headrace.pipelines.wiring import Services, layout
+from headrace.pipelines.wiring import Services
 
 
 @click.command("produce", cls=Command)
@@ -27,7 +27,7 @@ def command(services: Services, file: BinaryIO, *, batch: int | None, close: boo
     Bytes are sent as they are, so that bad lines reach the quarantine (`headrace rejected list`). The key is the
     line's agent_id, where it can be read: an agent's rows stay in order.
     """
-    found = layout(services) if batch or close else None
+    found = services.layout if batch or close else None
     if batch and found and batch > found.max_message_rows:
         raise click.BadParameter(f"at most {found.max_message_rows} rows a message are accepted", param_hint="--batch")
     producer = Producer(services.log, services.clock, found, pack=batch or 0, watch=close)

@@ -15,7 +15,7 @@ from headrace.pipelines.query import scan as query
 from headrace.pipelines.query import similar as similarity
 from headrace.pipelines.query.scan import Selection
 from headrace.pipelines.query.similar import Place
-from headrace.pipelines.wiring import Services, layout
+from headrace.pipelines.wiring import Services
 from headrace.schemas.decisions import MOST_SIMILAR
 from headrace.schemas.ports import Index
 from headrace.schemas.records import Bounds, TaskSpec
@@ -50,7 +50,7 @@ def _asking(name: str, help_text: str, ask: Ask, columns: Sequence[str], row: Ro
         limit: int | None,
         as_json: bool,
     ) -> None:
-        layout(services)
+        _ = services.layout  # there is one, and it is this log's
         selection = Selection(query.task_spec(services.log, task), agent, start, end)
         found = ask(services.index, selection)
         if as_json:
@@ -159,7 +159,7 @@ def similar(
     """
     if (obs is None) == (like is None):
         raise click.UsageError("what is looked for is given by --obs or by --like, one of them")
-    every = layout(services).sample_every
+    every = services.layout.sample_every
     spec, index = query.task_spec(services.log, task), services.index
     wanted = _wanted(index, spec, obs, like)
     found = similarity.similar(index, spec, wanted, limit=limit, steps=steps, apart=like)

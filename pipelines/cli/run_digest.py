@@ -13,7 +13,9 @@ from headrace.pipelines.cli.options import Command, json_option, metrics_option,
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.report.compose import Envelope
-from headrace.pipelines.report.job import Digest, Schedule
+from headrace.pipelines.report.job import Digest
+from headrace.pipelines.report.metrics import METRICS
+from headrace.pipelines.report.schedule import Schedule
 from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.wiring import Services, compose_digest
 
@@ -101,6 +103,6 @@ def command(
 
 def _run(services: Services, job: Digest) -> None:
     stop = Stop()
-    with as_service(services, "digest", job, lambda: stop, lambda: job.positions):
+    with as_service(services, "digest", job, METRICS, lambda: stop, lambda: job.positions):
         logger.info("digest is ready: log %s, mail %s", services.settings.log, services.settings.mail)
         job.run(stop)

@@ -10,6 +10,7 @@ from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.explain.job import INTERVAL_MS, dataflow
+from headrace.pipelines.explain.metrics import METRICS
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.wiring import Services, compose_explain
 
@@ -33,7 +34,7 @@ def command(services: Services, *, until_caught_up: bool, interval_ms: int, as_j
     job = compose_explain(services, interval_ms=interval_ms, until_caught_up=until_caught_up)
     with (
         closing(job),
-        as_service(services, "explain", job, lambda: job.stop, lambda: job.positions),
+        as_service(services, "explain", job, METRICS, lambda: job.stop, lambda: job.positions),
         reported(lambda: f"{job.reports} reports written"),
     ):
         logger.info("explain is ready: log %s, narrator %s", services.settings.log, services.settings.narrator)

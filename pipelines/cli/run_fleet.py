@@ -10,7 +10,7 @@ from headrace.pipelines.cli.output import iso, print_json
 from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.fleet.job import START_MS, Fleet
-from headrace.pipelines.runtime.retry import retrying
+from headrace.pipelines.fleet.metrics import METRICS
 from headrace.pipelines.runtime.stop import Stop, StoppedError, paused
 from headrace.pipelines.wiring import Services, compose_fleet
 from headrace.schemas.errors import SettingsError
@@ -47,28 +47,25 @@ def command(
     start_ms = START_MS if start is None else start
     if start_ms > services.clock():
         raise SettingsError(f"--start {iso(start_ms)} lies ahead of the log's clock: name a time in the past")
-    stop = Stop()
-    fleet = compose_fleet(
-        services, agents=agents, seed=seed, start_ms=start_ms, retry=lambda call: retrying(call, stop)
-    )
+    fleet = compose_fleet(services, agents=agents, seed=seed, start_ms=start_ms)
     with (
-        as_service(services, "fleet", fleet, lambda: stop),
+        as_service(services, "fleet", fleet, METRICS, lambda: fleet.stop),
         reported(lambda: _told(fleet)),
         suppress(StoppedError),
     ):
         logger.info("fleet is ready: %d agents of task %s, log %s", agents, fleet.spec.task, services.settings.log)
-        _emit(fleet, services.clock, stop, windows=windows, every_s=every_s)
+        _emit(fleet, services.clock, windows=windows, every_s=every_s)
     if as_json:
         print_json([{"windows": fleet.windows, "transitions": fleet.steps}])
 
 
-def _emit(fleet: Fleet, clock: Clock, stop: Stop, *, windows: int | None, every_s: float) -> None:
+def _emit(fleet: Fleet, clock: Clock, *, windows: int | None, every_s: float) -> None:
     """Emit window after window; a stop comes between two of them, or where one must wait for the log's clock."""
     while windows is None or fleet.windows < windows:
         ahead_ms = fleet.window_end_ms - clock()
-        if paused(stop, max(ahead_ms / 1000, every_s if fleet.windows else 0.0)):
+        if paused(fleet.stop, max(ahead_ms / 1000, every_s if fleet.windows else 0.0)):
             return
-        fleet.emit_window(lambda until_ms: _wait(clock, until_ms, stop))
+        fleet.emit_window(lambda until_ms: _wait(clock, until_ms, fleet.stop))
 
 
 def _wait(clock: Clock, until_ms: int, stop: Stop) -> None:

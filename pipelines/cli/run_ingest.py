@@ -10,7 +10,9 @@ from headrace.pipelines.cli.options import Command, json_option, metrics_option,
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
-from headrace.pipelines.ingest.job import Counts, dataflow
+from headrace.pipelines.ingest.job import dataflow
+from headrace.pipelines.ingest.meters import Counts
+from headrace.pipelines.ingest.metrics import METRICS
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.wiring import Services, compose_ingest
 
@@ -31,7 +33,7 @@ def command(services: Services, *, until_caught_up: bool, accept_gap: bool, from
     job = compose_ingest(services, until_caught_up=until_caught_up, accept_gap=accept_gap, from_start=from_start)
     with (
         closing(job),
-        as_service(services, "ingest", job, lambda: job.stop, lambda: job.positions),
+        as_service(services, "ingest", job, METRICS, lambda: job.stop, lambda: job.positions),
         reported(lambda: _told(job.counts, job.meters.duplicates)),
     ):
         logger.info("ingest is ready: log %s, index %s", services.settings.log, services.settings.index)

@@ -18,6 +18,7 @@ from headrace.pipelines.cli.progress import reported
 from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.learn.job import dataflow
 from headrace.pipelines.learn.learner import Learner
+from headrace.pipelines.learn.metrics import METRICS
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.wiring import Services, compose_learn
 
@@ -72,7 +73,7 @@ def command(
     )
     with (
         closing(job),
-        as_service(services, "learn", job, lambda: job.stop, lambda: job.positions),
+        as_service(services, "learn", job, METRICS, lambda: job.stop, lambda: job.positions),
         reported(lambda: _told(job.learners.copy(), gate)),
     ):
         logger.info("learn is ready: log %s, policies %s", services.settings.log, services.settings.policies)

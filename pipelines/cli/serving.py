@@ -1,13 +1,13 @@
 """A streaming job as a service: its endpoint and its clean stop."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from headrace.pipelines.runtime.stop import Stop, stopped_by_signals
 from headrace.pipelines.service.endpoint import served
+from headrace.pipelines.service.metrics import Metric
 from headrace.pipelines.service.service import Positions, Service
-from headrace.pipelines.service.tables import JOBS
 from headrace.pipelines.wiring import Services
 
 SILENT_S: Final = {"ingest": 120.0, "learn": 600.0, "explain": 300.0, "fleet": 120.0, "digest": 120.0}
@@ -16,7 +16,12 @@ SILENT_S: Final = {"ingest": 120.0, "learn": 600.0, "explain": 300.0, "fleet": 1
 
 @contextmanager
 def as_service(
-    services: Services, name: str, job: object, stop: Callable[[], Stop], positions: Positions | None = None
+    services: Services,
+    name: str,
+    job: object,
+    metrics: Iterable[Metric[Any]],
+    stop: Callable[[], Stop],
+    positions: Positions | None = None,
 ) -> Iterator[None]:
     """Serve a job's metrics and health, and take SIGTERM and SIGINT for a wish to stop, while the block runs.
 
@@ -26,6 +31,6 @@ def as_service(
     def request() -> None:
         stop().requested = True
 
-    service = Service(name, job, JOBS[name], services.log, lambda: stop().pulse, SILENT_S[name], positions)
+    service = Service(name, job, metrics, services.log, lambda: stop().pulse, SILENT_S[name], positions)
     with served(services.settings.metrics, service), stopped_by_signals(request):
         yield

@@ -20,7 +20,7 @@ from headrace.pipelines.report import render
 from headrace.pipelines.report.compose import Envelope
 from headrace.pipelines.runtime.stop import stopped_by_signals
 from headrace.pipelines.settings import read_settings
-from headrace.pipelines.wiring import Services, compose_digest, initialise, open_services
+from headrace.pipelines.wiring import Services, compose_digest, open_services
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.records import PolicyVersion, TaskSpec
 from headrace.sinks.files.mail import FileMailer
@@ -70,7 +70,7 @@ def run_demo(out: Path, settings: EmbeddedSettings, on_window: Callable[[Progres
     }
     clock = VirtualClock()
     with open_services(read_settings(urls), clock, create=True) as services:
-        initialise(services, segment=SEGMENT)
+        services.initialise(segment=SEGMENT)
         embedded = Embedded(services, clock, settings)
         with closing(embedded), stopped_by_signals(embedded.stop):
             for progress in embedded.run():

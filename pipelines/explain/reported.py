@@ -6,21 +6,16 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import msgspec
 
-from headrace.learners.explain.progress import IngestPlace, IngestProgress
-from headrace.learners.explain.template import BARE
-from headrace.learners.explain.timeline import Closing
-from headrace.pipelines.ingest.window import Place
-from headrace.pipelines.topics import REJECTED, REPORTS, TRANSITIONS, WINDOWS, TopicReader, header
+from headrace.learners.explain.timeline import Closing, IngestPlace, IngestProgress
+from headrace.pipelines.topics import INGEST, REJECTED, REPORTS, TRANSITIONS, WINDOWS, IngestCommit, TopicReader, header
 from headrace.schemas.errors import UnknownTopicError
-from headrace.schemas.ports import Commit, Headers, Log, MessageBatch
-from headrace.schemas.records import Facts, Report, Series
+from headrace.schemas.partition import partition_of
+from headrace.schemas.ports import Commit, Log, MessageBatch, Record
+from headrace.schemas.records import Report
 
-INGEST = "ingest"
-"""The group whose commits tell how far `ingest` has come."""
 _CLOSING = "closing"
 _RULE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
@@ -40,14 +35,6 @@ def _short(task: str) -> str:
     return task if len(task) <= 40 else f"{task[:31]}-{hashlib.sha256(task.encode()).hexdigest()[:8]}"
 
 
-def unworded(
-    report_id: str, span_ms: tuple[int, int], version: int | None, facts: Facts, series: dict[str, list[Series]]
-) -> Report:
-    """Make a report that has yet to be narrated. version: None for an interval's."""
-    kind: Literal["version", "interval"] = "interval" if version is None else "version"
-    return Report(report_id, facts.task, kind, *span_ms, version, facts, BARE, series)
-
-
 def ingest_progress(log: Log, grace_ms: int) -> IngestProgress:
     """Ask how far ingest has come. The order matters: what a commit says is told lies on `windows` afterwards."""
     commits = log.committed(INGEST, TRANSITIONS)
@@ -60,12 +47,7 @@ def ingest_progress(log: Log, grace_ms: int) -> IngestProgress:
 def _ingest_place(commit: Commit | None, begin: int, end: int) -> IngestPlace:
     if commit is None:
         return IngestPlace(-1, lags=begin < end)
-    return IngestPlace(msgspec.json.decode(commit.metadata, type=Place).stream_ms, lags=commit.offset < end)
-
-
-def closing_headers(closing: Closing | None) -> Headers:
-    """Return the headers of a report that say where its interval was closed; none of a version's report."""
-    return () if closing is None else ((_CLOSING, f"{closing.offset},{closing.append_ms}".encode()),)
+    return IngestPlace(IngestCommit.of(commit).stream_ms, lags=commit.offset < end)
 
 
 class KnownReports:
@@ -73,6 +55,7 @@ class KnownReports:
 
     def __init__(self, log: Log) -> None:
         self._reader = TopicReader(log, REPORTS)
+        self._partitions = log.topic(REPORTS).partitions
         self._versions = set[str]()
         self._latest_ms: dict[str, int] = {}
         self._closings: dict[str, Closing] = {}
@@ -101,6 +84,12 @@ class KnownReports:
     def closing(self, task: str, start_ms: int) -> Closing | None:
         """Return where the interval was closed, if its report was there at the last refresh and says so."""
         return self._closings.get(interval_id(task, start_ms))
+
+    def record(self, report: Report, closing: Closing | None) -> Record:
+        """Return a report's record, on its task's partition; of an interval's, headers say where it was closed."""
+        headers = () if closing is None else ((_CLOSING, f"{closing.offset},{closing.append_ms}".encode()),)
+        partition = partition_of(report.task.encode(), self._partitions)
+        return Record(REPORTS, report.report_id.encode(), msgspec.json.encode(report), headers, partition)
 
     def __contains__(self, report_id: str) -> bool:
         """Whether the report is there, or, for an interval's, one of a later interval of its task."""

@@ -7,7 +7,6 @@ seed is reproducible. One window is one episode of every agent. NumPy alone; tor
 import logging
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +24,11 @@ from headrace.learners.cloud import (
     Simulation,
     draw_traces,
 )
-from headrace.learners.cloud.rules import RULES
+from headrace.learners.cloud.controllers import RULES
 from headrace.learners.stream.exploring import Exploration, Explorer
 from headrace.pipelines.runtime.heartbeat import heartbeats
+from headrace.pipelines.runtime.retry import retried
+from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.topics import DIRECTIVES, POLICIES, TRANSITIONS, TopicReader, records
 from headrace.schemas import codec, codec_arrow
 from headrace.schemas.errors import CorruptDataError
@@ -78,25 +79,24 @@ class Fleet:
         seed: int = 0,
         start_ms: int = START_MS,
         exploration: Exploration | None = None,
-        retry: Callable[[Callable[[], Any]], Any] = lambda call: call(),
     ) -> None:
         self.spec = spec
+        self.stop = Stop()
         self.steps = 0
         self.windows = 0
         self.mean_return = math.nan
         self.version = NO_POLICY_VERSION
         self.window_start_ms = start_ms // spec.window_ms * spec.window_ms
-        self._log = log
-        self._store = store
+        self._log = retried(log, self.stop)
+        self._store = retried(store, self.stop)
         self._layout = layout
         self._names = tuple(f"agent-{i:04d}" for i in range(agents))
         self._seed = seed
-        self._explorer = Explorer(exploration or Exploration())
+        self._explorer = Explorer(exploration or Exploration(), RULES)
         self._policy: Policy | None = None
         self._wanted: ServingPolicy | None = None
-        self._retry = retry
-        self._policies = TopicReader(log, POLICIES, spec.task)
-        self._directives = TopicReader(log, DIRECTIVES, spec.task)
+        self._policies = TopicReader(self._log, POLICIES, spec.task)
+        self._directives = TopicReader(self._log, DIRECTIVES, spec.task)
 
     @property
     def window_end_ms(self) -> int:
@@ -109,37 +109,26 @@ class Fleet:
         advance: is told the time that must have come before what follows is appended (simulated clocks jump to
         it, real ones wait).
         """
-        self._retry(self.refresh_policy)
-        self._retry(self._heed_directives)
-        batch, returns = self._episode()
+        self.refresh_policy()
+        self._heed_directives()
+        batch, self.mean_return = self._episode()
         advance(self.window_end_ms)
-        order = np.argsort(batch.agent, kind="stable")
-        edges = np.arange(0, len(batch) + 1, EPISODE_STEPS)
-        self._send(
-            [
-                Record(
-                    TRANSITIONS,
-                    name.encode(),
-                    codec_arrow.encode(batch.take(order[edges[i] : edges[i + 1]]), self.spec),
-                    codec.ARROW_HEADERS,
-                )
-                for i, name in enumerate(self._names)
-            ]
-        )
-        self._close_window(advance)
-        self.mean_return = returns
-        return returns
-
-    def _close_window(self, advance: Callable[[int], None]) -> None:
-        """Move each partition's stream time past the window's end and grace."""
-        beat_ms = self.window_end_ms + self._layout.grace_ms
-        advance(beat_ms)
-        self._retry(lambda: self._log.send(heartbeats(self._log, self.spec.task, self._names[0], beat_ms)))
+        self._log.send(self._messages(batch))
+        closes_ms = self.window_end_ms + self._layout.grace_ms
+        advance(closes_ms)
+        self._log.send(heartbeats(self._log, self.spec.task, self._names[0], closes_ms))
         self.window_start_ms = self.window_end_ms
         self.windows += 1
+        return self.mean_return
 
-    def _send(self, records: list[Record]) -> None:
-        self._retry(lambda: self._log.send(records))
+    def _messages(self, batch: TransitionBatch) -> list[Record]:
+        """Return a message an agent, of its episode."""
+        places = np.split(np.argsort(batch.agent, kind="stable"), len(self._names))
+        values = (codec_arrow.encode(batch.take(place), self.spec) for place in places)
+        return [
+            Record(TRANSITIONS, name.encode(), value, codec.ARROW_HEADERS)
+            for name, value in zip(self._names, values, strict=True)
+        ]
 
     def refresh_policy(self) -> None:
         """Load the policy that serves now, if another does than did. Raises CorruptDataError for other weights."""
@@ -168,7 +157,7 @@ class Fleet:
         rng = np.random.default_rng([self._seed, self.windows])
         traces = draw_traces(int(rng.integers(2**31)), count)
         simulation = Simulation(traces)
-        self._explorer.begin(count, RULES)
+        self._explorer.begin(count)
         seen = [simulation.observation().copy()]
         actions, log_probs, rewards, terms = [], [], [], []
         for _ in range(EPISODE_STEPS):

@@ -3,24 +3,19 @@
 The stream calls it at each fold with all rows of the open segment so far, the backfill once with all of them.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.schemas.chunk import (
-    PART_ROWS,
-    ChunkRow,
-    ChunkStats,
-    compress,
-    encode_stats,
-    stats_by,
-)
+from headrace.pipelines.ingest.sample import sample
+from headrace.schemas.chunk import PART_ROWS, ChunkRow, ChunkStats, compress, encode_stats, stats_by
+from headrace.schemas.decisions import DecisionBatch
 from headrace.schemas.partition import group_of
 from headrace.schemas.payload import Payloads, code_runs, sort_positions
-from headrace.schemas.records import ChunkKey, TaskSpec
-from headrace.schemas.transition import TransitionBatch
+from headrace.schemas.records import ChunkKey, TaskSpec, WindowKey
+from headrace.schemas.transition import TransitionBatch, concat
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,3 +110,61 @@ def encode_parts(grouped: Grouped, spec: TaskSpec, received_before: Mapping[Chun
             row = ChunkRow(key, counts[i], received, checksum, payload, encode_stats(part_stats))
             out.append(Part(row, part_stats))
     return out
+
+
+@dataclass(slots=True)
+class OpenSegment:
+    """The rows of a partition's open segment, and its parts as of the last fold. start: its first offset."""
+
+    partition: int
+    start: int
+    specs: Mapping[str, TaskSpec]
+    parts: dict[ChunkKey, Part] = field(default_factory=dict)
+    _rows: dict[str, list[TransitionBatch]] = field(default_factory=dict)
+
+    def add(self, batches: Iterable[TransitionBatch]) -> None:
+        """Take in checked rows."""
+        for batch in batches:
+            self._rows.setdefault(batch.task, []).append(batch)
+
+    def encode(self) -> list[Part]:
+        """Return the parts that have grown since the last time."""
+        grown: list[Part] = []
+        received = {key: part.row.received for key, part in self.parts.items()}
+        for task, pieces in self._rows.items():
+            rows = _in_log_order(concat(pieces))
+            self._rows[task] = [rows]
+            spec = self.specs[task]
+            grown += encode_parts(group_rows(rows, spec, self.partition, self.start), spec, received)
+        self.parts.update((part.row.key, part) for part in grown)
+        return grown
+
+    def sample(self, since: int, every: int) -> list[DecisionBatch]:
+        """Sample the rows from an offset on; they are encoded."""
+        found = []
+        for task, (rows,) in self._rows.items():  # joined, in log order
+            fresh = rows.slice(int(np.searchsorted(rows.offset, since)), len(rows))
+            found.append(sample(fresh, self.specs[task], self.partition, every))
+        return [batch for batch in found if batch is not None]
+
+    def of(self, key: WindowKey) -> list[Part]:
+        """Return a window's parts, in order."""
+        out: list[Part] = []
+        place = (key.task, key.group, key.start_ms, key.partition, self.start)
+        while part := self.parts.get(ChunkKey(*place, len(out))):
+            out.append(part)
+        return out
+
+    def begin(self, start: int) -> None:
+        """Forget all, and begin the next one."""
+        self._rows.clear()
+        self.parts.clear()
+        self.start = start
+
+
+def _in_log_order(rows: TransitionBatch) -> TransitionBatch:
+    """Sort by offset: a batch of mixed content types comes in one piece per type."""
+    offsets: NDArray[np.int64] = rows.offset
+    if (offsets[1:] >= offsets[:-1]).all():
+        return rows
+    return rows.take(np.argsort(offsets, kind="stable"))

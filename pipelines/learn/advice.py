@@ -15,22 +15,19 @@ import msgspec
 import numpy as np
 
 from headrace.learners.acting import Policy
-from headrace.learners.advice.consult import Asked, Fit, Judging, Returns, consult, undo
+from headrace.learners.advice.consult import Fit, Judging, Returns, consult
 from headrace.learners.advice.ledger import Ledger
-from headrace.learners.advice.meter import Meter, q_gap
-from headrace.learners.advice.rules import RuleAdvisor
+from headrace.learners.advice.meter import Meter
 from headrace.learners.explain.simulation import Simulator
 from headrace.learners.judge.trial import as_acting
 from headrace.learners.shaping import fit_potential
 from headrace.learners.stream.training import Training
-from headrace.schemas.directives import LearningFacts, key_of
-from headrace.schemas.errors import HeadraceError, SettingsError
+from headrace.schemas.directives import key_of
+from headrace.schemas.errors import SettingsError
 from headrace.schemas.ports import Advisor, Clock
 from headrace.schemas.records import Directive, PolicyVersion
 from headrace.schemas.transition import TransitionBatch
 
-SAMPLED_ROWS: Final = 256
-"""Of replay, for the gap between the two best values."""
 FITTED_CHUNKS: Final = 32
 """The newest of a version's chunks, to which a reward term's potential is fitted."""
 
@@ -76,23 +73,10 @@ class Advice:
         self._advising = advising
         self._clock = clock
 
-    @classmethod
-    def begin(cls, task: str, advising: Advising, config: Mapping[str, Any], clock: Clock) -> "Advice":
-        """Start with nothing in force."""
-        return cls(task, advising, AdviceState(Ledger.begin(config)), clock)
-
-    def saw(self, rows: TransitionBatch, actions: int, newest: int) -> None:
-        """Take in rows; actions: how many discrete ones there are. newest: the newest version's number."""
-        self.state.meter.saw(rows.action, actions, rows.reward_terms, rows.policy_version, newest)
-
-    def learned(self, metrics: Mapping[str, float]) -> None:
-        """Take in an update's metrics."""
-        self.state.meter.learned(metrics)
-
     def at_version(
         self,
         version: PolicyVersion,
-        training: Training,
+        training: Training[Any],
         judging: Judging | None,
         asked: Sequence[Directive],
         fit: Fit,
@@ -101,16 +85,22 @@ class Advice:
 
         asked: undoing that people have asked for. fit: for shaping.
         """
-        facts = self._facts(version, training)
-        self.state.meter.next_interval(training.counts.skipped_updates)
-        self._undo_asked(asked)
-        due = self._advising.advisor is not None and facts.version % self._advising.every == 0
+        facts = self.state.meter.facts(
+            version=version.version,
+            rows=training.counts.rows,
+            updates=version.updates,
+            skipped_updates=training.counts.skipped_updates,
+            exploration=training.exploration(),
+            mean_return=version.evaluation.get("policy"),
+            judging=judging,
+        )
         self.state.ledger, records = consult(
             self.state.ledger,
             facts,
-            self._ask if due else None,
+            None if version.version % self._advising.every else self._advising.advisor,
             task=self._task,
             judging=judging,
+            undo={one.directive_id: (one.decided_by, one.reason) for one in asked},
             fit=fit,
             apply=self._advising.apply,
             ts=self._clock(),
@@ -118,44 +108,12 @@ class Advice:
         self._log(records)
         training.config = dataclasses.replace(training.config, **self.state.ledger.config())
 
-    def _facts(self, version: PolicyVersion, training: Training) -> LearningFacts:
-        """State how learning went up to a version; settings are filled in by the consultation."""
-        obs = training.sampled_obs(SAMPLED_ROWS, seed=version.version)
-        return self.state.meter.facts(
-            version=version.version,
-            rows=training.counts.rows,
-            updates=version.updates,
-            skipped_updates=training.counts.skipped_updates,
-            exploration=training.exploration(),
-            q_gap=None if obs is None else q_gap(Policy(training.policy_arrays()).q_values(obs)),
-            evaluation=version.evaluation,
-            difference=version.difference,
-        )
-
-    def _undo_asked(self, asked: Sequence[Directive]) -> None:
-        reasons = {one.directive_id: (one.decided_by, one.reason) for one in asked}
-        self.state.ledger, records = undo(self.state.ledger, reasons, self._task, self._clock())
-        self._log(records)
-
     def disown(self, records: Sequence[Directive]) -> None:
         """Say of a learner that begins anew that nothing stands of what the log says: agents follow the log."""
         newest = {one.directive_id: one for one in records}
         lost = {"verdict": "undone", "decided_by": "learn", "reason": "learning began anew", "ts": self._clock()}
         standing = [one for one in newest.values() if one.verdict in {"accepted", "undo"}]
         self._log([msgspec.structs.replace(one, **lost) for one in standing])
-
-    def _ask(self, facts: LearningFacts) -> Asked:
-        """Ask the advisor; where it can't be reached or speaks out of turn, the rules speak, and the log says why."""
-        advisor = self._advising.advisor
-        assert advisor is not None
-        try:
-            return Asked(advisor.propose(facts), advisor.name)
-        except HeadraceError as error:
-            logger.warning("%s: the rules advise instead of %s: %s", self._task, advisor.name, error)
-            why = f"(instead of {advisor.name}: {error}) "
-        rules = RuleAdvisor()
-        proposals = [msgspec.structs.replace(one, reason=why + one.reason) for one in rules.propose(facts)]
-        return Asked(proposals, rules.name)
 
     def _log(self, records: Sequence[Directive]) -> None:
         for one in records:
@@ -165,25 +123,22 @@ class Advice:
             )
         self.state.pending = [*self.state.pending, *records]
 
-    def sent(self, known: set[tuple[str, str]] | None = None) -> None:
-        """Note that the pending records, or those whose (id, verdict) are given, are on the log now."""
-        left = self.state.pending if known is not None else []
-        self.state.pending = [one for one in left if (one.directive_id, one.verdict) not in (known or set())]
+    def sent(self, known: Sequence[Directive]) -> None:
+        """Note which of the pending records are on the log now: those of an id and a verdict that it has."""
+        there = {(one.directive_id, one.verdict) for one in known}
+        self.state.pending = [one for one in self.state.pending if (one.directive_id, one.verdict) not in there]
 
 
 def judging(world: Simulator | None, weights: Callable[[int], bytes]) -> Judging | None:
     """Return what a task's versions are judged by; None without a simulator. weights: gives a version's."""
     if world is None:
         return None
-    baselines = world.baselines()
 
     def of_version(number: int) -> Returns:
         return world.outcomes(as_acting(Policy.from_bytes(weights(number)))).returns
 
-    def of_baseline(name: str) -> Returns | None:
-        return baselines[name].returns if name in baselines else None
-
-    return Judging(cache(of_version), of_baseline, baselines[world.floor].returns)
+    returns = {name: done.returns for name, done in world.baselines().items()}
+    return Judging(cache(of_version), {name: returns[name] for name in world.rules}, returns[world.floor])
 
 
 def fitted(batches: Sequence[TransitionBatch], place: int) -> tuple[float, ...] | None:

@@ -1,7 +1,6 @@
 """A learner's checkpoint: all that it goes on from, and saving it only where no other learner has."""
 
 import hashlib
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,7 +18,7 @@ from headrace.schemas.records import ChunkReference, TaskSpec
 class Saved(NamedTuple):
     """What a checkpoint holds. taken: the references whose rows were taken."""
 
-    training: Training
+    training: Training[Any]
     progress: Progress
     advice: AdviceState
     taken: list[ChunkReference]
@@ -28,15 +27,9 @@ class Saved(NamedTuple):
 class Checkpoint:
     """One task's checkpoint in the policy store."""
 
-    def __init__(
-        self,
-        spec: TaskSpec,
-        store: PolicyStore,
-        retry: Callable[[Callable[[], Any]], Any] = lambda call: call(),
-    ) -> None:
+    def __init__(self, spec: TaskSpec, store: PolicyStore) -> None:
         self._spec = spec
         self._store = store
-        self._retry = retry
         self._follows = ""
         self._offset = 0
         self.rows = 0
@@ -44,7 +37,7 @@ class Checkpoint:
 
     def load(self, settings: LearnSettings, learned: Learned) -> Saved | None:
         """Return what was saved last, None where nothing was; raises CorruptDataError for what can't be read."""
-        data: bytes | None = self._retry(lambda: self._store.load(self._spec.task))
+        data = self._store.load(self._spec.task)
         if data is None:
             return None
         saved = self._read(data, settings, learned)
@@ -64,7 +57,7 @@ class Checkpoint:
             "advice": msgspec.to_builtins(saved.advice),
         }
         data = pack(arrays, meta)
-        self._retry(lambda: self._store.save(self._spec.task, data, self._follows))
+        self._store.save(self._spec.task, data, self._follows)
         self._note(data, saved)
 
     def _note(self, data: bytes, saved: Saved) -> None:

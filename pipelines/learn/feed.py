@@ -1,7 +1,7 @@
 """What a learner's training is fed: a window's chunk references become rows, each row once, and lineage."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
 from headrace.learners.stream.training import Training
@@ -27,14 +27,12 @@ class Feed:
         taken: Iterable[ChunkReference] = (),
         *,
         accept_gap: bool = False,
-        retry: Callable[[Callable[[], Any]], Any] = lambda call: call(),
     ) -> None:
         """taken: the references whose rows were taken before. accept_gap: whether to go on without missing chunks."""
         self._task = task
         self._chunks = chunks
         self._taken: dict[ChunkKey, ChunkReference] = {reference.key: reference for reference in taken}
         self._accept_gap = accept_gap
-        self._retry = retry
 
     @property
     def taken(self) -> list[ChunkReference]:
@@ -42,7 +40,7 @@ class Feed:
         return [*self._taken.values()]
 
     def take(
-        self, references: Iterable[ChunkReference], training: Training, progress: Progress
+        self, references: Iterable[ChunkReference], training: Training[Any], progress: Progress
     ) -> list[TransitionBatch]:
         """Let the training take in what it has not had of a window's rows; return these."""
         wanted = [r for r in references if (had := self._taken.get(r.key)) is None or had.rows < r.rows]
@@ -65,33 +63,26 @@ class Feed:
     def _found(self, references: list[ChunkReference]) -> list[tuple[ChunkReference, TransitionBatch]]:
         """Read chunks; those that are missing are passed over where that is accepted: lineage does not name them."""
         try:
-            return [*zip(references, self.read(references), strict=True)]
+            return [*zip(references, self._chunks.transitions(references), strict=True)]
         except MissingChunkError as error:
             if not self._accept_gap:
                 raise MissingChunkError(f"{error}. Give --accept-gap to learn without it") from error
         found: list[tuple[ChunkReference, TransitionBatch]] = []
         for reference in references:
             try:
-                found += zip([reference], self.read([reference]), strict=True)
+                found += zip([reference], self._chunks.transitions([reference]), strict=True)
             except MissingChunkError as error:
                 logger.warning("%s: %s; learned without it", self._task, error)
         return found
 
-    def read(self, references: list[ChunkReference]) -> list[TransitionBatch]:
-        """Read chunks; raises MissingChunkError or CorruptDataError where one is not as its reference says."""
-        batches: list[TransitionBatch] = self._retry(lambda: self._chunks.transitions(references))
-        return batches
-
-    def refill(self, training: Training, progress: Progress) -> None:
+    def refill(self, training: Training[Any], progress: Progress) -> None:
         """Give a restored training the rows that it held. Where some are gone from the index it begins after them."""
-        training.begin_refill(progress.first_row - progress.base_row)
         try:
-            batches = self.read([reference for reference, _ in progress.inserted])
+            batches = self._chunks.transitions([reference for reference, _ in progress.inserted])
         except CorruptDataError as error:
             logger.warning("%s: learning goes on without the rows that it held: %s", self._task, error)
             training.begin_anew()
             progress.begin_anew(training.counts.rows)
             return
-        for (_, first_row), batch in zip(progress.inserted, batches, strict=True):
-            training.refill(batch, first_row)
-        training.end_refill()
+        first_rows = [first_row for _, first_row in progress.inserted]
+        training.refill(zip(batches, first_rows, strict=True), progress.first_row - progress.base_row)

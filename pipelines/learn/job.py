@@ -7,19 +7,18 @@ the same weights. One learner per task; a task's windows lie in one partition.
 """
 
 import logging
+from collections.abc import Callable
+from typing import Any
 
 import bytewax.operators as op
 import msgspec
 from bytewax.dataflow import Dataflow
 
-from headrace.learners.stream.algorithms import algorithm
-from headrace.learners.stream.training import Config, LearnSettings
-from headrace.pipelines.learn.advice import Advising
-from headrace.pipelines.learn.learner import Learner
-from headrace.pipelines.published import directives, published
+from headrace.pipelines.learn.learner import Learner, Learning, Ports
+from headrace.pipelines.learn.roster import Roster
 from headrace.pipelines.runtime.flow import CallSink, PollSource
 from headrace.pipelines.runtime.member import Member
-from headrace.pipelines.runtime.retry import retried, retrying
+from headrace.pipelines.runtime.retry import retried
 from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.tasks import TaskTable
 from headrace.pipelines.topics import WINDOWS, decoded
@@ -34,7 +33,7 @@ from headrace.schemas.ports import (
     PolicyStore,
     Record,
 )
-from headrace.schemas.records import TaskSpec, WindowSummary
+from headrace.schemas.records import WindowSummary
 from headrace.sinks.chunks import CachedChunks
 
 logger = logging.getLogger(__name__)
@@ -47,17 +46,17 @@ METADATA_TASKS = 50
 
 
 def dataflow(learn: "Learn") -> Dataflow:
-    """Wire the steps; the item's shape stands after each."""
+    """Wire the steps; `Learn.steps` tells the item's shape after each."""
     flow = Dataflow("learn")
-    step = learn.stop.guarded
-    windows = op.input("windows", flow, PollSource(learn.poll, learn.stop))  # MessageBatch | None (a tick)
-    learned = op.flat_map("learn", windows, step(learn.learn))  # None (a tick): all before it is taken in
-    op.output("commit", learned, CallSink(step(learn.commit)))
+    items = op.input("windows", flow, PollSource(learn.poll, learn.stop))  # MessageBatch | EndOfLog | None (a tick)
+    for name, step in learn.steps():
+        items = op.flat_map(name, items, learn.stop.guarded(step))
+    op.output("commit", items, CallSink(learn.stop.guarded(learn.commit)))
     return flow
 
 
 class Learn:
-    """The steps of the dataflow, and the learners of the tasks that this process has."""
+    """The steps of the dataflow, over the learners of the tasks that this process has."""
 
     def __init__(
         self,
@@ -66,34 +65,29 @@ class Learn:
         store: PolicyStore,
         tasks: TaskTable,
         clock: Clock,
+        learning: Learning,
         *,
-        config: Config | None = None,
-        settings: LearnSettings | None = None,
-        advising: Advising | None = None,
-        seed: int = 0,
         poll_windows: int = 64,
         until_caught_up: bool = False,
-        accept_gap: bool = False,
     ) -> None:
         self.stop = Stop()
         self.chunks = chunks
-        self.tasks = tasks
-        self._log = retried(log, self.stop)
-        self._store = retried(store, self.stop)
-        self.learners: dict[str, Learner] = {}
-        self._partition: dict[str, int] = {}
-        self._clock = clock
-        self._config = config or algorithm("dqn").streamed
-        self._settings = settings or LearnSettings()
-        self._advising = advising or Advising()
+        ports = Ports(retried(log, self.stop), retried(chunks, self.stop), retried(store, self.stop), clock)
+        self.roster = Roster(ports, tasks, learning, self.stop)
         self._until_caught_up = until_caught_up
-        self._accept_gap = accept_gap
-        self._seed = seed
         self._poll_windows = poll_windows
         self._read = 0
         self._committed: dict[int, Commit] = {}
-        self._learned: dict[int, set[str]] = {}
-        self._member = Member(self._log, GROUP, WINDOWS, on_assign=self._open, on_revoke=self._close)
+        self._member = Member(ports.log, GROUP, WINDOWS, on_assign=self._open, on_revoke=self.roster.close)
+
+    @property
+    def learners(self) -> dict[str, Learner]:
+        """The learners, by task."""
+        return self.roster.learners
+
+    def steps(self) -> list[tuple[str, Callable[[Any], list[Any]]]]:
+        """Return what the dataflow does with each item between its source and its sink."""
+        return [("learn", self.learn)]  # None (a tick): all before it is taken in
 
     def close(self) -> None:
         """Leave the group."""
@@ -118,17 +112,10 @@ class Learn:
             return [None]
         return [*self._member.poll(self._poll_windows, 0.1), None]
 
-    def _close(self, partition: int) -> None:
-        """Whoever has the partition next goes on from the checkpoints; what is in memory here grows stale."""
-        for task in [task for task, where in self._partition.items() if where == partition]:
-            self.learners.pop(task, None)
-            del self._partition[task]
-
     def _open(self, event: Assigned) -> int | None:
-        learned = msgspec.json.decode(event.commit.metadata or "[]", type=list[str]) if event.commit else []
         self._committed[event.partition] = event.commit or Commit(event.begin)
-        self._learned[event.partition] = set(learned)
-        lost = [task for task in learned if self._store.load(task) is None]
+        known = msgspec.json.decode(event.commit.metadata or "[]", type=list[str]) if event.commit else []
+        lost = self.roster.open(event.partition, known)
         if not lost:
             return None
         logger.warning("no checkpoint of %s: learning it again from the first window held", ", ".join(lost))
@@ -148,55 +135,13 @@ class Learn:
             self.stop.pulse.beat()
             if self.stop.requested:
                 return []
-            learner = self._learner(summary.task, item.partition) if summary else None
+            learner = self.roster.learner(summary.task, item.partition) if summary else None
             if learner and summary and offset >= learner.next_offset:
                 learner.meters.told(append_ms)
                 learner.take(summary, offset)
             self._member.advance(item.partition, offset + 1)
         self._read += len(item)
         return []
-
-    def _learner(self, task: str, partition: int) -> Learner | None:
-        """Return the task's learner, as its checkpoint left it; None for a task that can't be learned."""
-        if task in self._partition:
-            return self.learners.get(task)
-        self._partition[task] = partition
-        if task not in self.tasks:
-            retrying(self.tasks.refresh, self.stop)
-        spec = self.tasks.specs.get(task)
-        if spec is None or self._beyond_its_actions(spec):
-            name = self._config.algorithm.upper()
-            reason = f"has continuous actions, and {name} learns discrete ones only" if spec else "was never added"
-            logger.warning("task %s %s: it is not learned", task, reason)
-            return None
-        learner = Learner(
-            spec,
-            retried(self.chunks, self.stop),
-            self._store,
-            self._clock,
-            self._config,
-            self._settings,
-            self._seed,
-            lost=task in self._learned[partition],
-            accept_gap=self._accept_gap,
-            published=lambda: published(self._log, task),
-            advising=self._advising,
-            undo=lambda: [one for one in directives(self._log, task) if one.verdict == "undo"],
-        )
-        known = directives(self._log, task)
-        if not learner.training.counts.rows:
-            learner.advice.disown(known)
-        elif learner.outputs():
-            learner.follow()
-            learner.advice.sent({(one.directive_id, one.verdict) for one in known})
-        self.learners[task] = learner
-        return learner
-
-    def _beyond_its_actions(self, spec: TaskSpec) -> bool:
-        """Whether the algorithm can't learn a task's actions; one with a checkpoint goes on by that one's algorithm."""
-        if spec.discrete or algorithm(self._config.algorithm).continuous:
-            return False
-        return self._store.load(spec.task) is None
 
     def commit(self, ticks: list[None]) -> list[None]:
         """Where a learner is due: save all checkpoints, then send what was decided and move the commits to them.
@@ -226,7 +171,7 @@ class Learn:
         for learner in self.learners.values():
             learner.save()
             outputs += learner.outputs()
-        commits = {p: Commit(offset, self._metadata(p)) for p, offset in self._member.offsets.items()}
+        commits = {p: Commit(offset, _metadata(self.roster.tasks_of(p))) for p, offset in self._member.offsets.items()}
         self._member.commit(commits, outputs)
         self._committed.update(commits)
         self._read = 0
@@ -243,7 +188,6 @@ class Learn:
         standing = {partition: self._committed[partition] for partition in self._member.offsets}
         self._member.commit(standing)
 
-    def _metadata(self, partition: int) -> str:
-        learned = self._learned[partition]
-        learned.update(task for task in self.learners if self._partition[task] == partition)
-        return msgspec.json.encode(sorted(learned)[:METADATA_TASKS]).decode()
+
+def _metadata(tasks: list[str]) -> str:
+    return msgspec.json.encode(tasks[:METADATA_TASKS]).decode()

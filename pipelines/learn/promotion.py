@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -16,8 +15,9 @@ from headrace.learners.judge.gate import judge
 from headrace.learners.judge.trial import Trial
 from headrace.learners.stream.training import LearnSettings, Training
 from headrace.pipelines.learn.progress import Progress
+from headrace.pipelines.published import published
 from headrace.schemas.errors import StorageError
-from headrace.schemas.ports import Clock, PolicyStore
+from headrace.schemas.ports import Clock, Log, PolicyStore
 from headrace.schemas.records import Interval, PolicyVersion, ServingPolicy, TaskSpec
 
 logger = logging.getLogger(__name__)
@@ -37,27 +37,17 @@ class Promotion:
     """Judges a task's candidates against what serves, and follows what people decide."""
 
     def __init__(
-        self,
-        spec: TaskSpec,
-        store: PolicyStore,
-        clock: Clock,
-        settings: LearnSettings,
-        seed: int,
-        *,
-        published: Callable[[], list[ServingPolicy]] = list,
-        retry: Callable[[Callable[[], Any]], Any] = lambda call: call(),
+        self, spec: TaskSpec, log: Log, store: PolicyStore, clock: Clock, settings: LearnSettings, seed: int
     ) -> None:
-        """published: gives the task's records on `policies`, which people write too."""
         self._spec = spec
+        self._log = log
         self._store = store
         self._clock = clock
         self._settings = settings
         self._seed = seed
-        self._published = published
-        self._retry = retry
         self._serving: Trial | None = None
 
-    def candidate(self, training: Training, progress: Progress) -> PolicyVersion:
+    def candidate(self, training: Training[Any], progress: Progress) -> PolicyVersion:
         """Store what has been learned as a version; what is promoted waits to be sent."""
         weights = pack(training.policy_arrays())
         progress.version += 1
@@ -78,28 +68,18 @@ class Promotion:
 
     def follow(self, progress: Progress) -> None:
         """Heed what is on `policies` since the record that was heeded last: a person may have decided."""
-        if progress.heed(self._retry(self._published)):
+        if progress.heed(published(self._log, self._spec.task)):
             self._serving = None
 
     def sent(self, progress: Progress) -> None:
         """Note that the pending records are on the log now."""
-        if progress.pending and progress.sent(self._retry(self._published)):
+        if progress.pending and progress.sent(published(self._log, self._spec.task)):
             self._serving = None
 
     def simulator(self) -> Simulator | None:
         """Return what policies are judged in; none of the simulators takes continuous actions."""
         known = self._spec.discrete
         return simulator(self._spec.environment, self._settings.gate_traces, seeds.GATE.first) if known else None
-
-    def weights(self, number: int) -> bytes:
-        """Return the weights of one of the task's versions."""
-        found: bytes = self._retry(lambda: self._store.weights(self._spec.task, number))
-        return found
-
-    def versions(self) -> list[PolicyVersion]:
-        """Return the task's versions in the store."""
-        found: list[PolicyVersion] = self._retry(lambda: self._store.versions(self._spec.task))
-        return found
 
     def _judged(self, weights: bytes, progress: Progress) -> _Verdict:
         gated, world = self._settings.gate == "simulator", self.simulator()
@@ -118,10 +98,10 @@ class Promotion:
 
     def _serving_trial(self, world: Simulator, serving: int | None) -> Trial | None:
         if self._serving is None and serving is not None:
-            self._serving = Trial(world, Policy.from_bytes(self.weights(serving)))
+            self._serving = Trial(world, Policy.from_bytes(self._store.weights(self._spec.task, serving)))
         return self._serving
 
-    def _version(self, weights: bytes, verdict: _Verdict, training: Training, progress: Progress) -> PolicyVersion:
+    def _version(self, weights: bytes, verdict: _Verdict, training: Training[Any], progress: Progress) -> PolicyVersion:
         return PolicyVersion(
             task=self._spec.task,
             version=progress.version,
@@ -143,7 +123,7 @@ class Promotion:
 
     def _stored(self, version: PolicyVersion, weights: bytes, progress: Progress) -> PolicyVersion:
         """Store a version, unless one of the same weights is there: from before a kill, maybe by older code."""
-        versions = self.versions()
+        versions = self._store.versions(self._spec.task)
         for one in versions:
             if one.version >= version.version and one.weights_hash == version.weights_hash:
                 progress.version = one.version
@@ -153,9 +133,9 @@ class Promotion:
             version = msgspec.structs.replace(version, version=newest + 1)
             progress.version = newest + 1
         try:
-            self._retry(lambda: self._store.put(version, weights))
+            self._store.put(version, weights)
         except StorageError:
-            if version.version not in {one.version for one in self.versions()}:
+            if version.version not in {one.version for one in self._store.versions(self._spec.task)}:
                 raise
             return self._stored(version, weights, progress)  # another learner took the number just now
         return version

@@ -9,11 +9,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
-from headrace.pipelines.ingest.job import KEPT_BYTES
 from headrace.pipelines.runtime.member import Member
 from headrace.pipelines.runtime.retry import retrying
 from headrace.pipelines.runtime.stop import Stop
-from headrace.pipelines.topics import REJECTED, header, messages
+from headrace.pipelines.topics import KEPT_BYTES, REJECTED, header, messages
 from headrace.schemas.errors import CommitConflictError, UnavailableError
 from headrace.schemas.ports import Commit, EndOfLog, Headers, Log, MessageBatch, Record
 

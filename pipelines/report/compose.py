@@ -6,13 +6,14 @@ the mail says so.
 """
 
 import hashlib
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, parseaddr
+from functools import cache
+from typing import Any
 
 from headrace.learners.explain.template import TemplateNarrator
 from headrace.pipelines.report import plots, render
@@ -22,9 +23,10 @@ from headrace.schemas.records import Report
 LIMIT_BYTES = 100_000
 MAX_WHOLE = 6
 """Reports that are told whole; of others only the verdict."""
+MAX_LISTED = 40
+"""Others of which the verdict is listed."""
 MAX_SUBJECT = 180
 SHARPNESS_DPI = (120, 90)
-TEXT_WIDTH = 76
 JOINTLY = "Better, worse: by Holm's correction; intervals: 95 % each."
 """The footer's one line on simultaneous claims."""
 
@@ -39,36 +41,19 @@ class Envelope:
     link: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A report as the templates need it."""
-
-    title: str
-    direction: str
-    context: str
-    sentences: list[str]
-    images: list[render.Image]
-    link: str
-
-
-Draw = Callable[[Report, str, int], render.Image]
-"""Gives a report's plot by its name and its sharpness."""
-
-
 def compose(reports: Sequence[Report], digest_id: str, date_ms: int, envelope: Envelope) -> EmailMessage:
     """Make the mail of at least one report. digest_id: its identity across retries. date_ms: its Date."""
     assert reports, "a digest tells of at least one report"
     ordered = ranked(reports)
-    drawn: dict[tuple[str, str, int], render.Image] = {}
+    by_id = {report.report_id: report for report in ordered}
 
-    def draw(report: Report, name: str, dpi: int) -> render.Image:
-        key = (report.report_id, name, dpi)
-        if key not in drawn:  # else for a larger plan
-            drawn[key] = render.image(report, name, dpi=dpi)
-        return drawn[key]
+    @cache
+    def draw(report_id: str, name: str, dpi: int) -> render.Image:
+        return render.image(by_id[report_id], name, dpi=dpi)
 
-    for plan in _plans(ordered):
-        message = _message(ordered, plan, draw, digest_id, date_ms, envelope)
+    for whole, dpi, pictures in _plans(ordered):
+        images = [draw(*picture, dpi) for picture in pictures]
+        message = _message(ordered, whole, images, digest_id, date_ms, envelope)
         if len(message.as_bytes()) < LIMIT_BYTES:
             break
     return message
@@ -89,15 +74,9 @@ def ranked(reports: Sequence[Report]) -> list[Report]:
         version = report.kind == "version"
         superseded = not version or report.policy_version != newest[report.task]
         age = -(report.policy_version or 0) if superseded else 0
-        return (superseded, not version, age, order[direction(report)], -report.end_ms, report.report_id)
+        return (superseded, not version, age, order[render.direction(report)], -report.end_ms, report.report_id)
 
     return sorted(reports, key=rank)
-
-
-def direction(report: Report) -> str:
-    """Return where the report's verdict points: up, down or flat."""
-    claims = TemplateNarrator().tell(report.facts).headline.claims
-    return next(iter(claims.values()), "flat")
 
 
 def subject(ordered: Sequence[Report]) -> str:
@@ -137,18 +116,13 @@ def _pictures(reports: Sequence[Report]) -> list[Picture]:
     return [(reports[place].report_id, name) for _, place, name in sorted(found)]
 
 
+Entry = tuple[Report, list[render.Image], str]
+"""A report that is told whole, its plots, and the link to its page."""
+
+
 def _message(
-    ordered: Sequence[Report],
-    plan: Plan,
-    draw: Draw,
-    digest_id: str,
-    date_ms: int,
-    envelope: Envelope,
+    ordered: Sequence[Report], whole: int, images: list[render.Image], digest_id: str, date_ms: int, envelope: Envelope
 ) -> EmailMessage:
-    whole, dpi, pictures = plan
-    entries = [_entry(report, dpi, pictures, draw, envelope) for report in ordered[:whole]]
-    others = [f"{report.task}: {render.title(report)}" for report in ordered[whole : whole + 40]]
-    notes = _notes(ordered, whole, pictures)
     message = EmailMessage(policy=SMTP)
     message["Subject"] = subject(ordered)
     message["From"] = envelope.sender
@@ -159,35 +133,46 @@ def _message(
     if envelope.unsubscribe.startswith("https:"):
         message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(_text(entries, others, notes), cte="quoted-printable")
-    message.add_alternative(_html(message["Subject"], entries, others, notes), subtype="html", cte="quoted-printable")
-    _attach(message, entries)
+    entries: list[Entry] = [
+        (
+            report,
+            [image for image in images if image.report_id == report.report_id],
+            envelope.link.replace("{report_id}", report.report_id),
+        )
+        for report in ordered[:whole]
+    ]
+    _add_body(message, entries, ordered, _notes(ordered, whole, len(images)))
     _fix_boundaries(message, digest_id)
     return message
 
 
-def _entry(report: Report, dpi: int, pictures: list[Picture], draw: Draw, envelope: Envelope) -> Entry:
-    images = [draw(report, name, dpi) for report_id, name in pictures if report_id == report.report_id]
-    return Entry(
-        render.title(report),
-        direction(report),
-        render.context(report),
-        render.sentences(report),
-        images,
-        envelope.link.replace("{report_id}", report.report_id),
-    )
+def _add_body(message: EmailMessage, entries: list[Entry], ordered: Sequence[Report], notes: list[str]) -> None:
+    """Add the text, for readers who see no HTML and for their machines, and the HTML with its images beside it."""
+    import css_inline  # noqa: PLC0415 only who sends needs it
+
+    others = [f"{report.task}: {render.title(report)}" for report in ordered[len(entries) :][:MAX_LISTED]]
+    values: dict[str, Any] = {"entries": entries, "others": others, "notes": notes}
+    message.set_content(render.rendered("digest.txt.j2", **values), cte="quoted-printable")
+    page = render.rendered("digest.html.j2", subject=message["Subject"], **values)
+    inliner = css_inline.CSSInliner(keep_style_tags=False, load_remote_stylesheets=False)
+    message.add_alternative(str(inliner.inline(page)), subtype="html", cte="quoted-printable")
+    body = message.get_body(("html",))
+    assert isinstance(body, EmailMessage)
+    for image in (image for _, images, _ in entries for image in images):
+        name = f"{image.cid.split('@')[0]}.png"
+        body.add_related(image.data, "image", "png", cid=f"<{image.cid}>", disposition="inline", filename=name)
 
 
-def _notes(ordered: Sequence[Report], whole: int, pictures: list[Picture]) -> list[str]:
+def _notes(ordered: Sequence[Report], whole: int, drawn: int) -> list[str]:
     """What the mail leaves out, and where its numbers come from."""
     notes = []
     available = sum(name in plots.PLOTS for report in ordered for name in report.series)
-    dropped, untold = available - len(pictures), len(ordered) - whole
+    dropped, untold = available - drawn, len(ordered) - whole
     if dropped:
         noun = "plot" if dropped == 1 else "plots"
         notes.append(f"{dropped} {noun} left out to keep this mail small: headrace report show REPORT has all.")
-    if untold > 40:
-        notes.append(f"{untold - 40} more reports are not listed: headrace report list has all.")
+    if untold > MAX_LISTED:
+        notes.append(f"{untold - MAX_LISTED} more reports are not listed: headrace report list has all.")
     narrators = sorted({report.narrative.narrator for report in ordered[:whole]})
     if any(fact.fact_id == "comparisons.count" for report in ordered[:whole] for fact in report.facts.facts):
         notes.append(JOINTLY)
@@ -198,48 +183,6 @@ def _notes(ordered: Sequence[Report], whole: int, pictures: list[Picture]) -> li
         + "."
     )
     return notes
-
-
-def _text(entries: list[Entry], others: list[str], notes: list[str]) -> str:
-    """Write the plain alternative, for readers who see no HTML and for their machines."""
-    blocks = []
-    for entry in entries:
-        title = textwrap.fill(entry.title, TEXT_WIDTH)
-        rule = "=" * min(max(map(len, title.splitlines())), TEXT_WIDTH)
-        paragraphs = [textwrap.fill(sentence, TEXT_WIDTH) for sentence in entry.sentences]
-        blocks.append("\n\n".join([f"{title}\n{rule}\n{entry.context}", *paragraphs, *filter(None, [entry.link])]))
-    if others:
-        listed = [textwrap.fill(line, TEXT_WIDTH, initial_indent="- ", subsequent_indent="  ") for line in others]
-        blocks.append("\n".join(["Also reported", *listed]))
-    blocks.append("\n".join(textwrap.fill(note, TEXT_WIDTH) for note in notes))
-    return "\n\n\n".join(blocks) + "\n"
-
-
-def _html(title: str, entries: list[Entry], others: list[str], notes: list[str]) -> str:
-    import css_inline  # noqa: PLC0415 only who sends needs it
-
-    style = (render.TEMPLATES / "digest.css").read_text(encoding="utf-8")
-    page = render.template("digest.html.j2").render(
-        subject=title, entries=entries, others=others, notes=notes, style=style
-    )
-    inliner = css_inline.CSSInliner(keep_style_tags=False, load_remote_stylesheets=False)
-    return str(inliner.inline(page))
-
-
-def _attach(message: EmailMessage, entries: list[Entry]) -> None:
-    """Put the images beside the HTML, as multipart/related."""
-    body = message.get_body(("html",))
-    assert isinstance(body, EmailMessage)
-    for entry in entries:
-        for image in entry.images:
-            body.add_related(
-                image.data,
-                "image",
-                "png",
-                cid=f"<{image.cid}>",
-                disposition="inline",
-                filename=f"{image.cid.split('@')[0]}.png",
-            )
 
 
 def _fix_boundaries(message: EmailMessage, digest_id: str) -> None:

@@ -247,11 +247,6 @@ PLOTS: dict[str, Plot] = {
         _learning_curve,
     ),
     "action_mix": Plot("What it does, and when", "How often each action is taken, in %.", 2.2, _action_mix),
-    "episode": Plot(
-        "One episode",
-        "Of the fixed traces, the one whose load varies most.",
-        3.6,
-        _episode,
-    ),
+    "episode": Plot("One episode", "Of the fixed traces, the one whose load varies most.", 3.6, _episode),
 }
 """The plots by name, the most important first: a digest that is too large drops them from the end."""

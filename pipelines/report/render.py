@@ -6,23 +6,25 @@ HTML is one self-contained page, readable on a phone and on paper; everything in
 import base64
 import hashlib
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import msgspec
 
 from headrace.learners.explain.interval import span
+from headrace.learners.explain.template import TemplateNarrator
 from headrace.pipelines.report import plots
 from headrace.schemas.grounding import fill, format_fact, format_interval
-from headrace.schemas.records import Fact, Report
+from headrace.schemas.records import Direction, Fact, Report
 
-TEMPLATES = Path(__file__).parent / "templates"
 PAGE_DPI = 200
-
+TEXT_WIDTH = 76
 GROUPS: dict[str, str] = {
     "return": "Return",
     "term": "Parts of the reward",
@@ -70,32 +72,23 @@ def to_json(report: Report) -> bytes:
 
 def to_markdown(report: Report) -> str:
     """Write verdict, sentences and facts as Markdown; plots stay with the page."""
-    lines = [f"# {_escaped(title(report))}", "", _escaped(context(report)), ""]
-    lines += [f"- {_escaped(sentence)}" for sentence in sentences(report)]
-    for heading, facts in grouped(report):
-        lines += ["", f"## {_escaped(heading)}", "", "| Fact | Value | 95 % interval |", "|---|---:|---:|"]
-        lines += [f"| {' | '.join(map(_escaped, row))} |" for row in facts]
-    lines += ["", f"*{_escaped(footer(report))}*", ""]
-    return "\n".join(lines)
+    return rendered("report.md.j2", report=report)
 
 
 def to_html(report: Report) -> str:
     """Write the report as one page, plots inside."""
-    return template("report.html.j2").render(
-        report=report,
-        title=title(report),
-        context=context(report),
-        sentences=sentences(report),
-        images=images(report, dpi=PAGE_DPI),
-        groups=list(grouped(report)),
-        footer=footer(report),
-        style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
-    )
+    return rendered("report.html.j2", report=report, images=images(report, dpi=PAGE_DPI))
 
 
 def title(report: Report) -> str:
     """Return the verdict."""
     return fill(report.narrative.headline, report.facts, typographic=True)
+
+
+def direction(report: Report) -> Direction:
+    """Return where the verdict points. The facts alone decide it, whoever narrated."""
+    claims = TemplateNarrator().tell(report.facts).headline.claims
+    return next(iter(claims.values()), "flat")
 
 
 def sentences(report: Report) -> list[str]:
@@ -148,22 +141,20 @@ Row = tuple[str, str, str]
 """Of the table of facts: label, value, interval."""
 
 
-def grouped(report: Report) -> Iterator[tuple[str, list[Row]]]:
+def grouped(report: Report) -> dict[str, list[Row]]:
     """Return the facts by heading, in the order in which headings first occur."""
     found: dict[str, list[Row]] = {}
     for fact in report.facts.facts:
-        label, value = (format_fact(fact, part, typographic=True) for part in ("label", "value"))
-        found.setdefault(_heading(fact), []).append((_capital(label), value, format_interval(fact)))
-    yield from found.items()
+        heading = GROUPS.get(fact.fact_id.split(".", 1)[0], "Basis")
+        found.setdefault(heading, []).append(_row(fact))
+    return found
 
 
-def _heading(fact: Fact) -> str:
-    return GROUPS.get(fact.fact_id.split(".", 1)[0], "Basis")
-
-
-def _capital(text: str) -> str:
+def _row(fact: Fact) -> Row:
+    label, value = (format_fact(fact, part, typographic=True) for part in ("label", "value"))
     # Only words are capitalised: "v7" and "p95" are names.
-    return text[:1].upper() + text[1:] if re.match(r"[a-z]+\b", text) else text
+    label = label[:1].upper() + label[1:] if re.match(r"[a-z]+\b", label) else label
+    return label, value, format_interval(fact)
 
 
 def plot_names(report: Report) -> list[str]:
@@ -183,20 +174,23 @@ def image(report: Report, name: str, *, dpi: int) -> Image:
     return Image(report.report_id, name, plot.title, plot.caption, alternative, data)
 
 
-def template(name: str) -> jinja2.Template:
-    """Return a template of this package; it escapes everything and fails on what is undefined."""
-    return _environment().get_template(name)
+def rendered(name: str, **values: Any) -> str:  # noqa: ANN401 what the template needs
+    """Fill a template of this package: HTML's escape everything, and what is undefined fails."""
+    return _environment().get_template(name).render(**values)
 
 
-@lru_cache(maxsize=1)
+@cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=jinja2.select_autoescape(["html.j2"]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters |= {"escaped": _escaped, "wrapped": lambda text, **indents: textwrap.fill(text, TEXT_WIDTH, **indents)}
+    made.globals |= {one.__name__: one for one in (title, direction, context, sentences, grouped, footer)}
+    return made
 
 
 def _escaped(text: str) -> str:

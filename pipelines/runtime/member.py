@@ -23,7 +23,8 @@ class Member:
     the job holds of it and has not committed must be forgotten then.
 
     offsets: by assigned partition, the next offset to take in. The job moves it by `advance`. generations: by
-    partition, how often it was assigned. fenced: whether the last commit was refused. The next poll then revokes.
+    partition, how often it was assigned. commits: by assigned partition, the last one that was made here. fenced:
+    whether the last commit was refused. The next poll then revokes.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Member:
         self.subscription = log.subscribe(group, topic)
         self.offsets: dict[int, int] = {}
         self.generations: dict[int, int] = {}
+        self.commits: dict[int, Commit] = {}
         self.fenced = False
         self._targets: dict[int, int] = {}
         self._on_assign = on_assign
@@ -86,6 +88,7 @@ class Member:
         if partition not in self.offsets:
             return
         del self.offsets[partition], self._targets[partition]
+        self.commits.pop(partition, None)
         self._on_revoke(partition)
         where = {"topic": self.topic, "partition": partition}
         logger.info("partition %(partition)d of %(topic)s was given up", where, extra=where)
@@ -105,6 +108,7 @@ class Member:
             logger.warning("%s", error)
             self.fenced = True
             raise
+        self.commits.update(commits)
 
     def advance(self, partition: int, offset: int) -> None:
         """Note that everything before the offset is taken in."""

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
 from headrace.pipelines.runtime.stop import Stop, StoppedError, paused
@@ -17,18 +18,36 @@ Result = TypeVar("Result")
 Port = TypeVar("Port")
 
 
+@dataclass(slots=True)
+class Backoff:
+    """Waits that double from the first to the longest."""
+
+    first_s: float = FIRST_WAIT_S
+    longest_s: float = LONGEST_WAIT_S
+    failures: int = 0
+
+    def next_s(self) -> float:
+        """Return how long to wait after one more failure."""
+        self.failures += 1
+        return min(self.first_s * 2.0 ** min(self.failures - 1, 64), self.longest_s)
+
+    def reset(self) -> None:
+        """Begin anew: the call was answered."""
+        self.failures = 0
+
+
 def retrying(call: Callable[[], Result], stop: Stop) -> Result:
     """Call until the dependency is up again, with back-off; raises StoppedError when a stop was requested."""
-    wait_s = FIRST_WAIT_S
+    backoff = Backoff()
     while True:
         try:
             result = call()
         except UnavailableError as error:
             stop.pulse.failed(error)
+            wait_s = backoff.next_s()
             logger.warning("%s; trying again in %.2g s", error, wait_s)
             if paused(stop, wait_s):
                 raise StoppedError(str(error)) from error
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
         else:
             stop.pulse.answered()
             return result

@@ -17,8 +17,7 @@ from typing_extensions import override
 
 from headrace.pipelines.service.address import Address
 from headrace.pipelines.service.metrics import registry
-from headrace.pipelines.service.service import Service
-from headrace.pipelines.service.tables import EVERY_JOB, LAG
+from headrace.pipelines.service.service import EVERY_JOB, LAG, Service
 from headrace.schemas.errors import SettingsError
 
 logger = logging.getLogger(__name__)

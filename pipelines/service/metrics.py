@@ -10,13 +10,15 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from headrace.pipelines.service.histogram import Histogram
+from headrace.sinks.chunks import CachedChunks
 
 Job = TypeVar("Job")
 Labels = tuple[str, ...]
+Kind = Literal["counter", "gauge", "histogram"]
 Value = float | Histogram
 Reading = Value | Mapping[Labels, Value]
 
-_FAMILIES: Final[dict[str, Any]] = {
+_FAMILIES: Final[dict[Kind, Any]] = {
     "counter": CounterMetricFamily,
     "gauge": GaugeMetricFamily,
     "histogram": HistogramMetricFamily,
@@ -33,7 +35,7 @@ class Metric(Generic[Job]):
     """
 
     name: str
-    kind: Literal["counter", "gauge", "histogram"]
+    kind: Kind
     about: str
     read: Callable[[Job], Reading]
     labels: Labels = ()
@@ -69,3 +71,30 @@ def registry(*sources: tuple[Iterable[Metric[Any]], object]) -> CollectorRegistr
     for metrics, job in sources:
         found.register(_Reader(metrics, job))
     return found
+
+
+def by_name(counts: Mapping[str, int]) -> Mapping[Labels, float]:
+    """Return counts by their only label. The copy is made in one step: the job may be adding to it."""
+    return {(name,): count for name, count in dict(counts).items()}
+
+
+def cache_errors(of: Callable[[Job], CachedChunks]) -> Metric[Job]:
+    """Return the metric of a job's cache that fails."""
+    return Metric(
+        "headrace_cache_errors_total",
+        "counter",
+        "Failures of the cache's server; each is a miss.",
+        lambda job: {(level,): n for (level, what), n in of(job).cache.counters().items() if what == "error"},
+        ("level",),
+    )
+
+
+def cache_requests(of: Callable[[Job], CachedChunks]) -> Metric[Job]:
+    """Return the metric of a job's cache that is asked."""
+    return Metric(
+        "headrace_cache_requests_total",
+        "counter",
+        "Chunks asked of the cache, by level and result (hit, miss).",
+        lambda job: {name: n for name, n in of(job).cache.counters().items() if name[1] != "error"},
+        ("level", "result"),
+    )

@@ -67,6 +67,33 @@ class Service:
         }
 
 
-def version() -> str:
-    """Return headrace's version."""
-    return metadata.version("headrace")
+EVERY_JOB: Final[tuple[Metric[Service], ...]] = (
+    Metric(
+        "headrace_info",
+        "gauge",
+        "1, with the job's name and headrace's version.",
+        lambda s: {(s.name, metadata.version("headrace")): 1.0},
+        ("name", "version"),
+    ),
+    Metric("headrace_ready", "gauge", "1 where /readyz says 200, else 0.", lambda s: float(not s.unready())),
+    Metric(
+        "headrace_silence_seconds",
+        "gauge",
+        "Time since the main loop's last sign of life.",
+        lambda s: max(0.0, time.monotonic() - s.pulse().beat_s),
+    ),
+    Metric(
+        "headrace_dependency_retries_total",
+        "counter",
+        "Calls to a log, index or store that was down, each tried again.",
+        lambda s: s.pulse().retries,
+    ),
+)
+LAG: Final[Metric[Service]] = Metric(
+    "headrace_lag_messages",
+    "gauge",
+    "Messages between the job's place in a partition that it has and the partition's end.",
+    lambda s: s.lags(),
+    ("topic", "partition"),
+)
+"""Of the jobs that follow a topic."""

@@ -5,21 +5,18 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-import msgspec
-
 from headrace.learners import dqn, seeds
 from headrace.learners.acting import Policy
-from headrace.learners.advice.consult import Asked, Judging, Returns, consult
+from headrace.learners.advice.consult import Judging, Returns, consult
 from headrace.learners.advice.ledger import Ledger
 from headrace.learners.advice.meter import Meter
 from headrace.learners.advice.rules import RuleAdvisor
 from headrace.learners.cloud import draw_traces
 from headrace.learners.cloud.baselines import baseline, evaluate_detailed
-from headrace.learners.cloud.simulator import FLOOR
+from headrace.learners.cloud.simulator import EXPLORED, FLOOR
 from headrace.learners.cloud.workload import EPISODE_STEPS
 from headrace.learners.simulate.curve import Moment
 from headrace.pipelines.study.design import JUDGE_TRACES, Cadence
-from headrace.schemas.directives import RULES, LearningFacts
 from headrace.schemas.records import Directive
 
 
@@ -37,52 +34,44 @@ class Advised:
         self._meter = Meter()
         self._ledger: Ledger | None = None
         self._returns: dict[int, Returns] = {}
+        rules = {name: _rule_returns(name) for name in EXPLORED}
+        self._judging = Judging(self._returns.__getitem__, rules, _rule_returns(FLOOR))
 
     def watch(self, moment: Moment) -> Mapping[str, Any]:
         """Take in a moment; return the fields of the configuration that directives decide."""
-        if self._ledger is None:
-            self._ledger = Ledger.begin(dataclasses.asdict(moment.config))
+        ledger = self._ledger or Ledger.begin(dataclasses.asdict(moment.config))
         self._points += 1
         if moment.point.metrics:
             self._meter.learned(moment.point.metrics)
         if self._points % self._cadence.points or not moment.updates:
+            self._ledger = ledger
             return {}
-        self._at_version(self._points // self._cadence.points, moment)
-        return self._ledger.config()
-
-    def _at_version(self, version: int, moment: Moment) -> None:
-        assert self._ledger is not None
-        facts = self._facts(version, moment)
-        self._meter.next_interval(0)
-        due = version % self._cadence.every == 0
-        judging = Judging(self._returns.__getitem__, _rule_returns, _rule_returns(FLOOR))
-        self._ledger, records = consult(
-            self._ledger, facts, _ask if due else None, task="cloud", judging=judging, ts=moment.point.steps
-        )
-        self.directives += records
-
-    def _facts(self, version: int, moment: Moment) -> LearningFacts:
+        version = self._points // self._cadence.points
+        mean_return = self._run(version, moment)
         assert isinstance(moment.config, dqn.DQNConfig)
-        policy = Policy(moment.arrays())
-        done = evaluate_detailed(lambda obs: policy.q_values(obs).argmax(axis=1), _traces())
-        self.judged_steps += JUDGE_TRACES * EPISODE_STEPS
-        self._returns[version] = done.returns
-        rules = {name: float(_rule_returns(name).mean()) for name in RULES}
         facts = self._meter.facts(
             version=version,
             rows=moment.point.steps,
             updates=moment.updates,
-            skipped_updates=0,
             exploration=dqn.exploration_at(moment.config, moment.point.steps),
-            evaluation=rules | {"policy": float(done.returns.mean())},
+            mean_return=mean_return,
+            judging=self._judging,
         )
-        actions = done.actions.sum(axis=0)
-        return msgspec.structs.replace(facts, actions=tuple((actions / actions.sum()).tolist()))
+        advisor = None if version % self._cadence.every else RuleAdvisor()
+        self._ledger, records = consult(
+            ledger, facts, advisor, task="cloud", judging=self._judging, ts=moment.point.steps
+        )
+        self.directives += records
+        return self._ledger.config()
 
-
-def _ask(facts: LearningFacts) -> Asked:
-    advisor = RuleAdvisor()
-    return Asked(advisor.propose(facts), advisor.name)
+    def _run(self, version: int, moment: Moment) -> float:
+        """Run the version on the judge's traces; return its mean return."""
+        policy = Policy(moment.arrays())
+        done = evaluate_detailed(lambda obs: policy.q_values(obs).argmax(axis=1), _traces())
+        self.judged_steps += JUDGE_TRACES * EPISODE_STEPS
+        self._returns[version] = done.returns
+        self._meter.now.actions = done.actions.sum(axis=0).tolist()
+        return float(done.returns.mean())
 
 
 @cache

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from headrace.learners import seeds
 from headrace.learners.cloud import ENVIRONMENT_ID
-from headrace.learners.cloud.workload import EPISODE_STEPS
 from headrace.learners.dqn import DQNConfig
 from headrace.learners.dqn.simulate import DQNTraining
 from headrace.learners.ppo import PPOConfig
@@ -71,7 +70,7 @@ BEST_CADENCE: Final = Cadence(points=1, every=1)
 """Likewise, of `search.cadences()`."""
 
 
-_PPO: Final = PPOTraining(
+PLAIN_PPO: Final = PPOTraining(
     PPOConfig(
         hidden=(64, 64),
         critic_hidden=(64, 64),
@@ -95,7 +94,7 @@ _PPO: Final = PPOTraining(
     privileged=False,
     informed=False,
 )
-_DQN: Final = DQNTraining(
+PLAIN_DQN: Final = DQNTraining(
     DQNConfig(
         hidden=(64, 64),
         discount=0.95,
@@ -137,36 +136,24 @@ class Arm:
 
 def arm(name: str) -> Arm:
     """Return an arm by its name; raises SettingsError for another."""
-    if name == "ppo":
-        return Arm(plain_ppo())
-    if name == "dqn":
-        return Arm(plain_dqn())
-    if name == "dqn+advisor":
-        return Arm(plain_dqn(), BEST_CADENCE)
-    if name == "dqn+schedule":
-        return Arm(scheduled(BEST_SCHEDULE))
-    raise SettingsError(f"--arms: {name!r} is none; choose among {', '.join(ARMS)}")
-
-
-def plain_ppo() -> PPOTraining:
-    """PPO without what only a simulator knows."""
-    return _PPO
-
-
-def plain_dqn() -> DQNTraining:
-    """DQN without what only a simulator knows."""
-    return _DQN
+    arms = {
+        "dqn": Arm(PLAIN_DQN),
+        "ppo": Arm(PLAIN_PPO),
+        "dqn+advisor": Arm(PLAIN_DQN, BEST_CADENCE),
+        "dqn+schedule": Arm(scheduled(BEST_SCHEDULE)),
+    }
+    if name not in arms:
+        raise SettingsError(f"--arms: {name!r} is none; choose among {', '.join(ARMS)}")
+    return arms[name]
 
 
 def scheduled(schedule: Schedule) -> DQNTraining:
     """DQN by a fixed schedule; the learning rate falls to the same share of itself as the preset's."""
-    plain = plain_dqn()
+    config = PLAIN_DQN.config
     fields = dataclasses.asdict(schedule)
     share = fields.pop("exploration_share")
-    fields["learning_rate_final"] = (
-        plain.config.learning_rate_final * schedule.learning_rate / plain.config.learning_rate
-    )
-    return dataclasses.replace(plain, exploration_share=share, config=dataclasses.replace(plain.config, **fields))
+    fields["learning_rate_final"] = config.learning_rate_final * schedule.learning_rate / config.learning_rate
+    return dataclasses.replace(PLAIN_DQN, exploration_share=share, config=dataclasses.replace(config, **fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +176,6 @@ class Budget:
     def points(self) -> int:
         """Evaluations in a run."""
         return self.steps // EVALUATION_STEPS
-
-    @property
-    def episodes(self) -> float:
-        """Episodes in a run, all of them together."""
-        return self.steps / EPISODE_STEPS
 
 
 def described(one: Arm, budget: Budget) -> dict[str, Any]:

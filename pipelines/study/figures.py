@@ -1,7 +1,7 @@
 """The study's figures as PNG. The same tables give the same bytes; arms differ in line and mark too."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from headrace.pipelines.report.plots import BLUE, FAINT, GREEN, GREY, INK, ORANGE, VERMILION
@@ -96,18 +96,14 @@ def _learning_curves(figure: "Figure", tables: Mapping[str, Any]) -> None:
                   handlelength=2.8)  # fmt: skip
 
 
-def _rows(tables: Mapping[str, Any], measure: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = next(row["arms"] for row in tables["table1"] if row["measure"] == measure)
-    return found
-
-
 def _final_returns(figure: "Figure", tables: Mapping[str, Any]) -> None:
     """A dot a seed; the mark with its bar: mean and 95 % interval."""
     axes = _plain(figure.subplots(), "x")
     arms = list(tables["arms"])
+    summaries = next(row["arms"] for row in tables["table1"] if row["measure"] == "final")
     for place, arm in enumerate(arms):
         colour, _, mark = STYLES[arm]
-        values, told = tables["finals"][arm], _rows(tables, "final")[arm]
+        values, told = tables["finals"][arm], summaries[arm]
         spread = [place + 0.2 + 0.2 * (i % 5) / 5 for i in range(len(values))]
         axes.plot(values, spread, "o", color=colour, markersize=3.5, alpha=0.55, markeredgewidth=0)
         axes.hlines(place - 0.1, told["low"], told["high"], color=colour, linewidth=2.5)
@@ -128,9 +124,11 @@ def _final_returns(figure: "Figure", tables: Mapping[str, Any]) -> None:
 def _differences(figure: "Figure", tables: Mapping[str, Any]) -> None:
     """Each pair of arms on two measures, seed by seed: mean difference with its 95 % interval."""
     axes = [_plain(one, "x") for one in figure.subplots(1, 2, sharey=True)]
+    short = {**NAMES, "dqn+schedule": "DQN + schedule"}
     labels = {"final": "return of the final policy", "episodes": "episodes to convergence"}
     for one, (measure, shown) in zip(axes, labels.items(), strict=True):
         pairs = [row for row in tables["table4"]["pairwise"] if row["measure"] == measure]
+        names = [f"{short[row['first']]} less {short[row['second']]}" for row in pairs]
         for place, row in enumerate(pairs):
             sure = row["p_holm"] <= 0.05
             one.hlines(place, row["low"], row["high"], color=INK, linewidth=2)
@@ -139,10 +137,5 @@ def _differences(figure: "Figure", tables: Mapping[str, Any]) -> None:
         one.axvline(0.0, color=GREY, linewidth=1, zorder=1)
         one.set_xlabel(f"difference in {shown}", fontsize=9)
         one.locator_params(axis="x", nbins=5)
-        one.set_yticks(range(len(pairs)), _pair_names(pairs))
+        one.set_yticks(range(len(pairs)), names)
         one.set_ylim(len(pairs) - 0.5, -0.5)
-
-
-def _pair_names(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
-    short = {**NAMES, "dqn+schedule": "DQN + schedule"}
-    return [f"{short[row['first']]} less {short[row['second']]}" for row in pairs]

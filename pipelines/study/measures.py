@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,16 +22,14 @@ THRESHOLD: Final = "hpa_kubernetes"
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Convergence:
+class Convergence(NamedTuple):
     """When a curve came to rest: after so many episodes, or not within the budget, which `episodes` then is."""
 
     episodes: float
     converged: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
+class Measure(NamedTuple):
     """A number of each run. digits: as the report shows it. definition: as the report tells it."""
 
     label: str
@@ -48,29 +45,25 @@ def converged_at(episodes: Sequence[float], values: Sequence[float], tolerance: 
     The level is the mean of the last tenth of the points. A curve that is not within it before that tenth begins has
     not converged: it is censored at the budget's end.
     """
-    curve = np.asarray(values, np.float64)
-    last = max(1, round(LEVEL_SHARE * len(curve)))
-    outside = np.flatnonzero(np.abs(curve - curve[-last:].mean()) > tolerance)
+    outside = np.flatnonzero(np.abs(np.asarray(values) - level(values)) > tolerance)
     first = int(outside[-1]) + 1 if len(outside) else 0
-    if first >= len(curve) - last:
+    if first >= len(values) - _tenth(values):
         return Convergence(float(episodes[-1]), converged=False)
     return Convergence(float(episodes[first]), converged=True)
 
 
-def level(run: Run) -> float:
-    """Return the mean of the last tenth of the evaluations."""
-    return float(np.mean(run.evaluation[-max(1, round(LEVEL_SHARE * len(run.evaluation))) :]))
+def level(values: Sequence[float]) -> float:
+    """Return the mean of the last tenth of a curve; NaN of none."""
+    return float(np.mean(values[-_tenth(values) :])) if values else math.nan
+
+
+def _tenth(values: Sequence[float]) -> int:
+    return max(1, round(LEVEL_SHARE * len(values)))
 
 
 def convergence(run: Run) -> Convergence:
     """On evaluation return."""
     return converged_at([step / EPISODE_STEPS for step in run.steps], run.evaluation, TOLERANCE)
-
-
-def training_convergence(run: Run) -> Convergence:
-    """On training return, in blocks of episodes."""
-    episodes, values = blocks(run)
-    return converged_at(episodes, values, TRAINING_TOLERANCE)
 
 
 def blocks(run: Run) -> tuple[list[float], list[float]]:
@@ -103,16 +96,6 @@ def _reaches(name: str) -> Callable[[Run, Mapping[str, float]], float]:
     return of
 
 
-def _final(run: Run, _: Mapping[str, float]) -> float:
-    return float(np.mean(run.final))
-
-
-def _training_level(run: Run, _: Mapping[str, float]) -> float:
-    values = blocks(run)[1]
-    last = max(1, round(LEVEL_SHARE * len(values)))
-    return float(np.mean(values[-last:])) if values else math.nan
-
-
 MEASURES: Final[Mapping[str, Measure]] = {
     "episodes": Measure(
         "Episodes to convergence", "episodes", 0,
@@ -124,23 +107,23 @@ MEASURES: Final[Mapping[str, Measure]] = {
     "level": Measure(
         "Reward at convergence", "return", 2,
         definition="that final level: unscaled return of the greedy policy, mean over the traces of the evaluations",
-        of=lambda run, _: level(run),
+        of=lambda run, _: level(run.evaluation),
     ),
     "final": Measure(
         "Return of the final policy", "return", 2,
         definition="of the policy at the budget's end, greedy, on held-out traces used for nothing else",
-        of=_final,
+        of=lambda run, _: float(np.mean(run.final)),
     ),
     "training_episodes": Measure(
         "Episodes to convergence, on training return", "episodes", 0,
         definition=f"as above, on the mean return of each {BLOCK_EPISODES} training episodes (exploration included), "
         f"within {TRAINING_TOLERANCE:g}",
-        of=lambda run, _: training_convergence(run).episodes,
+        of=lambda run, _: converged_at(*blocks(run), TRAINING_TOLERANCE).episodes,
     ),
     "training_level": Measure(
         "Reward at convergence, on training return", "return", 2,
         definition="mean of the last tenth of those blocks",
-        of=_training_level,
+        of=lambda run, _: level(blocks(run)[1]),
     ),
     "efficiency": Measure(
         "Sample efficiency", "episodes", 0,

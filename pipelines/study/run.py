@@ -19,11 +19,7 @@ from headrace.learners.cloud.plant import Simulation
 from headrace.learners.simulate.curve import Moment
 from headrace.learners.simulate.training import train
 from headrace.pipelines.study.advised import Advised
-from headrace.pipelines.study.design import (
-    ENVIRONMENT,
-    Arm,
-    Budget,
-)
+from headrace.pipelines.study.design import ENVIRONMENT, Arm, Budget
 
 LATENCY_DECISIONS: Final = 2_000
 

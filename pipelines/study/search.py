@@ -12,15 +12,7 @@ import numpy as np
 
 from headrace.learners import seeds
 from headrace.pipelines.study import store
-from headrace.pipelines.study.design import (
-    SEARCH_TRACES,
-    Arm,
-    Budget,
-    Cadence,
-    Schedule,
-    plain_dqn,
-    scheduled,
-)
+from headrace.pipelines.study.design import PLAIN_DQN, SEARCH_TRACES, Arm, Budget, Cadence, Schedule, scheduled
 from headrace.pipelines.study.pool import jobs, run_all
 
 DRAWN: Final = 9
@@ -59,7 +51,7 @@ def search(
     budget = Budget(budget.steps, budget.curve_traces, SEARCH_TRACES, seeds.STUDY_SEARCH.first)
     schedules, asked = candidates(), cadences()
     arms = {name: Arm(scheduled(one)) for name, one in schedules.items()}
-    arms |= {name: Arm(plain_dqn(), one) for name, one in asked.items()}
+    arms |= {name: Arm(PLAIN_DQN, one) for name, one in asked.items()}
     run_all(folder, jobs(arms, seeds.STUDY_SEARCH_TRAINING.each(), budget), processes, on_done)
     returns: dict[str, list[float]] = {name: [] for name in arms}
     for run in store.read(folder):

@@ -2,9 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
 import pyarrow as pa
@@ -16,24 +16,10 @@ from headrace.schemas.errors import CorruptDataError, SettingsError
 FOLDER: Final = "runs"
 DESIGN: Final = "design.json"
 MERGED: Final = "runs.parquet"
+_COLUMNS: Final = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 SCHEMA: Final = pa.schema(
-    {
-        "arm": pa.string(),
-        "seed": pa.int64(),
-        "fingerprint": pa.string(),
-        "weights_hash": pa.string(),
-        "steps": pa.list_(pa.int64()),
-        "evaluation": pa.list_(pa.float64()),
-        "ended": pa.list_(pa.int64()),
-        "training": pa.list_(pa.float64()),
-        "final": pa.list_(pa.float64()),
-        "train_cpu_s": pa.float64(),
-        "train_wall_s": pa.float64(),
-        "samples": pa.int64(),
-        "judged_steps": pa.int64(),
-        "decision_us": pa.list_(pa.float64()),
-        "directives": pa.list_(pa.string()),
-    }
+    (name, pa.list_(_COLUMNS[get_args(kind)[0]]) if get_args(kind) else _COLUMNS[kind])
+    for name, kind in get_type_hints(Run).items()
 )
 
 
@@ -91,16 +77,19 @@ def read_design(folder: Path) -> dict[str, Any]:
 def write_design(folder: Path, designs: Mapping[str, Any]) -> None:
     """Say beside the runs what they are runs of."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / DESIGN
-    unfinished = path.with_name(f".{DESIGN}.{os.getpid()}")
-    unfinished.write_text(json.dumps(designs, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    text = json.dumps(designs, indent=1, sort_keys=True) + "\n"
+    _replace(folder / DESIGN, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
 
 
 def _write(path: Path, runs: Iterable[Run]) -> None:
     table = pa.Table.from_pylist([msgspec.to_builtins(run) for run in runs], schema=SCHEMA)
+    _replace(path, lambda unfinished: pq.write_table(table, unfinished, compression="zstd"))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Put a whole file there, or none."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, unfinished, compression="zstd")
+    write(unfinished)
     with unfinished.open("rb") as file:
         os.fsync(file.fileno())
     unfinished.replace(path)

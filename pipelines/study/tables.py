@@ -1,6 +1,7 @@
 """The study's tables as data: everything that the page and the figures show."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -15,11 +16,8 @@ from headrace.learners.cloud.workload import EPISODE_STEPS
 from headrace.learners.judge import comparison
 from headrace.learners.judge.statistics import bootstrap_interval, interquartile_mean, mean_interval, paired_difference
 from headrace.pipelines.study import paper
-from headrace.pipelines.study.design import (
-    ARMS,
-    PAPER_ARMS,
-)
-from headrace.pipelines.study.measures import MEASURES, Measure, convergence
+from headrace.pipelines.study.design import ARMS, PAPER_ARMS
+from headrace.pipelines.study.measures import MEASURES, convergence
 from headrace.pipelines.study.run import Run
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.records import Directive
@@ -56,7 +54,9 @@ def tables(runs: Sequence[Run], designs: Mapping[str, Any] | None = None) -> dic
         "curve_traces": _curve_traces(designs),
         "final_traces": len(first.final),
         "runs_left_out": len(runs) - sum(map(len, by_arm.values())),
-        "definitions": {name: _definition(measure) for name, measure in MEASURES.items()},
+        "definitions": {
+            name: {"label": one.label, "unit": one.unit, "definition": one.definition} for name, one in MEASURES.items()
+        },
         "table1": _table1(columns, by_arm),
         "figure1": {arm: _curve(found) for arm, found in by_arm.items()},
         "finals": {arm: [float(np.mean(run.final)) for run in found] for arm, found in by_arm.items()},
@@ -102,10 +102,6 @@ def _rules(seed: int, count: int) -> dict[str, float]:
     return {name: float(evaluate(baseline(name, traces), traces).mean()) for name in RULES}
 
 
-def _definition(measure: Measure) -> dict[str, Any]:
-    return {"label": measure.label, "unit": measure.unit, "definition": measure.definition}
-
-
 def _table1(columns: Columns, by_arm: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
     """A row a measure: mean, deviation, 95 % interval and interquartile mean of each arm."""
     rows = []
@@ -138,12 +134,8 @@ def _summary(values: Floats) -> dict[str, Any]:
 def _curve(runs: Sequence[Run]) -> dict[str, list[float]]:
     """The mean evaluation at each step with its 95 % band over seeds."""
     intervals = [mean_interval(column) for column in np.array([run.evaluation for run in runs]).T]
-    return {
-        "steps": [float(step) for step in runs[0].steps],
-        "mean": [one.mean for one in intervals],
-        "low": [one.low for one in intervals],
-        "high": [one.high for one in intervals],
-    }
+    bounds = {name: [getattr(one, name) for one in intervals] for name in ("mean", "low", "high")}
+    return {"steps": [float(step) for step in runs[0].steps], **bounds}
 
 
 def _omnibus(columns: Columns) -> list[dict[str, Any]]:
@@ -231,14 +223,11 @@ def _advice(by_arm: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
     """What the advisor did: directives by setting and verdict, and runs with any."""
     found: dict[str, Any] = {}
     for arm, runs in by_arm.items():
-        records = [msgspec.json.decode(text, type=Directive) for run in runs for text in run.directives]
         if any(run.judged_steps for run in runs):
-            counts: dict[str, int] = {}
-            for one in records:
-                key = f"{one.change}{f' {one.target}' if one.target else ''}: {one.verdict}"
-                counts[key] = counts.get(key, 0) + 1
+            records = (msgspec.json.decode(text, type=Directive) for run in runs for text in run.directives)
+            counts = Counter(f"{f'{one.change} {one.target}'.rstrip()}: {one.verdict}" for one in records)
             advised = sum(bool(run.directives) for run in runs)
-            found[arm] = {"runs": len(runs), "runs_with_directives": advised, "directives": counts}
+            found[arm] = {"runs": len(runs), "runs_with_directives": advised, "directives": dict(counts)}
     return found
 
 
@@ -261,9 +250,8 @@ def _agreement(columns: Columns) -> list[dict[str, Any]]:
     for name, means in paper.MEANS.items():
         arms = [arm for arm in PAPER_ARMS if arm in columns[name]]
         for first, second in itertools.combinations(arms, 2):
-            a, b = columns[name][first], columns[name][second]
             theirs = means[PAPER_ARMS.index(first)] - means[PAPER_ARMS.index(second)]
-            ours = paired_difference(a, b)
+            ours = paired_difference(columns[name][first], columns[name][second])
             decided = ours.low > 0.0 or ours.high < 0.0
             verdict = ("agrees" if (ours.mean > 0) == (theirs > 0) else "disagrees") if decided else "undecided"
             found.append(

@@ -16,10 +16,11 @@ from cassandra import ConsistencyLevel
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import StorageError
 from headrace.schemas.ports import Backend
-from headrace.schemas.records import ChunkKey, ChunkReference, Layout, WindowKey, WindowRow
+from headrace.schemas.records import ChunkReference, Layout, WindowKey, WindowRow
 from headrace.sinks.cassandra.decisions import CassandraDecisions
 from headrace.sinks.cassandra.keyspace import Keyspace
 from headrace.sinks.cassandra.writes import Write, Writes, batches
+from headrace.sinks.index_rows import chunk_row, read_layout, window_row
 
 BUCKET_MS: Final = 600_000
 """How much event time a partition holds: at 4,000 transitions/s of one group about 100 MB."""
@@ -97,13 +98,7 @@ class CassandraIndex(Backend):
         return self._layout()
 
     def _layout(self) -> Layout | None:
-        rows = self._keyspace.rows(self._statements["layout"].bind(()))
-        try:
-            return msgspec.json.decode(rows[0][0], type=Layout) if rows else None
-        except msgspec.MsgspecError as error:
-            raise StorageError(
-                f"{self._keyspace.target}: its layout can't be read ({error}): use the headrace that wrote it"
-            ) from error
+        return read_layout(self._keyspace.rows(self._statements["layout"].bind(())), self._keyspace.target)
 
     def put(self, chunks: Sequence[ChunkRow], windows: Sequence[WindowRow]) -> None:
         """Begin to write the rows; they are durable after `flush`. What has failed is kept for it."""
@@ -130,7 +125,7 @@ class CassandraIndex(Backend):
         values = (*_partition(k), k.start_ms, k.partition, row.summary, row.write_time)
         return Write(self._statements["put_window"].bind(values), _bounded(len(row.summary), "window", k))
 
-    def _new_places(self, keys: Iterable[ChunkKey | WindowKey]) -> list[_Place]:
+    def _new_places(self, keys: Iterable[WindowKey]) -> list[_Place]:
         """Return the catalog's rows that this process has not written lately, each once."""
         places: dict[_Place, None] = {}
         for key in keys:
@@ -154,7 +149,7 @@ class CassandraIndex(Backend):
         get = self._statements["get_chunk"]
         keys = ((*_partition(r), r.start_ms, r.partition, r.segment, r.part) for r in references)
         found = self._keyspace.ask(get.bind(key) for key in keys)
-        return [_chunk(rows[0]) if rows else None for rows in found]
+        return [chunk_row(rows[0]) if rows else None for rows in found]
 
     def scan(
         self,
@@ -171,14 +166,14 @@ class CassandraIndex(Backend):
         partitions = self._partitions(task, group, partition, start_ms, end_ms)
         for values in self._range(select, partitions, ahead):
             if partition is None or values[3] == partition:
-                yield _chunk(values if payload else (*values, b""))
+                yield chunk_row(values if payload else (*values, b""))
 
     def windows(
         self, task: str | None = None, start_ms: int | None = None, end_ms: int | None = None
     ) -> Iterator[WindowRow]:
         """Stream window rows with start_ms <= window < end_ms, in key order."""
         partitions = self._partitions(task, None, None, start_ms, end_ms)
-        yield from map(_window, self._range("windows", partitions, _AHEAD))
+        yield from map(window_row, self._range("windows", partitions, _AHEAD))
 
     def _range(self, select: str, partitions: Iterable[_Range], ahead: int) -> Iterator[tuple[Any, ...]]:
         """Stream a table's rows in key order: partition by partition, the next ones under way."""
@@ -205,7 +200,6 @@ class CassandraIndex(Backend):
         return [bucket_ms for (bucket_ms,) in self._all("buckets", task, first, last)]
 
     def _groups(self, task: str, group: int | None, partition: int | None) -> Sequence[int]:
-        """Return a task's groups, those of a partition where one is given."""
         if group is not None:
             return (group,)
         rows = self._all("groups", task)
@@ -221,7 +215,7 @@ class CassandraIndex(Backend):
         """Return one window row."""
         statement = self._statements["window"].bind((*_partition(key), key.start_ms, key.partition))
         rows = self._keyspace.rows(statement)
-        return _window(rows[0]) if rows else None
+        return window_row(rows[0]) if rows else None
 
     def about(self) -> str:
         """Return what runs there, for people."""
@@ -236,24 +230,14 @@ def _bucket(start_ms: int) -> int:
     return start_ms // BUCKET_MS * BUCKET_MS
 
 
-def _partition(key: ChunkKey | ChunkReference | WindowKey) -> tuple[str, int, int]:
+def _partition(key: WindowKey) -> tuple[str, int, int]:
     return key.task, key.group, _bucket(key.start_ms)
 
 
-def _bounded(size: int, name: str, key: ChunkKey | WindowKey) -> int:
+def _bounded(size: int, name: str, key: WindowKey) -> int:
     if size > MAX_ROW_BYTES:
         raise StorageError(
             f"{name} {key}: it has {size} bytes, Cassandra takes {MAX_ROW_BYTES} in one row: give its task more groups "
             "or a shorter window"
         )
     return size
-
-
-def _chunk(values: tuple[Any, ...]) -> ChunkRow:
-    *key, rows, received, checksum, stats, payload = values
-    return ChunkRow(ChunkKey(*key), rows, received, checksum, payload, stats)
-
-
-def _window(values: tuple[Any, ...]) -> WindowRow:
-    *key, write_time, summary = values
-    return WindowRow(WindowKey(*key), write_time, summary)

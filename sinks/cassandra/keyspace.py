@@ -14,16 +14,13 @@ from cassandra import AuthenticationFailed, ConsistencyLevel, DriverException, R
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
 from cassandra.connection import ConnectionException
-from cassandra.policies import (
-    ConstantReconnectionPolicy,
-    DCAwareRoundRobinPolicy,
-    TokenAwarePolicy,
-)
+from cassandra.policies import ConstantReconnectionPolicy, DCAwareRoundRobinPolicy, TokenAwarePolicy
 from cassandra.protocol import ErrorMessage
 from cassandra.query import BoundStatement, SimpleStatement, tuple_factory
 
 from headrace.schemas.errors import HeadraceError, SettingsError, StorageError, UnavailableError
-from headrace.sinks.cassandra.target import Target
+from headrace.schemas.url import Url
+from headrace.sinks.cassandra.target import Target, parse_target
 
 T = TypeVar("T")
 
@@ -54,8 +51,9 @@ class Keyspace:
 
     def __init__(self, target: Target, *, create: bool = False) -> None:
         self.target = target
-        self._cluster, self.session = _connect(target)
+        self._cluster = _cluster(target)
         try:
+            self.session = self._cluster.connect()
             if create:
                 self._create()
             self._use()
@@ -146,10 +144,13 @@ class Keyspace:
         if isinstance(error, NoHostAvailable):
             refused = [e for e in error.errors.values() if isinstance(e, AuthenticationFailed)]
             if not refused:
-                return UnavailableError(f"{self.target}: {doing} failed: no node answers ({_brief(error)})")
+                return UnavailableError(
+                    f"{self.target}: no node answers ({_brief(error)}), {doing} failed: check host and port, and that "
+                    "it runs"
+                )
             error = refused[0]
         if isinstance(error, AuthenticationFailed | Unauthorized):
-            return SettingsError(f"{self.target}: access is refused ({_brief(error)}): check the user and password")
+            return SettingsError(f"{self.target}: access is refused: check the user and the password ({_brief(error)})")
         if isinstance(error, RequestValidationException):
             return StorageError(
                 f"{self.target}: {doing} failed ({_brief(error)}): `headrace init` makes the tables that are missing; "
@@ -247,6 +248,17 @@ def opened(kind: Callable[[Keyspace], T], target: Target, *, create: bool) -> T:
         raise
 
 
+def drop(url: Url) -> None:
+    """Drop the URL's keyspace; a cluster with `auto_snapshot` on keeps its files as a snapshot."""
+    keyspace = Keyspace(parse_target(url))
+    try:
+        keyspace.session.execute(f"DROP KEYSPACE {keyspace.target.keyspace}", timeout=_SCHEMA_TIMEOUT_S)
+    except DRIVER_ERRORS as error:
+        raise keyspace.failure(error, "drop") from error
+    finally:
+        keyspace.close()
+
+
 class Prepared:
     """A prepared statement. It binds three times as fast as the driver, which asks about each column's encryption."""
 
@@ -292,14 +304,14 @@ def _catalog_ttl_s(ttl_s: int) -> int:
     return ttl_s + _CATALOG_TTL_S if ttl_s else 0
 
 
-def _connect(target: Target) -> tuple[Any, Any]:
+def _cluster(target: Target) -> Any:  # noqa: ANN401 the driver has no types
     logging.getLogger("cassandra").setLevel(logging.CRITICAL)  # it repeats, with traces, what is raised or retried
     policy = TokenAwarePolicy(DCAwareRoundRobinPolicy(target.datacenter or ""))
     # No speculative execution: the driver calls back twice where both nodes answer.
     profile = ExecutionProfile(policy, row_factory=tuple_factory, request_timeout=REQUEST_TIMEOUT_S)
     credentials = target.user is not None and PlainTextAuthProvider(target.user, target.password)
     try:
-        cluster = Cluster(
+        return Cluster(
             list(target.hosts),
             auth_provider=credentials or None,
             ssl_context=target.tls,
@@ -312,18 +324,6 @@ def _connect(target: Target) -> tuple[Any, Any]:
         )
     except DRIVER_ERRORS as error:  # a name that can't be resolved
         raise SettingsError(f"{target}: no such host: check the name") from error
-    try:
-        return cluster, cluster.connect()
-    except DRIVER_ERRORS as error:
-        cluster.shutdown()
-        raise _refused(target, error) from error
-
-
-def _refused(target: Target, error: BaseException) -> HeadraceError:
-    causes = list(error.errors.values()) if isinstance(error, NoHostAvailable) else [error]
-    if any(isinstance(cause, AuthenticationFailed) for cause in causes):
-        return SettingsError(f"{target}: access is refused: check the user and the password")
-    return UnavailableError(f"{target}: no node answers ({_brief(error)}): check host and port, and that it runs")
 
 
 def _connection_class() -> Any:  # noqa: ANN401
@@ -359,7 +359,6 @@ def _wanted_factors(wanted: dict[str, str], found: dict[str, int]) -> dict[str, 
 
 
 def _brief(error: BaseException) -> str:
-    """Return the driver's message in one line."""
     if isinstance(error, NoHostAvailable):
         causes = {f"{host}: {_brief(cause)}" for host, cause in error.errors.items()}
         return "; ".join(sorted(causes)) or str(error.args[0])

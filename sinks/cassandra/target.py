@@ -3,7 +3,7 @@
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from headrace.schemas.errors import SettingsError
@@ -39,21 +39,22 @@ class Target:
     tls: ssl.SSLContext | None = None
 
     def __str__(self) -> str:
-        """Name the keyspace as errors do."""
         return f"cassandra://{','.join(f'{name}:{port}' for name, port in self.hosts)}/{self.keyspace}"
 
 
 def parse_target(url: Url) -> Target:
     """Read a URL; raises SettingsError, which names what can't be used (never the password)."""
-    target = Target(_hosts(url.host), _keyspace(url.path), url.user, url.password)
     options = url.options
-    return replace(
-        target,
-        replication=_replication(target, options.get("replication")),
-        consistency=_consistency(target, options.get("consistency")),
-        ttl_s=_ttl_s(target, options.get("ttl_days")),
+    return Target(
+        _hosts(url.host),
+        _keyspace(url.path),
+        url.user,
+        url.password,
+        replication=_replication(options["replication"]) if "replication" in options else None,
+        consistency=_consistency(options["consistency"]) if "consistency" in options else None,
+        ttl_s=_ttl_s(options["ttl_days"]) if "ttl_days" in options else None,
         datacenter=options.get("datacenter"),
-        tls=_tls(target, options),
+        tls=_tls(options),
     )
 
 
@@ -74,34 +75,30 @@ def _keyspace(path: str) -> str:
     return name
 
 
-def _replication(target: Target, text: str | None) -> dict[str, str] | None:
-    if text is None:
-        return None
+def _replication(text: str) -> dict[str, str]:
     if not _REPLICATION.fullmatch(text):
-        raise SettingsError(f"{target}: replication is {text!r}; write 3, or by data centre dc1:3,dc2:2")
+        raise SettingsError(f"cassandra: replication is {text!r}; write 3, or by data centre dc1:3,dc2:2")
     factors = {"replication_factor": text} if text.isdecimal() else dict(pair.split(":") for pair in text.split(","))
     return {"class": "NetworkTopologyStrategy", **factors}
 
 
-def _consistency(target: Target, text: str | None) -> str | None:
-    if text is not None and text.upper() not in _CONSISTENCIES:
-        raise SettingsError(f"{target}: consistency is {text!r}; known: {', '.join(_CONSISTENCIES)}")
-    return text and text.upper()
+def _consistency(text: str) -> str:
+    if text.upper() not in _CONSISTENCIES:
+        raise SettingsError(f"cassandra: consistency is {text!r}; known: {', '.join(_CONSISTENCIES)}")
+    return text.upper()
 
 
-def _ttl_s(target: Target, text: str | None) -> int | None:
-    if text is None:
-        return None
+def _ttl_s(text: str) -> int:
     if not text.isdecimal() or int(text) > 7_300:
-        raise SettingsError(f"{target}: ttl_days is {text!r}; write whole days, at most 7300, or 0 for ever")
+        raise SettingsError(f"cassandra: ttl_days is {text!r}; write whole days, at most 7300, or 0 for ever")
     return int(text) * 86_400
 
 
-def _tls(target: Target, options: Mapping[str, str]) -> ssl.SSLContext | None:
+def _tls(options: Mapping[str, str]) -> ssl.SSLContext | None:
     """Return the context: peers are verified, against the system's authorities or `ca_file`'s."""
     asked = options.get("tls", "yes" if "ca_file" in options else "no").lower()
     if asked not in {"yes", "no", "true", "false", "1", "0"}:
-        raise SettingsError(f"{target}: tls is {asked!r}; write yes or no")
+        raise SettingsError(f"cassandra: tls is {asked!r}; write yes or no")
     if asked in {"no", "false", "0"}:
         return None
     try:
@@ -109,25 +106,24 @@ def _tls(target: Target, options: Mapping[str, str]) -> ssl.SSLContext | None:
         if "cert_file" in options:
             context.load_cert_chain(options["cert_file"], options.get("key_file"))
     except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"{target}: ca_file, cert_file or key_file can't be used ({error})") from error
+        raise SettingsError(f"cassandra: ca_file, cert_file or key_file can't be used ({error})") from error
     return context
 
 
-def open_index(url: Url, _: Clock, create: bool) -> Any:  # noqa: ANN401 its type would load the driver
-    """Open the index; create: whether keyspace and tables are made if missing."""
-    from headrace.sinks.cassandra import index as index_cassandra  # noqa: PLC0415 the driver is slow to load
-    from headrace.sinks.cassandra import keyspace as cassandra  # noqa: PLC0415 the driver is slow to load
+# The driver is slow to load.
+def _open_index(url: Url, _: Clock, create: bool) -> Any:  # noqa: ANN401 its type would load the driver
+    from headrace.sinks.cassandra.index import CassandraIndex  # noqa: PLC0415
+    from headrace.sinks.cassandra.keyspace import opened  # noqa: PLC0415
 
-    return cassandra.opened(index_cassandra.CassandraIndex, parse_target(url), create=create)
-
-
-def open_policies(url: Url, _: Clock, create: bool) -> Any:  # noqa: ANN401 its type would load the driver
-    """Open the policy store; create: whether keyspace and tables are made if missing."""
-    from headrace.sinks.cassandra import keyspace as cassandra  # noqa: PLC0415 the driver is slow to load
-    from headrace.sinks.cassandra import policies as policies_cassandra  # noqa: PLC0415 the driver is slow to load
-
-    return cassandra.opened(policies_cassandra.CassandraPolicyStore, parse_target(url), create=create)
+    return opened(CassandraIndex, parse_target(url), create=create)
 
 
-INDEX: Final = Adapter(open_index, OPTIONS, driver="cassandra-driver>=3.30")
-POLICIES: Final = Adapter(open_policies, OPTIONS, driver="cassandra-driver>=3.30")
+def _open_policies(url: Url, _: Clock, create: bool) -> Any:  # noqa: ANN401 its type would load the driver
+    from headrace.sinks.cassandra.keyspace import opened  # noqa: PLC0415
+    from headrace.sinks.cassandra.policies import CassandraPolicyStore  # noqa: PLC0415
+
+    return opened(CassandraPolicyStore, parse_target(url), create=create)
+
+
+INDEX: Final = Adapter(_open_index, OPTIONS, driver="cassandra-driver>=3.30")
+POLICIES: Final = Adapter(_open_policies, OPTIONS, driver="cassandra-driver>=3.30")

@@ -16,6 +16,8 @@ _SEVEN_BIT: Final = SMTP.clone(cte_type="7bit")
 class FileMailer(Backend):
     """The port `Mailer`: writes `<folder>/<digest_id>.eml`, whole or not at all."""
 
+    idempotent = True
+
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
 

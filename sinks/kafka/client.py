@@ -11,17 +11,21 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from headrace.schemas.errors import HeadraceError, SettingsError, UnavailableError, UnknownTopicError
-from headrace.sinks.kafka.errors import (
-    ALL_BROKERS_DOWN,
-    INVALID_PROPERTY,
-    LOGIN_FAILED,
-    NO_LEADER,
-    TIMED_OUT,
-    TLS_FAILED,
-    TRANSPORT,
-    UNKNOWN_TOPIC,
-)
 from headrace.sinks.kafka.target import Cluster
+
+# Errors of librdkafka itself, which no broker has told; the driver names them with an underscore.
+ALL_BROKERS_DOWN: Final = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001
+END_OF_PARTITION: Final = KafkaError._PARTITION_EOF  # noqa: SLF001
+INVALID_PROPERTY: Final = KafkaError._INVALID_ARG  # noqa: SLF001
+LOGIN_FAILED: Final = KafkaError._AUTHENTICATION  # noqa: SLF001
+NO_LEADER: Final = KafkaError._NOENT  # noqa: SLF001
+NOT_READY: Final = KafkaError._STATE  # noqa: SLF001
+OUT_OF_RANGE: Final = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
+TIMED_OUT: Final = KafkaError._TIMED_OUT  # noqa: SLF001
+TLS_FAILED: Final = KafkaError._SSL  # noqa: SLF001
+TRANSPORT: Final = KafkaError._TRANSPORT  # noqa: SLF001
+UNKNOWN_PARTITION: Final = KafkaError._UNKNOWN_PARTITION  # noqa: SLF001
+UNKNOWN_TOPIC: Final = KafkaError._UNKNOWN_TOPIC  # noqa: SLF001
 
 ANSWER_S: Final = 5.0
 """How long a broker may take to answer; after it a HeadraceError is raised."""
@@ -116,7 +120,7 @@ class Admin:
     """The cluster's administrator: asks, and waits no longer than about `ANSWER_S`. From any thread.
 
     The driver's client ends the process if Python's collector of garbage, which may run in the client's own thread,
-    is what destroys it: so it must be closed, and no cycle of references may lead to it.
+    is what destroys it: so it must be closed, and no cycle of references may lead to it. So with every client.
     """
 
     def __init__(self, cluster: Cluster) -> None:

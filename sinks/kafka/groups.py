@@ -9,8 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from headrace.schemas.errors import UnavailableError
 from headrace.schemas.ports import Commit
-from headrace.sinks.kafka.client import ANSWER_S, FLEETING, mapped
-from headrace.sinks.kafka.errors import TIMED_OUT
+from headrace.sinks.kafka.client import ANSWER_S, FLEETING, TIMED_OUT, mapped
 
 _MARK: Final = re.compile(r"#[0-9a-f]{32}\.[0-9]+$")
 

@@ -26,7 +26,6 @@ from headrace.sinks.kafka.target import Cluster
 from headrace.sinks.kafka.topics import Topics
 
 MAX_PARTITIONS: Final = 1 << 13
-_ALL: Final = IsolationLevel.READ_UNCOMMITTED
 
 
 class KafkaLog(Backend):
@@ -59,7 +58,6 @@ class KafkaLog(Backend):
         return self._known[topic]
 
     def _check(self, topic: str, partition: int) -> None:
-        """Raise UnknownTopicError or SettingsError where the log has no such partition."""
         known = self._known.get(topic)
         if known is None or not 0 <= partition < known.partitions:
             known = self.topic(topic)
@@ -75,28 +73,23 @@ class KafkaLog(Backend):
         """Return the bounds of several partitions."""
         name = self._cluster.name(topic)
         places = [TopicPartition(name, partition) for partition in partitions]
-
-        begins, ends = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        ends = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
         def ask(client: Any) -> list["Future[Any]"]:  # noqa: ANN401 the driver's
-            asked = [
-                client.list_offsets(dict.fromkeys(places, spec), isolation_level=_ALL, request_timeout=ANSWER_S)
-                for spec in (begins, ends)
-            ]
+            options = {"isolation_level": IsolationLevel.READ_UNCOMMITTED, "request_timeout": ANSWER_S}
+            asked = [client.list_offsets(dict.fromkeys(places, end), **options) for end in ends]
             return [future for futures in asked for future in futures.values()]
 
-        found = self._admin.ask(ask, f"topic {name}", name)
-        count = len(places)
-        return {p: (found[i].offset, found[count + i].offset) for i, p in enumerate(partitions)}
+        found = [answer.offset for answer in self._admin.ask(ask, f"topic {name}", name)]
+        return dict(zip(partitions, zip(found[: len(places)], found[len(places) :], strict=True), strict=True))
 
     def send(self, records: Sequence[Record]) -> None:
         """Append the records, in order by partition; they are durable when this returns.
 
         Not all or nothing: when it raises, some of them may have been appended.
         """
-        if not records:
-            return
-        self._sender.send(self.placed(records))
+        if records:
+            self._sender.send(self.placed(records))
 
     def placed(self, records: Sequence[Record]) -> Sequence[Record]:
         """Return the records, those without key and partition with one by their value, as the log on SQLite has it.
@@ -107,14 +100,12 @@ class KafkaLog(Backend):
             named = [record.partition for record in records if record.topic == topic and record.partition is not None]
             for partition in {min(named, default=0), max(named, default=0)}:
                 self._check(topic, partition)
-        if all(record.key is not None or record.partition is not None for record in records):
-            return records
-        return [self._place(record) for record in records]
-
-    def _place(self, record: Record) -> Record:
-        if record.key is not None or record.partition is not None:
-            return record
-        return replace(record, partition=murmur2(record.value or b"", self._known[record.topic].partitions))
+        return [
+            record
+            if record.key is not None or record.partition is not None
+            else replace(record, partition=murmur2(record.value or b"", self._known[record.topic].partitions))
+            for record in records
+        ]
 
     def read(self, topic: str, partition: int, offset: int, limit: int) -> MessageBatch:
         """Return at most `limit` messages from `offset` on, outside any group, and of committed transactions only."""

@@ -6,8 +6,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from headrace.schemas.ports import Record
-from headrace.sinks.kafka.client import ANSWER_S, MAX_MESSAGE_BYTES, Failures
-from headrace.sinks.kafka.errors import UNKNOWN_PARTITION
+from headrace.sinks.kafka.client import ANSWER_S, MAX_MESSAGE_BYTES, UNKNOWN_PARTITION, Failures
 from headrace.sinks.kafka.target import Cluster
 
 SEND_MS: Final = 30_000
@@ -67,7 +66,9 @@ class Sender:
         """Append the records to topics that are known to exist, and wait until they are durable."""
         doing = f"send to kafka://{self._cluster.servers}"
         failed: list[KafkaError] = []
-        producer = self._ready(doing)
+        if self._producer is None:
+            self._producer = self._failures.client(Producer, {**CONFIG, "message.timeout.ms": SEND_MS}, doing)
+        producer = self._producer
         try:
             produce(producer, self._cluster, records, failed)
         except KafkaException as error:
@@ -77,11 +78,6 @@ class Sender:
         if failed:
             self._producer = None  # after some errors it is of no use any more
             raise self._failures.explain(failed[0], doing) from KafkaException(failed[0])
-
-    def _ready(self, doing: str) -> Any:  # noqa: ANN401 a driver's class
-        if self._producer is None:
-            self._producer = self._failures.client(Producer, {**CONFIG, "message.timeout.ms": SEND_MS}, doing)
-        return self._producer
 
     def close(self) -> None:
         """Forget the producer; nothing waits in it."""

@@ -6,10 +6,8 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from headrace.schemas.errors import HeadraceError
 from headrace.sinks.kafka.batches import split_errors
-from headrace.sinks.kafka.client import ANSWER_S, MAX_MESSAGE_BYTES, Failures, mapped
-from headrace.sinks.kafka.errors import END_OF_PARTITION, TIMED_OUT
+from headrace.sinks.kafka.client import ANSWER_S, END_OF_PARTITION, MAX_MESSAGE_BYTES, TIMED_OUT, Failures, mapped
 from headrace.sinks.kafka.target import Cluster
 
 CONFIG: Final[dict[str, Any]] = {
@@ -83,7 +81,7 @@ class Reader:
                 deadline = time.monotonic() + _OPEN_S
             if time.monotonic() > deadline:
                 if reached < 0 and not messages:
-                    raise self._silent(topic)
+                    raise self._failures.explain(KafkaError(TIMED_OUT), f"read topic {topic}")
                 break
         self._leave(topic, partition, offset, max(offset, reached), end)
         return messages
@@ -105,9 +103,6 @@ class Reader:
         else:
             self._consumer.unassign()
             self._place = None
-
-    def _silent(self, topic: str) -> HeadraceError:
-        return self._failures.explain(KafkaError(TIMED_OUT), f"read topic {topic}")
 
     def close(self) -> None:
         """Release the connection."""

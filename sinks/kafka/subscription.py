@@ -9,7 +9,7 @@ import logging
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -20,14 +20,16 @@ from headrace.schemas.errors import (
     UnavailableError,
     UnknownTopicError,
 )
-from headrace.schemas.ports import Assigned, Commit, EndOfLog, Event, MessageBatch, Record, Revoked, TopicInfo
+from headrace.schemas.ports import Assigned, Commit, EndOfLog, Event, MessageBatch, Record, Revoked
 from headrace.sinks.kafka.batches import SLICE_MESSAGES, by_partition, join, split_errors, to_batch
-from headrace.sinks.kafka.client import Failures, made, mapped
-from headrace.sinks.kafka.errors import END_OF_PARTITION, NOT_READY, OUT_OF_RANGE
+from headrace.sinks.kafka.client import END_OF_PARTITION, NOT_READY, OUT_OF_RANGE, Failures, made, mapped
 from headrace.sinks.kafka.groups import read_commits, unmarked
 from headrace.sinks.kafka.reader import CONFIG
 from headrace.sinks.kafka.target import Cluster
 from headrace.sinks.kafka.transactions import Transactions
+
+if TYPE_CHECKING:
+    from headrace.sinks.kafka.log import KafkaLog
 
 logger = logging.getLogger(__name__)
 
@@ -59,24 +61,11 @@ def weak(method: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-class Source(Protocol):
-    """What a subscription asks of its log."""
-
-    def topic(self, topic: str) -> TopicInfo:
-        """Return the topic's id and partitions; raises UnknownTopicError."""
-
-    def placed(self, records: Sequence[Record]) -> Sequence[Record]:
-        """Return the records with their partitions; raises UnknownTopicError or SettingsError where there is none."""
-
-    def all_bounds(self, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
-        """Return the bounds of several partitions."""
-
-
 class KafkaSubscription:
     """The port `Subscription`: a consumer of one topic, and the transactions of its commits."""
 
-    def __init__(self, source: Source, cluster: Cluster, group: str, topic: str) -> None:
-        self._source = source
+    def __init__(self, log: "KafkaLog", cluster: Cluster, group: str, topic: str) -> None:
+        self._log = log
         self._cluster = cluster
         self._group = group
         self._topic = topic
@@ -114,7 +103,7 @@ class KafkaSubscription:
         self._metadata = consumer.consumer_group_metadata()
         partitions = [place.partition for place in places]
         try:
-            bounds = self._source.all_bounds(self._topic, partitions) if partitions else {}
+            bounds = self._log.all_bounds(self._topic, partitions) if partitions else {}
         except HeadraceError as error:
             logger.warning("%s; joining again", error)
             bounds = dict.fromkeys(partitions, (0, 0))
@@ -192,7 +181,6 @@ class KafkaSubscription:
         return found
 
     def _join_again(self) -> None:
-        """Leave the group, forget everything, and join anew."""
         self._forget([*self._had])
         self._consumer.close()
         self._fresh.clear()
@@ -200,7 +188,6 @@ class KafkaSubscription:
         self._stale = False
 
     def _begin_reading(self) -> None:
-        """Send the consumer to where reading begins."""
         for partition, offset in [*self._starts.items()]:
             self._seek(TopicPartition(self._name, partition, offset))
             self._consumer.resume([TopicPartition(self._name, partition)])
@@ -231,7 +218,7 @@ class KafkaSubscription:
             return
         failure = mapped(error, self._doing)
         if isinstance(failure, UnknownTopicError):
-            self._source.topic(self._topic)  # raises the same, unless it was a broker that starts
+            self._log.topic(self._topic)  # raises the same, unless it was a broker that starts
         elif not isinstance(failure, UnavailableError):
             raise failure
         logger.warning("%s", failure)  # librdkafka goes on by itself
@@ -253,7 +240,7 @@ class KafkaSubscription:
         if not fresh:
             return []
         commits = {partition: unmarked(commit) for partition, commit in self._read_commits(fresh).items()}
-        bounds = self._source.all_bounds(self._topic, fresh)
+        bounds = self._log.all_bounds(self._topic, fresh)
         for partition in fresh:
             commit, (_, end) = commits.get(partition), bounds[partition]
             if commit and commit.offset > end:
@@ -295,7 +282,7 @@ class KafkaSubscription:
         tried again: its outputs never come twice.
         """
         self._require(commits)
-        outputs = self._source.placed(outputs)
+        outputs = self._log.placed(outputs)
         try:
             self._transactions.commit(self, commits, outputs)
         except CommitConflictError:

@@ -4,42 +4,31 @@ The retention that a topic is created with may be changed at will, except where 
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
 from headrace.schemas.errors import HeadraceError, SettingsError, UnknownTopicError
 from headrace.schemas.ports import TopicInfo
+from headrace.schemas.url import Url
 from headrace.sinks.kafka.client import ANSWER_S, MAX_MESSAGE_BYTES, Admin
-from headrace.sinks.kafka.target import Cluster
+from headrace.sinks.kafka.target import Cluster, parse_cluster
 
 _DAY_MS: Final = 86_400_000
 _FOR_EVER: Final = -1
 _LOOKS: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
-class TopicSettings:
+class TopicSettings(NamedTuple):
     """What a topic is created with. compacted: None where it may be either; kept: whether nothing may be deleted."""
 
     cleanup: str
     retention_ms: int
     compacted: bool | None = None
     kept: bool = False
-
-    @property
-    def config(self) -> dict[str, str]:
-        """Return what the topic is created with."""
-        return {
-            "cleanup.policy": self.cleanup,
-            "retention.ms": str(self.retention_ms),
-            "message.timestamp.type": "LogAppendTime",
-            "max.message.bytes": str(MAX_MESSAGE_BYTES),
-        }
 
 
 _BY_TOPIC: Final = {
@@ -58,17 +47,8 @@ _BY_TOPIC: Final = {
 _OTHER: Final = TopicSettings("delete", 7 * _DAY_MS)
 
 
-class Broken(NamedTuple):
-    """A setting that breaks a law: how it was found, what is needed, and why."""
-
-    setting: str
-    found: str | None
-    wanted: str
-    why: str
-
-
-def broken_laws(plain: str, config: Mapping[str, str | None]) -> list[Broken]:
-    """Return the settings of a topic that break a law."""
+def broken_laws(plain: str, config: Mapping[str, str | None]) -> dict[str, tuple[str, str]]:
+    """Return the settings of a topic that break a law: what is needed, and why."""
     wanted = _BY_TOPIC.get(plain, _OTHER)
     policies = set((config.get("cleanup.policy") or "").split(","))
     needed = {"message.timestamp.type": ("LogAppendTime", "time is judged by the log's own append time")}
@@ -81,9 +61,7 @@ def broken_laws(plain: str, config: Mapping[str, str | None]) -> list[Broken]:
     if "unclean.leader.election.enable" in config:
         why = "the log is the only state: none of it may be lost"
         needed["unclean.leader.election.enable"] = ("false", why)
-    return [
-        Broken(name, config.get(name), value, why) for name, (value, why) in needed.items() if config.get(name) != value
-    ]
+    return {name: (value, why) for name, (value, why) in needed.items() if config.get(name) != value}
 
 
 class Topics:
@@ -120,20 +98,27 @@ class Topics:
     def _create(self, plain: str, partitions: int) -> bool:
         """Create the topic and wait until it is seen; False if another was faster."""
         name = self._cluster.name(plain)
-        topic = NewTopic(name, partitions, config=_BY_TOPIC.get(plain, _OTHER).config)
+        settings = _BY_TOPIC.get(plain, _OTHER)
+        config = {
+            "cleanup.policy": settings.cleanup,
+            "retention.ms": str(settings.retention_ms),
+            "message.timestamp.type": "LogAppendTime",
+            "max.message.bytes": str(MAX_MESSAGE_BYTES),
+        }
+        topic = NewTopic(name, partitions, config=config)
         try:
             self._admin.ask(
                 lambda client: client.create_topics([topic], request_timeout=ANSWER_S).values(), f"create topic {name}"
             )
         except HeadraceError as error:
-            if _code(error) == KafkaError.TOPIC_ALREADY_EXISTS:
+            cause = error.__cause__
+            if isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 return False
             raise
         self._wait_until_seen(plain)
         return True
 
     def _wait_until_seen(self, plain: str) -> None:
-        """Return when the brokers tell of the topic, shortly after it was created."""
         for _ in range(_LOOKS):
             with suppress(UnknownTopicError):
                 self.describe(plain)
@@ -142,24 +127,39 @@ class Topics:
         self.describe(plain)
 
     def _check(self, plain: str) -> None:
-        """Raise SettingsError where the topic's settings break a law."""
         name = self._cluster.name(plain)
         resources = [ConfigResource(ResourceType.TOPIC, name)]
         (entries,) = self._admin.ask(
             lambda client: client.describe_configs(resources, request_timeout=ANSWER_S).values(), f"topic {name}"
         )
-        broken = broken_laws(plain, {entry.name: entry.value for entry in entries.values()})
+        config = {entry.name: entry.value for entry in entries.values()}
+        broken = broken_laws(plain, config)
         if not broken:
             return
-        found = "; ".join(f"{law.setting} is {law.found}, {law.wanted} is needed ({law.why})" for law in broken)
-        remedy = ",".join(f"{law.setting}=[{law.wanted}]" for law in broken)
+        found = "; ".join(f"{s} is {config.get(s)}, {wanted} is needed ({why})" for s, (wanted, why) in broken.items())
+        remedy = ",".join(f"{setting}=[{wanted}]" for setting, (wanted, _) in broken.items())
         raise SettingsError(
             f"topic {name} can't be used: {found}. Change it with `kafka-configs.sh --alter --topic {name} "
             f"--add-config {remedy}`, or use another prefix (kafka://host/PREFIX)"
         )
 
 
-def _code(error: HeadraceError) -> int | None:
-    """Return the code of the driver's error behind one of ours."""
-    cause = error.__cause__
-    return cause.args[0].code() if isinstance(cause, KafkaException) else None
+def drop(url: Url, topics: Iterable[str], groups: Iterable[str]) -> None:
+    """Delete the topics and consumer groups under a URL's prefix; those that were never made are passed over."""
+    cluster = parse_cluster(url)
+    admin = Admin(cluster)
+
+    def delete_topics(client: Any) -> Any:  # noqa: ANN401 the driver's
+        found = sorted(set(map(cluster.name, topics)) & set(client.list_topics(timeout=ANSWER_S).topics))
+        return client.delete_topics(found, request_timeout=ANSWER_S).values() if found else ()
+
+    try:
+        (listed,) = admin.ask(lambda client: [client.list_consumer_groups(request_timeout=ANSWER_S)], "list groups")
+        found = [group.group_id for group in listed.valid if group.group_id in set(map(cluster.name, groups))]
+        if found:
+            admin.ask(
+                lambda client: client.delete_consumer_groups(found, request_timeout=ANSWER_S).values(), "delete groups"
+            )
+        admin.ask(delete_topics, "delete topics")
+    finally:
+        admin.close()

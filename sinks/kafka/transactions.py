@@ -4,20 +4,20 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from headrace.schemas.errors import CommitConflictError, HeadraceError
 from headrace.schemas.ports import Commit, Record
-from headrace.sinks.kafka.client import ANSWER_S, Failures
-from headrace.sinks.kafka.errors import TIMED_OUT
+from headrace.sinks.kafka.client import ANSWER_S, TIMED_OUT, Failures
 from headrace.sinks.kafka.groups import marked
 from headrace.sinks.kafka.producer import CONFIG, produce
 from headrace.sinks.kafka.target import Cluster
+
+if TYPE_CHECKING:
+    from headrace.sinks.kafka.subscription import KafkaSubscription
 
 TRANSACTION_MS: Final = 10_000
 """After it the broker aborts what a dead process left open."""
@@ -28,16 +28,6 @@ _MOVING: Final = {KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRES
 _EXPELLED: Final = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_INSTANCE_ID, KafkaError.STALE_MEMBER_EPOCH}
 
 Wanted = tuple[dict[int, Commit], tuple[Record, ...]]
-
-
-class Member(Protocol):
-    """What a transaction asks of the member whose commits it makes."""
-
-    def metadata(self) -> Any:  # noqa: ANN401 the driver's
-        """Return what names the member to the broker: its id and generation, for the broker to judge."""
-
-    def standing(self) -> Mapping[int, Commit]:
-        """Return the group's commits as they stand, with their marks."""
 
 
 class Transactions:
@@ -64,7 +54,7 @@ class Transactions:
         self._producer: Any = None
         self._asked: Wanted | None = None
 
-    def commit(self, member: Member, commits: Mapping[int, Commit], outputs: Sequence[Record]) -> None:
+    def commit(self, member: "KafkaSubscription", commits: Mapping[int, Commit], outputs: Sequence[Record]) -> None:
         """Move the commits and append the outputs, all or nothing.
 
         Raises CommitConflictError when the group gave a partition away, UnavailableError when it may be tried again.
@@ -80,7 +70,7 @@ class Transactions:
             time.sleep(_PAUSE_S)
         raise CommitConflictError(f"{self._doing}: the group has gone on without this member, which must join again")
 
-    def _attempt(self, member: Member, wanted: Wanted) -> bool:
+    def _attempt(self, member: "KafkaSubscription", wanted: Wanted) -> bool:
         """Put everything into a transaction; False if the group was just moving on."""
         commits, outputs = wanted
         producer = self._ready()
@@ -99,7 +89,6 @@ class Transactions:
         return True
 
     def _written(self, commits: Mapping[int, Commit]) -> list[tuple[int, Commit]]:
-        """Return the commits as this try writes them."""
         return [(partition, marked(commit, f"{self._own}.{self._tries}")) for partition, commit in commits.items()]
 
     def _moving(self, error: KafkaError) -> bool:
@@ -114,7 +103,6 @@ class Transactions:
         raise self._explained(error)
 
     def _end(self, wanted: Wanted) -> None:
-        """Ask for the transaction's commit."""
         self._asked = wanted
         try:
             self._producer.commit_transaction(ANSWER_S)
@@ -127,7 +115,7 @@ class Transactions:
             raise self._explained(self._failed[0] if self._failed else error.args[0]) from error
         self._asked = None
 
-    def _settle(self, member: Member, asked: Wanted) -> bool:
+    def _settle(self, member: "KafkaSubscription", asked: Wanted) -> bool:
         """Tell whether the commit that was asked for has come about; raises UnavailableError while it is unknown."""
         if self._producer is not None:
             try:
@@ -187,18 +175,20 @@ def _bounded(call: Callable[[], object]) -> None:
     The driver (librdkafka 2.16, its issue 5511) waits for ever for a group's coordinator that has left the cluster's
     metadata, whatever time-out it is given. The thread and its producer are then given up; the next one fences it.
     """
-    done: Future[None] = Future()
+    failed: list[BaseException] = []
 
     def run() -> None:
         try:
             call()
         except BaseException as error:  # noqa: BLE001 it is raised again by the caller's thread
-            done.set_exception(error)
-        else:
-            done.set_result(None)
+            # Its frames hold this list and the clients, and would be held by it: a cycle. The collector of garbage
+            # takes apart what a client needs before it destroys it, which ends the process.
+            failed.append(error.with_traceback(None))
 
-    threading.Thread(target=run, name="send offsets", daemon=True).start()
-    try:
-        done.result(ANSWER_S + 1)
-    except FutureTimeoutError:
-        raise KafkaException(KafkaError(TIMED_OUT)) from None
+    thread = threading.Thread(target=run, name="send offsets", daemon=True)
+    thread.start()
+    thread.join(ANSWER_S + 1)
+    if thread.is_alive():
+        raise KafkaException(KafkaError(TIMED_OUT))
+    if failed:
+        raise failed.pop()

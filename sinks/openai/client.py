@@ -6,13 +6,13 @@ Everything is bounded: the whole exchange in time, the answer in tokens and in b
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import httpx2
 import msgspec
 import openai
+from msgspec import Meta
 
 from headrace.schemas.errors import HeadraceError, LanguageModelError, SettingsError, UnavailableError
 from headrace.schemas.url import Url
@@ -39,19 +39,16 @@ class _Choice(msgspec.Struct):
 
 
 class _Completion(msgspec.Struct):
-    """What is read of a chat completion."""
-
     choices: list[_Choice]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelSettings:
+class ModelSettings(msgspec.Struct, frozen=True):
     """Which model, where, and how much of it. timeout_s: of the whole exchange, retries included."""
 
     model: str
-    base_url: str | None = None
-    timeout_s: float = 20.0
-    max_tokens: int = 1_000
+    base_url: Annotated[str, Meta(pattern="^https?://")] | None = None
+    timeout_s: Annotated[float, Meta(ge=0.1, le=600)] = 20.0
+    max_tokens: Annotated[int, Meta(ge=16, le=100_000)] = 1_000
 
 
 class OpenAIClient:
@@ -75,14 +72,11 @@ class OpenAIClient:
         Raises UnavailableError where the service is down, slow or busy, LanguageModelError where it refuses the key
         or the request, or where the answer is cut off, refused, or not of the schema.
         """
-        response_format = {
-            "type": "json_schema",
-            "json_schema": {"name": name, "strict": True, "schema": dict(schema)},
-        }
+        json_schema = {"name": name, "strict": True, "schema": dict(schema)}
         body: dict[str, Any] = {
             "model": self.settings.model,
             "messages": [{"role": "system", "content": instructions}, {"role": "user", "content": question}],
-            "response_format": response_format,
+            "response_format": {"type": "json_schema", "json_schema": json_schema},
             "max_completion_tokens": self.settings.max_tokens,
         }
         content = _content(self._exchange(body))
@@ -161,7 +155,6 @@ class OpenAIClient:
 
 
 def _content(body: bytes) -> str:
-    """Return what the model said, out of a chat completion."""
     try:
         completion = msgspec.json.decode(body, type=_Completion)
     except UNREADABLE as error:
@@ -182,32 +175,18 @@ def open_client(url: Url, environ: Mapping[str, str] = os.environ) -> OpenAIClie
     The key is the content of key_file, or of the file that OPENAI_API_KEY_FILE names, or OPENAI_API_KEY; a service of
     one's own (base_url) may need none. Raises SettingsError.
     """
-    model, options = url.path, url.options
-    if not model:
+    if not url.path:
         raise SettingsError("openai: names no model: write openai:MODEL")
-    settings = ModelSettings(
-        model=model,
-        base_url=options.get("base_url"),
-        timeout_s=_number(options, "timeout_s", 20.0, 0.1, 600.0),
-        max_tokens=int(_number(options, "max_tokens", 1_000, 16, 100_000)),
-    )
-    if settings.base_url and not settings.base_url.startswith(("http://", "https://")):
-        raise SettingsError(f"openai:{model}: base_url must begin with http:// or https://")
-    key = _key(options, environ)
-    if not key and not settings.base_url:
-        raise SettingsError(f"openai:{model} needs a key: set {KEY_VARIABLE} or {KEY_VARIABLE}_FILE, or give key_file")
-    return OpenAIClient(settings, key or "none")
-
-
-def _number(options: Mapping[str, str], name: str, default: float, low: float, high: float) -> float:
-    text = options.get(name)
     try:
-        value = default if text is None else float(text)
-    except ValueError:
-        value = float("nan")
-    if not low <= value <= high:
-        raise SettingsError(f"openai: {name} is {text!r}; a number from {low:g} to {high:g} is needed")
-    return value
+        settings = msgspec.convert({**url.options, "model": url.path}, ModelSettings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{url}: {error}") from error
+    key = _key(url.options, environ)
+    if not key and not settings.base_url:
+        raise SettingsError(
+            f"openai:{url.path} needs a key: set {KEY_VARIABLE} or {KEY_VARIABLE}_FILE, or give key_file"
+        )
+    return OpenAIClient(settings, key or "none")
 
 
 def _key(options: Mapping[str, str], environ: Mapping[str, str]) -> str:

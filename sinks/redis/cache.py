@@ -7,6 +7,8 @@ invalidated. Two headraces that share a Redis stay apart by `prefix=` or by the 
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from itertools import islice
 from typing import Any, Final
 
 from redis import Redis
@@ -33,6 +35,7 @@ _FIRST_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 10.0
 _ASKED_AT_ONCE: Final = 128
 _REFUSALS: Final = (AuthenticationError, AuthorizationError, NoPermissionError)
+_REMOVED_AT_ONCE: Final = 1_000
 _READ_BYTES: Final = 1 << 18
 
 
@@ -200,6 +203,17 @@ def client(url: Url) -> Redis:
         single_connection_client=False,
         **_tls(url),
     )
+
+
+def drop(url: Url) -> None:
+    """Remove the entries under the URL's prefix."""
+    with closing(client(url)) as redis:
+        keys = redis.scan_iter(f"{url.options.get('prefix', DEFAULT_PREFIX)}*", _REMOVED_AT_ONCE)
+        try:
+            while some := [*islice(keys, _REMOVED_AT_ONCE)]:
+                redis.unlink(*some)
+        except RedisError as error:
+            raise UnavailableError(f"the cache's entries can't be removed ({error})") from error
 
 
 def _tls(url: Url) -> dict[str, Any]:

@@ -29,8 +29,8 @@ _REMEDIES: Final = {
 class Database:
     """One connection to a database file, usable from any thread; its lock serialises them.
 
-    durable: whether a commit is forced to disk (WAL, synchronous=FULL), so that it survives kill -9 and a
-    power cut. Several processes may read while one writes; a second writer waits its turn.
+    A commit is forced to disk (WAL, synchronous=FULL), so that it survives kill -9 and a power cut. Several processes
+    may read while one writes; a second writer waits its turn.
     """
 
     def __init__(self, path: str | Path, schema: str) -> None:
@@ -105,6 +105,22 @@ class Database:
         """Return a query's rows, all of them: no cursor stays open, so no snapshot is held."""
         with self._lock, mapped(self.path, doing):
             return self._connection.execute(sql, parameters).fetchall()
+
+    def pages(
+        self, sql: str, within: tuple[Any, ...], after: tuple[Any, ...], rest: tuple[Any, ...], limit: int
+    ) -> Iterator[list[Any]]:
+        """Stream a query's rows page by page, each after the key of the last one's end.
+
+        sql takes `within`, the key to go on after (first `after`), `rest` and `limit`; its rows begin with `within` and
+        that key. No statement stays open between pages: it would hold a snapshot, in which this connection's other
+        reads would not see what was written meanwhile.
+        """
+        while True:
+            rows = self.rows(sql, (*within, *after, *rest, limit))
+            yield rows
+            if len(rows) < limit:
+                return
+            after = tuple(rows[-1][len(within) : len(within) + len(after)])
 
     def close(self) -> None:
         """Close the connection; a second time does nothing."""

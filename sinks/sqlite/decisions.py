@@ -1,7 +1,7 @@
 """Sampled decisions on SQLite, found by similarity: every one of the task is looked at, so the answer is exact."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -45,15 +45,9 @@ class SqliteDecisions:
         """Return at most `limit` of a task's decisions, the nearest first; a page is held in memory at a time."""
         keys: list[DecisionKey] = []
         packed: list[bytes] = []
-        for page in self._pages(task):
+        for page in self._reader.pages(_PAGE, (task,), (-1, -1, -1, "", "", -1), (), _PAGE_ROWS):
             keys += [row[:7] for row in page]
             packed += [row[7] for row in page]
             places = nearest(keys, packed, vector, limit)
             keys, packed = [keys[place] for place in places], [packed[place] for place in places]
         return neighbours(keys, packed, vector, limit)
-
-    def _pages(self, task: str) -> Iterator[list[tuple[Any, ...]]]:
-        after: tuple[Any, ...] = (-1, -1, -1, "", "", -1)
-        while page := self._reader.rows(_PAGE, (task, *after, _PAGE_ROWS), "read decisions"):
-            yield page
-            after = page[-1][1:7]

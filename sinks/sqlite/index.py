@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import astuple
 
 from headrace.schemas.chunk import ChunkRow
-from headrace.schemas.errors import StorageError
 from headrace.schemas.ports import Adapter, Backend
-from headrace.schemas.records import ChunkKey, ChunkReference, Layout, WindowKey, WindowRow
+from headrace.schemas.records import ChunkReference, Layout, WindowKey, WindowRow
+from headrace.sinks.index_rows import chunk_row, read_layout, window_row
 from headrace.sinks.sqlite import decisions as decisions_sqlite
 from headrace.sinks.sqlite.database import Database
 
@@ -52,8 +53,6 @@ _GET_CHUNK: Final = (
     f"SELECT {_COLUMNS}, payload FROM chunks "  # noqa: S608  # constants alone
     f'WHERE task = ? AND "group" = ? AND start_ms = ? AND partition = ? AND segment = ? AND part = ?'
 )
-# A page starts after the key of the last one's end. No statement stays open between pages: it would hold a
-# snapshot, in which this connection's other reads would not see what was flushed meanwhile.
 _SCAN: Final = """
 FROM chunks WHERE task = ?1 AND "group" = ?2 AND (start_ms, partition, segment, part) > (?3, ?4, ?5, ?6)
 AND start_ms < ?7 AND (?8 IS NULL OR partition = ?8)
@@ -100,13 +99,7 @@ class SqliteIndex(Backend):
         return self._layout()
 
     def _layout(self) -> Layout | None:
-        rows = self._reader.rows("SELECT layout FROM layout", doing="read layout")
-        try:
-            return msgspec.json.decode(rows[0][0], type=Layout) if rows else None
-        except msgspec.MsgspecError as error:
-            raise StorageError(
-                f"{self._reader.path}: its layout can't be read ({error}): use the headrace that wrote it"
-            ) from error
+        return read_layout(self._reader.rows("SELECT layout FROM layout", doing="read layout"), self._reader.path)
 
     def put(self, chunks: Sequence[ChunkRow], windows: Sequence[WindowRow]) -> None:
         """Take the rows; durable after `flush`, or before: with 64 MiB gathered it flushes first, or takes nothing."""
@@ -114,7 +107,7 @@ class SqliteIndex(Backend):
             self.flush()
         with self._lock:
             self._chunks += map(_chunk_values, chunks)
-            self._windows += ((*_window_key(row.key), row.write_time, row.summary) for row in windows)
+            self._windows += ((*astuple(row.key), row.write_time, row.summary) for row in windows)
             self._buffered_bytes += sum(len(row.payload) + len(row.stats) for row in chunks)
             self._buffered_bytes += sum(len(row.summary) for row in windows)
 
@@ -135,8 +128,8 @@ class SqliteIndex(Backend):
 
     def chunks(self, references: Sequence[ChunkReference]) -> list[ChunkRow | None]:
         """Return the row of each reference's key (it may have grown since), None where there is none."""
-        found = (self._reader.rows(_GET_CHUNK, _chunk_key(r.key), "read chunks") for r in references)
-        return [_chunk(rows[0]) if rows else None for rows in found]
+        found = (self._reader.rows(_GET_CHUNK, astuple(r)[:6], "read chunks") for r in references)
+        return [chunk_row(rows[0]) if rows else None for rows in found]
 
     def scan(
         self,
@@ -150,29 +143,19 @@ class SqliteIndex(Backend):
     ) -> Iterator[ChunkRow]:
         """Stream rows with start_ms <= window < end_ms, in key order; payload b"" when not asked for."""
         sql, limit = (_SCAN_ALL, _PAGE_ROWS) if payload else (_SCAN_BARE, _PAGE_ROWS_BARE)
-        end = _LATEST if end_ms is None else end_ms
-        for found_task, found_group in self._groups("chunks", task, group):
-            after = (_EARLIEST if start_ms is None else start_ms, -1, -1, -1)
-            while True:
-                rows = self._reader.rows(sql, (found_task, found_group, *after, end, partition, limit), "scan chunks")
-                yield from map(_chunk, rows)
-                if len(rows) < limit:
-                    break
-                after = rows[-1][2:6]
+        start, end = _EARLIEST if start_ms is None else start_ms, _LATEST if end_ms is None else end_ms
+        for found in self._groups("chunks", task, group):
+            for page in self._reader.pages(sql, found, (start, -1, -1, -1), (end, partition), limit):
+                yield from map(chunk_row, page)
 
     def windows(
         self, task: str | None = None, start_ms: int | None = None, end_ms: int | None = None
     ) -> Iterator[WindowRow]:
         """Stream window rows with start_ms <= window < end_ms, in key order."""
-        end = _LATEST if end_ms is None else end_ms
+        start, end = _EARLIEST if start_ms is None else start_ms, _LATEST if end_ms is None else end_ms
         for found in self._groups("windows", task, None):
-            after = (_EARLIEST if start_ms is None else start_ms, -1)
-            while True:
-                rows = self._reader.rows(_SCAN_WINDOWS, (*found, *after, end, _PAGE_ROWS_BARE), "scan windows")
-                yield from map(_window, rows)
-                if len(rows) < _PAGE_ROWS_BARE:
-                    break
-                after = rows[-1][2:4]
+            for page in self._reader.pages(_SCAN_WINDOWS, found, (start, -1), (end,), _PAGE_ROWS_BARE):
+                yield from map(window_row, page)
 
     def _groups(self, table: str, task: str | None, group: int | None) -> Iterator[tuple[str, int]]:
         """Walk the (task, group) pairs in key order, each found by one seek in the primary key.
@@ -192,8 +175,8 @@ class SqliteIndex(Backend):
 
     def window(self, key: WindowKey) -> WindowRow | None:
         """Return one window row."""
-        rows = self._reader.rows(_GET_WINDOW, _window_key(key), "read window")
-        return _window(rows[0]) if rows else None
+        rows = self._reader.rows(_GET_WINDOW, astuple(key), "read window")
+        return window_row(rows[0]) if rows else None
 
     def close(self) -> None:
         """Release the connections; what was put and not flushed is dropped."""
@@ -201,27 +184,8 @@ class SqliteIndex(Backend):
         self._reader.close()
 
 
-def _chunk_key(key: ChunkKey) -> tuple[Any, ...]:
-    return key.task, key.group, key.start_ms, key.partition, key.segment, key.part
-
-
 def _chunk_values(row: ChunkRow) -> tuple[Any, ...]:
-    counts = (row.rows, row.received, row.write_time, row.checksum)
-    return (*_chunk_key(row.key), *counts, row.stats, row.payload)
-
-
-def _chunk(values: tuple[Any, ...]) -> ChunkRow:
-    *key, rows, received, checksum, stats, payload = values
-    return ChunkRow(ChunkKey(*key), rows, received, checksum, payload, stats)
-
-
-def _window_key(key: WindowKey) -> tuple[Any, ...]:
-    return key.task, key.group, key.start_ms, key.partition
-
-
-def _window(values: tuple[Any, ...]) -> WindowRow:
-    *key, write_time, summary = values
-    return WindowRow(WindowKey(*key), write_time, summary)
+    return (*astuple(row.key), row.rows, row.received, row.write_time, row.checksum, row.stats, row.payload)
 
 
 ADAPTER: Final = Adapter(lambda url, *_: SqliteIndex(url.path), local=True, made_by_init=True)

@@ -67,7 +67,9 @@ INSERT INTO commits VALUES (?1, ?2, ?3, 1, ?4, ?5)
 ON CONFLICT DO UPDATE SET revision = revision + 1, offset = excluded.offset, metadata = excluded.metadata
 WHERE revision = ?6
 """
-_PARTITIONS: Final = "SELECT id, begin, next FROM partitions WHERE id >= ? AND id < ? ORDER BY id"
+_PARTITIONS: Final = "SELECT begin, next FROM partitions WHERE id >= ? AND id < ? ORDER BY id"
+_LAST: Final = "SELECT next, append_ts FROM partitions WHERE id = ?"
+_GROW: Final = "UPDATE partitions SET next = ?, append_ts = ? WHERE id = ?"
 
 _encoder = msgspec.msgpack.Encoder()
 _partition_of_key = lru_cache(maxsize=1 << 16)(partition_of)
@@ -85,8 +87,6 @@ _block_decoder = msgspec.msgpack.Decoder(_Block)
 
 
 class _Topic(NamedTuple):
-    """A row of topics."""
-
     number: int
     name: str
     identity: str
@@ -177,15 +177,10 @@ class SqliteLog(Backend):
     def _append(self, connection: sqlite3.Connection, placed: Mapping[int, list[Record]]) -> None:
         now = self._clock()
         for first, records in placed.items():
-            begin, before = connection.execute(
-                "SELECT next, append_ts FROM partitions WHERE id = ?", (first,)
-            ).fetchone()
+            begin, before = connection.execute(_LAST, (first,)).fetchone()
             append_ts = max(before, now)
             connection.executemany("INSERT INTO blocks VALUES (?, ?, ?)", _blocks(records, first + begin, append_ts))
-            connection.execute(
-                "UPDATE partitions SET next = ?, append_ts = ? WHERE id = ?",
-                (begin + len(records), append_ts, first),
-            )
+            connection.execute(_GROW, (begin + len(records), append_ts, first))
 
     def read(self, topic: str, partition: int, offset: int, limit: int) -> MessageBatch:
         """Return at most `limit` messages from `offset` on, outside any group."""
@@ -204,13 +199,13 @@ class SqliteLog(Backend):
 
     def move(
         self,
-        member: tuple[str, _Topic],
+        group: str,
+        topic: _Topic,
         seen: Mapping[int, int],
         commits: Mapping[int, Commit],
         outputs: Sequence[Record],
     ) -> None:
         """Move a group's commits that are still at the revisions seen, and append outputs: all or nothing."""
-        group, topic = member
         placed = self._placed(outputs)
         with self._writer.transaction(f"commit of group {group}") as connection:
             for partition, commit in commits.items():
@@ -240,16 +235,12 @@ def _insert_topic(connection: sqlite3.Connection, topic: str, partitions: int) -
 
 
 def _blocks(records: list[Record], first_id: int, append_ts: int) -> Iterator[tuple[int, int, bytes]]:
-    """Cut one partition's records into rows of `blocks`."""
     size = len(records)
     fits = size == 1 or sum(len(record.value or b"") for record in records) <= _BLOCK_BYTES
     if fits and size <= _BLOCK_RECORDS:
+        keys, values = [record.key for record in records], [record.value for record in records]
         headers = [record.headers for record in records]
-        block = _Block(
-            [record.key for record in records],
-            [record.value for record in records],
-            headers if any(headers) else None,
-        )
+        block = _Block(keys, values, headers if any(headers) else None)
         yield first_id, append_ts, _encoder.encode(block)
         return
     step = _BLOCK_RECORDS if fits else (size + 1) // 2
@@ -333,7 +324,7 @@ class SqliteSubscription:
 
     def _read_bounds(self) -> dict[int, tuple[int, int]]:
         ids = (self._topic.first_id(0), self._topic.first_id(self._topic.partitions))
-        return {i: (begin, end) for i, (_, begin, end) in enumerate(self._database.rows(_PARTITIONS, ids))}
+        return dict(enumerate(self._database.rows(_PARTITIONS, ids)))
 
     def _events(self, limit: int) -> list[Event]:
         version = self._database.rows("PRAGMA data_version")  # moves on when another connection commits
@@ -363,7 +354,6 @@ class SqliteSubscription:
         return len(batch)
 
     def _tell_end(self, partition: int, events: list[Event]) -> None:
-        """Tell that the end is reached, once for each end."""
         end = self._bounds[partition][1]
         if self._position[partition] >= end and self._told_end.get(partition) != end:
             self._told_end[partition] = end
@@ -384,7 +374,7 @@ class SqliteSubscription:
         for partition in commits:
             self._require(partition)
         try:
-            self._log.move((self._group, self._topic), self._revision, commits, outputs)
+            self._log.move(self._group, self._topic, self._revision, commits, outputs)
         except CommitConflictError:
             self._lost, self._position = [*self._position], {}
             raise

@@ -3,12 +3,11 @@
 One JSON line a case, with wall and CPU seconds. Run with OMP_NUM_THREADS=1.
 """
 
-import json
 import sys
-import time
 from collections.abc import Callable
 
 import numpy as np
+from timing import report, timed
 
 from headrace.learners.cloud import CloudEnv, CloudVectorEnv, Simulation, draw_traces
 from headrace.learners.cloud.baselines import Clairvoyant
@@ -58,11 +57,9 @@ def plan(episodes: int) -> int:
 
 
 def measure(name: str, case: Callable[[int], int], episodes: int, unit: str) -> None:
-    wall_s, cpu_s = time.perf_counter(), time.process_time()
-    count = case(episodes)
-    wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
-    row = {"case": name, unit: count, "wall_s": round(wall_s, 3), "cpu_s": round(cpu_s, 3)}
-    print(json.dumps(row | {f"{unit}_per_s": round(count / wall_s)}))
+    counts: list[int] = []
+    cpu_s, wall_s = timed(lambda: counts.append(case(episodes)))
+    report(name, **{unit: counts[0], "wall_s": wall_s, "cpu_s": cpu_s, f"{unit}_per_s": counts[0] / wall_s})
 
 
 def main() -> None:

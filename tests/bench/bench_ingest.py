@@ -5,47 +5,33 @@ Run: `python tests/bench/bench_ingest.py [rows]`. One JSON line each: CPU second
 same messages, and a plain loop that adds up rewards. Run with OMP_NUM_THREADS=1.
 """
 
-import json
-import pathlib
-import resource
 import sys
-import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 
 import msgspec
 import naive
 import numpy as np
+from timing import best_s, report, timed
 
-from headrace.pipelines.bench.rows import SPEC, WIDTH, rows
-from headrace.pipelines.ingest.window import open_partition
-from headrace.schemas import codec, codec_arrow
+from headrace.pipelines.bench import rows as bench_rows
+from headrace.pipelines.bench.process import memory_mb
+from headrace.pipelines.bench.rows import SEGMENT, SPEC
+from headrace.pipelines.ingest.items import Opened
+from headrace.pipelines.ingest.partition import open_partition
+from headrace.schemas import codec
 from headrace.schemas.checker import known_task
 from headrace.schemas.chunk import decode_chunk, encode_chunk
 from headrace.schemas.ports import Headers, MessageBatch
 from headrace.schemas.records import Layout
 
 APPEND_MS = 1_900_000_000_000
-SEGMENT_ROWS, POLL = 16_384, 4_096
+POLL = 4_096
 
 
-def json_segments(agents: int) -> Iterator[list[bytes]]:
-    """Segments of one transition a message."""
-    start = 0
-    while True:
-        yield codec.encode_json(rows(agents, start, SEGMENT_ROWS), SPEC)
-        start += SEGMENT_ROWS
-
-
-def arrow_segments(agents: int, message_rows: int = 256) -> Iterator[list[bytes]]:
-    """Segments of messages of 256 rows of one agent, the agents taking turns."""
-    start = 0
-    while True:
-        batch = rows(agents, start, agents * message_rows)
-        order = np.argsort(batch.agent, kind="stable")
-        places = [order[i : i + message_rows] for i in range(0, len(order), message_rows)]
-        yield [codec_arrow.encode(batch.take(place), SPEC) for place in places]
-        start += len(order)
+def segments(form: str, agents: int) -> Iterator[list[bytes]]:
+    """Segments without end: of one transition a message, or of messages of 256 rows of one agent."""
+    return ([record.value for record in records] for _, records in bench_rows.messages(form, agents, 1 << 60))
 
 
 def messages(values: list[bytes], first: int, headers: Headers) -> MessageBatch:
@@ -57,11 +43,11 @@ def messages(values: list[bytes], first: int, headers: Headers) -> MessageBatch:
 class PurePath:
     """The pure path of one partition."""
 
-    def __init__(self, segment: int, headers: Headers) -> None:
-        self.layout = Layout(log="bench", segment=segment)
+    def __init__(self, form: str) -> None:
+        self.layout = Layout(log="bench", segment=SEGMENT[form])
         self.tasks = {SPEC.task: known_task(SPEC, 0, self.layout)}
-        self.fold = open_partition(0, self.layout, {SPEC.task: SPEC}, lambda *_: (), commit=None, begin=0)
-        self.headers, self.offset = headers, 0
+        self.fold = open_partition(Opened(0, 0, 0), self.layout, {SPEC.task: SPEC}, lambda *_: ())
+        self.headers, self.offset = codec.ARROW_HEADERS if form == "arrow" else (), 0
         self.rows = self.bytes = self.windows = 0
 
     def run(self, values: list[bytes]) -> None:
@@ -79,36 +65,20 @@ class PurePath:
         self.windows += len(folded.windows)
 
 
-def floor(values: list[bytes]) -> None:
-    """What any Python program must do at least: decode each message, and add up rewards by agent."""
-    decode = msgspec.json.Decoder(naive.Transition).decode
-    sums: dict[str, float] = {}
-    for value in values:
-        row = decode(value)
-        sums[row.agent_id] = sums.get(row.agent_id, 0.0) + row.reward
-
-
-def timed(call: Callable[[], object]) -> tuple[float, float]:
-    """CPU and wall seconds of a call."""
-    wall_s, cpu_s = time.perf_counter(), time.process_time()
-    call()
-    return time.process_time() - cpu_s, time.perf_counter() - wall_s
-
-
 def quiet(samples: list[tuple[float, float]]) -> tuple[float, float]:
     """The mean of the fastest third."""
     best = sorted(samples)[: max(1, len(samples) // 3)]
     return sum(cpu for cpu, _ in best) / len(best), sum(wall for _, wall in best) / len(best)
 
 
-def measure_path(name: str, segments: Iterator[list[bytes]], total: int, segment: int, headers: Headers) -> float:
+def measure_path(name: str, form: str, agents: int, total: int) -> float:
     """Report rows a CPU-second; returns the CPU seconds a row."""
-    path, samples, floors = PurePath(segment, headers), [], []
+    path, samples, floors, given = PurePath(form), [], [], segments(form, agents)
     while path.rows < total:
-        values = next(segments)
+        values = next(given)
         samples.append(timed(lambda values=values: path.run(values)))
-        if not headers:
-            floors.append(timed(lambda values=values: floor(values)))
+        if form == "json":
+            floors.append(timed(lambda values=values: naive.add_up(values, {})))
     per_segment = path.rows / len(samples)
     cpu_s, wall_s = quiet(samples)
     figures = {"rows": path.rows, "rows_per_cpu_s": per_segment / cpu_s, "rows_per_wall_s": per_segment / wall_s}
@@ -120,11 +90,11 @@ def measure_path(name: str, segments: Iterator[list[bytes]], total: int, segment
 
 def measure_naive(name: str, run: Callable[..., list[bytes]], count: int) -> float:
     """The same messages through the flow of a stock Bytewax user."""
-    values = [value for segment in islice(json_segments(64), count // SEGMENT_ROWS) for value in segment]
+    values = [value for segment in islice(segments("json", 64), count // SEGMENT["json"]) for value in segment]
     told: list[bytes] = []
 
     def once() -> None:
-        told[:] = run(values, WIDTH, 4, SPEC.window_ms, APPEND_MS)
+        told[:] = run(values, APPEND_MS)
 
     cpu_s, wall_s = min(timed(once) for _ in range(3))
     assert sum(msgspec.json.decode(summary)["rows"] for summary in told) == len(values)
@@ -140,47 +110,38 @@ def measure_naive(name: str, run: Callable[..., list[bytes]], count: int) -> flo
 
 def measure_chunk() -> None:
     """Random observations, one agent: bytes a row, and the time to write and to read."""
-    batch = rows(1, 0, 4_096)
+    batch = bench_rows.rows(1, 0, 4_096)
     payload, _ = encode_chunk(batch)
-    encode_s = min(timed(lambda: encode_chunk(batch))[0] for _ in range(100))
+    encode_s = best_s(lambda: encode_chunk(batch), 100)
     small = batch.slice(0, 500)
     encoded, checksum = encode_chunk(small)
-    decode_s = min(timed(lambda: [decode_chunk(encoded, checksum, "bench") for _ in range(20)])[0] for _ in range(50))
+    decode_s = best_s(lambda: decode_chunk(encoded, checksum, "bench"), 50, calls=20)
     report(
         "chunk",
         payload_bytes_per_row=len(payload) / len(batch),
         encode_us_per_row=encode_s / len(batch) * 1e6,
-        decode_500_us=decode_s / 20 * 1e6,
+        decode_500_us=decode_s * 1e6,
     )
 
 
 def measure_memory(total: int) -> None:
     """Resident memory after a fifth of the rows and after all of them."""
-    path, segments = PurePath(64, codec.ARROW_HEADERS), arrow_segments(64)
-    early_mb = 0.0
-    while path.rows < total:
-        path.run(next(segments))
-        early_mb = early_mb or (resident_mb() if path.rows >= total // 5 else 0.0)
-    report("memory", rows=path.rows, early_mb=early_mb, late_mb=resident_mb(), growth_mb=resident_mb() - early_mb)
-
-
-def resident_mb() -> float:
-    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 1e6
-
-
-def report(name: str, **figures: float) -> None:
-    """One line of JSON."""
-    print(json.dumps({"bench": name, **{key: round(value, 3) for key, value in figures.items()}}), flush=True)
+    path, early_mb = PurePath("arrow"), 0.0
+    for values in segments("arrow", 64):
+        path.run(values)
+        early_mb = early_mb or (memory_mb() if path.rows >= total // 5 else 0.0)
+        if path.rows >= total:
+            break
+    report("memory", rows=path.rows, early_mb=early_mb, late_mb=memory_mb(), growth_mb=memory_mb() - early_mb)
 
 
 def main() -> None:
     total = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    json_s = measure_path("json", json_segments(64), total, SEGMENT_ROWS, ())
-    naive_s = measure_naive("naive", naive.run, min(total, 4 * SEGMENT_ROWS))
-    stateful_s = measure_naive("naive_stateful", naive.run_stateful, min(total, 10 * SEGMENT_ROWS))
-    many_s = measure_path("json_10000_agents", json_segments(10_000), total // 4, SEGMENT_ROWS, ())
-    measure_path("arrow_256", arrow_segments(64), total, 64, codec.ARROW_HEADERS)
+    json_s = measure_path("json", "json", 64, total)
+    naive_s = measure_naive("naive", naive.run, min(total, 4 * SEGMENT["json"]))
+    stateful_s = measure_naive("naive_stateful", naive.run_stateful, min(total, 10 * SEGMENT["json"]))
+    many_s = measure_path("json_10000_agents", "json", 10_000, total // 4)
+    measure_path("arrow_256", "arrow", 64, total)
     measure_chunk()
     measure_memory(5 * total)
     report(

@@ -4,13 +4,12 @@ Run: `python tests/bench/bench_learn.py`.
 """
 
 import itertools
-import json
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
 import torch
+from timing import best_s, report
 
 from headrace.learners import dqn, ppo
 from headrace.learners.acting import Policy
@@ -22,14 +21,8 @@ WIDTH, ACTIONS, ROUNDS = 32, 5, 200
 
 
 def best_seconds(call: Callable[[], object], calls: int) -> float:
-    """Seconds a call in the fastest of 200 short rounds: what else the machine does only adds."""
-    rounds = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        for _ in range(max(1, calls // ROUNDS)):
-            call()
-        rounds.append((time.perf_counter() - start) / max(1, calls // ROUNDS))
-    return min(rounds)
+    """CPU seconds a call in the fastest of 200 short rounds."""
+    return best_s(call, ROUNDS, max(1, calls // ROUNDS))
 
 
 Memory = TypeVar("Memory", ReplayBuffer, PrioritisedReplay)
@@ -103,11 +96,6 @@ def main() -> None:
     floor_s = best_seconds(products(config.batch_size, config.hidden), 200)
     report("update", batch=config.batch_size, updates_per_s=1 / update_s, microseconds=update_s * 1e6)
     report("update_floor", batch=config.batch_size, microseconds=floor_s * 1e6, times_floor=update_s / floor_s)
-
-
-def report(name: str, **figures: float) -> None:
-    """One line of JSON."""
-    print(json.dumps({"bench": name, **{key: round(value, 2) for key, value in figures.items()}}))
 
 
 if __name__ == "__main__":

@@ -16,15 +16,14 @@ import dataclasses
 import functools
 import importlib
 import importlib.util
-import json
 import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from timing import report, timed
 
 from headrace.learners import dqn, ppo
 from headrace.learners.cloud import ENVIRONMENT_ID
@@ -43,20 +42,11 @@ PPO = PPOTraining(
 DQN = DQNTraining(dqn.DQNConfig(normaliser_updates=1), environments=64, shadowed=False, informed=False)
 SINGLE = dataclasses.replace(DQN, config=dataclasses.replace(DQN.config, double=False))
 
-Seconds = tuple[float, float]
-"""CPU and wall."""
-
-
-def seconds(call: Callable[[], object]) -> Seconds:
-    wall_s, cpu_s = time.perf_counter(), time.process_time()
-    call()
-    return time.process_time() - cpu_s, time.perf_counter() - wall_s
-
 
 def compare(name: str, steps: int, own: Callable[[], object], peer: Callable[[], object] | None, rounds: int) -> None:
     """Alternate, after one round that is not counted."""
     calls = [own] if peer is None else [own, peer]
-    measured = [[seconds(call) for call in calls] for _ in range(rounds + 1)][1:]
+    measured = [[timed(call) for call in calls] for _ in range(rounds + 1)][1:]
     for place, who in enumerate(("ours", "sb3")[: len(calls)]):
         cpu_s, wall_s = (statistics.median(turn[place][clock] for turn in measured) for clock in (0, 1))
         report(f"{name}_{who}", steps_per_cpu_s=steps / cpu_s, steps_per_s=steps / wall_s)
@@ -81,11 +71,6 @@ def main() -> None:
         own = functools.partial(train, training, ENVIRONMENT_ID, 0, steps)
         theirs = None if peer is None else functools.partial(getattr(peer, learn), training, steps)
         compare(name, steps, own, theirs, rounds)
-
-
-def report(name: str, **figures: float) -> None:
-    """One line of JSON."""
-    print(json.dumps({"bench": name, **{key: round(value, 2) for key, value in figures.items()}}), flush=True)
 
 
 if __name__ == "__main__":

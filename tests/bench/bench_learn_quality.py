@@ -6,13 +6,12 @@ unless told, only a short run of PPO is made.
 Run: `python tests/bench/bench_learn_quality.py [ppo|dqn|cartpole|pendulum|short ...]`.
 """
 
-import json
 import sys
-import time
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from timing import report, timed
 
 from headrace.learners.checkpoint import pack
 from headrace.learners.cloud import ENVIRONMENT_ID, draw_traces
@@ -33,34 +32,37 @@ def cloud(algorithm: str, steps: int, seeds: Sequence[int], name: str) -> None:
     rules = {rule: evaluate(baseline(rule, traces), traces) for rule in ("hpa", "rate_rule", "tuned_rule")}
     gains: dict[str, list[np.ndarray]] = {rule: [] for rule in rules}
     for seed in seeds:
-        wall_s, cpu_s = time.perf_counter(), time.process_time()
-        trained = train(training_for(algorithm, ENVIRONMENT_ID), ENVIRONMENT_ID, seed, steps)
-        cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
-        returns = evaluated(pack(trained.arrays), ENVIRONMENT_ID, HELD_OUT, HELD_OUT_TRACES.first)
+        cpu_s, wall_s, returns = learned(algorithm, ENVIRONMENT_ID, steps, seed, HELD_OUT)
         for rule, others in rules.items():
             gains[rule].append(returns - others)
-        figures = {f"over_{rule}": round(float((returns - other).mean()), 3) for rule, other in rules.items()}
-        line = {"bench": f"{name}_seed_{seed}", "mean_return": round(float(returns.mean()), 2), **figures}
-        print(json.dumps(line | {"steps": steps, "cpu_s": round(cpu_s, 1), "wall_s": round(wall_s, 1)}), flush=True)
+        figures = {f"over_{rule}": float((returns - other).mean()) for rule, other in rules.items()}
+        spent = {"steps": steps, "cpu_s": cpu_s, "wall_s": wall_s}
+        report(f"{name}_seed_{seed}", mean_return=float(returns.mean()), **figures, **spent)
     for rule, found in gains.items():
         # The seeds' mean, trace by trace, against the same trace's rule.
         mean, low, high, _ = paired_difference(np.mean(found, axis=0), np.zeros(HELD_OUT))
-        spread = {"mean": round(mean, 3), "low": round(low, 3), "high": round(high, 3)}
-        print(json.dumps({"bench": f"{name}_over_{rule}", **spread, "seeds": len(seeds)}), flush=True)
+        report(f"{name}_over_{rule}", mean=mean, low=low, high=high, seeds=len(seeds))
+
+
+def learned(algorithm: str, environment: str, steps: int, seed: int, episodes: int) -> tuple[float, float, np.ndarray]:
+    """Train; return CPU and wall seconds, and the returns of greedy episodes on held-out traces."""
+    arrays: dict[str, np.ndarray] = {}
+
+    def learn() -> None:
+        arrays.update(train(training_for(algorithm, environment), environment, seed, steps).arrays)
+
+    cpu_s, wall_s = timed(learn)
+    return cpu_s, wall_s, evaluated(pack(arrays), environment, episodes, HELD_OUT_TRACES.first)
 
 
 def control(environment: str, algorithm: str, steps: int, goal: float) -> None:
     """Five seeds of a small control task; mean return of 20 greedy episodes each."""
     means = []
     for seed in range(5):
-        cpu_s = time.process_time()
-        trained = train(training_for(algorithm, environment), environment, seed, steps)
-        mean = float(evaluated(pack(trained.arrays), environment, 20, HELD_OUT_TRACES.first).mean())
-        means.append(mean)
-        line = {"bench": f"{environment}_{algorithm}_{seed}", "mean_return": round(mean, 1)}
-        print(json.dumps(line | {"cpu_s": round(time.process_time() - cpu_s, 1)}), flush=True)
-    reached = sum(mean >= goal for mean in means)
-    print(json.dumps({"bench": f"{environment}_{algorithm}", "goal": goal, "reached": reached}), flush=True)
+        cpu_s, _, returns = learned(algorithm, environment, steps, seed, 20)
+        means.append(float(returns.mean()))
+        report(f"{environment}_{algorithm}_{seed}", mean_return=means[-1], cpu_s=cpu_s)
+    report(f"{environment}_{algorithm}", goal=goal, reached=sum(mean >= goal for mean in means))
 
 
 def main() -> None:

@@ -24,8 +24,8 @@ from headrace.pipelines.bench.scratch import scratch
 from headrace.pipelines.query import scan as query
 from headrace.pipelines.settings import Settings
 from headrace.pipelines.tasks import TaskTable, add_task
-from headrace.pipelines.topics import TRANSITIONS, WINDOWS
-from headrace.pipelines.wiring import ADAPTERS, Services, initialise, open_services
+from headrace.pipelines.topics import INGEST, TRANSITIONS, WINDOWS
+from headrace.pipelines.wiring import ADAPTERS, Services, open_services
 from headrace.schemas.ports import Log, Record
 from headrace.schemas.records import TaskSpec, WindowSummary
 from headrace.sinks.kafka.target import parse_cluster
@@ -34,7 +34,6 @@ HEADRACE = [sys.executable, "-c", "from headrace.pipelines.cli import main; main
 LIVE = TaskSpec(task="live", observations=bench_rows.SPEC.observations, actions=bench_rows.ACTIONS, window_ms=2_000)
 TICK_S = 0.1
 PROBE = "probe"
-GROUP = "ingest"
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -129,7 +128,7 @@ def visible(services: Services, stream: Stream, seen: dict[int, float]) -> None:
 def freshness(settings: Settings, agents: int = 10_000, seconds: float = 30.0, warm_up_s: float = 15.0) -> dict:
     """10,000 agents at a transition a second: how soon a row is visible and a window told, and the CPU of ingest."""
     with scratch(settings) as place, open_services(place, create=True) as services:
-        layout = initialise(services, partitions=4)
+        layout = services.initialise(partitions=4)
         add_task(services.log, TaskTable(services.log, layout), LIVE)
         stream, told = Stream(services.log, agents), Told(place, 4, layout.grace_ms)
         seen: dict[int, float] = {}
@@ -156,7 +155,7 @@ def freshness(settings: Settings, agents: int = 10_000, seconds: float = 30.0, w
 
 
 def committed(log: Log) -> int:
-    return sum(commit.offset for commit in log.committed(GROUP, TRANSITIONS).values())
+    return sum(commit.offset for commit in log.committed(INGEST, TRANSITIONS).values())
 
 
 def ends(log: Log) -> int:

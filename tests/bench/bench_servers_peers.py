@@ -10,15 +10,10 @@ import sys
 import time
 from collections.abc import Iterator
 
-import bytewax.operators as op
-import msgspec
 import naive
-from bytewax.connectors.kafka import KafkaSource
-from bytewax.dataflow import Dataflow
-from bytewax.testing import TestingSink, run_main
+from bytewax.connectors.kafka import KafkaSource, KafkaSourceMessage
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
-from headrace.pipelines.bench import rows as bench_rows
 from headrace.schemas.url import parse_url
 from headrace.sinks.kafka.target import parse_cluster
 
@@ -53,20 +48,11 @@ def consumed(url: str) -> Iterator[list[bytes]]:
 
 def floor(url: str, rows: int) -> None:
     clock, done = Clock(), 0
-    decode = msgspec.json.Decoder(naive.Transition).decode
     windows: dict[tuple[str, int], list[float]] = {}
     for values in consumed(url):
         if values:
             clock.start()
-        for value in values:
-            row = decode(value)
-            key = row.agent_id, row.ts // bench_rows.SPEC.window_ms
-            window = windows.get(key)
-            if window is None:
-                windows[key] = [1, row.reward]
-            else:
-                window[0] += 1
-                window[1] += row.reward
+        naive.add_up(values, windows)
         done += len(values)
         if done >= rows:
             break
@@ -74,26 +60,17 @@ def floor(url: str, rows: int) -> None:
 
 
 def bytewax(url: str, rows: int) -> None:
-    cluster, clock, out = parse_cluster(parse_url(url)), Clock(), []
-    decode = msgspec.json.Decoder(naive.Transition).decode
+    cluster, clock, parse = parse_cluster(parse_url(url)), Clock(), naive.parser(APPEND_MS)
     done = 0
 
-    def parse(message: object) -> naive.Transition | None:
+    def counted(message: KafkaSourceMessage) -> naive.Transition | None:
         nonlocal done
         clock.start()
         done += 1
-        row = decode(message.value)
-        return row if naive.valid(row, bench_rows.WIDTH, len(bench_rows.ACTIONS), APPEND_MS) else None
+        return parse(message.value)
 
-    flow = Dataflow("naive_kafka")
-    source = KafkaSource([cluster.servers], [cluster.name("transitions")], tail=False)
-    messages = op.input("in", flow, source)
-    keyed = op.key_on("key", op.filter_map("parse", messages, parse), lambda row: row.agent_id)
-    window_ms = bench_rows.SPEC.window_ms
-    op.output("out", op.stateful("window", keyed, lambda _: naive.WindowLogic(window_ms)), TestingSink(out))
-    run_main(flow)
+    assert naive.run_source(KafkaSource([cluster.servers], [cluster.name("transitions")], tail=False), counted)
     assert done >= rows
-    assert out
     clock.tell("bytewax", done)
 
 

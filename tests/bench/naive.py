@@ -3,23 +3,27 @@
 Decode (msgspec, the fastest there is), validate, key by agent, fold each window row by row, write a summary. It does
 less than headrace's ingest: no chunks, no payload, no duplicates dropped, no rejected log, no commit.
 
-`run` takes Bytewax's own windows (fold_window with EventClock and TumblingWindower); `run_stateful` a hand-written
-state instead, which knows that each agent's rows come in order: faster, and wrong as soon as a row is late.
+`add_up` is the floor: what any Python program must do at least. `run` takes Bytewax's own windows (fold_window with
+EventClock and TumblingWindower). `run_stateful` takes a hand-written state instead, which knows that each agent's rows
+come in order: faster, and wrong as soon as a row is late.
 """
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import bytewax.operators as op
 import bytewax.operators.windowing as win
 import msgspec
 from bytewax.dataflow import Dataflow
-from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.inputs import FixedPartitionedSource, Source, StatefulSourcePartition
 from bytewax.operators import StatefulLogic
 from bytewax.testing import TestingSink, run_main
+
+from headrace.pipelines.bench.rows import ACTIONS, SPEC, WIDTH
 
 MAX_SKEW_MS = 300_000
 _id = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
@@ -113,7 +117,21 @@ class WindowLogic(StatefulLogic):
         return self._window
 
 
-def valid(row: Transition, width: int, actions: int, append_ms: int) -> bool:
+def add_up(values: Iterable[bytes], windows: dict[tuple[str, int], list[float]]) -> None:
+    """Decode each message, and add up rows and rewards by agent and window."""
+    decode, window_ms = msgspec.json.Decoder(Transition).decode, SPEC.window_ms
+    for value in values:
+        row = decode(value)
+        key = row.agent_id, row.ts // window_ms
+        window = windows.get(key)
+        if window is None:
+            windows[key] = [1, row.reward]
+        else:
+            window[0] += 1
+            window[1] += row.reward
+
+
+def valid(row: Transition, append_ms: int) -> bool:
     """The rules that ingest applies to such a row."""
     return bool(
         row.schema_version == 1
@@ -121,16 +139,16 @@ def valid(row: Transition, width: int, actions: int, append_ms: int) -> bool:
         and _id(row.episode_id)
         and 0 <= row.step < 2**40
         and 0 <= row.ts <= append_ms + MAX_SKEW_MS
-        and len(row.obs) == len(row.next_obs) == width
+        and len(row.obs) == len(row.next_obs) == WIDTH
         and all(map(math.isfinite, row.obs))
         and all(map(math.isfinite, row.next_obs))
         and math.isfinite(row.reward)
-        and 0 <= row.action < actions
+        and 0 <= row.action < len(ACTIONS)
     )
 
 
-def parsed(flow: Dataflow, values: list[bytes], width: int, actions: int, append_ms: int) -> op.KeyedStream:
-    """Messages -> (agent, valid transition)."""
+def parser(append_ms: int) -> Callable[[bytes], Transition | None]:
+    """A message's valid transition, or None."""
     decode = msgspec.json.Decoder(Transition).decode
 
     def parse(value: bytes) -> Transition | None:
@@ -138,19 +156,23 @@ def parsed(flow: Dataflow, values: list[bytes], width: int, actions: int, append
             row = decode(value)
         except msgspec.MsgspecError:
             return None
-        return row if valid(row, width, actions, append_ms) else None
+        return row if valid(row, append_ms) else None
 
-    messages = op.input("in", flow, Messages(values))
+    return parse
+
+
+def by_agent(messages: op.Stream, parse: Callable[[Any], Transition | None]) -> op.KeyedStream:
+    """Messages -> (agent, valid transition)."""
     return op.key_on("key", op.filter_map("parse", messages, parse), lambda row: row.agent_id)
 
 
-def run(values: list[bytes], width: int, actions: int, window_ms: int, append_ms: int) -> list[bytes]:
+def run(values: list[bytes], append_ms: int) -> list[bytes]:
     """Return the windows' summaries, by Bytewax's own windows."""
     out: list[bytes] = []
     flow = Dataflow("naive")
-    rows = parsed(flow, values, width, actions, append_ms)
+    rows = by_agent(op.input("in", flow, Messages(values)), parser(append_ms))
     clock = win.EventClock(lambda row: datetime.fromtimestamp(row.ts / 1_000, UTC), timedelta(seconds=5))
-    windower = win.TumblingWindower(timedelta(milliseconds=window_ms), datetime(2020, 1, 1, tzinfo=UTC))
+    windower = win.TumblingWindower(timedelta(milliseconds=SPEC.window_ms), datetime(2020, 1, 1, tzinfo=UTC))
     windows = win.fold_window("window", rows, clock, windower, Window, Window.add, merge)
     op.output("out", op.map("tell", windows.down, lambda item: msgspec.json.encode(item[1][1])), TestingSink(out))
     run_main(flow)
@@ -161,11 +183,16 @@ def merge(one: Window, other: Window) -> Window:
     raise NotImplementedError("tumbling windows never merge")
 
 
-def run_stateful(values: list[bytes], width: int, actions: int, window_ms: int, append_ms: int) -> list[bytes]:
-    """Return the windows' summaries, by a hand-written state."""
+def run_source(source: Source, parse: Callable[[Any], Transition | None]) -> list[bytes]:
+    """Return the summaries of a source's windows, by a hand-written state."""
     out: list[tuple[str, bytes]] = []
     flow = Dataflow("naive_stateful")
-    rows = parsed(flow, values, width, actions, append_ms)
-    op.output("out", op.stateful("window", rows, lambda _: WindowLogic(window_ms)), TestingSink(out))
+    rows = by_agent(op.input("in", flow, source), parse)
+    op.output("out", op.stateful("window", rows, lambda _: WindowLogic(SPEC.window_ms)), TestingSink(out))
     run_main(flow)
     return [summary for _, summary in out]
+
+
+def run_stateful(values: list[bytes], append_ms: int) -> list[bytes]:
+    """Return the windows' summaries, by a hand-written state."""
+    return run_source(Messages(values), parser(append_ms))

@@ -48,7 +48,7 @@ def lines(file: Path) -> Iterator[dict[str, object]]:
 def figures(file: Path) -> Iterator[tuple[str, str, float]]:
     """Yield (what was measured, figure's name, value)."""
     for line in lines(file):
-        name = str(line.pop("bench", line.pop("case", file.stem)))
+        name = str(line.pop("bench", file.stem))
         if "batch" in line:
             name += f" batch={line.pop('batch')}"
         for key, value in line.items():

@@ -6,7 +6,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from headrace.learners.cloud import observation_space
-from headrace.learners.cloud.world import CloudWorld
+from headrace.learners.cloud.training_environment import CloudTrainingEnvironment
 from headrace.learners.dqn.simulate import DQNTraining
 from headrace.learners.ppo.simulate import PPOTraining
 
@@ -14,21 +14,21 @@ from headrace.learners.ppo.simulate import PPOTraining
 class Cloud(VecEnv):
     def __init__(self, count: int) -> None:
         super().__init__(count, observation_space(), spaces.Discrete(5))
-        self.world = CloudWorld(count, 0)
+        self.made = CloudTrainingEnvironment(count, 0)
 
     def reset(self):
-        return self.world.obs
+        return self.made.obs
 
     def step_async(self, actions):
         self.actions = actions
 
     def step_wait(self):
-        step = self.world.step(self.actions)
+        step = self.made.step(self.actions)
         done = step.truncated
         infos = [{} for _ in range(self.num_envs)]
         if done.any():
             infos = [{"terminal_observation": row, "TimeLimit.truncated": True} for row in step.next_obs]
-        return self.world.obs, step.reward, done, infos
+        return self.made.obs, step.reward, done, infos
 
     def close(self):
         pass

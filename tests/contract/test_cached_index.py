@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from contract_chunks import chunk, transitions
 
-from headrace.schemas.chunk import ChunkRow, encode_chunk, payload_bytes
+from headrace.schemas.chunk import ChunkRow, encode_chunk
 from headrace.schemas.errors import CorruptDataError, UnavailableError
+from headrace.schemas.payload import payload_bytes
 from headrace.schemas.ports import Cache, Index
 from headrace.schemas.records import ChunkReference
 from headrace.sinks.chunks import CachedChunks

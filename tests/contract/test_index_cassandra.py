@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.topics import PARTITIONED, SINGLE
-from headrace.pipelines.wiring import layout, open_services
+from headrace.pipelines.wiring import open_services
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import HeadraceError, LayoutMismatchError, SettingsError, StorageError, UnavailableError
 from headrace.schemas.records import Layout
@@ -302,7 +302,7 @@ def test_a_keyspace_of_another_log_is_refused(cassandra: Cassandra, index: Cassa
         for name in (*SINGLE, *PARTITIONED):
             services.log.create(name, 1)
         with pytest.raises(LayoutMismatchError, match=r"was written for the log another, but sqlite:.* a new index$"):
-            layout(services)
+            _ = services.layout
 
 
 def test_the_command_line_knows_the_options() -> None:

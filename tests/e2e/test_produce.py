@@ -12,7 +12,7 @@ from headrace.pipelines.produce.producer import Producer, key_of, produce
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.tasks import TaskTable, add_task
 from headrace.pipelines.topics import messages
-from headrace.pipelines.wiring import initialise, layout, open_services
+from headrace.pipelines.wiring import open_services
 from headrace.schemas import codec
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.records import Bounds, TaskSpec, decode_task
@@ -22,25 +22,25 @@ from headrace.schemas.records import Bounds, TaskSpec, decode_task
 def services(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with open_services(read_settings(), create=True) as opened:
-        initialise(opened, partitions=2)
-        add_task(opened.log, TaskTable(opened.log, layout(opened)), decode_task(json.dumps(VALVE).encode()))
+        opened.initialise(partitions=2)
+        add_task(opened.log, TaskTable(opened.log, opened.layout), decode_task(json.dumps(VALVE).encode()))
         yield opened
 
 
 def sent(services, text: bytes, *, pack: int = 0, close: bool = False):
     """Produce the text; give what then lies on the log."""
-    producer = Producer(services.log, services.clock, layout(services), pack=pack, watch=close)
+    producer = Producer(services.log, services.clock, services.layout, pack=pack, watch=close)
     produce(io.BytesIO(text), "text", producer, close=close)
     return list(messages(services.log, "transitions"))
 
 
 def rows(services, batches) -> list[tuple[str, int]]:
     """(agent, step) of all rows accepted, in log order by partition."""
-    table = TaskTable(services.log, layout(services))
+    table = TaskTable(services.log, services.layout)
     table.refresh()
     found = []
     for messages_batch in batches:
-        for batch in codec.check(messages_batch, table, layout(services)).batches:
+        for batch in codec.check(messages_batch, table, services.layout).batches:
             order = np.argsort(batch.offset, kind="stable")
             found += [(batch.agents[batch.agent[i]], int(batch.step[i])) for i in order]
     return found
@@ -103,13 +103,13 @@ def test_a_heartbeat_comes_after_the_rows_before_it(services):
 
 def test_a_message_that_would_be_too_large_is_split(services):
     wide = TaskSpec("wide", tuple(f"x{i}" for i in range(1000)), Bounds((-1.0,), (1.0,)), 1000)
-    add_task(services.log, TaskTable(services.log, layout(services)), wide)
+    add_task(services.log, TaskTable(services.log, services.layout), wide)
     row = {**transitions(1)[0], "task": "wide", "action": [0.5], "obs": [0.0] * 1000, "next_obs": [0.0] * 1000}
     text = b"".join(json.dumps({**row, "step": i}).encode() + b"\n" for i in range(300))
     batches = sent(services, text, pack=300)
     sizes = [len(value) for batch in batches for value in batch.values]
     assert len(sizes) > 1
-    assert max(sizes) <= layout(services).max_message_bytes
+    assert max(sizes) <= services.layout.max_message_bytes
     assert [step for _, step in rows(services, batches)] == list(range(300))
 
 
@@ -144,7 +144,7 @@ def test_files_that_are_no_text_are_refused(services, magic):
 def test_lines_that_will_be_rejected_are_told_of(services, close, count, doubt):
     """Without a check only those whose agent can't be read are seen."""
     bad = [b'{"agent_id": 3', b'{"agent_id": "a", "task": "valve"}', b"[]"]
-    producer = Producer(services.log, services.clock, layout(services), watch=close)
+    producer = Producer(services.log, services.clock, services.layout, watch=close)
     done = produce(io.BytesIO(lines(5) + b"\n".join(bad)), "text", producer, close=close)
     assert (done.lines, done.doubtful) == (8, count)
     assert doubt in done.doubt
@@ -156,7 +156,7 @@ def test_a_task_that_is_not_known_and_times_in_seconds_are_warned_of(services, o
     monkeypatch.setattr(produce_module, "BLOCK_LINES", 5)
     good, odd = transitions(1)[0], [{**transitions(1)[0], "task": "vlave"}, {**transitions(1)[0], "ts": T0 // 1000}]
     first = [*map(json.dumps, (good, [odd[0]], odd[1])), "[]", "{bad"]
-    producer = Producer(services.log, services.clock, layout(services), **options)
+    producer = Producer(services.log, services.clock, services.layout, **options)
     later = json.dumps({**good, "task": "never"})
     done = produce(io.BytesIO("\n".join([*first, later]).encode()), "text", producer, close=False)
     unknown, seconds = done.warnings

@@ -6,12 +6,14 @@ import re
 import socket
 import sqlite3
 import time
+from importlib import import_module
 
 import pytest
 from running import Running
 from shell import transitions
 
-from headrace.pipelines.service.tables import EVERY_JOB, JOBS, LAG
+from headrace.pipelines.cli.run import JOBS
+from headrace.pipelines.service.service import EVERY_JOB, LAG
 
 JOB_OPTIONS = {"fleet": ("--every", 600, "--agents", 2), "digest": ("--cron", "0 0 1 1 *"), "learn": ("--gate", "none")}
 
@@ -67,7 +69,8 @@ def test_a_job_exports_its_table(stream, name):
     job = Running(stream.folder, name, *JOB_OPTIONS.get(name, ()))
     try:
         job.until(lambda job: job.get("/readyz")[0] == 200)
-        tables = (*JOBS[name], *EVERY_JOB, *(() if name == "fleet" else (LAG,)))
+        own = import_module(f"headrace.pipelines.{'report' if name == 'digest' else name}.metrics").METRICS
+        tables = (*own, *EVERY_JOB, *(() if name == "fleet" else (LAG,)))
         _, text = job.get("/metrics")
         told = {found for found in re.findall(r"^# TYPE (\S+)", text, re.MULTILINE) if found.startswith("headrace_")}
         assert told == {metric.name for metric in tables}

@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.topics import messages
-from headrace.pipelines.wiring import initialise, open_services
+from headrace.pipelines.wiring import open_services
 from headrace.schemas.ports import Record
 from local_servers import processes
 
@@ -210,7 +210,7 @@ class Stack:
         clock = _SetClock()
         with self.services() as services, open_services(read_settings(urls), clock, create=True) as other:
             index = services.index.layout()
-            initialise(other, partitions=services.log.topic("transitions").partitions, segment=index.segment)
+            other.initialise(partitions=services.log.topic("transitions").partitions, segment=index.segment)
             copy(services.log, other.log, clock)
         environment = self.environment | {f"HEADRACE_{name.upper()}": url for name, url in urls.items()}
         environment["HEADRACE_CACHE"] = "memory:"

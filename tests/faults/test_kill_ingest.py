@@ -18,7 +18,7 @@ from messages import T0, TASKS, random_records
 from headrace.pipelines.query.index_hash import index_hash
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.topics import messages
-from headrace.pipelines.wiring import initialise, open_services
+from headrace.pipelines.wiring import open_services
 from headrace.schemas.ports import Record
 from headrace.sinks.sqlite.index import SqliteIndex
 from headrace.sinks.sqlite.log import SqliteLog
@@ -41,7 +41,7 @@ def recorded(tmp_path_factory):
     clock = SetClock()
     urls = {"log": f"sqlite://{folder}/log.db", "index": f"sqlite://{folder}/index.db"}
     with open_services(read_settings(urls), clock, create=True) as services:
-        initialise(services, partitions=2, segment=64)
+        services.initialise(partitions=2, segment=64)
         services.log.send([Record("tasks", s.task.encode(), msgspec.json.encode(s)) for s in TASKS])
         block = []
         for now, record in random_records(np.random.default_rng(7), MESSAGES):

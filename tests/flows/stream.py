@@ -13,6 +13,7 @@ from headrace.learners.stream.training import LearnSettings
 from headrace.pipelines.fleet.job import Fleet, VirtualClock, cloud_task
 from headrace.pipelines.ingest import job as ingest
 from headrace.pipelines.learn import job as learn
+from headrace.pipelines.learn.learner import Learning
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.tasks import TaskTable, add_task
 from headrace.schemas.records import Layout, ServingPolicy
@@ -60,7 +61,7 @@ class Stream:
             job.close()
         return job.counts
 
-    def learner(self, store=None, settings=SETTINGS, advising=None, config=CONFIG, **options):
+    def learner(self, store=None, settings=SETTINGS, config=CONFIG, **options):
         tasks = TaskTable(self.log, self.layout)
         return learn.Learn(
             self.log,
@@ -68,12 +69,9 @@ class Stream:
             store or self.store,
             tasks,
             self.clock,
-            config=config,
-            settings=settings,
-            advising=advising,
+            Learning(config=config, settings=settings, **options),
             poll_windows=5,
             until_caught_up=True,
-            **options,
         )
 
     def learn(self, **options):
@@ -172,9 +170,16 @@ def learn_with_kills(stream, seed, most, **options):
             job.close()
 
 
+def through(job, *items):
+    """Items through the steps of a job's dataflow, up to its sink."""
+    for _, step in job.steps():
+        items = [found for item in items for found in step(item)]
+    return [*items]
+
+
 def learn_on(job):
     """One turn of learn's dataflow."""
-    job.commit([tick for item in job.poll() for tick in job.learn(item)])
+    job.commit(through(job, *job.poll()))
 
 
 def uncached(stream):

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import msgspec
 import pytest
-from stream import SETTINGS, learn_on, open_stream
+from stream import SETTINGS, learn_on, open_stream, through
 
 from headrace.pipelines.fleet.job import START_MS, cloud_task
 from headrace.pipelines.policies.control import Control, compare, find
@@ -61,12 +61,11 @@ def test_a_hold_stands_above_what_was_decided_before_it_and_not_yet_sent(stream)
     for _ in range(9):
         fleet.emit_window(stream.advance)
     stream.ingest()
-    job = stream.learner()
-    job._settings = dataclasses.replace(SETTINGS, checkpoint_rows=10**9)
+    job = stream.learner(settings=dataclasses.replace(SETTINGS, checkpoint_rows=10**9))
     held, versions = None, []
     while len(versions) < 2:
         for item in job.poll():
-            job.learn(item)
+            through(job, item)
             versions = stream.store.versions("cloud")
             if versions and held is None:
                 held = control(stream).hold("cloud", "audit", held=True)
@@ -88,7 +87,7 @@ def test_a_rollback_while_learn_is_down_stands_above_what_it_had_pending(stream)
     before = len(stream.store.versions("cloud"))
     while len(stream.store.versions("cloud")) == before:
         for item in job.poll():
-            job.learn(item)
+            through(job, item)
     for learner in job.learners.values():
         assert learner.progress.pending
         learner.save()

@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 
 import msgspec
 import numpy as np
@@ -10,8 +11,8 @@ from messages import T0, transition
 from model import MARK, MemoryIndex
 from test_model import empty_log, finish, new_ingest
 
-from headrace.pipelines.ingest.job import Tick
-from headrace.pipelines.ingest.window import Place
+from headrace.pipelines.ingest.items import Opened, Tick
+from headrace.pipelines.topics import IngestCommit
 from headrace.schemas import codec
 from headrace.schemas.errors import LogGapError, UnavailableError
 from headrace.schemas.ports import Assigned, Commit, EndOfLog, Record, Revoked
@@ -34,7 +35,7 @@ def row(step, ts, agent="v1", **changes):
 
 def ingest(log, index, *, accept_gap=False):
     job = new_ingest(log, index, random.Random(0))
-    job._accept_gap = accept_gap
+    job.reading._accept_gap = accept_gap
     finish(job)
     return job
 
@@ -49,6 +50,13 @@ def log():
 @pytest.fixture
 def index():
     return MemoryIndex()
+
+
+def through(job, items):
+    """What the steps between source and sink make of items."""
+    for _, step in job.steps():
+        items = [made for item in items for made in step(item)]
+    return items
 
 
 def told(log):
@@ -175,7 +183,9 @@ def test_retention_within_the_open_segment_loses_nothing(log, index):
     """What was indexed before stays as it is; a segment of its own starts at the commit."""
     send(log, *[(T0 + 10 + i, row(i, T0 + i)) for i in range(30)])
     ingest(log, index)
-    assert log.committed("ingest", "transitions")[0] == Commit(30, msgspec.json.encode(Place(16, T0 + 29)).decode())
+    assert log.committed("ingest", "transitions")[0] == Commit(
+        30, msgspec.json.encode(IngestCommit(16, T0 + 29)).decode()
+    )
     log.begins["transitions", 0] = 25
     send(log, *[(T0 + 50 + i, row(30 + i, T0 + 30 + i)) for i in range(10)])
     ingest(log, index)
@@ -187,19 +197,17 @@ def test_a_partition_that_leaves_takes_its_messages_along(log, index):
     """Messages of the poll in which it was revoked are left to its next owner; given back, it starts at the commit."""
     send(log, *[(T0 + 10 + i, row(i, T0 + i)) for i in range(5)])
     job = new_ingest(log, index, random.Random(0))
-    job.poll()
+    opened = job.poll()[0]
     batch = log.read("transitions", 0, 0, 5)
     assigned = Assigned(0, None, 0, 5)
     polls = [[batch, Revoked(0)], [assigned, batch, EndOfLog(0, 5)]]
-    job._member.subscription.poll = lambda *_: polls.pop(0)
-    assert job.poll() == [Tick(commit=True)]
-    (first, second, tick) = job.poll()
-    assert (first, second, tick) == (batch, EndOfLog(0, 5), Tick(commit=False))
-    for item in (first, second):
-        for piece in job.split(item):
-            for checked in job.check(piece):
-                job.fold(checked)
-    assert job._partitions[0].next_offset == 5
+    job.reading.member.subscription.poll = lambda *_: polls.pop(0)
+    assert opened == Opened(0, 0, 0)
+    left, back = job.poll(), job.poll()
+    assert left == [Revoked(0), Tick(commit=True)]
+    assert back == [opened, batch, EndOfLog(0, 5), Tick(commit=False)]
+    through(job, [opened, *left, *back])
+    assert job.folding.partitions[0].next_offset == 5
 
 
 def test_an_outage_while_a_late_window_is_told(log, index):
@@ -239,5 +247,31 @@ def test_offsets_that_hold_no_message(log, index):
     send(log, *[(T0 + 10 + i, row(i, T0 + i)) for i in range(15)])
     log.rows["transitions", 0] += [MARK, MARK]
     job = ingest(log, index)
-    assert job._partitions[0].next_offset == 17
+    assert job.folding.partitions[0].next_offset == 17
     assert log.committed("ingest", "transitions")[0].offset == 17
+
+
+def test_a_batch_is_timed_from_its_first_poll_and_a_commit_that_moved_is_noted(log, index, monkeypatch):
+    """A fold of two polls is one batch. A commit that stands still is not noted, and a partition that left is not."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    job = new_ingest(log, index, random.Random(0))
+    job.reading.member.subscription.port.fate = None
+    send(log, (T0, row(0, T0)))
+    job.store(through(job, [job.poll()[0], job.poll()[0]]))
+    assert job.meters.moved_s == {0: 100.0}
+    now[0] = 101.0
+    send(log, (T0, row(1, T0)))
+    job.catch_up()
+    through(job, job.poll()[:1])
+    now[0] = 104.0
+    folds = through(job, [Tick(commit=True, last=True)])
+    now[0] = 106.5
+    job.store(folds)
+    assert (job.meters.batch_s.total, job.meters.write_s.total, job.meters.moved_s) == (6.5, 2.5, {0: 106.5})
+    now[0] = 110.0
+    job.store(folds)
+    assert job.meters.moved_s == {0: 106.5}, "it has not moved"
+    job.store([Revoked(0)])
+    assert job.meters.moved_s == {}
+    assert job.positions == {}

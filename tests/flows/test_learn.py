@@ -5,7 +5,7 @@ import sqlite3
 
 import numpy as np
 import pytest
-from stream import SETTINGS, learn_on, learn_with_kills, outcome, uncached, undisturbed
+from stream import SETTINGS, learn_on, learn_with_kills, outcome, through, uncached, undisturbed
 
 from headrace.pipelines.fleet.job import START_MS, cloud_task
 from headrace.pipelines.learn.job import dataflow
@@ -75,16 +75,16 @@ def test_a_partition_that_comes_back_is_learned_from_its_checkpoint(stream):
     first = stream.learner()
     first.poll()
     for item in [item for _ in range(3) for item in first.poll()]:
-        first.learn(item)
-    (partition,) = first._partition.values()
+        through(first, item)
+    (partition,) = first.roster._partition.values()
     begun = first.learners["cloud"].training.counts.rows
     stream.learn()
-    first._close(partition)
+    first.roster.close(partition)
     assert first.learners == {}
     place = partition_of(b"cloud", 2)
     begin, end = stream.log.bounds("windows", place)
     first._open(Assigned(place, stream.log.committed("learn", "windows").get(place), begin, end))
-    assert first._learner("cloud", place).training.counts.rows > begun
+    assert first.roster.learner("cloud", place).training.counts.rows > begun
     first.close()
 
 
@@ -121,7 +121,7 @@ def test_a_learner_that_was_overtaken_saves_nothing(stream):
     stale = stream.learner()
     stale.poll()
     for item in [item for _ in range(4) for item in stale.poll()]:
-        stale.learn(item)
+        through(stale, item)
     stream.learn()
     newer = stream.store.load("cloud")
     stale.commit([None])

@@ -11,7 +11,8 @@ import pytest
 from messages import T0, TASKS, random_records
 from model import MARK, Crash, Fate, MemoryIndex, MemoryLog, NoCache
 
-from headrace.pipelines.ingest.job import COMMIT_FOLDS, Ingest
+from headrace.pipelines.ingest.job import Ingest
+from headrace.pipelines.ingest.storing import COMMIT_FOLDS
 from headrace.schemas.ports import Record
 from headrace.schemas.records import Layout
 
@@ -50,7 +51,7 @@ def new_ingest(log, index, rng, chance=0.0, **options):
         timer=lambda: rng.random() * 3,
         **options,
     )
-    ingest._member.subscription.port.fate = fate
+    ingest.reading.member.subscription.port.fate = fate
     return ingest
 
 
@@ -134,14 +135,14 @@ def test_zombies(seed):
         place = rng.randrange(len(crew))
         if not turn(crew[place]):
             break
-        if crew[place]._member.fenced:
+        if crew[place].reading.member.fenced:
             conflicts += 1
             if rng.random() < 0.5:
                 crew[place] = new_ingest(log, index, rng)
     finish(new_ingest(log, index, rng))
     for zombie in crew:
         while turn(zombie):
-            conflicts += zombie._member.fenced
+            conflicts += zombie.reading.member.fenced
     assert conflicts
     check_equal(outcome(log, index), expected)
     check_told_once(log)
@@ -159,13 +160,13 @@ def lost_partitions(seed):
     log, index = new_log(seed), MemoryIndex()
     crew = [new_ingest(log, index, rng) for _ in range(3)]
     for member in crew:
-        member._member.subscription.port.loses = True
+        member.reading.member.subscription.port.loses = True
     refused = 0
     while crew:
         member = rng.choice(crew)
         if not turn(member):
             crew.remove(member)
-        refused += member._member.fenced
+        refused += member.reading.member.fenced
     finish(new_ingest(log, index, rng))
     check_equal(outcome(log, index), expected)
     check_told_once(log)
@@ -190,10 +191,10 @@ def test_only_so_many_folds_wait_for_one_commit():
     """However slowly the clock goes."""
     log, index = new_log(0, count=640), MemoryIndex()
     ingest = new_ingest(log, index, random.Random(0))
-    ingest._timer = lambda: 0.0
+    ingest.storing.timer = lambda: 0.0
     most = 0
     while turn(ingest):
-        most = max(most, len(ingest._waiting))
+        most = max(most, len(ingest.storing.waiting))
     assert most == COMMIT_FOLDS
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 import msgspec
 import numpy as np
 import pytest
-from stream import learn_on, open_stream, outcome
+from stream import learn_on, open_stream, outcome, through
 
 from headrace.learners.checkpoint import pack, weights_hash
 from headrace.learners.explain.template import TemplateNarrator
@@ -16,7 +16,8 @@ from headrace.pipelines.explain.job import Explainer
 from headrace.pipelines.ingest import job as ingest
 from headrace.pipelines.query.index_hash import index_hash
 from headrace.pipelines.report.compose import Envelope
-from headrace.pipelines.report.job import Digest, Schedule
+from headrace.pipelines.report.job import Digest
+from headrace.pipelines.report.schedule import Schedule
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.tasks import TaskTable
 from headrace.schemas.ports import Assigned, Commit, Record, Revoked
@@ -80,8 +81,10 @@ class Crew:
 
 
 def explain_on(job):
-    findings = [finding for happening in job.poll() for finding in job.compute(happening)]
-    job.commit([worded for finding in findings for worded in job.narrate(finding)])
+    items = job.poll()
+    for _, step in job.steps():
+        items = [made for item in items for made in step(item)]
+    job.commit(items)
 
 
 def finish(step, job):
@@ -138,7 +141,7 @@ def test_a_learner_that_was_overtaken_goes_on(stream, learned, commits):
             learn_on(stale)
     while not stream.store.versions("cloud") or not stale.learners["cloud"].due:
         for item in stale.poll():
-            stale.learn(item)
+            through(stale, item)
     stream.learn()
     newer, sent = stream.store.load("cloud"), stream.policies()
     stale.commit([None])
@@ -151,7 +154,7 @@ def test_a_stop_ends_a_learner_that_was_overtaken(stream):
     stale = stream.learner()
     for _ in range(4):
         for item in stale.poll():
-            stale.learn(item)
+            through(stale, item)
     stream.learn()
     newer = stream.store.load("cloud")
     stale.stop.requested = True
@@ -189,7 +192,8 @@ def test_an_ingest_that_was_overtaken_goes_on(tmp_path):
     job = ingest.Ingest(
         stream.log, stream.index, MemoryCache(1 << 20), stream.layout, until_caught_up=True, timer=lambda: 0.0
     )
-    job.poll()
+    polled, poll = [job.poll()], job.poll
+    job.poll = lambda: polled.pop() if polled else poll()
     stream.ingest()
     rows, told = index_hash(stream.index), stream.log.bounds("windows", 1)
     run(ingest.dataflow(job), job.stop)
@@ -245,7 +249,7 @@ def test_explainers_that_overtake_one_another(learned, tmp_path, seed):
     finish(explain_on, job)
     crew = Crew(seed, explain_on)
     one = explainer(stream)
-    for follower in (one._policies, one._windows):
+    for follower in (one._policies, one.intervals.member):
         follower.subscription = crew.freezing(follower.subscription, "commit")
     crew.members = [one, explainer(stream)]
     crew.work()
@@ -276,6 +280,8 @@ def test_an_explainer_reports_what_its_successor_had_not_come_to(learned, tmp_pa
 
 class Post:
     """A mailer that keeps what it was given."""
+
+    idempotent = False
 
     def __init__(self):
         self.sent = []

@@ -6,7 +6,7 @@ from itertools import groupby
 
 import msgspec
 import pytest
-from stream import open_stream, outcome, uncached, undisturbed
+from stream import open_stream, outcome, through, uncached, undisturbed
 
 from headrace.learners.checkpoint import pack, unpack
 from headrace.learners.cloud import ENVIRONMENT_ID
@@ -105,7 +105,7 @@ def test_a_checkpoint_of_the_first_format_is_gone_on_from(recorded, tmp_path):
     job = stream.learner()
     while not job.learners or job.learners["cloud"].training.counts.rows < 2_000:
         for item in job.poll():
-            job.learn(item)
+            through(job, item)
     job.commit([None])
     job.close()
     arrays, meta = unpack(stream.store.load("cloud"))

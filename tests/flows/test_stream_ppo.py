@@ -6,19 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from stream import CONFIG, SETTINGS, learn_on, learn_with_kills, open_stream, outcome, uncached, undisturbed
+from stream import CONFIG, SETTINGS, learn_on, learn_with_kills, open_stream, outcome, through, uncached, undisturbed
 
 from headrace.learners.acting import Policy, load_policy
 from headrace.learners.cloud import Simulation, draw_traces
-from headrace.learners.cloud.rules import RULES
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.ppo import PPOConfig
 from headrace.learners.stream.algorithms import algorithm
 from headrace.pipelines.fleet.job import START_MS, cloud_task
 from headrace.pipelines.learn.advice import Advising
+from headrace.pipelines.learn.metrics import METRICS
 from headrace.pipelines.policies.retrain import retrain
 from headrace.pipelines.published import directives
-from headrace.pipelines.service.tables import JOBS
 from headrace.pipelines.tasks import TaskTable, add_task
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.schemas import codec, codec_arrow
@@ -91,7 +90,7 @@ def test_a_checkpoint_in_the_middle_of_a_rollout_is_gone_on_from(recorded, strea
     while behind:
         job = stream.learner(config=PPO, settings=ROLLOUTS)
         for item in [item for _ in range(2) for item in job.poll()]:
-            job.learn(item)
+            through(job, item)
         behind = bool(job._member.lag)
         job.stop.finished = True
         job.commit([None])
@@ -151,7 +150,6 @@ class Scripted:
 
     def propose(self, facts):
         assert facts.settings.keys() == {"learning_rate"}
-        assert facts.q_gap is None
         asked = [Proposal("epsilon_end", 0.1), Proposal("explore_rule", 0.4, "hpa"), Proposal("epsilon_steps", 2_000.0)]
         rate = Proposal("learning_rate", facts.settings["learning_rate"] / 2, reason="slower")
         return [rate, *asked[:2]] if facts.version % 2 else [*asked[2:], Proposal("shaping", 0.2, "term_0")]
@@ -180,7 +178,7 @@ def test_agents_that_draw_heed_no_directive_about_exploring(stream):
     traces = draw_traces(5, 8)
     obs = Simulation(traces).observation()
     fleet._explorer.heed([told])
-    fleet._explorer.begin(len(traces), RULES)
+    fleet._explorer.begin(len(traces))
     _, log_prob = fleet._act(obs, np.random.default_rng(0))
     assert np.isnan(log_prob).all()
     fleet.refresh_policy()
@@ -193,13 +191,13 @@ def test_agents_that_draw_heed_no_directive_about_exploring(stream):
 def test_metrics_are_told_of_ppo_alone(stream):
     """How much was too old or unusable; a DQN has no such thing."""
     job = learn(stream)
-    told = {metric.name: metric.read(job) for metric in JOBS["learn"]}
+    told = {metric.name: metric.read(job) for metric in METRICS}
     assert told["headrace_learn_unusable_transitions_total"] == {("cloud",): 0}
     assert 0.0 <= told["headrace_learn_dropped_share"][("cloud",)] < 0.5
     assert 0.1 < told["headrace_learn_effective_share"][("cloud",)] <= 1.0
     (stream.folder / "policies" / "cloud" / "checkpoint").unlink()
     job = stream.learn()
-    told = {metric.name: metric.read(job) for metric in JOBS["learn"]}
+    told = {metric.name: metric.read(job) for metric in METRICS}
     for name in ("unusable_transitions_total", "dropped_share", "effective_share"):
         assert told[f"headrace_learn_{name}"] == {}
 

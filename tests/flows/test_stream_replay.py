@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from stream import CONFIG, learn_with_kills, outcome, uncached, undisturbed
+from stream import CONFIG, learn_with_kills, outcome, through, uncached, undisturbed
 
 from headrace.pipelines.fleet.job import cloud_task
 from headrace.pipelines.policies.retrain import retrain
@@ -44,7 +44,7 @@ def test_every_version_is_retrained_to_the_same_weights(stream, name):
     while behind:
         job = stream.learner(config=CONFIGS[name])
         for item in [item for _ in range(4) for item in job.poll()]:
-            job.learn(item)
+            through(job, item)
         behind = bool(job._member.lag)
         job.stop.finished = True
         job.commit([None])
@@ -60,10 +60,11 @@ def test_every_version_is_retrained_to_the_same_weights(stream, name):
 def test_replay_holds_what_the_settings_say(stream):
     """Rewards of three steps, shorter where an episode ends; priorities that differ, and are those of the rows."""
     training = stream.learn(config=CONFIGS["both"]).learners["cloud"].training
-    rows = training.replay.take(np.arange(len(training.replay)))
+    memory = training.memory
+    rows = memory.buffer.take(np.arange(len(memory.buffer)))
     assert set(rows.steps.tolist()) == {1, 2, 3}
     assert (rows.steps == 3).mean() > 0.95
-    weights, greatest = training._prioritised.priorities()
-    assert len(weights) == len(training.replay)
+    weights, greatest = memory.prioritised.priorities()
+    assert len(weights) == len(memory.buffer)
     assert len(np.unique(weights)) > 100
     assert greatest >= weights.max() ** (1 / 0.6) - 1e-9

@@ -13,9 +13,9 @@ from headrace.learners.acting import Policy
 from headrace.learners.cloud import ENVIRONMENT_ID
 from headrace.learners.explain.template import TemplateNarrator
 from headrace.learners.simulate.curve import Trained, seeds
-from headrace.learners.simulate.worlds import make_world
+from headrace.learners.simulate.training_environments import training_environment
 from headrace.learners.stream.algorithms import ALGORITHMS, Algorithm
-from headrace.learners.stream.training import Counts
+from headrace.learners.stream.training import Training
 from headrace.learners.stream.trajectories import spanning
 from headrace.pipelines.explain.job import Explainer, run_until_caught_up
 from headrace.pipelines.fleet.job import cloud_task
@@ -81,56 +81,40 @@ class RidgeTraining:
         return self
 
     def train(self, environment, seed, steps, follow):
-        world_seed, _, rng = seeds(seed)
-        world = make_world(environment, self.environments, world_seed)
-        state = fresh(self.config, world.width, world.actions)
-        curve, taken = follow(world), 0
+        environment_seed, _, rng = seeds(seed)
+        made = training_environment(environment, self.environments, environment_seed)
+        state = fresh(self.config, made.width, made.actions)
+        curve, taken = follow(made), 0
         while taken < steps:
-            obs, action = world.obs, rng.integers(world.actions, size=world.count)
-            step = world.step(action)
+            obs, action = made.obs, rng.integers(made.actions, size=made.count)
+            step = made.step(action)
             curve.add(step)
             update(state, obs, action, step.reward)
-            taken += world.count
+            taken += made.count
             state = curve.mark(taken, {}, state, taken, policy_arrays)
         return Trained(policy_arrays(state), taken, taken, curve.finish())
 
 
-class StreamedRidge:
+class StreamedRidge(Training):
     """On a stream: every row enters the sums once, and none is held."""
 
     held_rows = 0
-
-    def __init__(self, state, settings, counts, learned):
-        self.state, self.settings, self.counts, self._learned = state, settings, counts, learned
-
-    @property
-    def config(self):
-        return self.state.config
-
-    @config.setter
-    def config(self, config):
-        self.state = RidgeState(config, self.state.products, self.state.sums)
 
     @property
     def updates(self):
         return self.counts.sampled
 
-    def take(self, pieces):
-        for batch, first_row in pieces:
-            rows = batch.slice(first_row, len(batch))
-            spanned = spanning(rows, self.config.span, self.config.discount)
-            update(self.state, spanned.obs, spanned.action, spanned.reward)
-            self.counts.rows += len(rows)
-            self.counts.sampled += len(rows)
-            self._learned({"rows": float(len(rows))})
+    def _add(self, rows):
+        spanned = spanning(rows, self.config.span, self.config.discount)
+        update(self.state, spanned.obs, spanned.action, spanned.reward)
+        self.counts.sampled += len(rows)
+        self._learned({"rows": float(len(rows))})
 
-    def refill(self, batch, first_row):
-        raise AssertionError("no row is held")
-
-    def begin_refill(self, first_row):
+    def _update(self):
         pass
 
-    end_refill = begin_anew = lambda self: None
+    def _forget(self):
+        pass
 
     def let_go(self):
         return True
@@ -143,23 +127,16 @@ class StreamedRidge:
         meta = {"algorithm": "ridge", "config": config}
         return {"products": self.state.products.copy(), "sums": self.state.sums.copy()}, meta
 
-    def exploration(self):
-        return 0.0
 
-    def sampled_obs(self, rows, seed):
-        return None
+def init(config, spec, seed):
+    return fresh(config, spec.width, spec.action_count)
 
 
-def begin(config, spec, seed, settings, learned):
-    return StreamedRidge(fresh(config, spec.width, spec.action_count), settings, Counts(), learned)
+def load(arrays, meta):
+    return RidgeState(RidgeConfig(**meta["config"]), arrays["products"], arrays["sums"])
 
 
-def restore(arrays, meta, spec, settings, counts, learned):
-    state = RidgeState(RidgeConfig(**meta["config"]), arrays["products"], arrays["sums"])
-    return StreamedRidge(state, settings, counts, learned)
-
-
-ALGORITHM = Algorithm(streamed=RidgeConfig(), simulated=RidgeTraining(), begin=begin, restore=restore)
+ALGORITHM = Algorithm(streamed=RidgeConfig(), simulated=RidgeTraining(), init=init, load=load, training=StreamedRidge)
 
 
 @pytest.fixture(autouse=True)

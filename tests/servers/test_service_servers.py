@@ -6,7 +6,7 @@ import uuid
 import pytest
 from running import Running
 
-from headrace.pipelines.service.tables import JOBS
+from headrace.pipelines.cli.run import JOBS
 
 OPTIONS = {"fleet": ("--agents", "8", "--every", "0.2"), "digest": ("--cron", "* * * * *"), "learn": ("--gate", "none")}
 

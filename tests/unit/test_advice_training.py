@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from headrace.learners import dqn
-from headrace.learners.advice.consult import Asked, Judging, consult
+from headrace.learners.advice.consult import Judging, consult
 from headrace.learners.advice.ledger import Ledger
 from headrace.learners.advice.meter import Meter
 from headrace.learners.advice.rules import RuleAdvisor
@@ -51,16 +51,12 @@ def train(seed, updates=400, sabotage=0):
             version=version,
             rows=done,
             updates=done,
-            skipped_updates=0,
-            evaluation={"policy": float(returns[version].mean())},
+            mean_return=float(returns[version].mean()),
         )
-        judging = Judging(returns.__getitem__, lambda _: None, np.full(512, 0.5))
-        ledger, records = consult(
-            ledger, facts, lambda given: Asked(advisor.propose(given), advisor.name), task="study", judging=judging
-        )
+        judging = Judging(returns.__getitem__, {}, np.full(512, 0.5))
+        ledger, records = consult(ledger, facts, advisor, task="study", judging=judging)
         state = dataclasses.replace(state, config=dataclasses.replace(state.config, **ledger.config()))
         log += records
-        meter.next_interval(0)
     return state, log
 
 

@@ -25,14 +25,12 @@ WELL = LearningFacts(
     loss=0.1,
     td_abs=0.3,
     td_abs_before=0.3,
-    q_gap=0.2,
     returns=(70.0, 78.0, 84.0),
     floor=77.0,
     rules={"rate_rule": 87.0, "hpa": 77.0},
     terms={"term_0": 1.0, "term_1": -0.5},
     terms_before={"term_0": 1.0, "term_1": -0.5},
     actions=(0.2, 0.2, 0.3, 0.2, 0.1),
-    staleness=0.5,
 )
 FOLLOWING = SETTINGS | {"explore_rule.rate_rule": 0.4}
 

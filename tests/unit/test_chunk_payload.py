@@ -18,10 +18,10 @@ from headrace.schemas.chunk import (
     decode_chunk,
     decode_reference,
     encode_chunk,
-    payload_bytes,
     uncompress,
 )
 from headrace.schemas.errors import CorruptDataError
+from headrace.schemas.payload import payload_bytes
 from headrace.schemas.records import ChunkKey, ChunkReference
 from headrace.schemas.transition import TransitionBatch, concat
 

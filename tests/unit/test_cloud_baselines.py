@@ -15,6 +15,15 @@ from headrace.learners.cloud.baselines import (
     evaluate_detailed,
 )
 from headrace.learners.cloud.clairvoyant import _chunks, _pods, _values
+from headrace.learners.cloud.controllers import (
+    STATIC_REPLICAS,
+    HorizontalPodAutoscaler,
+    RateRule,
+    RuleParameters,
+    Static,
+    TunedRule,
+    hpa_kubernetes,
+)
 from headrace.learners.cloud.plant import (
     PENDING,
     RATE,
@@ -23,15 +32,6 @@ from headrace.learners.cloud.plant import (
     REPLICAS_START,
     REWARD_SCALE,
     UTILISATION,
-)
-from headrace.learners.cloud.rules import (
-    STATIC_REPLICAS,
-    HorizontalPodAutoscaler,
-    RateRule,
-    RuleParameters,
-    Static,
-    TunedRule,
-    hpa_kubernetes,
 )
 from headrace.learners.cloud.tuning import START
 

@@ -14,7 +14,8 @@ from codec_examples import LAYOUT, SPECS, T0, accepted, batch_of, check, message
 from test_codec_json import REJECTED
 from test_rules import BAD
 
-from headrace.pipelines.ingest.window import open_partition
+from headrace.pipelines.ingest.items import Opened
+from headrace.pipelines.ingest.partition import open_partition
 from headrace.schemas import codec
 from headrace.schemas.checker import known_task
 from headrace.schemas.contract_files import FOLDER, RECORDS, contracts
@@ -89,7 +90,7 @@ def test_a_real_window_keeps_its_contract():
     messages = batch_of([*values, *values[:2], codec.heartbeat("arm", "a", T0 + 60_000)], first=0)
     messages.append_ts[:] = T0 + 60_000
     checked = codec.check(messages, {"arm": known_task(SPECS["arm"], 0, LAYOUT)}, LAYOUT)
-    fold = open_partition(0, LAYOUT, SPECS, lambda *_: (), commit=None, begin=0)
+    fold = open_partition(Opened(0, 0, 0), LAYOUT, SPECS, lambda *_: ())
     fold.add(checked.batches, int(checked.stream_ts.max()), len(messages))
     windows = fold.fold().windows
     assert windows

@@ -11,7 +11,9 @@ import msgspec
 import pytest
 
 from headrace.pipelines.report.compose import Envelope
-from headrace.pipelines.report.job import GROUP, MAILS, REPORTS, Digest, Schedule
+from headrace.pipelines.report.job import GROUP, Digest
+from headrace.pipelines.report.schedule import Schedule
+from headrace.pipelines.topics import MAILS, REPORTS
 from headrace.schemas.errors import CommitConflictError, SettingsError, UnavailableError
 from headrace.schemas.ports import Record
 from headrace.schemas.records import Fact, Facts, Mail, Narrative, Report, Sentence
@@ -34,6 +36,8 @@ class Clock:
 
 class Mailer:
     """Keeps what it was given; raises what it is told to, before or after it took the mail."""
+
+    idempotent = False
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, bytes]] = []
@@ -185,6 +189,8 @@ def test_an_idempotent_mailer_is_asked_again_with_the_same_bytes(log: SqliteLog,
     files = FileMailer(tmp_path / "mail")
 
     class Killed:
+        idempotent = True
+
         def send(self, message: EmailMessage, digest_id: str) -> None:
             files.send(message, digest_id)
             raise KillError
@@ -199,7 +205,8 @@ def test_an_idempotent_mailer_is_asked_again_with_the_same_bytes(log: SqliteLog,
     clock.now += HOUR
     log.send([report(2)])
     mailer = Mailer()
-    again = job(log, mailer, clock, cron=None, idempotent=True)
+    mailer.idempotent = True
+    again = job(log, mailer, clock, cron=None)
     assert len(again.send_now()) == 2
     again.close()
     assert mailer.sent[0][1].replace(b"\n", b"\r\n").replace(b"\r\r", b"\r") == before
@@ -246,14 +253,14 @@ def test_a_log_that_is_down_after_the_mail_went_out_sends_no_second_one(
     mailer = Mailer()
     log.send([report(1)])
     digest = job(log, mailer, clock, cron=None)
-    record = digest._record
+    record = digest.outbox._record
 
     def failing(mail: Mail, state: str, *rest: object) -> Mail:
         if state == "sent":
             raise UnavailableError("down")
         return record(mail, state, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(digest, "_record", failing)
+    monkeypatch.setattr(digest.outbox, "_record", failing)
     with pytest.raises(UnavailableError):
         digest.send_now()
     monkeypatch.undo()
@@ -300,6 +307,18 @@ ZURICH = "Europe/Zurich"
         ("@daily", at("2026-03-18T12:00", ZURICH), at("2026-03-18T00:00", ZURICH)),
         ("0 8 */2 * MON", at("2026-03-18T12:00", ZURICH), at("2026-03-17T08:00", ZURICH)),
         ("0 8 ? * sat-sun", at("2026-03-15T12:00", ZURICH), at("2026-03-15T08:00", ZURICH)),
+        # Ranges that pass the field's end; 2026-03-16 is a Monday.
+        ("0 8 * * FRI-MON", at("2026-03-19T12:00", ZURICH), at("2026-03-16T08:00", ZURICH)),
+        ("0 8 * * FRI-MON", at("2026-03-20T12:00", ZURICH), at("2026-03-20T08:00", ZURICH)),
+        ("0 8 * * 6-2,4", at("2026-03-20T12:00", ZURICH), at("2026-03-19T08:00", ZURICH)),
+        ("0 8 * * 7-2", at("2026-03-21T12:00", ZURICH), at("2026-03-17T08:00", ZURICH)),
+        ("0 8 * * 5-7", at("2026-03-16T07:00", ZURICH), at("2026-03-15T08:00", ZURICH)),
+        ("0 22-2 * * *", at("2026-03-18T12:00", ZURICH), at("2026-03-18T02:00", ZURICH)),
+        ("0 22-2 * * *", at("2026-03-18T22:30", ZURICH), at("2026-03-18T22:00", ZURICH)),
+        ("0 21-2/2 * * *", at("2026-03-18T12:00", ZURICH), at("2026-03-18T01:00", ZURICH)),
+        ("50-10/5 8 * * *", at("2026-03-18T08:49", ZURICH), at("2026-03-18T08:10", ZURICH)),
+        ("0 8 30-2 * *", at("2026-03-18T12:00", ZURICH), at("2026-03-02T08:00", ZURICH)),
+        ("0 8 1 NOV-FEB *", at("2026-03-18T12:00", ZURICH), at("2026-02-01T08:00", ZURICH)),
     ],
 )
 def test_slots_follow_local_time_over_clock_changes(cron: str, now: int, slot: int) -> None:
@@ -315,7 +334,17 @@ def test_slots_never_run_backwards() -> None:
 
 @pytest.mark.parametrize(
     ("cron", "zone"),
-    [("8 o'clock", "UTC"), ("0 0 30 2 *", "UTC"), ("0 8 * * *", "Mars/Base"), ("0 0 8 * * *", "UTC"), ("@", "UTC")],
+    [
+        ("8 o'clock", "UTC"),
+        ("0 0 30 2 *", "UTC"),
+        ("0 8 * * *", "Mars/Base"),
+        ("0 0 8 * * *", "UTC"),
+        ("@", "UTC"),
+        ("70-2 * * * *", "UTC"),
+        ("0 22-24 * * *", "UTC"),
+        ("0 22-2/0 * * *", "UTC"),
+        ("0 8 * * FRI-MOON", "UTC"),
+    ],
 )
 def test_a_schedule_that_makes_no_sense_is_a_settings_error(cron: str, zone: str) -> None:
     with pytest.raises(SettingsError):
@@ -329,14 +358,14 @@ def test_another_once_at_the_same_time_is_told_of(
     mailer = Mailer()
     log.send([report(1)])
     late, early = job(log, mailer, clock, cron=None), job(log, mailer, clock, cron=None)
-    ends = late._ends
+    ends = late.outbox.ends
 
     def overtaken(slot_ms: int | None) -> dict[int, int]:
         found = ends(slot_ms)
         early.send_now()
         return found
 
-    monkeypatch.setattr(late, "_ends", overtaken)
+    monkeypatch.setattr(late.outbox, "ends", overtaken)
     with pytest.raises(CommitConflictError, match="no report is mailed twice; run it again"):
         late.send_now()
     assert len(mailer.sent) == 1

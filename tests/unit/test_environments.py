@@ -7,12 +7,12 @@ import pytest
 
 from headrace.learners.acting import Policy
 from headrace.learners.cloud.environment import ENVIRONMENT as CLOUD
-from headrace.learners.cloud.world import CloudWorld
+from headrace.learners.cloud.training_environment import CloudTrainingEnvironment
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.judge.trial import Trial
 from headrace.learners.simulate.environments import DEFAULT, ENVIRONMENTS
 from headrace.learners.simulate.training import training_for
-from headrace.learners.simulate.worlds import make_world
+from headrace.learners.simulate.training_environments import training_environment
 from headrace.learners.stream.algorithms import algorithm
 from headrace.pipelines.policies.evaluate import evaluated_baseline, task_of
 from headrace.schemas.errors import SettingsError
@@ -27,7 +27,7 @@ def registered(monkeypatch):
 
 
 def test_it_is_trained_in_by_what_suits_any_environment_where_nothing_was_measured():
-    assert isinstance(make_world(NAME, 2, 5), CloudWorld)
+    assert isinstance(training_environment(NAME, 2, 5), CloudTrainingEnvironment)
     assert training_for("dqn", NAME) == algorithm("dqn").simulated
     assert training_for("dqn", DEFAULT) != algorithm("dqn").simulated
     assert task_of(NAME) == "another"

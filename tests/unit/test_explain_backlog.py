@@ -78,8 +78,7 @@ def test_who_runs_for_ever_asks_once_a_second_and_only_when_an_interval_looks_ov
     monkeypatch.setattr(stream.log, "committed", lambda *names: (asked.append(now_s[0]), committed(*names))[1])
     stream.add(PLAIN)
     stream.send(1, 1)
-    job = stream.explainer(timer=lambda: now_s[0])
-    job._until_caught_up = False
+    job = stream.explainer(until_caught_up=False, timer=lambda: now_s[0])
     stream.tell(*range(59))
     found = [job.poll() for _ in range(3)]
     assert asked == []

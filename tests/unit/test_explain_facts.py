@@ -1,8 +1,12 @@
 """Facts of versions and of intervals, from arrays and summaries worked out by hand."""
 
+from dataclasses import replace
+
+import msgspec
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.special import stdtrit
 from test_explain_samples import (
     CLOUD,
     HOUR,
@@ -16,15 +20,15 @@ from test_explain_samples import (
     version_report,
 )
 
+from headrace.learners.cloud.environment import ENVIRONMENT
+from headrace.learners.explain import facts as explain_facts
 from headrace.learners.explain.evidence import Decisions, Outcomes, VersionEvidence, situations, slug
-from headrace.learners.explain.facts import margins, version_facts
+from headrace.learners.explain.facts import corrected, margins, p_value, version_facts
 from headrace.learners.explain.interval import IntervalFold, Rejected, interval_facts, ratio_difference, span
-from headrace.learners.explain.multiplicity import corrected, holm, p_value
-from headrace.learners.explain.progress import IngestPlace, IngestProgress
 from headrace.learners.explain.series import version_series
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.explain.template import TemplateNarrator
-from headrace.learners.explain.timeline import ClosedInterval, Closing, Timeline
+from headrace.learners.explain.timeline import ClosedInterval, Closing, IngestPlace, IngestProgress, Timeline
 from headrace.learners.judge.statistics import mean_interval
 from headrace.schemas.grounding import fill
 from headrace.schemas.records import Fact, Facts, Interval, TaskSpec
@@ -79,21 +83,23 @@ def decided(spec: TaskSpec, *groups: tuple[tuple[float, ...], int]) -> Facts:
 
 
 def test_a_situations_commonest_action_is_told_of_however_rare_it_is_overall() -> None:
-    spec = TaskSpec("t", TREND, tuple("abcdefgh"), 1_000)
+    spec = TaskSpec("t", TREND, tuple("abcdefgh"), 1_000, environment=CLOUD.environment)
     facts = decided(spec, (RISING, 7), *((STEADY, place % 7) for place in range(21)))
     assert by_id(facts)["action.rising.h"].value == 100.0
     assert "\u201ch\u201d with load rising (100 % of decisions)" in said(facts)
 
 
 def test_a_situations_commonest_action_outlives_another_of_the_same_slug() -> None:
-    spec = TaskSpec("t", TREND, ("move_the_front_pool_up_by_1", "move_the_front_pool_up_by_2", "stay"), 1_000)
+    actions = ("move_the_front_pool_up_by_1", "move_the_front_pool_up_by_2", "stay")
+    spec = TaskSpec("t", TREND, actions, 1_000, environment=CLOUD.environment)
     facts = decided(spec, (RISING, 1), (STEADY, 0), (STEADY, 0))
     assert "\u201cmove_the_front_pool_up_by_2\u201d with load rising (100 % of decisions)" in said(facts)
     assert "\u201cmove_the_front_pool_up_by_1\u201d with load steady (100 % of decisions)" in said(facts)
 
 
 def test_actions_that_are_numbers_stand_in_quotation_marks() -> None:
-    facts = decided(TaskSpec("t", TREND, ("-1", "0", "+1"), 1_000), (RISING, 1), (STEADY, 2))
+    spec = TaskSpec("t", TREND, ("-1", "0", "+1"), 1_000, environment=CLOUD.environment)
+    facts = decided(spec, (RISING, 1), (STEADY, 2))
     assert "Its commonest action is \u201c0\u201d with load rising (" in said(facts)
     assert "\u201c+1\u201d with load steady (" in said(facts)
 
@@ -114,11 +120,19 @@ def test_what_is_not_finite_is_no_fact() -> None:
 
 
 def test_holm_goes_on_until_the_first_that_does_not_pass() -> None:
-    assert holm([0.04, 0.01, 0.02]) == [True, True, True]
-    assert holm([0.04, 0.01, 0.03]) == [False, True, False]
-    assert holm([0.02, 0.03]) == [True, True]
-    assert holm([0.03, 0.04]) == [False, False]
-    assert holm([]) == []
+    def called(*p_values: float) -> list[bool]:
+        """Whether a direction is called, of changes of 1 with such p-values at 99 degrees of freedom."""
+        halves = [stdtrit(99, 0.975) / -stdtrit(99, p / 2) for p in p_values]
+        changes = [
+            Fact(str(p), "", 1.0, "", 1.0 - half, 1.0 + half, "up") for p, half in zip(p_values, halves, strict=True)
+        ]
+        return [fact.direction == "up" for fact in corrected(changes, 100) if fact.direction]
+
+    assert called(0.04, 0.01, 0.02) == [True, True, True]
+    assert called(0.04, 0.01, 0.03) == [False, True, False]
+    assert called(0.02, 0.03) == [True, True]
+    assert called(0.03, 0.04) == [False, False]
+    assert called() == []
 
 
 def test_a_p_value_belongs_to_its_interval() -> None:
@@ -154,11 +168,25 @@ def test_margins_of_one_action_are_zero() -> None:
 def test_situations_follow_the_load_where_it_is_seen() -> None:
     names = ("rate_t-3", "rate_t-2", "rate_t-1", "rate_t")
     obs = np.array([[1, 1, 2, 2], [2, 2, 1, 1], [1, 1, 1, 1]], np.float32)
-    assert [(one.key, one.mask.tolist()) for one in situations(names, obs)] == [
+    assert [(one.key, one.mask.tolist()) for one in situations(names, obs, load=names)] == [
         ("rising", [True, False, False]),
         ("steady", [False, False, True]),
         ("falling", [False, True, False]),
     ]
+
+
+def test_an_environment_names_its_load_and_its_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = replace(ENVIRONMENT, called={"pid": "the old controller"}, load=("level", "flow"))
+    monkeypatch.setattr(explain_facts, "environment_of", lambda name: own if name == "Pump-v0" else None)
+    obs = np.array([[1, 2], [2, 1]], np.float32)
+    evidence = VersionEvidence(1, None, decisions=Decisions(obs, np.eye(3)[:2], {"pid": np.array([0, 0])}))
+    for spec, name, keys in (
+        (PLAIN, "pid", {"low", "high"}),
+        (msgspec.structs.replace(PLAIN, environment="Pump-v0"), "the old controller", {"rising", "falling"}),
+    ):
+        found = by_id(version_facts(spec, version(1, "pump"), evidence))
+        assert found["differs.pid"].label.partition(",")[0] == name
+        assert {key.rpartition(".")[2] for key in found if key.startswith("situation.")} == keys
 
 
 def test_a_constant_feature_makes_one_situation() -> None:

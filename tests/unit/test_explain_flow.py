@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,21 +14,13 @@ from test_explain_samples import CLOUD, HOUR, PLAIN, START, summary, version
 
 from headrace.learners.checkpoint import pack
 from headrace.learners.explain.template import TemplateNarrator
-from headrace.pipelines.explain import job as explain
-from headrace.pipelines.explain.items import Finding, Happening
-from headrace.pipelines.explain.job import (
-    GROUP,
-    POLICIES,
-    WINDOWS,
-    Explainer,
-    dataflow,
-    run_until_caught_up,
-)
-from headrace.pipelines.explain.reported import REJECTED, REPORTS, KnownReports, Rejections, interval_id, version_id
-from headrace.pipelines.ingest.window import Place as IngestCommit
+from headrace.pipelines.explain import words
+from headrace.pipelines.explain.items import Finding
+from headrace.pipelines.explain.job import GROUP, Explainer, dataflow, run_until_caught_up
+from headrace.pipelines.explain.reported import KnownReports, Rejections, interval_id, version_id
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.tasks import TaskTable, add_task
-from headrace.pipelines.topics import TRANSITIONS
+from headrace.pipelines.topics import POLICIES, REJECTED, REPORTS, TRANSITIONS, WINDOWS, IngestCommit
 from headrace.schemas.errors import UnavailableError
 from headrace.schemas.grounding import fill
 from headrace.schemas.ports import Assigned, Commit, Narrator, Record, Revoked
@@ -56,7 +49,9 @@ class Stream:
     def add(self, spec: TaskSpec) -> None:
         add_task(self.log, TaskTable(self.log, LAYOUT), spec)
 
-    def explainer(self, narrator: Narrator | None = None, **options: object) -> Explainer:
+    def explainer(
+        self, narrator: Narrator | None = None, *, until_caught_up: bool = True, **options: object
+    ) -> Explainer:
         chunks = CachedChunks(self.index, MemoryCache(1 << 20))
         tasks = TaskTable(self.log, LAYOUT)
         return Explainer(
@@ -66,7 +61,7 @@ class Stream:
             tasks,
             narrator or TemplateNarrator(),
             interval_ms=HOUR,
-            until_caught_up=True,
+            until_caught_up=until_caught_up,
             **options,  # type: ignore[arg-type]
         )
 
@@ -197,7 +192,7 @@ def test_kills_around_the_commit_neither_lose_nor_repeat(
         stream.tell(*slots[place : place + 25])
         job = stream.explainer()
         with monkeypatch.context() as patch:
-            subscription = job._windows.subscription
+            subscription = job.intervals.member.subscription
             patch.setattr(subscription, "commit", killed(subscription.commit, after=after))
             try:
                 run_until_caught_up(job)
@@ -335,10 +330,10 @@ def test_a_report_whose_commit_is_dropped_is_made_again(
     stream.add(PLAIN)
     stream.tell(*range(61))
     job = stream.explainer()
-    subscription = job._windows.subscription
+    subscription = job.intervals.member.subscription
     findings = computed(job)
     with monkeypatch.context() as patch:
-        patch.setattr(job, "_until_caught_up", False)
+        patch.setattr(job.intervals, "_until_caught_up", False)
         patch.setattr(subscription, "poll", lambda *_: [Revoked(1), Assigned(1, None, 0, 61)])
         job.poll()
     subscription.seek(1, 0)
@@ -354,10 +349,12 @@ def test_a_report_whose_commit_is_dropped_is_made_again(
 
 def computed(job: Explainer) -> list[Finding]:
     """Poll until something happens; its reports, with words."""
-    happenings: list[Happening] = []
-    while not happenings:
-        happenings = job.poll()
-    findings = [worded for item in happenings for found in job.compute(item) for worded in job.narrate(found)]
+    items: list[Any] = []
+    while not items:
+        items = job.poll()
+    for _, step in job.steps():
+        items = [made for item in items for made in step(item)]
+    findings: list[Finding] = items
     assert [finding.report is not None for finding in findings] == [True]
     return findings
 
@@ -421,7 +418,7 @@ def test_a_report_goes_out_even_if_no_narrator_is_grounded(
     stream: Stream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR)
-    monkeypatch.setattr(explain, "TemplateNarrator", lambda: Liar(9))
+    monkeypatch.setattr(words, "TemplateNarrator", lambda: Liar(9))
     stream.add(PLAIN)
     stream.serve(PLAIN, 1)
     assert stream.explain(Liar(9)) == 1
@@ -447,8 +444,7 @@ def test_a_stop_ends_the_run(stream: Stream) -> None:
     """Also one that would go on for ever; what it had left to tell, the next run tells."""
     stream.add(PLAIN)
     stream.serve(PLAIN, 1)
-    job = stream.explainer()
-    job._until_caught_up = False
+    job = stream.explainer(until_caught_up=False)
     job.stop.requested = True
     run(dataflow(job), job.stop)
     job.close()
@@ -469,8 +465,7 @@ def test_a_stop_between_two_reports_loses_none(stream: Stream) -> None:
 
     stream.serve(PLAIN, 1)
     stream.serve(PLAIN, 2)
-    job = stream.explainer(Stopping())
-    job._until_caught_up = False
+    job = stream.explainer(Stopping(), until_caught_up=False)
     run(dataflow(job), job.stop)
     job.close()
     assert job.stop.finished

@@ -5,7 +5,7 @@ import numpy as np
 
 from headrace.learners.acting import epsilon_at
 from headrace.learners.cloud import Simulation, draw_traces
-from headrace.learners.cloud.rules import RULES, RateRule
+from headrace.learners.cloud.controllers import RULES, RateRule
 from headrace.learners.stream.exploring import Exploration, Explorer
 from headrace.schemas.records import Directive
 
@@ -19,16 +19,16 @@ def directive(number, change, value, verdict="accepted", target=""):
 
 def test_without_directives_nothing_is_drawn():
     """The generator stands where it stood, and the policy is asked with the schedule's epsilon."""
-    explorer, asked = Explorer(Exploration(1.0, 0.1, 100)), []
+    explorer, asked = Explorer(Exploration(1.0, 0.1, 100), RULES), []
     rng = np.random.default_rng(0)
-    explorer.begin(len(OBS), RULES)
+    explorer.begin(len(OBS))
     explorer.act(lambda epsilon: asked.append(epsilon) or np.zeros(len(OBS), int), OBS, 50, rng)
     assert asked == [epsilon_at(50, 1.0, 0.1, 100)]
     assert rng.random() == np.random.default_rng(0).random()
 
 
 def test_what_stands_is_followed_and_what_is_undone_is_forgotten():
-    explorer = Explorer(Exploration(1.0, 0.1, 100))
+    explorer = Explorer(Exploration(1.0, 0.1, 100), RULES)
     explorer.heed([directive(1, "epsilon_end", 0.2), directive(2, "epsilon_steps", 50.0)])
     assert explorer.now == Exploration(1.0, 0.2, 50)
     explorer.heed([directive(3, "explore_rule", 0.4, target="rate_rule")])
@@ -43,9 +43,9 @@ def test_what_stands_is_followed_and_what_is_undone_is_forgotten():
 
 def test_a_rule_takes_a_share_of_the_exploration_and_no_more():
     """Of 30 % exploration half by the rule: 15 % of the actions are the rule's, 15 % random, the rest the policy's."""
-    explorer = Explorer(Exploration(0.3, 0.3, 0))
+    explorer = Explorer(Exploration(0.3, 0.3, 0), RULES)
     explorer.heed([directive(1, "explore_rule", 0.5, target="rate_rule")])
-    explorer.begin(len(OBS), RULES)
+    explorer.begin(len(OBS))
     rng, asked = np.random.default_rng(1), []
     marked = np.full(len(OBS), 99)
     actions = explorer.act(lambda epsilon: asked.append(epsilon) or marked, OBS, 10, rng)

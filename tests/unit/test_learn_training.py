@@ -1,4 +1,4 @@
-"""Training in a world: reproducible, truly from what followed, and the features and prior are what they say."""
+"""Training by simulation: reproducible, truly from what followed, and the features and prior are what they say."""
 
 import dataclasses
 
@@ -11,13 +11,13 @@ from headrace.learners.acting import Policy
 from headrace.learners.checkpoint import pack, unpack, weights_hash
 from headrace.learners.cloud import ENVIRONMENT_ID, Simulation, draw_traces
 from headrace.learners.cloud.baselines import evaluate
+from headrace.learners.cloud.controllers import RateRule
 from headrace.learners.cloud.features import cloud_features, cloud_prior
-from headrace.learners.cloud.rules import RateRule
-from headrace.learners.cloud.world import CloudWorld
+from headrace.learners.cloud.training_environment import CloudTrainingEnvironment
 from headrace.learners.dqn.simulate import DQNTraining
 from headrace.learners.ppo.simulate import PPOTraining
 from headrace.learners.simulate.training import train
-from headrace.learners.simulate.worlds import GymWorld
+from headrace.learners.simulate.training_environments import GymTrainingEnvironment
 
 SMALL_PPO = PPOTraining(ppo.PPOConfig(hidden=(16,), critic_hidden=(16,), minibatch_size=256), 32, 20)
 SMALL_DQN = DQNTraining(dqn.DQNConfig(hidden=(16,), batch_size=64, replay_capacity=4_000), 16, learning_starts=200)
@@ -47,7 +47,7 @@ def test_each_option_of_dqn_trains_and_acts(change):
     training = dataclasses.replace(SMALL_DQN, config=dataclasses.replace(SMALL_DQN.config, **change))
     trained = train(training, ENVIRONMENT_ID, 1, 1_000)
     policy = Policy(trained.arrays)
-    obs = CloudWorld(4, 0).obs
+    obs = CloudTrainingEnvironment(4, 0).obs
     assert policy.act(obs, 0.0, np.random.default_rng(0)).tolist() == [policy.decide(row) for row in obs]
     state = dqn.init(training.config, 32, 5, 1, features=cloud_features(), prior=cloud_prior())
     restored = dqn.state_from_arrays(*unpack(pack(*dqn.state_to_arrays(state))))
@@ -65,40 +65,40 @@ def test_quantile_values_are_their_means_in_torch_and_numpy():
     assert found.argmax(axis=1).tolist() == dqn.greedy(state, obs).tolist()
 
 
-def test_a_world_tells_what_truly_followed():
+def test_an_environment_tells_what_truly_followed():
     """The last step's next observation is the old episode's; the next actions are for the new one's first."""
-    world = CloudWorld(3, 5, privileged=True, shadow=True)
+    made = CloudTrainingEnvironment(3, 5, privileged=True, shadow=True)
     rng = np.random.default_rng(5)
     simulation = Simulation(draw_traces(int(rng.integers(2**63 - 1)), 3))
     for step in range(100):
-        np.testing.assert_array_equal(world.obs, simulation.observation())
+        np.testing.assert_array_equal(made.obs, simulation.observation())
         action = np.full(3, step % 5)
         expected, reward, _, done = simulation.step(action)
-        found = world.step(action)
+        found = made.step(action)
         np.testing.assert_array_equal(found.next_obs, expected)
         np.testing.assert_allclose(found.reward, reward, rtol=1e-6)
         assert found.truncated.all() == done
         assert not found.terminated.any()
     following = Simulation(draw_traces(int(rng.integers(2**63 - 1)), 3))
-    np.testing.assert_array_equal(world.obs, following.observation())
+    np.testing.assert_array_equal(made.obs, following.observation())
 
 
 def test_the_critic_alone_sees_the_demands_to_come():
     """Columns 5 and on are the demand just served and the next twelve, in units of 500 requests/s."""
-    world = CloudWorld(2, 5, privileged=True)
+    made = CloudTrainingEnvironment(2, 5, privileged=True)
     traces = draw_traces(int(np.random.default_rng(5).integers(2**63 - 1)), 2)
     for step in range(90):
         expected = traces.arrivals_rps[:, step + 1 : step + 14] / 500.0
-        columns = world.privileged[:, 5 : 5 + expected.shape[1]]
+        columns = made.privileged[:, 5 : 5 + expected.shape[1]]
         np.testing.assert_allclose(columns, expected, rtol=1e-6)
-        world.step(np.full(2, 2))
+        made.step(np.full(2, 2))
 
 
 def test_the_shadow_earns_what_the_rate_rule_earns():
-    world = CloudWorld(4, 5, shadow=True)
+    made = CloudTrainingEnvironment(4, 5, shadow=True)
     traces = draw_traces(int(np.random.default_rng(5).integers(2**63 - 1)), 4)
-    total = sum(world.step(np.full(4, 2)).shadow for _ in range(100))
-    np.testing.assert_allclose(total / world.return_scale, evaluate(RateRule(), traces), rtol=1e-5)
+    total = sum(made.step(np.full(4, 2)).shadow for _ in range(100))
+    np.testing.assert_allclose(total / made.return_scale, evaluate(RateRule(), traces), rtol=1e-5)
 
 
 def test_the_prior_is_the_rate_rule_as_far_as_four_frames_show_it():
@@ -122,12 +122,12 @@ def test_a_short_training_learns_and_beats_its_start():
 
 
 def test_copies_of_an_environment_have_seeds_of_their_own():
-    """Equal seeds give equal worlds; the copies in one differ."""
-    first, again = (GymWorld("CartPole-v1", 3, 9) for _ in range(2))
+    """Equal seeds give equal episodes; the copies in one differ."""
+    first, again = (GymTrainingEnvironment("CartPole-v1", 3, 9) for _ in range(2))
     np.testing.assert_array_equal(first.obs, again.obs)
     assert len({row.tobytes() for row in first.obs}) == 3
-    for world in (first, again):
+    for made in (first, again):
         for step in range(60):
-            world.step(np.arange(3) * 0 + step % 2)
-        world.close()
+            made.step(np.arange(3) * 0 + step % 2)
+        made.close()
     np.testing.assert_array_equal(first.obs, again.obs)

@@ -17,8 +17,13 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.pipelines.cli.logs import JsonFormatter
+from headrace.pipelines.explain import metrics as explain_metrics
+from headrace.pipelines.fleet import metrics as fleet_metrics
+from headrace.pipelines.ingest import metrics as ingest_metrics
 from headrace.pipelines.ingest.meters import IngestMeters
+from headrace.pipelines.learn import metrics as learn_metrics
 from headrace.pipelines.learn.meters import LearnerMeters
+from headrace.pipelines.report import metrics as digest_metrics
 from headrace.pipelines.runtime.pulse import Pulse
 from headrace.pipelines.runtime.retry import retrying
 from headrace.pipelines.runtime.stop import Stop
@@ -27,14 +32,20 @@ from headrace.pipelines.service.endpoint import served
 from headrace.pipelines.service.ends import Ends
 from headrace.pipelines.service.histogram import Histogram
 from headrace.pipelines.service.metrics import Metric, registry
-from headrace.pipelines.service.service import Service
-from headrace.pipelines.service.tables import EVERY_JOB, JOBS, LAG
+from headrace.pipelines.service.service import EVERY_JOB, LAG, Service
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import SettingsError, UnavailableError
-from headrace.schemas.ports import Commit, Record
+from headrace.schemas.ports import Record
 from headrace.schemas.records import ChunkKey
 from headrace.sinks.sqlite.log import SqliteLog
 
+JOBS = {
+    "ingest": ingest_metrics.METRICS,
+    "learn": learn_metrics.METRICS,
+    "explain": explain_metrics.METRICS,
+    "fleet": fleet_metrics.METRICS,
+    "digest": digest_metrics.METRICS,
+}
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 ROW = re.compile(r"^\| `(headrace_\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
 
@@ -109,35 +120,14 @@ def chunk(part, rows, received, segment=0):
 
 def test_what_a_chunk_drops_is_counted_once_however_often_it_is_written():
     meters = IngestMeters()
-    meters.opened(0, 0)
-    began = meters.folded(0)
     for chunks, total in (
         ([chunk(0, 10, 10)], 0),
         ([chunk(0, 12, 15)], 3),
         ([chunk(0, 13, 17), chunk(1, 5, 6)], 5),
         ([chunk(0, 4, 6, segment=64)], 7),
     ):
-        meters.committed(0, Commit(1), chunks, began)
+        meters.committed(0, chunks, 0.0, 0.0)
         assert meters.duplicates == total
-
-
-def test_a_batch_is_timed_from_its_first_poll_and_a_commit_that_moved_is_noted(monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    meters = IngestMeters()
-    meters.opened(3, 50)
-    for step in (meters.polled, meters.taken, meters.polled, meters.taken):
-        step(3)
-        now[0] += 1
-    began = meters.folded(3)  # at 104; its first message was polled at 100
-    now[0] = 106.5
-    meters.committed(3, Commit(60), [], began)
-    assert (meters.batch_s.total, meters.write_s.total, meters.moved_s) == (6.5, 2.5, {3: 106.5})
-    now[0] = 110.0
-    meters.committed(3, Commit(60), [], meters.folded(3))
-    assert meters.moved_s == {3: 106.5}, "it has not moved"
-    meters.closed(3)
-    assert meters.moved_s == {}
 
 
 def test_a_learner_says_how_old_and_how_stale_its_data_was():

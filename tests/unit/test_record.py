@@ -16,7 +16,7 @@ from headrace.pipelines.record.task import derive_task
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.tasks import TaskTable
 from headrace.pipelines.topics import messages
-from headrace.pipelines.wiring import initialise, open_services
+from headrace.pipelines.wiring import open_services
 from headrace.schemas import codec
 from headrace.schemas.errors import InvalidTaskError, SettingsError
 from headrace.schemas.ports import Record
@@ -62,7 +62,7 @@ def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     settings = read_settings({"log": "sqlite:log.db", "index": "sqlite:index.db"})
     with open_services(settings, create=True) as opened:
-        initialise(opened, partitions=2)
+        opened.initialise(partitions=2)
         yield opened
 
 

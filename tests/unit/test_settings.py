@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from headrace.pipelines.settings import DEFAULTS, read_settings
-from headrace.pipelines.wiring import initialise, layout, open_services
+from headrace.pipelines.wiring import open_services
 from headrace.schemas.errors import LayoutMismatchError, SettingsError, UnknownTopicError
 from headrace.schemas.url import masked, parse_url
 from headrace.sinks.memory import MemoryCache
@@ -180,42 +180,43 @@ def test_the_cache_takes_its_size():
 
 def test_nothing_is_made_in_a_wrong_folder(tmp_path):
     with open_services(read_settings()) as services, pytest.raises(SettingsError, match="headrace init"):
-        layout(services)
+        _ = services.layout
     assert list(tmp_path.iterdir()) == []
 
 
 def test_initialising_again_is_a_no_op_and_other_values_are_an_error():
     with open_services(read_settings(), create=True) as services:
-        first = initialise(services, partitions=2, segment=64)
-        assert initialise(services, partitions=2, segment=64) == first
-        assert initialise(services) == first
-        assert layout(services) == first
+        first = services.initialise(partitions=2, segment=64)
+        assert services.initialise(partitions=2, segment=64) == first
+        assert services.initialise() == first
+        assert services.layout == first
         assert services.log.topic("mails").partitions == services.log.topic("tasks").partitions == 1
         assert services.log.topic("windows").partitions == 2
         with pytest.raises(LayoutMismatchError, match="segment 64, 128 was asked for"):
-            initialise(services, segment=128)
+            services.initialise(segment=128)
         with pytest.raises(LayoutMismatchError, match="has 2 partitions, 3 were asked for"):
-            initialise(services, partitions=3)
+            services.initialise(partitions=3)
 
 
 def test_an_index_of_another_log_is_refused():
     with open_services(read_settings(), create=True) as services:
-        stored = initialise(services)
+        stored = services.initialise()
     other = read_settings({"log": "sqlite:other.db"})
     with open_services(other, create=True) as services:
         with pytest.raises(UnknownTopicError):
-            layout(services)
+            _ = services.layout
         with pytest.raises(LayoutMismatchError, match="has no topics yet"):
-            initialise(services)
+            services.initialise()
         services.log.create("transitions", 4)
-        for call in (layout, initialise):
-            with pytest.raises(LayoutMismatchError, match=stored.log):
-                call(services)
+        with pytest.raises(LayoutMismatchError, match=stored.log):
+            _ = services.layout
+        with pytest.raises(LayoutMismatchError, match=stored.log):
+            services.initialise()
 
 
 def test_an_index_of_other_rules_is_refused():
     with open_services(read_settings(), create=True) as services:
-        wanted = initialise(services)
+        wanted = services.initialise()
     old = SqliteIndex("old.db")
     old.layout(msgspec.structs.replace(wanted, rules_version=0))
     old.close()
@@ -223,12 +224,12 @@ def test_an_index_of_other_rules_is_refused():
         open_services(read_settings({"index": "sqlite:old.db"})) as services,
         pytest.raises(LayoutMismatchError, match="rules_version 0"),
     ):
-        layout(services)
+        _ = services.layout
 
 
 def test_only_what_is_used_is_opened_and_it_is_closed():
     with open_services(read_settings(), create=True) as services:
-        initialise(services)
+        services.initialise()
     with open_services(read_settings({"index": "sqlite:none/such.db"})) as services:
         log = services.log
         assert log.topic("tasks").partitions == 1

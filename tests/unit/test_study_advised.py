@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from headrace.learners.cloud import draw_traces
+from headrace.learners.cloud.controllers import RULES as RULE_MAKERS
+from headrace.learners.cloud.controllers import RateRule
 from headrace.learners.cloud.plant import Simulation
-from headrace.learners.cloud.rules import RULES as RULE_MAKERS
-from headrace.learners.cloud.rules import RateRule
+from headrace.learners.cloud.simulator import EXPLORED
 from headrace.learners.simulate.curve import CurvePoint, Moment
 from headrace.learners.simulate.guide import Guide
 from headrace.learners.simulate.training import train
 from headrace.pipelines.study.advised import Advised
-from headrace.pipelines.study.design import ENVIRONMENT, Cadence, plain_dqn
-from headrace.schemas.directives import RULES
+from headrace.pipelines.study.design import ENVIRONMENT, PLAIN_DQN, Cadence
 
 STEPS, POINTS = 7_680, 3
 
@@ -41,8 +41,8 @@ def test_a_watcher_that_changes_nothing_changes_no_bit():
         seen.append((now.point.steps, now.config.epsilon_end, sorted(now.arrays())))
         return {}
 
-    alone = train(plain_dqn(), ENVIRONMENT, 3, STEPS)
-    watched = train(plain_dqn(), ENVIRONMENT, 3, STEPS, watch=watch, points=POINTS)
+    alone = train(PLAIN_DQN, ENVIRONMENT, 3, STEPS)
+    watched = train(PLAIN_DQN, ENVIRONMENT, 3, STEPS, watch=watch, points=POINTS)
     assert [steps for steps, _, _ in seen] == [2_560, 5_120, 7_680]
     assert all(np.array_equal(alone.arrays[name], watched.arrays[name]) for name in alone.arrays)
     assert [point.episodes for point in watched.curve] == [0, 0, 64]
@@ -55,13 +55,13 @@ def test_what_a_watcher_changes_holds_from_there_on():
         found.append(now.config.explore_share)
         return {"explore_rule": "rate_rule", "explore_share": 1.0, "epsilon_end": 1.0}
 
-    alone = train(plain_dqn(), ENVIRONMENT, 3, STEPS, points=POINTS)
-    steered = train(plain_dqn(), ENVIRONMENT, 3, STEPS, watch=watch, points=POINTS)
+    alone = train(PLAIN_DQN, ENVIRONMENT, 3, STEPS, points=POINTS)
+    steered = train(PLAIN_DQN, ENVIRONMENT, 3, STEPS, watch=watch, points=POINTS)
     assert found == [0.0, 1.0, 1.0]
     assert steered.curve[-1].mean_return > alone.curve[-1].mean_return + 5.0, "it explored by a rule that is good"
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", EXPLORED)
 def test_a_guide_follows_its_rule_and_begins_anew_with_the_episode(name):
     obs = Simulation(draw_traces(1, 16)).observation()
     random, rng = np.full(16, 9), np.random.default_rng(0)
@@ -90,7 +90,7 @@ def test_a_guide_takes_its_share_and_draws_nothing_without_a_rule():
 
 def test_a_policy_below_the_floor_is_told_to_explore_by_a_rule():
     """Two versions that shrink the service to nothing: the advisor names the best rule, and it holds."""
-    config = plain_dqn().config
+    config = PLAIN_DQN.config
     advised = Advised(Cadence(points=1, every=1))
     assert advised.watch(moment(1, config, 0))["explore_rule"] == ""
     changed = advised.watch(moment(2, config, 0))
@@ -101,7 +101,7 @@ def test_a_policy_below_the_floor_is_told_to_explore_by_a_rule():
 
 
 def test_it_is_asked_as_often_as_its_cadence_says():
-    config = plain_dqn().config
+    config = PLAIN_DQN.config
     advised = Advised(Cadence(points=2, every=2))
     for number in range(1, 4):
         advised.watch(moment(number, config, 0))

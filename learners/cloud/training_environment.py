@@ -1,42 +1,38 @@
-"""CloudService to train in: many episodes at once, as `headrace.learners.simulate.worlds.World`."""
+"""CloudService to train in: many episodes at once."""
 
-from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.learners.cloud.controllers import RULES, RateRule
 from headrace.learners.cloud.features import cloud_features, cloud_prior
 from headrace.learners.cloud.plant import ACTION_NAMES, FEATURES, FRAMES, REPLICAS_MAX, REWARD_SCALE, Simulation
 from headrace.learners.cloud.plant import RATE_UNIT_RPS as DEMAND_UNIT_RPS
-from headrace.learners.cloud.rules import RULES, RateRule
 from headrace.learners.cloud.workload import LEAD_STEPS, draw_traces
-from headrace.learners.prior import RulePrior
-from headrace.learners.simulate.worlds import Step
-from headrace.learners.stream.exploring import Rule
+from headrace.learners.simulate.training_environments import Step, TrainingEnvironment
 
 FORESIGHT_STEPS: Final = 12
 """Demands ahead that a critic sees in training: three times what a new pod takes to become ready."""
 _POD_COLUMNS: Final = 5
 
 
-class CloudWorld:
-    """N episodes of `CloudService-v0`, on fresh traces each time.
+class CloudTrainingEnvironment(TrainingEnvironment):
+    """`CloudService-v0` on fresh traces every episode.
 
-    privileged: whether to tell what no agent sees: the plant's state and the demands to come. shadow: whether the rate
-    rule runs along on the same traces.
+    seed: of the traces. privileged: whether to tell what no agent sees: the plant's state and the demands to come.
+    shadow: whether the rate rule runs along on the same traces.
     """
+
+    width = FRAMES * FEATURES
+    actions = len(ACTION_NAMES)
+    rules = RULES
+    return_scale = REWARD_SCALE
 
     def __init__(self, count: int, seed: int, *, privileged: bool = False, shadow: bool = False) -> None:
         self.count = count
-        self.width = FRAMES * FEATURES
-        self.actions = len(ACTION_NAMES)
-        self.bounds: NDArray[np.float32] | None = None
         self.privileged_width = _POD_COLUMNS + 1 + FORESIGHT_STEPS if privileged else 0
-        self.features: NDArray[np.float32] | None = cloud_features()
-        self.prior: RulePrior | None = cloud_prior()
-        self.rules: Mapping[str, Callable[[], Rule]] = RULES
-        self.return_scale = REWARD_SCALE
+        self.features, self.prior = cloud_features(), cloud_prior()
         self._rng = np.random.default_rng(seed)
         self._rule = RateRule() if shadow else None
         self._begin()

@@ -1,0 +1,108 @@
+"""The layout: what binds a log and an index together, made once by `headrace init`, and compared by every job."""
+
+from typing import Any, Final
+
+import msgspec
+
+from headrace.pipelines.settings import Settings
+from headrace.pipelines.topics import PARTITIONED, SINGLE, TRANSITIONS
+from headrace.schemas.errors import LayoutMismatchError, SettingsError, UnknownTopicError
+from headrace.schemas.ports import Index, Log, TopicInfo
+from headrace.schemas.records import Layout
+
+DEFAULT_PARTITIONS: Final = 4
+
+
+def initialise(
+    log: Log,
+    index: Index,
+    settings: Settings,
+    *,
+    partitions: int | None = None,
+    segment: int | None = None,
+    grace_ms: int | None = None,
+    max_clock_skew_ms: int | None = None,
+    sample_every: int | None = None,
+) -> Layout:
+    """Create the topics, then the layout, once; the same again is a no-op, and None stands for what is there.
+
+    Raises LayoutMismatchError, with nothing written, where log or index were made with other values.
+    """
+    topic = _topic(log)
+    stored = index.layout()
+    if stored and (topic is None or topic.identity != stored.log):
+        raise _other_log(settings, stored, topic)
+    if topic and partitions not in {None, topic.partitions}:
+        raise LayoutMismatchError(
+            f"{settings.log} has {topic.partitions} partitions, {partitions} were asked for: leave "
+            f"--partitions out, or name another log and index by --log and --index"
+        )
+    given = {
+        "segment": segment,
+        "grace_ms": grace_ms,
+        "max_clock_skew_ms": max_clock_skew_ms,
+        "sample_every": sample_every,
+    }
+    wanted = {name: value for name, value in given.items() if value is not None}
+    if stored:
+        _require_same(settings, stored, wanted)
+    for name in SINGLE:
+        log.create(name, 1)
+    count = topic.partitions if topic else partitions or DEFAULT_PARTITIONS
+    for name in PARTITIONED:
+        log.create(name, count)
+    found = index.layout(Layout(log.topic(TRANSITIONS).identity, **wanted))
+    assert found is not None
+    _require_same(settings, found, wanted)  # another process may have been first
+    return found
+
+
+def stored_layout(log: Log, index: Index, settings: Settings) -> Layout:
+    """Return the index's layout.
+
+    Raises SettingsError where there is none, UnknownTopicError where the log has no topics (`headrace init`), and
+    LayoutMismatchError where the index belongs to another log or to other code.
+    """
+    stored = index.layout()
+    if stored is None:
+        raise SettingsError(f"the index {settings.index} has no layout: write it with `headrace init`")
+    topic = log.topic(TRANSITIONS)
+    if topic.identity != stored.log:
+        raise _other_log(settings, stored, topic)
+    ours = Layout(stored.log)
+    for field in ("codec_version", "rules_version"):
+        if getattr(stored, field) != getattr(ours, field):
+            raise LayoutMismatchError(
+                f"the index {settings.index} was written under {field} {getattr(stored, field)}, this "
+                f"headrace has {getattr(ours, field)}: use the headrace that wrote it, or ingest into a new index"
+            )
+    return stored
+
+
+def _topic(log: Log) -> TopicInfo | None:
+    try:
+        return log.topic(TRANSITIONS)
+    except UnknownTopicError:
+        return None
+
+
+def _other_log(settings: Settings, stored: Layout, topic: TopicInfo | None) -> LayoutMismatchError:
+    found = f"is {topic.identity}" if topic else "has no topics yet"
+    return LayoutMismatchError(
+        f"the index {settings.index} was written for the log {stored.log}, but "
+        f"{settings.log} {found}: give the log and the index that belong together, or a new index"
+    )
+
+
+def _require_same(settings: Settings, stored: Layout, wanted: dict[str, int]) -> None:
+    for name, value in wanted.items():
+        if getattr(stored, name) != value:
+            raise LayoutMismatchError(
+                f"the index {settings.index} was written with {name} {getattr(stored, name)}, {value} was "
+                "asked for: leave the option out, or name another log and index by --log and --index"
+            )
+
+
+def as_record(layout: Layout, partitions: int) -> dict[str, Any]:
+    """Return the layout and the number of partitions, for printing."""
+    return {"partitions": partitions, **msgspec.to_builtins(layout)}
