@@ -16,7 +16,7 @@ A policy's arrays say all that it is:
 """
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -198,16 +198,6 @@ def epsilon_at(step: int, start: float, end: float, decay_steps: int) -> float:
     if step >= decay_steps:
         return end
     return start + (end - start) * step / decay_steps
-
-
-def require_ranges(config: object, *, shares: Iterable[str], positive: Iterable[str]) -> None:
-    """Raise ValueError if a share of a configuration does not lie in [0, 1], or a positive number is not."""
-    for name in shares:
-        if not 0.0 <= getattr(config, name) <= 1.0:
-            raise ValueError(f"{name} must lie in [0, 1], got {getattr(config, name)}")
-    for name in positive:
-        if getattr(config, name) <= 0:
-            raise ValueError(f"{name} must be positive, got {getattr(config, name)}")
 
 
 def normaliser_arrays(mean: Floats, scale: Floats) -> Arrays:
