@@ -16,11 +16,8 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BYTEWAX_JOBS = ("ingest", "learn", "explain")
 
 FILE_LINES, CLASS_LINES = 400, 200
-LARGE_FILES = {"schemas/records.py": 433, "sinks/sqlite/log.py": 405}
+LARGE_FILES = {"schemas/records.py": 433}
 LARGE_CLASSES = {
-    "pipelines/explain/job.py Explainer": 269,
-    "pipelines/ingest/job.py Ingest": 241,
-    "pipelines/report/job.py Digest": 234,
     "sinks/kafka/subscription.py KafkaSubscription": 257,
 }
 """Too large, and by how much. These tables may only shrink."""

@@ -23,12 +23,17 @@ class Overtaken(SqliteLog):
     rival: Callable[[], object]
 
     def move(
-        self, member: tuple[str, Any], seen: Mapping[int, int], commits: Mapping[int, Commit], outputs: Sequence[Record]
+        self,
+        group: str,
+        topic: Any,
+        seen: Mapping[int, int],
+        commits: Mapping[int, Commit],
+        outputs: Sequence[Record],
     ) -> None:
         self.at -= 1
         if self.at == 0:
             self.rival()
-        super().move(member, seen, commits, outputs)
+        super().move(group, topic, seen, commits, outputs)
 
 
 def rejected(number: int) -> Record:
