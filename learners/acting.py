@@ -1,8 +1,7 @@
 """Acting from plain arrays. NumPy only: the fleet never imports torch.
 
-The observation normaliser and the linear features are folded into the first layer, and dueling heads
-into one, so that a decision is one matrix product per hidden layer and one more; a prior costs two
-more small calls.
+The observation normaliser and the linear features are folded into the first layer, and dueling heads into one, so that
+a decision is one matrix product per hidden layer and one more; a prior costs two more small calls.
 
 A policy's arrays say all that it is:
 
@@ -17,7 +16,7 @@ A policy's arrays say all that it is:
 """
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,9 @@ TANH = "activation.tanh"
 LOG_STD = "log_std"
 ACTION_LOW, ACTION_HIGH = "action.low", "action.high"
 
-_Layers = list[tuple[np.ndarray, np.ndarray]]
+Floats = NDArray[np.floating]
+Arrays = dict[str, NDArray[Any]]
+_Layers = list[tuple[Floats, Floats]]
 
 
 class Network:
@@ -57,11 +58,11 @@ class Network:
         ]
         self._result = np.empty(self.outputs, np.float32)
 
-    def outputs_of(self, obs: np.ndarray) -> np.ndarray:
+    def outputs_of(self, obs: Floats) -> Floats:
         """float32[B, D] -> float32[B, outputs]."""
         assert obs.ndim == 2, obs.shape
         assert obs.shape[1] == self.inputs, (obs.shape, self.inputs)
-        given: np.ndarray = obs.astype(np.float32, copy=False)
+        given: Floats = obs.astype(np.float32, copy=False)
         for weight, bias in self._layers[:-1]:
             given = given @ weight
             given += bias
@@ -70,10 +71,10 @@ class Network:
             else:
                 np.maximum(given, 0.0, out=given)
         weight, bias = self._layers[-1]
-        result: np.ndarray = given @ weight + bias
+        result: Floats = given @ weight + bias
         return result
 
-    def outputs_of_one(self, obs: np.ndarray) -> np.ndarray:
+    def outputs_of_one(self, obs: Floats) -> Floats:
         """float32[D] -> float32[outputs], a buffer that the next call overwrites."""
         self._observation[:] = obs
         for given, matrix, following in self._hidden:
@@ -86,23 +87,13 @@ class Network:
 
 
 class Policy:
-    """A policy over discrete actions: the greatest value or logit, or a draw.
+    """A policy over A discrete actions: the greatest value or logit, or, where `softmax`, a draw.
 
-    Not for use by two threads at once, as its `Network`.
-
-    Args:
-        arrays: a policy's, as this module's docstring lists them, with values or logits.
-
-    Attributes:
-        observation_width: D.
-        actions: A.
-        softmax: whether agents draw from it, as its outputs are logits.
-
-    Raises:
-        ValueError: an array is missing, doesn't fit its neighbours, or isn't finite.
+    Its arrays hold values or logits. Raises ValueError where one is missing, doesn't fit its neighbours, or isn't
+    finite. Not for use by two threads at once, as its `Network`.
     """
 
-    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.softmax = "logits.weight" in arrays
         self._network = Network(_folded_layers(arrays), tanh=TANH in arrays)
         self.observation_width = self._network.inputs
@@ -111,53 +102,27 @@ class Policy:
 
     @classmethod
     def from_bytes(cls, payload: bytes) -> "Policy":
-        """Load from safetensors bytes, as `headrace.learners.checkpoint.pack` writes them.
-
-        Raises:
-            CorruptDataError: the bytes are not a safetensors file.
-            ValueError: its arrays are not a policy's.
-        """
+        """Load what `checkpoint.pack` wrote; raises CorruptDataError for no safetensors file, or as `Policy` does."""
         return cls(unpack(payload)[0])
 
-    def q_values(self, obs: np.ndarray) -> np.ndarray:
-        """What each action is worth: its value, or its logit where the policy is a softmax one.
-
-        Args:
-            obs: float32[B, D], as the environment gives it.
-
-        Returns:
-            float32[B, A].
-        """
+    def q_values(self, obs: Floats) -> Floats:
+        """Each action's value, or its logit where the policy is a softmax one: raw float32[B, D] -> float32[B, A]."""
         values = self._network.outputs_of(obs)
         if self._prior is not None:
             values += self._prior.logits(obs)
         return values
 
-    def act(self, obs: np.ndarray, epsilon: float | np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Epsilon-greedy actions; the draws taken from `rng` depend on B alone.
+    def act(self, obs: Floats, epsilon: float | Floats, rng: np.random.Generator) -> NDArray[np.intp]:
+        """Epsilon-greedy actions, float32[B, D] -> int64[B]; the draws taken from `rng` depend on B alone.
 
-        Args:
-            obs: float32[B, D].
-            epsilon: probability of a uniformly random action, one for all or float[B].
-            rng: the caller's generator.
-
-        Returns:
-            int64[B].
+        epsilon: probability of a uniformly random action, one for all or float[B].
         """
         greedy = self.q_values(obs).argmax(axis=1)
         explores = rng.random(len(obs)) < epsilon
         return np.where(explores, rng.integers(self.actions, size=len(obs)), greedy)
 
-    def sample(self, obs: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draw actions from the softmax of the logits.
-
-        Args:
-            obs: float32[B, D].
-            rng: the caller's generator.
-
-        Returns:
-            int64[B], and their log-probabilities, float32[B].
-        """
+    def sample(self, obs: Floats, rng: np.random.Generator) -> tuple[NDArray[np.intp], Floats]:
+        """Draw actions int64[B] from the softmax of the logits; and their log-probabilities, float32[B]."""
         logits = self.q_values(obs)
         logits -= logits.max(axis=1, keepdims=True)
         # The greatest of logits with Gumbel noise is a draw from their softmax (Gumbel 1954).
@@ -167,7 +132,7 @@ class Policy:
         taken = np.take_along_axis(logits, actions[:, None], axis=1)[:, 0]
         return actions, taken - np.log(np.exp(logits).sum(axis=1))
 
-    def decide(self, obs: np.ndarray) -> int:
+    def decide(self, obs: Floats) -> int:
         """The greedy action for one observation, float32[D]; about 5 µs."""
         values = self._network.outputs_of_one(obs)
         if self._prior is not None:
@@ -176,20 +141,12 @@ class Policy:
 
 
 class BoxPolicy:
-    """A policy over continuous actions: the mean, or a draw from independent normals.
+    """A policy over continuous actions of A dimensions: the mean, or a draw from independent normals.
 
-    Args:
-        arrays: a policy's, as this module's docstring lists them, with `mean.*` and `log_std`.
-
-    Attributes:
-        observation_width: D.
-        actions: A, dimensions of an action.
-
-    Raises:
-        ValueError: as in `Policy`.
+    Its arrays hold `mean.*` and `log_std`. Raises ValueError as `Policy` does.
     """
 
-    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self._network = Network(_folded_layers(arrays), tanh=TANH in arrays)
         self.observation_width = self._network.inputs
         self.actions = self._network.outputs
@@ -197,39 +154,31 @@ class BoxPolicy:
         self._low = _row(arrays, ACTION_LOW, self.actions, -np.inf)
         self._high = _row(arrays, ACTION_HIGH, self.actions, np.inf)
 
-    @classmethod
-    def from_bytes(cls, payload: bytes) -> "BoxPolicy":
-        """Load from safetensors bytes. Raises as `Policy.from_bytes` does."""
-        return cls(unpack(payload)[0])
-
-    def cut(self, actions: np.ndarray) -> np.ndarray:
+    def cut(self, actions: NDArray[Any]) -> Floats:
         """Actions within the bounds, as the environment takes them: float32[..., A]."""
-        bounded: np.ndarray = np.clip(actions, self._low, self._high)
+        bounded: Floats = np.clip(actions, self._low, self._high)
         return bounded
 
-    def act(self, obs: np.ndarray) -> np.ndarray:
+    def act(self, obs: Floats) -> Floats:
         """The means, float32[B, A], within the bounds."""
         return self.cut(self._network.outputs_of(obs))
 
-    def sample(self, obs: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draw actions, not yet cut to the bounds.
-
-        Returns:
-            float32[B, A], and their log-densities, float32[B].
-        """
+    def sample(self, obs: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
+        """Draw actions float32[B, A], not yet cut to the bounds; and their log-densities, float32[B]."""
         mean = self._network.outputs_of(obs)
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
-        log_density = (-0.5 * np.square(noise) - self._log_std - np.float32(0.5 * np.log(2.0 * np.pi))).sum(axis=1)
-        return mean + np.exp(self._log_std) * noise, log_density
+        return mean + np.exp(self._log_std) * noise, self._density(noise)
 
-    def log_density(self, obs: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    def log_density(self, obs: Floats, actions: Floats) -> Floats:
         """Log-densities of actions, float32[B, A] -> float32[B]; of those cut to the bounds, at the bounds."""
-        noise = (actions - self._network.outputs_of(obs)) * np.exp(-self._log_std)
+        return self._density((actions - self._network.outputs_of(obs)) * np.exp(-self._log_std))
+
+    def _density(self, noise: Floats) -> Floats:
         each = -0.5 * np.square(noise) - self._log_std - np.float32(0.5 * np.log(2.0 * np.pi))
-        density: np.ndarray = each.sum(axis=1)
+        density: Floats = each.sum(axis=1)
         return density
 
-    def decide(self, obs: np.ndarray) -> np.ndarray:
+    def decide(self, obs: Floats) -> Floats:
         """The mean for one observation, float32[D] -> float32[A]."""
         return self.cut(self._network.outputs_of_one(obs))
 
@@ -241,13 +190,9 @@ def load_policy(payload: bytes) -> Policy | BoxPolicy:
 
 
 def epsilon_at(step: int, start: float, end: float, decay_steps: int) -> float:
-    """Exploration that falls linearly from `start` to `end` over `decay_steps`, then stays.
+    """Exploration that falls linearly from `start` to `end` over `decay_steps` (0 for no ramp), then stays.
 
-    Args:
-        step: environment steps taken so far, by all agents together.
-        start: epsilon at step 0.
-        end: epsilon from `decay_steps` on.
-        decay_steps: length of the ramp in steps; 0 for none.
+    step: environment steps taken so far, by all agents together.
     """
     assert step >= 0, step
     if step >= decay_steps:
@@ -255,38 +200,26 @@ def epsilon_at(step: int, start: float, end: float, decay_steps: int) -> float:
     return start + (end - start) * step / decay_steps
 
 
-def require_ranges(config: object, *, shares: Iterable[str], positive: Iterable[str]) -> None:
-    """Raise ValueError if a share of a configuration does not lie in [0, 1], or a positive number is not."""
-    for name in shares:
-        if not 0.0 <= getattr(config, name) <= 1.0:
-            raise ValueError(f"{name} must lie in [0, 1], got {getattr(config, name)}")
-    for name in positive:
-        if getattr(config, name) <= 0:
-            raise ValueError(f"{name} must be positive, got {getattr(config, name)}")
-
-
-def normaliser_arrays(mean: NDArray[np.float64], scale: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+def normaliser_arrays(mean: Floats, scale: Floats) -> Arrays:
     """A policy's normaliser as its arrays."""
     return {OBSERVATION_MEAN: mean.astype(np.float32), OBSERVATION_SCALE: scale.astype(np.float32)}
 
 
-def given_arrays(
-    features: NDArray[np.float32] | None, prior: RulePrior | None, bounds: NDArray[np.float32] | None = None
-) -> dict[str, NDArray[Any]]:
+def given_arrays(features: Floats | None, prior: RulePrior | None, bounds: Floats | None = None) -> Arrays:
     """What a policy is given and does not learn, as its arrays: features, a prior, bounds float32[2, A]."""
-    arrays: dict[str, NDArray[Any]] = {} if features is None else {FEATURES: features}
+    arrays: Arrays = {} if features is None else {FEATURES: features}
     if bounds is not None:
         arrays |= {ACTION_LOW: bounds[0], ACTION_HIGH: bounds[1]}
     return arrays | prior_to_arrays(prior)
 
 
-def network_inputs(obs: np.ndarray, mean: np.ndarray, scale: np.ndarray, features: np.ndarray | None) -> np.ndarray:
+def network_inputs(obs: Floats, mean: Floats, scale: Floats, features: Floats | None) -> Floats:
     """What a network sees: ((obs - mean) / scale, obs @ features), float32[B, D + K] of float32[B, D]."""
-    scaled: np.ndarray = (obs - mean.astype(np.float32)) * np.reciprocal(scale).astype(np.float32)
+    scaled: Floats = (obs - mean.astype(np.float32)) * np.reciprocal(scale).astype(np.float32)
     return scaled if features is None else np.concatenate([scaled, obs @ features], axis=1)
 
 
-def _folded_layers(arrays: Mapping[str, np.ndarray]) -> _Layers:
+def _folded_layers(arrays: Mapping[str, NDArray[Any]]) -> _Layers:
     """Weight and bias per layer in float32, with normaliser, features and dueling heads folded in.
 
     Folded in float64: (x - mean) / scale @ W + b = x @ (W / scale) + (b - mean / scale @ W), and
@@ -311,7 +244,7 @@ def _folded_layers(arrays: Mapping[str, np.ndarray]) -> _Layers:
     return [(weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in layers]
 
 
-def _head(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _head(arrays: Mapping[str, NDArray[Any]]) -> tuple[Floats, Floats]:
     """The last layer: one column an action. v + a - mean(a) is linear in both dueling heads."""
     for name in ("logits", "mean"):
         if f"{name}.weight" in arrays:
@@ -327,7 +260,7 @@ def _head(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return weight, value_bias.mean() + bias - bias.mean()
 
 
-def _layer(arrays: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
+def _layer(arrays: Mapping[str, NDArray[Any]], name: str) -> tuple[Floats, Floats]:
     weight, bias = arrays.get(f"{name}.weight"), arrays.get(f"{name}.bias")
     if weight is None or bias is None:
         raise ValueError(f"a policy needs {name}.weight and {name}.bias; found {sorted(arrays)}")
@@ -336,7 +269,7 @@ def _layer(arrays: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.
     return weight.astype(np.float64), bias.astype(np.float64)
 
 
-def _row(arrays: Mapping[str, np.ndarray], name: str, width: int, default: float) -> np.ndarray:
+def _row(arrays: Mapping[str, NDArray[Any]], name: str, width: int, default: float) -> Floats:
     row = np.asarray(arrays.get(name, np.full(width, default)), np.float32)
     if row.shape != (width,) or np.isnan(row).any():
         raise ValueError(f"{name} must hold {width} numbers, found {row}")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import safetensors
 import safetensors.numpy
+from numpy.typing import NDArray
 
 from headrace.schemas.errors import CorruptDataError
 
@@ -15,15 +16,10 @@ _META = "headrace"
 _KINDS = "biuf"
 
 
-def pack(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any] | None = None) -> bytes:
-    """Serialise to safetensors; equal content gives equal bytes.
+def pack(arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any] | None = None) -> bytes:
+    """Serialise arrays of any shape, and what JSON can hold, to safetensors; equal content gives equal bytes.
 
-    Args:
-        arrays: named arrays of bools, integers or floats, any shape.
-        meta: anything JSON can hold.
-
-    Raises:
-        CorruptDataError: an array of another kind.
+    Raises CorruptDataError for arrays that hold neither bools, integers nor floats.
     """
     # safetensors orders the entries of its metadata by a hash map: one entry keeps bytes stable.
     text = json.dumps(meta or {}, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -31,13 +27,10 @@ def pack(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any] | None = None
     return safetensors.numpy.save(ordered, metadata={_META: text})
 
 
-def unpack(payload: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The inverse of `pack`; the arrays are writable copies.
+def unpack(payload: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """The inverse of `pack`; the arrays are writable copies. Raises CorruptDataError for no safetensors file.
 
     A safetensors file from elsewhere loads with empty metadata.
-
-    Raises:
-        CorruptDataError: the bytes are not a safetensors file.
     """
     try:
         arrays = safetensors.numpy.load(payload)
@@ -49,14 +42,10 @@ def unpack(payload: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return {name: np.array(arrays[name]) for name in sorted(arrays)}, meta
 
 
-def weights_hash(weights: bytes | Mapping[str, np.ndarray]) -> str:
+def weights_hash(weights: bytes | Mapping[str, NDArray[Any]]) -> str:
     """SHA-256 in hex over names (sorted), dtypes, shapes and little-endian bytes; not the metadata.
 
-    Args:
-        weights: named arrays, or what `pack` made of them: both give the same hash.
-
-    Raises:
-        CorruptDataError: as in `unpack` and `pack`.
+    Named arrays and what `pack` made of them give the same hash. Raises CorruptDataError as `unpack` and `pack` do.
     """
     arrays = unpack(weights)[0] if isinstance(weights, bytes) else weights
     digest = hashlib.sha256()
@@ -68,7 +57,7 @@ def weights_hash(weights: bytes | Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _canonical(name: str, array: np.ndarray) -> np.ndarray:
+def _canonical(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """The array in C order and little-endian."""
     array = np.asarray(array, order="C")
     if array.dtype.kind not in _KINDS:

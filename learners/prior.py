@@ -10,43 +10,39 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+Floats = NDArray[np.floating]
 WEIGHT, BIAS, STRENGTH = "prior.weight", "prior.bias", "prior.strength"
 
 
 class RulePrior(NamedTuple):
-    """A linear rule over ordered discrete actions.
+    """A linear rule over ordered discrete actions."""
 
-    Attributes:
-        weight: float32[D].
-        bias: the rule's constant.
-        table: float32[A, A], row i: what each action starts from where the rule says i.
-    """
-
-    weight: np.ndarray
+    weight: Floats  # [D]
     bias: float
-    table: np.ndarray
+    table: Floats  # [A, A], row i: what each action starts from where the rule says i
 
-    def logits(self, obs: np.ndarray) -> np.ndarray:
+    def logits(self, obs: Floats) -> Floats:
         """float32[B, D] -> float32[B, A]."""
         wanted = np.ceil(obs @ self.weight + np.float32(self.bias))
-        table: np.ndarray = self.table[np.clip(wanted, 0, len(self.table) - 1).astype(np.intp)]
+        table: Floats = self.table[np.clip(wanted, 0, len(self.table) - 1).astype(np.intp)]
         return table
 
-    def logits_of_one(self, obs: np.ndarray) -> np.ndarray:
+    def logits_of_one(self, obs: Floats) -> Floats:
         """float32[D] -> float32[A], not to be written into."""
         wanted = math.ceil(float(self.weight.dot(obs)) + self.bias)
-        row: np.ndarray = self.table[min(max(wanted, 0), len(self.table) - 1)]
+        row: Floats = self.table[min(max(wanted, 0), len(self.table) - 1)]
         return row
 
 
-def rule_prior(weight: np.ndarray, bias: float, actions: int, strength: float) -> RulePrior:
+def rule_prior(weight: Floats, bias: float, actions: int, strength: float) -> RulePrior:
     """The prior of ceil(weight . obs + bias), at -`strength` for each action away from it."""
     distance = np.abs(np.subtract.outer(np.arange(actions), np.arange(actions)))
     return RulePrior(np.asarray(weight, np.float32), float(bias), (-strength * distance).astype(np.float32))
 
 
-def prior_to_arrays(prior: RulePrior | None) -> dict[str, np.ndarray]:
+def prior_to_arrays(prior: RulePrior | None) -> dict[str, Floats]:
     """As arrays of a policy; none where there is no prior."""
     if prior is None:
         return {}
@@ -55,12 +51,8 @@ def prior_to_arrays(prior: RulePrior | None) -> dict[str, np.ndarray]:
     return {WEIGHT: prior.weight} | {name: np.array([value], np.float32) for name, value in numbers.items()}
 
 
-def prior_from_arrays(arrays: Mapping[str, np.ndarray], width: int, actions: int) -> RulePrior | None:
-    """The inverse of `prior_to_arrays`.
-
-    Raises:
-        ValueError: the rule is of another width, or not finite.
-    """
+def prior_from_arrays(arrays: Mapping[str, Floats], width: int, actions: int) -> RulePrior | None:
+    """The inverse of `prior_to_arrays`; raises ValueError where the rule is of another width, or not finite."""
     if WEIGHT not in arrays:
         return None
     weight, numbers = arrays[WEIGHT], [arrays.get(name, np.zeros(0)) for name in (BIAS, STRENGTH)]

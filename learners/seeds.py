@@ -13,11 +13,7 @@ from typing import Final, Literal
 class Seeds:
     """A range of seeds.
 
-    Attributes:
-        first: the first of them, or the only one.
-        count: how many there are.
-        kind: traces: episodes that policies meet; training: all that is random in a training; draws: other choices.
-        purpose: what they are for.
+    Its kinds: traces, episodes that policies meet; training, all that is random in a training; draws, other choices.
     """
 
     first: int

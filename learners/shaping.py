@@ -6,12 +6,15 @@ of the observation, fitted to a part of the reward: what that part is worth wher
 """
 
 import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
 
 RIDGE = 1e-3
 """Of the standardised observations: features that hardly vary get next to no weight."""
 
 
-def fit_potential(obs: np.ndarray, term: np.ndarray) -> tuple[float, ...] | None:
+def fit_potential(obs: Floats, term: Floats) -> tuple[float, ...] | None:
     """Fit a reward term float32[N], by ridge regression, to the observations after its steps, float32[N, D].
 
     Rows where it is absent (NaN) don't count. Returns D coefficients, without a constant (it shifts all values alike);
@@ -30,7 +33,12 @@ def fit_potential(obs: np.ndarray, term: np.ndarray) -> tuple[float, ...] | None
     return tuple(float(w) for w in np.where(steady, 0.0, weights / np.where(steady, 1.0, scale)))
 
 
-def shaping(obs: np.ndarray, next_obs: np.ndarray, discount: np.ndarray, potential: tuple[float, ...]) -> np.ndarray:
+def shaping(
+    obs: Floats,
+    next_obs: Floats,
+    discount: Floats,
+    potential: tuple[float, ...],
+) -> Floats:
     """Return what a potential of D coefficients adds to each row's reward, float64[B].
 
     A reward may span several steps. obs, next_obs: float32[B, D], before its first step and after its last. discount:
@@ -38,5 +46,5 @@ def shaping(obs: np.ndarray, next_obs: np.ndarray, discount: np.ndarray, potenti
     """
     weights = np.asarray(potential, np.float64)
     assert weights.shape == (obs.shape[1],), (weights.shape, obs.shape)
-    added: np.ndarray = discount * (next_obs @ weights) - obs @ weights
+    added: Floats = discount * (next_obs @ weights) - obs @ weights
     return added

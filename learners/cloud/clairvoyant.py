@@ -10,8 +10,7 @@ The plan is exact but for one thing: that value does not know what a queue left 
 draw_traces(seed=0, count=2048) the plan returns 97.1 and the bound is 97.6; on half of the traces they meet.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,25 +39,17 @@ POD_CHOICES: Final = 3
 """Pods of one age: 0, 1 or 2, for that many one step can add."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Pods:
-    """All S reachable states of the pods, and where each action leads.
+class _Pods(NamedTuple):
+    """All S reachable states of the pods, and where each action leads."""
 
-    Attributes:
-        ready: int64[S].
-        pending: int64[3, S], the oldest first.
-        index: int64[33, 3, 3, 3], the state of (ready, pending by age).
-        following: int64[5, S], the state after each action.
-    """
-
-    ready: IntArray
-    pending: IntArray
-    index: IntArray
-    following: IntArray
+    ready: IntArray  # [S]
+    pending: IntArray  # [3, S], the oldest first
+    states: IntArray  # [33, 3, 3, 3], the state of (ready, pending by age)
+    following: IntArray  # [5, S], the state after each action
 
     def find(self, ready: IntArray, pending: IntArray) -> IntArray:
         """The states of ready int64[N] and pending int64[3, N]."""
-        states: IntArray = self.index[ready, pending[0], pending[1], pending[2]]
+        states: IntArray = self.states[ready, pending[0], pending[1], pending[2]]
         return states
 
 
@@ -76,8 +67,7 @@ def _pods() -> _Pods:
 def _rewards_without_queue(traces: Traces) -> Values:
     """Reward of each step by ready replicas, if it starts with no queue and pods cost nothing.
 
-    Returns:
-        float32[T, 33, N]; row 0 is not used.
+    float32[T, 33, N]; row 0 is not used.
     """
     arrivals = traces.arrivals_rps.T[LEAD_STEPS:, None, :]
     rtt_s = traces.rtt_s.T[LEAD_STEPS:, None, :]

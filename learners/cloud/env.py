@@ -13,14 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from headrace.learners.cloud.plant import (
-    ACTION_NAMES,
-    FEATURE_HIGH,
-    FEATURE_LOW,
-    FRAMES,
-    REWARD_TERMS,
-    Simulation,
-)
+from headrace.learners.cloud.plant import ACTION_NAMES, FEATURE_HIGH, FEATURE_LOW, FRAMES, REWARD_TERMS, Simulation
 from headrace.learners.cloud.workload import EPISODE_STEPS, Traces, draw_traces
 
 ENVIRONMENT_ID: Final = "headrace/CloudService-v0"

@@ -9,6 +9,7 @@ many times faster.
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headrace.learners.cloud.plant import (
     ACTION_NAMES,
@@ -25,6 +26,8 @@ from headrace.learners.cloud.plant import (
 )
 from headrace.learners.prior import RulePrior, rule_prior
 
+FloatArray = NDArray[np.float64]
+
 TARGET: Final = 0.6
 PRIOR_STRENGTH: Final = 2.0
 TYPICAL_REPLICAS: Final = 1.0
@@ -32,34 +35,30 @@ AVERAGES: Final = ((0.0, 0.0, 0.0, 1.0), (0.125, 0.125, 0.25, 0.5), (0.25, 0.25,
 """Weights of the four frames, the oldest first: the newest rate, an average that halves, a plain one."""
 
 
-def _frame(feature: int, age: int) -> np.ndarray:
+def _frame(feature: int, age: int) -> FloatArray:
     """The unit vector float64[32] of a feature `age` frames ago."""
-    row: np.ndarray = np.zeros(FRAMES * FEATURES)
+    row: FloatArray = np.zeros(FRAMES * FEATURES)
     row[(FRAMES - 1 - age) * FEATURES + feature] = 1.0
     return row
 
 
-def _needed(weights: tuple[float, ...]) -> np.ndarray:
+def _needed(weights: tuple[float, ...]) -> FloatArray:
     """Replicas that an average of the rates asks for at the target utilisation."""
-    rate: np.ndarray = sum((weight * _frame(RATE, FRAMES - 1 - i) for i, weight in enumerate(weights)), np.zeros(1))
-    replicas: np.ndarray = rate * (RATE_UNIT_RPS / (SERVICE_RATE_RPS * TARGET))
+    rate: FloatArray = sum((weight * _frame(RATE, FRAMES - 1 - i) for i, weight in enumerate(weights)), np.zeros(1))
+    replicas: FloatArray = rate * (RATE_UNIT_RPS / (SERVICE_RATE_RPS * TARGET))
     return replicas
 
 
-def _replicas(age: int = 0) -> np.ndarray:
-    pods: np.ndarray = _frame(READY, age) + _frame(PENDING, age)
+def _replicas(age: int = 0) -> FloatArray:
+    pods: FloatArray = _frame(READY, age) + _frame(PENDING, age)
     return pods * REPLICAS_MAX
 
 
-def cloud_features() -> np.ndarray:
+def cloud_features() -> NDArray[np.float32]:
     """float32[32, 8]: gaps (needed less present replicas, by three averages, and to the ready ones), trends."""
     newest, halving, plain = (_needed(weights) for weights in AVERAGES)
-    gaps = [
-        newest - _replicas(),
-        halving - _replicas(),
-        plain - _replicas(),
-        halving - _frame(READY, 0) * REPLICAS_MAX,
-    ]
+    gaps = [average - _replicas() for average in (newest, halving, plain)]
+    gaps.append(halving - _frame(READY, 0) * REPLICAS_MAX)
     trends = [
         newest - _needed((0.0, 0.0, 1.0, 0.0)),
         newest - _needed((1.0, 0.0, 0.0, 0.0)),

@@ -26,14 +26,9 @@ LOSS_ABOVE: Final = 0.85
 
 
 def cross_traffic(start: FloatArray, shocks: FloatArray) -> FloatArray:
-    """Other people's share of the link: an AR(1) process around .45.
+    """Other people's share of the link, not clipped: an AR(1) process float64[N, C] around .45.
 
-    Args:
-        start: float64[N], standard normal.
-        shocks: float64[N, C], standard normal; the first column is not used.
-
-    Returns:
-        float64[N, C], not clipped.
+    start, shocks: float64[N], float64[N, C], standard normal; the first column of shocks is not used.
     """
     traffic = np.empty_like(shocks)
     traffic[:, 0] = TRAFFIC_MEAN + TRAFFIC_START_SIGMA * start

@@ -47,16 +47,7 @@ FEATURE_HIGH: Final = (1.5, 10.0, 1.5, 4.0, 1.0, 1.0, 1.0, 1.0)
 
 RATE_UNIT_RPS: Final = 500.0
 LOG_QUEUE_UNIT: Final = 10.0
-FEATURE_SCALES: Final = (
-    1.0,
-    RATE_UNIT_RPS,
-    LOG_QUEUE_UNIT,
-    SLO_S * 1000.0,
-    REPLICAS_MAX,
-    REPLICAS_MAX,
-    1.0,
-    1.0,
-)
+FEATURE_SCALES: Final = (1.0, RATE_UNIT_RPS, LOG_QUEUE_UNIT, SLO_S * 1000.0, REPLICAS_MAX, REPLICAS_MAX, 1.0, 1.0)
 FEATURE_UNITS: Final = ("share", "requests/s", "ln(1 + requests)", "ms", "replicas", "replicas", "", "")
 """A feature times its scale is a number in its unit: .6 of `rate` is 300 requests/s."""
 UTILISATION_KEEP: Final = 0.6
@@ -69,15 +60,10 @@ UTILISATION, RATE, LOG_QUEUE, P95, READY, PENDING, DAY_SIN, DAY_COS = range(FEAT
 
 
 def scale(ready: IntArray, pending: IntArray, change: IntArray) -> tuple[IntArray, IntArray]:
-    """Move pods one step on, then apply the agent's change of replicas.
+    """Move pods one step on, then apply the agent's change of replicas, -2 to +2; returns the new ready and pending.
 
-    Args:
-        ready: int64[N], replicas that serve, 1-32.
-        pending: int64[3, N], pods by age, the oldest first.
-        change: int64[N], -2 to +2. What would leave 1-32 replicas is cut off.
-
-    Returns:
-        The new ready and pending. Scaling down cancels the youngest pending pods before it stops a ready one.
+    ready: int64[N], replicas that serve, 1-32. pending: int64[3, N], pods by age, the oldest first. What would leave
+    1-32 replicas is cut off. Scaling down cancels the youngest pending pods before it stops a ready one.
     """
     ready = ready + pending[0]
     oldest, middle = pending[1], pending[2]
@@ -91,11 +77,9 @@ def scale(ready: IntArray, pending: IntArray, change: IntArray) -> tuple[IntArra
 
 
 def serve(arrivals_rps: FloatArray, capacity_rps: FloatArray, queue: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """One step of the fluid queue.
+    """One step of the fluid queue: the requests in it at the end, and the share of the arrivals that was dropped.
 
-    Returns:
-        The queue at the step's end, in requests, and the share of the step's arrivals that was dropped (0-1):
-        what the queue holds beyond 4 s of capacity.
+    What the queue holds beyond 4 s of capacity is dropped.
     """
     queued = np.maximum(0.0, queue + (arrivals_rps - capacity_rps) * STEP_S)
     kept = np.minimum(queued, QUEUE_LIMIT_S * capacity_rps)
@@ -105,11 +89,7 @@ def serve(arrivals_rps: FloatArray, capacity_rps: FloatArray, queue: FloatArray)
 
 
 def p95_s(
-    arrivals_rps: FloatArray,
-    ready: FloatArray,
-    rtt_s: FloatArray,
-    queue_before: FloatArray,
-    queue_after: FloatArray,
+    arrivals_rps: FloatArray, ready: FloatArray, rtt_s: FloatArray, queue_before: FloatArray, queue_after: FloatArray
 ) -> FloatArray:
     """95th percentile of the latency, seconds.
 
@@ -139,25 +119,19 @@ def reward_terms(
 
 
 class Simulation:
-    """N episodes in lockstep: the fast path for training and evaluation.
+    """N episodes of T steps in lockstep: the fast path for training and evaluation.
 
-    Attributes (of the last step; of the start before the first):
-        count, steps: episodes N, and their length T.
-        step_index: steps done, 0 to T.
-        ready, pending: int64[N], int64[3, N] (the oldest first), replicas.
-        queue: float64[N], requests waiting at the step's end.
-        arrivals_rps: float64[N], requests a second that reached the service.
-        latency_s: float64[N], 95th percentile of the latency, seconds.
-        dropped: float64[N], share of the arrivals that was dropped.
+    Of the last step (of the start before the first): ready, pending: int64[N], int64[3, N] (the oldest first),
+    replicas. queue: float64[N], requests waiting at its end. arrivals_rps: float64[N], what reached the service.
+    latency_s: float64[N], 95th percentile. dropped: float64[N], share of the arrivals. step_index: steps done, 0 to T.
     """
 
     def __init__(self, traces: Traces) -> None:
-        self.reset(traces)
+        self._load(traces)
+        self.reset()
 
-    def reset(self, traces: Traces | None = None) -> NDArray[np.float32]:
-        """Start over, on new traces if given. Returns the first observation, float32[N, 32]."""
-        if traces is not None:
-            self._load(traces)
+    def reset(self) -> NDArray[np.float32]:
+        """Start over; returns the first observation, float32[N, 32]."""
         self.step_index = 0
         self.ready = np.full(self.count, REPLICAS_START, dtype=np.int64)
         self.pending = np.zeros((PENDING_STEPS, self.count), dtype=np.int64)
@@ -173,14 +147,10 @@ class Simulation:
         return self.observation()
 
     def step(self, actions: NDArray[np.integer]) -> tuple[NDArray[np.float32], FloatArray, FloatArray, bool]:
-        """One step of all episodes.
+        """One step of all episodes by actions 0-4, for -2 to +2 replicas, which are not checked.
 
-        Args:
-            actions: integers [N], 0-4 for -2 to +2 replicas. They are not checked.
-
-        Returns:
-            obs float32[N, 32], reward float64[N], reward terms float64[N, 3] (in the order of REWARD_TERMS),
-            and whether the episodes have reached their last step.
+        Returns obs float32[N, 32], reward float64[N], reward terms float64[N, 3] (in the order of REWARD_TERMS), and
+        whether the episodes have reached their last step.
         """
         change = np.asarray(actions, dtype=np.int64) - ACTION_ZERO
         self.ready, self.pending = scale(self.ready, self.pending, change)
@@ -189,12 +159,8 @@ class Simulation:
         terms = np.stack(reward_terms(self.dropped, self.latency_s, replicas), axis=1)
         self.step_index += 1
         self._write_replicas(self.step_index, replicas)
-        return (
-            self.observation(),
-            terms[:, 0] + terms[:, 1] + terms[:, 2],
-            terms,
-            self.step_index >= self.steps,
-        )
+        reward = terms[:, 0] + terms[:, 1] + terms[:, 2]
+        return self.observation(), reward, terms, self.step_index >= self.steps
 
     def _load(self, traces: Traces) -> None:
         """Lay the traces out by time, contiguous, so that a step reads no stride."""

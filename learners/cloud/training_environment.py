@@ -3,8 +3,9 @@
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from headrace.learners.cloud.baselines import RULES, RateRule
+from headrace.learners.cloud.controllers import RULES, RateRule
 from headrace.learners.cloud.features import cloud_features, cloud_prior
 from headrace.learners.cloud.plant import ACTION_NAMES, FEATURES, FRAMES, REPLICAS_MAX, REWARD_SCALE, Simulation
 from headrace.learners.cloud.plant import RATE_UNIT_RPS as DEMAND_UNIT_RPS
@@ -36,7 +37,7 @@ class CloudTrainingEnvironment(TrainingEnvironment):
         self._rule = RateRule() if shadow else None
         self._begin()
 
-    def step(self, actions: np.ndarray) -> Step:
+    def step(self, actions: NDArray[np.int64]) -> Step:
         """One step of all episodes; they all end together, by truncation."""
         obs, reward, _, done = self._simulation.step(actions)
         shadow = self._shadow_reward()
@@ -60,13 +61,13 @@ class CloudTrainingEnvironment(TrainingEnvironment):
             self._demands = _windows(traces.arrivals_rps)
         self.privileged = self._privileged_now()
 
-    def _shadow_reward(self) -> np.ndarray | None:
+    def _shadow_reward(self) -> NDArray[np.float32] | None:
         if self._rule is None:
             return None
         self._shadow_obs, reward, _, _ = self._shadow.step(self._rule.act(self._shadow_obs))
         return reward.astype(np.float32)
 
-    def _privileged_now(self) -> np.ndarray | None:
+    def _privileged_now(self) -> NDArray[np.float32] | None:
         """Pods by age, the queue, the demand just served and those to come: float32[N, 18]."""
         if not self.privileged_width:
             return None
@@ -75,7 +76,7 @@ class CloudTrainingEnvironment(TrainingEnvironment):
         return np.concatenate([pods.T.astype(np.float32), self._demands[now.step_index]], axis=1)
 
 
-def _windows(arrivals_rps: np.ndarray) -> np.ndarray:
+def _windows(arrivals_rps: NDArray[np.float64]) -> NDArray[np.float32]:
     """The demand of the step before each step and of those from it on: float32[T + 1, N, 13].
 
     Beyond the trace's end the last demand stays.

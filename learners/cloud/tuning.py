@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners import seeds
-from headrace.learners.cloud.baselines import RateRule, TunedRule, evaluate
-from headrace.learners.cloud.tuned_rule import START, RuleParameters
+from headrace.learners.cloud.baselines import evaluate
+from headrace.learners.cloud.controllers import RateRule, RuleParameters, TunedRule
 from headrace.learners.cloud.workload import draw_traces
 
+START: Final = RuleParameters(0.4, 0.5, 0.6, 1.0, 0.5, 1.5, 0.5, 0.0, 0.0, 0.3)
+"""A plain guess."""
 CANDIDATES: Final = 48
 ELITE: Final = 8
 TRACES: Final = 192
@@ -36,7 +38,7 @@ def tune(traces: range = seeds.TUNING.each()) -> RuleParameters:
         mean = 0.3 * mean + 0.7 * elite.mean(axis=0)
         deviation = 0.3 * deviation + 0.7 * elite.std(axis=0)
         means.append(mean)
-        _tell(f"{generation:3d}  best {scores.max():.2f}  mean {scores.mean():.2f}")
+        sys.stderr.write(f"{generation:3d}  best {scores.max():.2f}  mean {scores.mean():.2f}\n")
     last = np.array(means[-10:])
     return RuleParameters.clipped(last[int(_scores(last, choice, CHOICE_TRACES).argmax())])
 
@@ -45,10 +47,6 @@ def _scores(candidates: NDArray[np.float64], seed: int, traces: int) -> NDArray[
     """Mean return of each candidate on the same traces."""
     drawn = draw_traces(seed, traces)
     return np.array([evaluate(TunedRule(RuleParameters.clipped(one)), drawn).mean() for one in candidates])
-
-
-def _tell(line: str) -> None:
-    sys.stderr.write(line + "\n")
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ section 5). `draw_traces` is the only place of the environment where random numb
 """
 
 from dataclasses import dataclass, fields
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,26 +50,16 @@ class Traces:
 
     Columns are steps: column LEAD_STEPS + t is the episode's step t, and the LEAD_STEPS columns before it
     are the recent past. C = T + LEAD_STEPS.
-
-    Attributes:
-        rate_rps: float64[N, C], the expected rate lambda, requests a second.
-        requests: int64[N, C], Poisson counts of a step of 30 s.
-        network_rho: float64[N, C], share of the link in use, .05-.97.
-        rtt_s: float64[N, C], round-trip time, seconds.
-        loss: float64[N, C], share of requests sent again.
-        arrivals_rps: float64[N, C], what reaches the service: (requests / 30 s) * (1 + loss).
-        phase: float64[N], time of day at step 0, in days, 0-1.
-        noise: float64[N, C, NOISES], standard normal draws behind the noisy readings.
     """
 
-    rate_rps: FloatArray
-    requests: NDArray[np.int64]
-    network_rho: FloatArray
-    rtt_s: FloatArray
-    loss: FloatArray
-    arrivals_rps: FloatArray
-    phase: FloatArray
-    noise: FloatArray
+    rate_rps: FloatArray  # [N, C], the expected rate lambda, requests a second
+    requests: NDArray[np.int64]  # [N, C], Poisson counts of a step of 30 s
+    network_rho: FloatArray  # [N, C], share of the link in use, .05-.97
+    rtt_s: FloatArray  # [N, C], round-trip time, seconds
+    loss: FloatArray  # [N, C], share of requests sent again
+    arrivals_rps: FloatArray  # [N, C], what reaches the service: (requests / 30 s) * (1 + loss)
+    phase: FloatArray  # [N], time of day at step 0, in days, 0-1
+    noise: FloatArray  # [N, C, NOISES], standard normal draws behind the noisy readings
 
     def __len__(self) -> int:
         return len(self.phase)
@@ -138,17 +128,13 @@ def rate_rps(
     return rate
 
 
-@dataclass(frozen=True, slots=True)
-class _Draws:
-    """Raw draws of some traces. once: normals [N, 2]; the others [N, C, ...]."""
+class _Draws(NamedTuple):
+    """Raw draws of some traces."""
 
-    once: FloatArray
-    phase: FloatArray
-    normals: FloatArray
-    uniforms: FloatArray
-
-    def first(self, count: int) -> "_Draws":
-        return _Draws(self.once[:count], self.phase[:count], self.normals[:count], self.uniforms[:count])
+    once: FloatArray  # [N, 2], normal
+    phase: FloatArray  # [N]
+    normals: FloatArray  # [N, C, 2 + NOISES]
+    uniforms: FloatArray  # [N, C, 3]
 
 
 def _draw_block(generator: np.random.Generator, columns: int) -> _Draws:
@@ -158,10 +144,6 @@ def _draw_block(generator: np.random.Generator, columns: int) -> _Draws:
         normals=generator.standard_normal((BLOCK, columns, 2 + NOISES)),
         uniforms=generator.random((BLOCK, columns, 3)),
     )
-
-
-def _concatenate(blocks: list[_Draws]) -> _Draws:
-    return _Draws(*(np.concatenate([getattr(block, field.name) for block in blocks]) for field in fields(_Draws)))
 
 
 def _rates(draws: _Draws) -> FloatArray:
@@ -176,32 +158,21 @@ def _rates(draws: _Draws) -> FloatArray:
 
 
 def draw_traces(seed: int, count: int, steps: int = EPISODE_STEPS) -> Traces:
-    """Draw `count` episodes; trace i depends on seed, steps and i only, not on count.
+    """Draw `count` episodes; trace i depends on seed, steps and i only, not on count. Raises ValueError for none.
 
     The same bytes on the same machine and NumPy; elsewhere the last bit of an exp or sin can differ.
-
-    Args:
-        seed: any integer >= 0.
-        count: episodes, >= 1.
-        steps: length of an episode.
-
-    Raises:
-        ValueError: count or steps is below 1.
     """
     if count < 1 or steps < 1:
         raise ValueError(f"draw_traces: count={count} and steps={steps} must both be at least 1")
     blocks = -(-count // BLOCK)
     generators = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(blocks)]
-    draws = _concatenate([_draw_block(generator, steps + LEAD_STEPS) for generator in generators])
+    drawn = [_draw_block(generator, steps + LEAD_STEPS) for generator in generators]
+    draws = _Draws(*(np.concatenate(column) for column in zip(*drawn, strict=True)))
     rates = _rates(draws)
     # Last from each generator, because how many numbers a Poisson draw takes depends on its mean.
-    requests = np.concatenate(
-        [
-            generator.poisson(rates[block * BLOCK : (block + 1) * BLOCK] * STEP_S)
-            for block, generator in enumerate(generators)
-        ]
-    )
-    return _assemble(draws.first(count), rates[:count], requests[:count])
+    blocks_of_rates = np.split(rates * STEP_S, blocks)
+    requests = np.concatenate([each.poisson(block) for each, block in zip(generators, blocks_of_rates, strict=True)])
+    return _assemble(_Draws(*(column[:count] for column in draws)), rates[:count], requests[:count])
 
 
 def _assemble(draws: _Draws, rates: FloatArray, requests: NDArray[np.int64]) -> Traces:

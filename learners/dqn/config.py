@@ -3,7 +3,8 @@
 import dataclasses
 from typing import ClassVar, Final
 
-from headrace.learners.acting import epsilon_at, require_ranges
+from headrace.learners.acting import epsilon_at
+from headrace.learners.stream.training import require_ranges
 
 ERRORS: Final = ("squared", "huber")
 

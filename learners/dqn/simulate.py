@@ -16,23 +16,16 @@ from headrace.schemas.errors import EnvironmentFailedError
 
 @dataclasses.dataclass(frozen=True)
 class DQNTraining:
-    """How DQN trains in an environment.
-
-    config: the algorithm's own; `epsilon_steps` and `learning_rate_steps` are set by the steps asked for. environments:
-    episodes at once. learning_starts: steps before the first update. updates_per_step: updates for every step of all
-    episodes. exploration_share: share of the steps over which epsilon falls. What the environment may offer: shadowed:
-    whether rewards are told less the rate rule's on the same trace. informed: whether the policy has its features.
-    prior: whether it starts from its rule.
-    """
+    """How DQN trains in an environment; the steps asked for set its `epsilon_steps` and `learning_rate_steps`."""
 
     config: dqn.DQNConfig = dataclasses.field(default_factory=dqn.DQNConfig)
-    environments: int = 64
-    learning_starts: int = 6_400
-    updates_per_step: float = 1.0
-    exploration_share: float = 0.1
-    shadowed: bool = True
-    informed: bool = True
-    prior: bool = False
+    environments: int = 64  # episodes at once
+    learning_starts: int = 6_400  # steps before the first update
+    updates_per_step: float = 1.0  # updates for every step of all episodes
+    exploration_share: float = 0.1  # of the steps over which epsilon falls
+    shadowed: bool = True  # whether rewards are less the rate rule's on the same trace, where there is one
+    informed: bool = True  # whether the policy has the environment's features
+    prior: bool = False  # whether it starts from the environment's rule
 
     def plain(self) -> "DQNTraining":
         """Return it without what a simulator offers beyond observations and rewards."""

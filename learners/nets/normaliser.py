@@ -3,26 +3,21 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 # A constant input carries no news: a scale this small would only amplify its rounding.
 MINIMAL_SCALE = 1e-3
 
 
 class Moments(NamedTuple):
-    """What the rows seen so far are like.
-
-    Attributes:
-        rows: how many.
-        mean: float64[D].
-        square: float64[D], sum of squared deviations from the mean.
-    """
+    """What the rows seen so far are like."""
 
     rows: int
-    mean: np.ndarray
-    square: np.ndarray
+    mean: NDArray[np.float64]  # [D]
+    square: NDArray[np.float64]  # [D], sum of squared deviations from the mean
 
     @property
-    def scale(self) -> np.ndarray:
+    def scale(self) -> NDArray[np.float64]:
         """Standard deviation of each column, float64[D]; 1 where nothing varies or nothing was seen."""
         if not self.rows:
             return np.ones_like(self.mean)
@@ -35,7 +30,7 @@ def no_moments(width: int) -> Moments:
     return Moments(0, np.zeros(width), np.zeros(width))
 
 
-def merged(moments: Moments, rows: np.ndarray) -> Moments:
+def merged(moments: Moments, rows: NDArray[np.floating]) -> Moments:
     """The moments with float[B, D] more rows.
 
     Source: Chan, Golub, LeVeque (1983), "Algorithms for computing the sample variance".

@@ -3,8 +3,8 @@
 import dataclasses
 from typing import ClassVar
 
-from headrace.learners.acting import require_ranges
 from headrace.learners.nets.mlp import Activation
+from headrace.learners.stream.training import require_ranges
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,18 +12,13 @@ from headrace.learners.simulate.training_environments import TrainingEnvironment
 
 @dataclasses.dataclass(frozen=True)
 class PPOTraining:
-    """How PPO trains in an environment.
-
-    config: the algorithm's own; its `schedule_rows` is set to the steps asked for. environments: episodes at once.
-    rollout_steps: steps of each between two updates. What the environment may offer: privileged: whether the critic
-    sees what no agent does. informed: whether the policy has its features and prior.
-    """
+    """How PPO trains in an environment; its `schedule_rows` is set to the steps asked for."""
 
     config: ppo.PPOConfig = dataclasses.field(default_factory=ppo.PPOConfig)
-    environments: int = 256
-    rollout_steps: int = 20
-    privileged: bool = True
-    informed: bool = True
+    environments: int = 256  # episodes at once
+    rollout_steps: int = 20  # of each between two updates
+    privileged: bool = True  # whether the critic sees what no agent does, where the environment tells
+    informed: bool = True  # whether the policy has the environment's features and prior
 
     def plain(self) -> "PPOTraining":
         """Return it without what a simulator offers beyond observations and rewards."""

@@ -28,6 +28,16 @@ class Config(Protocol):
     algorithm: ClassVar[str]
 
 
+def require_ranges(config: Config, *, shares: Iterable[str], positive: Iterable[str]) -> None:
+    """Raise ValueError if a share of a configuration does not lie in [0, 1], or a positive number is not."""
+    for name in shares:
+        if not 0.0 <= getattr(config, name) <= 1.0:
+            raise ValueError(f"{name} must lie in [0, 1], got {getattr(config, name)}")
+    for name in positive:
+        if getattr(config, name) <= 0:
+            raise ValueError(f"{name} must be positive, got {getattr(config, name)}")
+
+
 Piece = tuple[TransitionBatch, int]
 """A chunk's rows, and the first of them that is new."""
 Learned = Callable[[Mapping[str, float]], None]

@@ -24,7 +24,7 @@ from headrace.learners.cloud import (
     Simulation,
     draw_traces,
 )
-from headrace.learners.cloud.baselines import RULES
+from headrace.learners.cloud.controllers import RULES
 from headrace.learners.stream.exploring import Exploration, Explorer
 from headrace.pipelines.runtime.heartbeat import heartbeats
 from headrace.pipelines.runtime.retry import retried

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from stream import CONFIG, SETTINGS, learn_on, learn_with_kills, open_stream, outcome, through, uncached, undisturbed
 
-from headrace.learners.acting import BoxPolicy, Policy
+from headrace.learners.acting import Policy, load_policy
 from headrace.learners.cloud import Simulation, draw_traces
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.ppo import PPOConfig
@@ -291,7 +291,7 @@ def test_continuous_actions_are_learned_by_ppo_alone(tmp_path, caplog):
         versions = stream.store.versions("reach")
         if versions:
             version = versions[-1].version
-            policy = BoxPolicy.from_bytes(stream.store.weights("reach", version))
+            policy = load_policy(stream.store.weights("reach", version))
     assert rewards[0] < -1.0
     assert np.mean(rewards[-3:]) > -0.6
     assert retrain(stream.store, uncached(stream), "reach", REACH, version).equal

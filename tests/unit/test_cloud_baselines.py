@@ -8,19 +8,22 @@ from headrace.learners import seeds
 from headrace.learners.cloud import draw_traces, tuning
 from headrace.learners.cloud.baselines import (
     BASELINE_NAMES,
-    STATIC_REPLICAS,
     Clairvoyant,
-    HorizontalPodAutoscaler,
     Random,
-    RateRule,
-    Static,
-    TunedRule,
     baseline,
     evaluate,
     evaluate_detailed,
-    hpa_kubernetes,
 )
 from headrace.learners.cloud.clairvoyant import _chunks, _pods, _values
+from headrace.learners.cloud.controllers import (
+    STATIC_REPLICAS,
+    HorizontalPodAutoscaler,
+    RateRule,
+    RuleParameters,
+    Static,
+    TunedRule,
+    hpa_kubernetes,
+)
 from headrace.learners.cloud.plant import (
     PENDING,
     RATE,
@@ -30,7 +33,7 @@ from headrace.learners.cloud.plant import (
     REWARD_SCALE,
     UTILISATION,
 )
-from headrace.learners.cloud.tuned_rule import START, RuleParameters
+from headrace.learners.cloud.tuning import START
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +139,7 @@ def test_returns_are_the_calibrated_ones(returns):
 def upper_bound(traces):
     """What no policy's return can exceed, float64[N], to float32's precision: the value of the planner's start."""
     pods = _pods()
-    start = pods.index[REPLICAS_START, 0, 0, 0]
+    start = pods.states[REPLICAS_START, 0, 0, 0]
     bounds = np.concatenate([_values(chunk, pods)[0, start] for chunk in _chunks(traces)])
     return bounds.astype(np.float64) / REWARD_SCALE
 

@@ -5,7 +5,7 @@ import numpy as np
 
 from headrace.learners.acting import epsilon_at
 from headrace.learners.cloud import Simulation, draw_traces
-from headrace.learners.cloud.baselines import RULES, RateRule
+from headrace.learners.cloud.controllers import RULES, RateRule
 from headrace.learners.stream.exploring import Exploration, Explorer
 from headrace.schemas.records import Directive
 

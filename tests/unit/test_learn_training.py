@@ -10,7 +10,8 @@ from headrace.learners import dqn, ppo
 from headrace.learners.acting import Policy
 from headrace.learners.checkpoint import pack, unpack, weights_hash
 from headrace.learners.cloud import ENVIRONMENT_ID, Simulation, draw_traces
-from headrace.learners.cloud.baselines import RateRule, evaluate
+from headrace.learners.cloud.baselines import evaluate
+from headrace.learners.cloud.controllers import RateRule
 from headrace.learners.cloud.features import cloud_features, cloud_prior
 from headrace.learners.cloud.training_environment import CloudTrainingEnvironment
 from headrace.learners.dqn.simulate import DQNTraining

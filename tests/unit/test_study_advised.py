@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from headrace.learners.cloud import draw_traces
-from headrace.learners.cloud.baselines import RULES as RULE_MAKERS
-from headrace.learners.cloud.baselines import RateRule
+from headrace.learners.cloud.controllers import RULES as RULE_MAKERS
+from headrace.learners.cloud.controllers import RateRule
 from headrace.learners.cloud.plant import Simulation
 from headrace.learners.cloud.simulator import EXPLORED
 from headrace.learners.simulate.curve import CurvePoint, Moment
