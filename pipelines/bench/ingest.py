@@ -120,10 +120,9 @@ def measure(settings: Settings, load: Load, depths: Sequence[str] = DEPTHS) -> I
 def prepare(settings: Settings, load: Load) -> int:
     """Make the topics, the layout and the task, and send the rows; returns how many."""
     with open_services(settings, create=True) as services:
-        found = services.initialise(partitions=load.partitions, segment=bench_rows.SEGMENT[load.form])
+        services.initialise(partitions=load.partitions, segment=bench_rows.SEGMENT[load.form])
         add_task(
             services.log,
-            TaskTable(services.log, found),
             msgspec.structs.replace(bench_rows.SPEC, window_ms=load.window_ms),
         )
         began_s = time.perf_counter()

@@ -6,9 +6,9 @@ import click
 
 from headrace.pipelines.cli.options import Command, with_services
 from headrace.pipelines.cli.output import print_answer, print_records
-from headrace.pipelines.tasks import TaskTable, add_task, task_specs
+from headrace.pipelines.tasks import add_task, task_specs
 from headrace.pipelines.wiring import Services
-from headrace.schemas.records import Layout, TaskSpec, decode_task
+from headrace.schemas.records import TaskSpec, decode_task
 
 
 @click.group("task")
@@ -29,7 +29,7 @@ def add(services: Services, file: BinaryIO, *, as_json: bool) -> None:
     where they are continuous.
     """  # noqa: D301 \b is click's
     spec = decode_task(file.read())
-    added = add_task(services.log, TaskTable(services.log, Layout(log="")), spec)
+    added = add_task(services.log, spec)
     told = f"added task {spec.task}" if added else f"task {spec.task} is there already, with the same content"
     print_answer({"task": spec.task, "added": added}, told, as_json=as_json)
 

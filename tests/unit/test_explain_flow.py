@@ -54,7 +54,7 @@ class Stream:
         self.store = FilePolicyStore(folder / "policies")
 
     def add(self, spec: TaskSpec) -> None:
-        add_task(self.log, TaskTable(self.log, LAYOUT), spec)
+        add_task(self.log, spec)
 
     def explainer(self, narrator: Narrator | None = None, **options: object) -> Explainer:
         chunks = CachedChunks(self.index, MemoryCache(1 << 20))
