@@ -2,7 +2,6 @@
 
 import functools
 import math
-import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -45,7 +44,7 @@ def with_settings(function: Callable[..., R]) -> Callable[..., R]:
 
     @functools.wraps(function)
     def call(*args: Any, verbose: bool, **options: Any) -> R:  # noqa: ANN401
-        log_format = options["log_format"] or read_variable("log_format", os.environ) or LOG_FORMATS[0]
+        log_format = options["log_format"] or read_variable("log_format") or LOG_FORMATS[0]
         log_to_stderr(verbose=verbose, log_format=parse_format(log_format), job=_job())
         given = {name: options.pop(name) for name in DEFAULTS if name in options}
         return function(read_settings(given), *args, **options)
