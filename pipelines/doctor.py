@@ -16,7 +16,17 @@ from headrace.pipelines.wiring import ADAPTERS, Services
 from headrace.schemas.errors import HeadraceError, UnknownTopicError
 
 GROUP: Final = "ingest"
-PACKAGES: Final = ("bytewax", "numpy", "pyarrow", "msgspec", "torch", "gymnasium", "confluent-kafka", "redis")
+PACKAGES: Final = (
+    "headrace",
+    "bytewax",
+    "numpy",
+    "pyarrow",
+    "msgspec",
+    "torch",
+    "gymnasium",
+    "confluent-kafka",
+    "redis",
+)
 
 INIT: Final = "run `headrace init`"
 
@@ -53,12 +63,8 @@ def _guarded(name: str, look: Callable[[], Check], remedy: str | None = None) ->
 
 
 def _versions() -> str:
-    found = [
-        f"headrace {version('headrace')}",
-        f"python {platform.python_version()}",
-        f"sqlite {sqlite3.sqlite_version}",
-    ]
-    for package in PACKAGES:
+    found = [f"python {platform.python_version()}", f"sqlite {sqlite3.sqlite_version}"]
+    for package in ("headrace", *PACKAGES):
         try:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
@@ -120,11 +126,8 @@ def _lag(services: Services) -> Check:
     if gone:
         detail = f"gone from the log before they were indexed: {', '.join(gone)}"
         return Check("lag", ok=False, detail=detail, remedy="run `headrace run ingest --accept-gap` to go on without")
-    return Check("lag", ok=True, detail=f"group {GROUP} is {behind} messages behind" + _hint(behind))
-
-
-def _hint(behind: int) -> str:
-    return ": `headrace run ingest` takes them in" if behind else ""
+    hint = ": `headrace run ingest` takes them in" if behind else ""
+    return Check("lag", ok=True, detail=f"group {GROUP} is {behind} messages behind{hint}")
 
 
 def rows(checks: list[Check]) -> Iterator[tuple[str, str, str]]:

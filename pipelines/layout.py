@@ -1,8 +1,6 @@
 """The layout: what binds a log and an index together, made once by `headrace init`, and compared by every job."""
 
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from headrace.pipelines.settings import Settings
 from headrace.pipelines.topics import PARTITIONED, SINGLE, TRANSITIONS
@@ -14,19 +12,11 @@ DEFAULT_PARTITIONS: Final = 4
 
 
 def initialise(
-    log: Log,
-    index: Index,
-    settings: Settings,
-    *,
-    partitions: int | None = None,
-    segment: int | None = None,
-    grace_ms: int | None = None,
-    max_clock_skew_ms: int | None = None,
-    sample_every: int | None = None,
+    log: Log, index: Index, settings: Settings, *, partitions: int | None = None, **fields: int | None
 ) -> Layout:
     """Create the topics, then the layout, once; the same again is a no-op, and None stands for what is there.
 
-    Raises LayoutMismatchError, with nothing written, where log or index were made with other values.
+    fields: of `Layout`. Raises LayoutMismatchError, with nothing written, where log or index were made with others.
     """
     topic = _topic(log)
     stored = index.layout()
@@ -37,13 +27,7 @@ def initialise(
             f"{settings.log} has {topic.partitions} partitions, {partitions} were asked for: leave "
             f"--partitions out, or name another log and index by --log and --index"
         )
-    given = {
-        "segment": segment,
-        "grace_ms": grace_ms,
-        "max_clock_skew_ms": max_clock_skew_ms,
-        "sample_every": sample_every,
-    }
-    wanted = {name: value for name, value in given.items() if value is not None}
+    wanted = {name: value for name, value in fields.items() if value is not None}
     if stored:
         _require_same(settings, stored, wanted)
     for name in SINGLE:
@@ -101,8 +85,3 @@ def _require_same(settings: Settings, stored: Layout, wanted: dict[str, int]) ->
                 f"the index {settings.index} was written with {name} {getattr(stored, name)}, {value} was "
                 "asked for: leave the option out, or name another log and index by --log and --index"
             )
-
-
-def as_record(layout: Layout, partitions: int) -> dict[str, Any]:
-    """Return the layout and the number of partitions, for printing."""
-    return {"partitions": partitions, **msgspec.to_builtins(layout)}

@@ -66,25 +66,25 @@ def read_settings(options: Mapping[str, object] | None = None) -> Settings:
     for name in given:
         if name not in DEFAULTS:
             raise SettingsError(f"unknown setting {name!r}{suggest(name, list(DEFAULTS))}")
-    found = {**DEFAULTS, **_variables(os.environ), **given}
+    found = {**DEFAULTS, **_variables(), **given}
     return Settings(**{name: _PARSERS.get(name, parse_url)(value) for name, value in found.items()})
 
 
-def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+def _variables() -> dict[str, str]:
     """Return the settings that have a variable; raises SettingsError where a HEADRACE_* variable is none of ours."""
     known = [PREFIX + name.upper() for name in DEFAULTS]
     allowed = {*known, *(name + FILE_SUFFIX for name in known)}
-    for name in sorted(environ):
+    for name in sorted(os.environ):
         if name.startswith(PREFIX) and name not in allowed:
             raise SettingsError(f"unknown variable {name}{suggest(name, known)} (each also with {FILE_SUFFIX})")
-    values = {name: read_variable(name, environ) for name in DEFAULTS}
+    values = {name: read_variable(name) for name in DEFAULTS}
     return {name: value for name, value in values.items() if value is not None}
 
 
-def read_variable(name: str, environ: Mapping[str, str]) -> str | None:
+def read_variable(name: str) -> str | None:
     """Return a setting's variable, or the file's content that it names; raises SettingsError."""
     variable = PREFIX + name.upper()
-    value, path = environ.get(variable), environ.get(variable + FILE_SUFFIX)
+    value, path = os.environ.get(variable), os.environ.get(variable + FILE_SUFFIX)
     if value is not None and path is not None:
         raise SettingsError(f"both {variable} and {variable}{FILE_SUFFIX} are set: unset one of them")
     if path is not None:

@@ -1,7 +1,5 @@
 """The tasks that were added to the log, and since when."""
 
-from collections.abc import Iterator, Mapping
-
 import msgspec
 
 from headrace.pipelines.topics import TASKS, TopicReader, decoded
@@ -11,43 +9,31 @@ from headrace.schemas.ports import Log, Record
 from headrace.schemas.records import Layout, TaskSpec, task_problem
 
 
-class TaskTable(Mapping[str, Task]):
+class TaskTable(dict[str, Task]):
     """Tasks by name, as far as the topic was read; the first spec of a name stands."""
 
     def __init__(self, log: Log, layout: Layout) -> None:
+        super().__init__()
         self.layout = layout
         self._reader = TopicReader(log, TASKS)
-        self._tasks: dict[str, Task] = {}
         self.specs: dict[str, TaskSpec] = {}
 
     def refresh(self) -> bool:
         """Read the topic to its end; whether a task was new."""
-        count = len(self._tasks)
+        count = len(self)
         for batch in self._reader.batches():
             for spec, append_ts in zip(decoded(batch, TaskSpec), batch.append_ts.tolist(), strict=True):
                 # What was not written by `task add` is passed over: what names it stays an unknown task.
-                if spec and not task_problem(spec) and spec.task not in self._tasks:
-                    self._tasks[spec.task] = known_task(spec, append_ts, self.layout)
+                if spec and not task_problem(spec) and spec.task not in self:
+                    self[spec.task] = known_task(spec, append_ts, self.layout)
                     self.specs[spec.task] = spec
-        return len(self._tasks) > count
+        return len(self) > count
 
     def spec(self, name: str) -> TaskSpec | None:
         """Return a task's spec; reads on for one that is not known."""
         if name not in self.specs:
             self.refresh()
         return self.specs.get(name)
-
-    def __getitem__(self, name: str) -> Task:
-        """Return a task by name."""
-        return self._tasks[name]
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over names."""
-        return iter(self._tasks)
-
-    def __len__(self) -> int:
-        """Return the number of tasks."""
-        return len(self._tasks)
 
 
 def task_specs(log: Log) -> dict[str, TaskSpec]:
@@ -57,10 +43,9 @@ def task_specs(log: Log) -> dict[str, TaskSpec]:
     return table.specs
 
 
-def add_task(log: Log, table: TaskTable, spec: TaskSpec) -> bool:
+def add_task(log: Log, spec: TaskSpec) -> bool:
     """Append a task unless it is there; whether it was appended. Raises InvalidTaskError if it is there otherwise."""
-    table.refresh()
-    present = table.specs.get(spec.task)
+    present = task_specs(log).get(spec.task)
     if present == spec:
         return False
     if present:
@@ -69,5 +54,4 @@ def add_task(log: Log, table: TaskTable, spec: TaskSpec) -> bool:
             f"such as {spec.task}-2"
         )
     log.send([Record(TASKS, spec.task.encode(), msgspec.json.encode(spec))])
-    table.refresh()
     return True

@@ -5,12 +5,11 @@ A new backend is one file in sinks and one name in ADAPTERS.
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from pkgutil import resolve_name
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace.pipelines import layout
 from headrace.pipelines.settings import Settings, suggest
@@ -75,10 +74,7 @@ def system_clock() -> int:
 
 
 class Services:
-    """The ports, each opened when it is first used: a job needs only its own backends to be up.
-
-    Use it as a context manager; it closes what it opened, in reverse.
-    """
+    """The ports, each opened when it is first used: a job needs only its own backends to be up."""
 
     def __init__(self, settings: Settings, clock: Clock = system_clock, *, create: bool = False) -> None:
         self.settings = settings
@@ -128,12 +124,8 @@ class Services:
             self._stack.callback(opened.close)
         return opened
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close what was opened, in reverse."""
         self._stack.close()
 
 
@@ -144,7 +136,7 @@ def open_services(settings: Settings, clock: Clock = system_clock, *, create: bo
     create: whether a log or index that does not exist is made; else it is an error, as it is almost always the
     wrong folder or a misspelt path.
     """
-    with Services(settings, clock, create=create) as services:
+    with closing(Services(settings, clock, create=create)) as services:
         yield services
 
 
@@ -213,5 +205,5 @@ def compose_fleet(services: Services, **options: Any) -> "Fleet":  # noqa: ANN40
     from headrace.pipelines.fleet.job import Fleet, cloud_task
 
     spec, found = cloud_task(), services.layout
-    add_task(services.log, TaskTable(services.log, found), spec)
+    add_task(services.log, spec)
     return Fleet(services.log, services.policies, spec, found, **options)

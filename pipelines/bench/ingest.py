@@ -26,7 +26,7 @@ from headrace.pipelines.ingest.job import Ingest, dataflow
 from headrace.pipelines.ingest.meters import Counts
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.settings import Settings
-from headrace.pipelines.tasks import TaskTable, add_task
+from headrace.pipelines.tasks import add_task
 from headrace.pipelines.wiring import open_services
 from headrace.schemas.ports import Cache, EndOfLog, Index, Log
 
@@ -126,10 +126,9 @@ def measure(settings: Settings, load: Load, depths: Sequence[str] = DEPTHS) -> I
 def prepare(settings: Settings, load: Load) -> int:
     """Make the topics, the layout and the task, and send the rows; returns how many."""
     with open_services(settings, create=True) as services:
-        found = services.initialise(partitions=load.partitions, segment=bench_rows.SEGMENT[load.form])
+        services.initialise(partitions=load.partitions, segment=bench_rows.SEGMENT[load.form])
         add_task(
             services.log,
-            TaskTable(services.log, found),
             msgspec.structs.replace(bench_rows.SPEC, window_ms=load.window_ms),
         )
         began_s = time.perf_counter()

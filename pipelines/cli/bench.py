@@ -1,6 +1,6 @@
 """headrace bench: how fast the configured backends are."""
 
-from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 import click
@@ -8,8 +8,8 @@ import click
 from headrace.pipelines.bench import ingest as bench_ingest
 from headrace.pipelines.bench import lookup as bench_lookup
 from headrace.pipelines.bench import rows as bench_rows
-from headrace.pipelines.cli.options import Command, Within, json_option, with_settings
-from headrace.pipelines.cli.output import print_json, print_table
+from headrace.pipelines.cli.options import Command, Within, with_settings
+from headrace.pipelines.cli.output import print_records
 from headrace.pipelines.settings import Settings
 
 SUSTAINED_ROWS = 60_000_000
@@ -58,7 +58,6 @@ def command() -> None:
     "--depth", "depths", type=click.Choice(bench_ingest.DEPTHS), multiple=True, help="Only these.  [default: each]"
 )
 @click.option("--sustained", is_flag=True, help=f"{SUSTAINED_ROWS // 1_000_000} M rows, the whole way only.")
-@json_option
 @with_settings
 def ingest(
     settings: Settings,
@@ -83,15 +82,8 @@ def ingest(
     if sustained:
         depths, load["rows"] = depths or ("whole",), SUSTAINED_ROWS
     found = bench_ingest.measure(settings, bench_ingest.Load(**load), depths or bench_ingest.DEPTHS)
-    if as_json:
-        print_json(found)
-    else:
-        _show_ingest(found)
-
-
-def _show_ingest(records: Iterable[dict[str, Any]]) -> None:
     columns = ("depth", "rows/s", "our CPU-s a million", "servers' CPU-s a million", "stage: CPU, wall µs a row")
-    print_table(columns, (_ingest_line(record) for record in records))
+    print_records(found, columns, _ingest_line, as_json=as_json)
 
 
 def _ingest_line(record: dict[str, Any]) -> tuple[str, ...]:
@@ -117,7 +109,6 @@ def _ingest_line(record: dict[str, Any]) -> tuple[str, ...]:
 @click.option(
     "--only", "caches", type=click.Choice(bench_lookup.CACHES), multiple=True, help="Only these.  [default: each]"
 )
-@json_option
 @with_settings
 def lookup(settings: Settings, *, caches: tuple[str, ...], as_json: bool, **asked: Any) -> None:  # noqa: ANN401
     """Measure look-ups of chunks by reference: rate, hit rate beside a perfect LFU's, latency at half the peak.
@@ -131,10 +122,7 @@ def lookup(settings: Settings, *, caches: tuple[str, ...], as_json: bool, **aske
     A look-up ends with the payload's bytes, or with rows: decompressed, checked, decoded.
     """  # noqa: D301
     found = bench_lookup.measure(settings, bench_lookup.Lookups(**asked), caches or bench_lookup.CACHES)
-    if as_json:
-        print_json(found)
-    else:
-        columns = ("cache", "ends with", "lookups/s", "CPU µs each", "hits", "perfect LFU", "p50 ms", "p95 ms")
-        names = ("cache", "ends_with", "lookups_per_s", "cpu_us_per_lookup", "hit_rate", "perfect_lfu_hit_rate")
-        latencies = ("p50_ms_at_half_peak", "p95_ms_at_half_peak")
-        print_table(columns, ([f"{record[name]}" for name in (*names, *latencies)] for record in found))
+    columns = ("cache", "ends with", "lookups/s", "CPU µs each", "hits", "perfect LFU", "p50 ms", "p95 ms")
+    names = ("cache", "ends_with", "lookups_per_s", "cpu_us_per_lookup", "hit_rate", "perfect_lfu_hit_rate")
+    latencies = ("p50_ms_at_half_peak", "p95_ms_at_half_peak")
+    print_records(found, columns, itemgetter(*names, *latencies), as_json=as_json)

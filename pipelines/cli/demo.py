@@ -9,7 +9,7 @@ import click
 
 from headrace.learners.stream.algorithms import ALGORITHMS
 from headrace.pipelines.cli.logs import log_to_stderr
-from headrace.pipelines.cli.options import json_option
+from headrace.pipelines.cli.options import json_option, verbose_option
 from headrace.pipelines.cli.output import print_json
 
 NAMES = {
@@ -31,18 +31,9 @@ INTERRUPTED: Final = 130
 @click.option("--windows", type=click.IntRange(min=2), default=60, show_default=True, help="Episodes of each agent.")
 @click.option("--agents", type=click.IntRange(1, 9_999), default=64, show_default=True)
 @click.option("--algorithm", type=click.Choice(list(ALGORITHMS)), default="dqn", show_default=True)
-@click.option("-v", "--verbose", is_flag=True, help="Log more, and show where a fault is.")
+@verbose_option
 @json_option
-def command(
-    out: Path,
-    *,
-    seed: int,
-    windows: int,
-    agents: int,
-    algorithm: str,
-    verbose: bool,
-    as_json: bool,
-) -> None:
+def command(out: Path, *, verbose: bool, as_json: bool, **much: Any) -> None:  # noqa: ANN401
     """Run the whole stream in one process, with no server.
 
     Simulated agents autoscale a service; their transitions are validated, windowed and indexed; a DQN or PPO learns
@@ -53,7 +44,7 @@ def command(
     if not verbose:
         logging.getLogger("headrace").setLevel(logging.WARNING)
     try:
-        result = _run(out, windows=windows, agents=agents, seed=seed, algorithm=algorithm)
+        result = _run(out, **much)
     except KeyboardInterrupt:
         above = "\n" if sys.stderr.isatty() else ""  # the line of the last window has no end there
         click.echo(f"{above}headrace: stopped; the next demo begins anew", err=True)
@@ -64,7 +55,7 @@ def command(
         _print(result)
 
 
-def _run(out: Path, *, windows: int, agents: int, seed: int, algorithm: str) -> dict[str, Any]:
+def _run(out: Path, *, windows: int, **much: Any) -> dict[str, Any]:  # noqa: ANN401
     from headrace.pipelines.demo.demo import run_demo  # noqa: PLC0415 torch takes seconds to load
     from headrace.pipelines.demo.embedded import EmbeddedSettings, Progress  # noqa: PLC0415
 
@@ -79,8 +70,7 @@ def _run(out: Path, *, windows: int, agents: int, seed: int, algorithm: str) -> 
         elif progress.windows % 5 == 0 or progress.windows == windows:
             click.echo(line, err=True)
 
-    settings = EmbeddedSettings(windows=windows, agents=agents, seed=seed, algorithm=algorithm)
-    return run_demo(out, settings, show)
+    return run_demo(out, EmbeddedSettings(windows=windows, **much), show)
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 import click
 import msgspec
 
-from headrace.pipelines.cli.options import Command, json_option, task_option, with_services
-from headrace.pipelines.cli.output import iso, print_json, print_table
+from headrace.pipelines.cli.options import Command, task_option, with_services
+from headrace.pipelines.cli.output import iso, print_answer, print_records
 from headrace.pipelines.cli.policy import reason_option, who_option
 from headrace.pipelines.published import directives
 from headrace.pipelines.tasks import task_specs
@@ -26,18 +26,14 @@ def command() -> None:
 @command.command("list", cls=Command)
 @task_option
 @click.option("--standing", is_flag=True, help="Only those that are in force.")
-@json_option
 @with_services
 def list_directives(services: Services, *, task: str | None, standing: bool, as_json: bool) -> None:
     """List the directives, each as it stands now: the change, the verdict, who gave it and why."""
     names = [task] if task else sorted(task_specs(services.log))
     found = [one for name in names for one in _newest(services, name).values()]
     kept = [one for one in found if not standing or one.verdict in {"accepted", "undo"}]
-    if as_json:
-        print_json(kept)
-        return
     columns = ("directive", "time", "setting", "from", "to", "verdict", "by", "proposed by", "reason")
-    print_table(columns, (_row(one) for one in kept))
+    print_records(kept, columns, _row, as_json=as_json)
 
 
 def _newest(services: Services, task: str) -> dict[str, Directive]:
@@ -55,7 +51,6 @@ def _row(one: Directive) -> tuple[Any, ...]:
 @click.argument("directive_id", metavar="DIRECTIVE")
 @reason_option
 @who_option
-@json_option
 @with_services
 def undo(services: Services, directive_id: str, *, reason: str, who: str, as_json: bool) -> None:
     """Take a directive back: `run learn` undoes it at its next version, as if it had never been."""
@@ -68,7 +63,4 @@ def undo(services: Services, directive_id: str, *, reason: str, who: str, as_jso
         raise SettingsError(f"directive {directive_id} is {one.verdict}: only an accepted one can be undone")
     record = msgspec.structs.replace(one, verdict="undo", decided_by=who, reason=reason, ts=services.clock())
     services.log.send([Record(DIRECTIVES, task.encode(), msgspec.json.encode(record))])
-    if as_json:
-        print_json([record])
-    else:
-        click.echo(f"{directive_id} will be undone at the next version of {task}")
+    print_answer(record, f"{directive_id} will be undone at the next version of {task}", as_json=as_json)

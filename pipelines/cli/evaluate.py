@@ -5,8 +5,8 @@ from typing import Any
 import click
 
 from headrace.learners.seeds import EVALUATION
-from headrace.pipelines.cli.options import Command, PolicyName, environment_option, json_option, with_services
-from headrace.pipelines.cli.output import print_json
+from headrace.pipelines.cli.options import Command, PolicyName, environment_option, with_services
+from headrace.pipelines.cli.output import print_answer
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import SettingsError
 
@@ -17,7 +17,6 @@ from headrace.schemas.errors import SettingsError
 @environment_option
 @click.option("--traces", type=click.IntRange(min=1), default=512, show_default=True, help="Episodes.")
 @click.option("--seed", type=click.IntRange(min=0), default=EVALUATION.first, show_default=True, help="Of the traces.")
-@json_option
 @with_services
 def command(
     services: Services,
@@ -41,20 +40,12 @@ def command(
     else:
         name = str(baseline)
         returns = evaluate.evaluated_baseline(name, environment, traces, seed)
-    result: dict[str, Any] = {
-        "policy": name if policy else None,
-        "baseline": baseline,
-        "environment": environment,
-        "traces": traces,
-        "seed": seed,
-        "mean": float(returns.mean()),
-        "returns": returns.tolist(),
-    }
-    if as_json:
-        print_json([result])
-        return
-    told = ""
+    mean = float(returns.mean())
+    result: dict[str, Any] = {"policy": name if policy else None, "baseline": baseline, "environment": environment}
+    result |= {"traces": traces, "seed": seed, "mean": mean, "returns": returns.tolist()}
+    interval = ""
     if traces > 1:
         _, low, high, _ = mean_interval(returns)
-        told = f"  (95 % {low:.2f} to {high:.2f})"
-    click.echo(f"{name}: mean return {result['mean']:.2f}{told} on {traces} traces of seed {seed}")
+        interval = f"  (95 % {low:.2f} to {high:.2f})"
+    told = f"{name}: mean return {mean:.2f}{interval} on {traces} traces of seed {seed}"
+    print_answer(result, told, as_json=as_json)

@@ -2,8 +2,8 @@
 
 import click
 
-from headrace.pipelines.cli.options import Command, json_option, with_services
-from headrace.pipelines.cli.output import print_json
+from headrace.pipelines.cli.options import Command, with_services
+from headrace.pipelines.cli.output import print_answer
 from headrace.pipelines.query.index_hash import index_hash
 from headrace.pipelines.wiring import Services
 
@@ -14,13 +14,9 @@ def command() -> None:
 
 
 @command.command("hash", cls=Command)
-@json_option
 @with_services
 def hash_index(services: Services, *, as_json: bool) -> None:
     """Print one SHA-256 over every chunk (uncompressed) and window row: the same for equal rows, in any backend."""
     _ = services.layout  # there is one, and it is this log's
     found = index_hash(services.index)
-    if as_json:
-        print_json([{"index_hash": found}])
-    else:
-        click.echo(found)
+    print_answer({"index_hash": found}, found, as_json=as_json)

@@ -1,11 +1,12 @@
 """headrace init: topics and layout, once."""
 
 import click
+import msgspec
 
-from headrace.pipelines.cli.options import Command, json_option, with_settings
-from headrace.pipelines.cli.output import print_json
+from headrace.pipelines.cli.options import Command, with_settings
+from headrace.pipelines.cli.output import print_answer
 from headrace.pipelines.doctor import GROUP
-from headrace.pipelines.layout import DEFAULT_PARTITIONS, as_record
+from headrace.pipelines.layout import DEFAULT_PARTITIONS
 from headrace.pipelines.settings import Settings
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.pipelines.wiring import open_services
@@ -39,7 +40,6 @@ _DEFAULT = Layout(log="")
     help="One in so many decisions is kept for `query similar`: 1 for a small log, 0 for none.  "
     f"[default: {_DEFAULT.sample_every}]",
 )
-@json_option
 @with_settings
 def command(settings: Settings, *, as_json: bool, **values: int | None) -> None:
     """Make the log's topics and the index's layout.
@@ -49,7 +49,8 @@ def command(settings: Settings, *, as_json: bool, **values: int | None) -> None:
     """
     with open_services(settings, create=True) as services:
         new_index = services.index.layout() is None
-        found = as_record(services.initialise(**values), services.log.topic(TRANSITIONS).partitions)
+        layout = services.initialise(**values)
+        found = {"partitions": services.log.topic(TRANSITIONS).partitions, **msgspec.structs.asdict(layout)}
         ingested = sum(commit.offset for commit in services.log.committed(GROUP, TRANSITIONS).values())
     if new_index and ingested:
         click.echo(
@@ -57,10 +58,6 @@ def command(settings: Settings, *, as_json: bool, **values: int | None) -> None:
             "reads them again into this one (to the same rows, if --segment and the other options are as they were)",
             err=True,
         )
-    if as_json:
-        print_json([found])
-    else:
-        click.echo(
-            f"ready: log {settings.log} with {found['partitions']} partitions, index {settings.index} "
-            f"in segments of {found['segment']}\nnext: headrace task add FILE.json"
-        )
+    told = f"ready: log {settings.log} with {found['partitions']} partitions, index {settings.index} "
+    told += f"in segments of {layout.segment}\nnext: headrace task add FILE.json"
+    print_answer(found, told, as_json=as_json)

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,7 +18,6 @@ from headrace.pipelines.wiring import ADAPTERS, open_services
 
 R = TypeVar("R")
 
-SECTION: Final = "Settings"
 _POLICY: Final = re.compile(r"([A-Za-z0-9._-]{1,64})@([1-9][0-9]{0,8})")
 
 
@@ -32,38 +30,35 @@ class Command(click.Command):
 
     @override
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        sections: dict[str, list[tuple[str, str]]] = {"Options": [], SECTION: []}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record:
-                sections[SECTION if isinstance(parameter, SettingOption) else "Options"].append(record)
-        for title, records in sections.items():
+        options = [parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option)]
+        for title, of_settings in (("Options", False), ("Settings", True)):
+            chosen = [option for option in options if isinstance(option, SettingOption) is of_settings]
+            records = [record for option in chosen if (record := option.get_help_record(ctx))]
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
 
 
 def with_settings(function: Callable[..., R]) -> Callable[..., R]:
-    """Give the function the settings as its first argument; add their options, and -v."""
+    """Give the function the settings as its first argument; add their options, -v and --json."""
 
     @functools.wraps(function)
     def call(*args: Any, verbose: bool, **options: Any) -> R:  # noqa: ANN401
-        log_format = options["log_format"] or read_variable("log_format", os.environ) or LOG_FORMATS[0]
+        log_format = options["log_format"] or read_variable("log_format") or LOG_FORMATS[0]
         log_to_stderr(verbose=verbose, log_format=parse_format(log_format), job=_job())
         given = {name: options.pop(name) for name in DEFAULTS if name in options}
         return function(read_settings(given), *args, **options)
 
-    decorated: Any = click.option("-v", "--verbose", is_flag=True, help="Log more, and show where a fault is.")(call)
-    decorated = log_format_option(decorated)
+    decorated: Any = log_format_option(verbose_option(call))
     for part in reversed(ADAPTERS):
         schemes = ", ".join(f"{scheme}:" for scheme in ADAPTERS[part])
         described = f"{schemes}  [default: {DEFAULTS[part]}; env: HEADRACE_{part.upper()}]"
         decorated = click.option(f"--{part}", metavar="URL", cls=SettingOption, help=described)(decorated)
-    return cast(Callable[..., R], decorated)
+    return cast(Callable[..., R], json_option(decorated))
 
 
 def with_services(function: Callable[..., R]) -> Callable[..., R]:
-    """Give the function open services as its first argument; add the settings' options, and -v."""
+    """Give the function open services as its first argument; add what `with_settings` does."""
 
     @functools.wraps(function)
     def call(settings: Settings, *args: Any, **options: Any) -> R:  # noqa: ANN401
@@ -83,6 +78,11 @@ def _job() -> str:
     return " ".join(names).removeprefix("run ")
 
 
+def _limit(context: click.Context, _option: click.Parameter, value: int | None) -> int | None:
+    return value if value is not None or context.params.get("as_json") else TABLE_ROWS
+
+
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Log more, and show where a fault is.")
 log_format_option = click.option(
     "--log-format",
     type=click.Choice(LOG_FORMATS),
@@ -97,7 +97,7 @@ metrics_option = click.option(
     f"[default: {DEFAULTS['metrics']}, or one of the {MORE_PORTS} ports after it; "
     "env: HEADRACE_METRICS]",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON to stdout.")
+json_option = click.option("--json", "as_json", is_flag=True, is_eager=True, help="JSON to stdout.")
 task_option = click.option("--task", help="Only this task's.")
 environment_option = click.option(
     "--env",
@@ -109,6 +109,7 @@ environment_option = click.option(
 limit_option = click.option(
     "--limit",
     type=click.IntRange(0, 1_000_000_000),
+    callback=_limit,
     help=f"At most so many.  [default: {TABLE_ROWS}; --json: all]",
 )
 

@@ -1,7 +1,8 @@
 """Data to stdout: JSON lines for programs, tables for people."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -46,10 +47,47 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], limit:
         click.echo(f"the first {limit} are shown: --limit N shows more, --json all", err=True)
 
 
+def print_records(
+    records: Iterable[Any],
+    columns: Sequence[str],
+    row: Callable[[Any], Sequence[object]],
+    *,
+    as_json: bool,
+    limit: int | None = None,
+) -> None:
+    """Write at most `limit` records: as JSON, or as a table that has `row` of each."""
+    if as_json:
+        print_json(islice(records, limit))
+    else:
+        print_table(columns, map(row, records), limit)
+
+
+def print_answer(record: object, text: str, *, as_json: bool) -> None:
+    """Write the one thing that a command has to say: a record for programs, a sentence for people."""
+    if as_json:
+        print_json([record])
+    else:
+        click.echo(text)
+
+
 def _print_plain(console: "Console", table: "Table") -> None:
     with console.capture() as captured:
         console.print(table)
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+@contextmanager
+def bar(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that is told (done, total); a person who watches sees a bar on stderr, nobody else anything."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console  # noqa: PLC0415 slow to load
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with Progress(console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(unit, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
 def iso(ms: int) -> str:

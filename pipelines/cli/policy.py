@@ -1,17 +1,23 @@
 """headrace policy: the versions of a task's policy, and what people decide about them."""
 
+import dataclasses
+import functools
 import getpass
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from headrace.pipelines.cli.options import Command, PolicyName, json_option, task_option, with_services
-from headrace.pipelines.cli.output import iso, print_json, print_table
+from headrace.pipelines.cli.options import Command, PolicyName, task_option, with_services
+from headrace.pipelines.cli.output import bar, iso, print_answer, print_json, print_table
 from headrace.pipelines.published import published, serving
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import HeadraceError
 from headrace.schemas.records import PolicyVersion, ServingPolicy
+
+if TYPE_CHECKING:
+    from headrace.pipelines.policies.control import Control
 
 policy_argument = click.argument("policy", type=PolicyName(), metavar="TASK@VERSION")
 reason_option = click.option("--reason", required=True, help="Why; it stands in the record for everyone to read.")
@@ -25,7 +31,6 @@ def command() -> None:
 
 @command.command("list", cls=Command)
 @task_option
-@json_option
 @with_services
 def list_policies(services: Services, *, task: str | None, as_json: bool) -> None:
     """List the versions: where each came from, how it did at the gate, and which one serves."""
@@ -52,29 +57,20 @@ def _cell(value: object) -> object:
 
 
 def _shown(version: PolicyVersion, *, serves: bool) -> dict[str, Any]:
+    names = ("promoted", "evaluation", "difference", "environment_steps", "updates", "seed", "reason")
     return {
         "policy": f"{version.task}@{version.version}",
-        "task": version.task,
-        "version": version.version,
-        "parent": version.parent,
-        "algorithm": version.algorithm,
+        **{name: getattr(version, name) for name in ("task", "version", "parent", "algorithm")},
         "hash": version.weights_hash,
-        "promoted": version.promoted,
         "serves": serves,
         "mean_return": version.evaluation.get("policy"),
-        "evaluation": version.evaluation,
-        "difference": version.difference,
-        "environment_steps": version.environment_steps,
-        "updates": version.updates,
+        **{name: getattr(version, name) for name in names},
         "chunks": len(version.lineage),
-        "seed": version.seed,
-        "reason": version.reason,
     }
 
 
 @command.command("show", cls=Command)
 @policy_argument
-@json_option
 @with_services
 def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
     """Show one version: its training, its lineage, the gate's verdict, and what was decided about it."""
@@ -134,7 +130,6 @@ def _told(record: ServingPolicy) -> str:
 @command.command("diff", cls=Command)
 @click.argument("one", type=PolicyName(), metavar="TASK@ONE")
 @click.argument("other", type=PolicyName(), metavar="TASK@OTHER")
-@json_option
 @with_services
 def diff(services: Services, one: tuple[str, int], other: tuple[str, int], *, as_json: bool) -> None:
     """Compare two versions of a task: configuration, and returns and decisions on the same traces."""
@@ -161,83 +156,71 @@ def diff(services: Services, one: tuple[str, int], other: tuple[str, int], *, as
         )
 
 
+def _deciding(function: Callable[..., ServingPolicy]) -> Callable[..., None]:
+    """Give the function a Control, and print the record that it returns; add --reason, --who and what all have."""
+
+    @reason_option
+    @who_option
+    @with_services
+    @functools.wraps(function)
+    def call(services: Services, *args: Any, who: str, as_json: bool, **options: Any) -> None:  # noqa: ANN401
+        from headrace.pipelines.policies.control import Control  # noqa: PLC0415 it loads the learners
+
+        control = Control(services.log, services.policies, task_specs(services.log), services.clock, who)
+        record = function(control, *args, **options)
+        promotion = f"promotion by `learn` is {'on hold' if record.held else 'free'}"
+        print_answer(record, f"{_serves(record)}; {promotion}", as_json=as_json)
+
+    return call
+
+
 @command.command("promote", cls=Command)
 @policy_argument
-@reason_option
-@who_option
-@json_option
-@with_services
-def promote(services: Services, policy: tuple[str, int], *, reason: str, who: str, as_json: bool) -> None:
+@_deciding
+def promote(control: "Control", policy: tuple[str, int], *, reason: str) -> ServingPolicy:
     """Let a version serve, whatever the gate said of it. The agents follow with their next window."""
-    _print(_control(services, who).promote(*policy, reason), as_json=as_json)
+    return control.promote(*policy, reason)
 
 
 @command.command("rollback", cls=Command)
 @click.argument("task")
 @click.option("--to", "version", type=click.IntRange(1), help="A version.  [default: what served before]")
 @click.option("--hold", is_flag=True, help="Freeze promotion too, so that `learn` does not promote the next at once.")
-@reason_option
-@who_option
-@json_option
-@with_services
-def rollback(
-    services: Services, task: str, *, version: int | None, hold: bool, reason: str, who: str, as_json: bool
-) -> None:
+@_deciding
+def rollback(control: "Control", task: str, *, version: int | None, hold: bool, reason: str) -> ServingPolicy:
     """Let what served before serve again; done twice, it returns."""
-    _print(_control(services, who).rollback(task, reason, version, hold=hold), as_json=as_json)
+    return control.rollback(task, reason, version, hold=hold)
 
 
 @command.command("hold", cls=Command)
 @click.argument("task")
-@reason_option
-@who_option
-@json_option
-@with_services
-def hold_task(services: Services, task: str, *, reason: str, who: str, as_json: bool) -> None:
+@_deciding
+def hold_task(control: "Control", task: str, *, reason: str) -> ServingPolicy:
     """Freeze promotion: `learn` goes on learning and judging, but what serves stays."""
-    _require(services, task)
-    _print(_control(services, who).hold(task, reason, held=True), as_json=as_json)
+    return _hold(control, task, reason, held=True)
 
 
 @command.command("release", cls=Command)
 @click.argument("task")
-@reason_option
-@who_option
-@json_option
-@with_services
-def release(services: Services, task: str, *, reason: str, who: str, as_json: bool) -> None:
+@_deciding
+def release(control: "Control", task: str, *, reason: str) -> ServingPolicy:
     """Let `learn` promote again."""
-    _require(services, task)
-    _print(_control(services, who).hold(task, reason, held=False), as_json=as_json)
+    return _hold(control, task, reason, held=False)
 
 
-def _require(services: Services, task: str) -> None:
-    if task not in task_specs(services.log):
+def _hold(control: "Control", task: str, reason: str, *, held: bool) -> ServingPolicy:
+    if task not in control.specs:
         raise click.UsageError(f"there is no task {task!r}: `headrace task list` shows those that there are")
-
-
-def _control(services: Services, who: str) -> Any:  # noqa: ANN401 a type of a module that is loaded late
-    from headrace.pipelines.policies.control import Control  # noqa: PLC0415 it loads the learners
-
-    return Control(services.log, services.policies, task_specs(services.log), services.clock, who)
-
-
-def _print(record: ServingPolicy, *, as_json: bool) -> None:
-    if as_json:
-        print_json([record])
-        return
-    click.echo(f"{_serves(record)}; promotion by `learn` is {'on hold' if record.held else 'free'}")
+    return control.hold(task, reason, held=held)
 
 
 @command.command("replay", cls=Command)
 @policy_argument
-@json_option
 @with_services
 def replay(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
     """Retrain a version from the chunks that its lineage names; exit 1 unless the weights are the same to the bit."""
     import torch  # noqa: PLC0415 it takes a second to load
 
-    from headrace.pipelines.cli.progress import bar  # noqa: PLC0415
     from headrace.pipelines.policies.retrain import retrain  # noqa: PLC0415 it loads torch
 
     task, number = policy
@@ -245,16 +228,7 @@ def replay(services: Services, policy: tuple[str, int], *, as_json: bool) -> Non
     with bar("retraining") as progress:
         spec = task_specs(services.log).get(task)
         found = retrain(services.policies, services.chunks, task, spec, number, progress=progress)
-    row = {
-        "policy": f"{task}@{number}",
-        "hash": found.hash,
-        "expected": found.expected,
-        "equal": found.equal,
-        "chunks": found.chunks,
-        "rows": found.rows,
-        "updates": found.updates,
-        "code_version": found.code_version,
-    }
+    row = {"policy": f"{task}@{number}", "equal": found.equal, **dataclasses.asdict(found)}
     if as_json:
         print_json([row])
     elif found.equal:

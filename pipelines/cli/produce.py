@@ -1,6 +1,5 @@
 """headrace produce: a user's own data onto the log."""
 
-import dataclasses
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -9,9 +8,9 @@ from typing import BinaryIO
 
 import click
 
-from headrace.pipelines.cli.options import Command, json_option, with_services
-from headrace.pipelines.cli.output import print_json
-from headrace.pipelines.produce.producer import Produced, Producer, produce
+from headrace.pipelines.cli.options import Command, with_services
+from headrace.pipelines.cli.output import print_answer
+from headrace.pipelines.produce.producer import Producer, produce
 from headrace.pipelines.wiring import Services
 
 
@@ -19,7 +18,6 @@ from headrace.pipelines.wiring import Services
 @click.argument("file", type=click.File("rb"))
 @click.option("--batch", type=click.IntRange(1), metavar="N", help="Pack N of an agent's rows to one Arrow message.")
 @click.option("--close", is_flag=True, help="End with a heartbeat to each partition, so that the windows close.")
-@json_option
 @with_services
 def command(services: Services, file: BinaryIO, *, batch: int | None, close: bool, as_json: bool) -> None:
     """Send FILE (- is stdin): one transition a line, as JSON.
@@ -43,15 +41,8 @@ def command(services: Services, file: BinaryIO, *, batch: int | None, close: boo
         click.echo(reason, err=True)
     if close and not done.heartbeats:
         click.echo("no line was a transition of a known task, so there are no windows to close", err=True)
-    if as_json:
-        print_json([dataclasses.asdict(done)])
-    else:
-        click.echo(_told(done))
-
-
-def _told(done: Produced) -> str:
     beats = f", {done.heartbeats} of them heartbeats" if done.heartbeats else ""
-    return f"{done.lines} lines sent as {done.messages} messages{beats}"
+    print_answer(done, f"{done.lines} lines sent as {done.messages} messages{beats}", as_json=as_json)
 
 
 @contextmanager

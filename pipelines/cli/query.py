@@ -1,16 +1,14 @@
 """headrace query: windows, chunks and transitions of a task, and the decisions that are similar to one."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice
-from typing import Any
+from itertools import chain
+from typing import Any, Final
 
 import click
-import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import override
 
-from headrace.pipelines.cli.options import Command, Moment, json_option, limit_option, with_services
-from headrace.pipelines.cli.output import TABLE_ROWS, iso, print_json, print_table
+from headrace.pipelines.cli.options import Command, Moment, limit_option, with_services
+from headrace.pipelines.cli.output import iso, print_records
 from headrace.pipelines.query import scan as query
 from headrace.pipelines.query import similar as similarity
 from headrace.pipelines.query.scan import Selection
@@ -34,77 +32,53 @@ def _asking(name: str, help_text: str, ask: Ask, columns: Sequence[str], row: Ro
 
     @command.command(name, cls=Command, help=help_text)
     @click.option("--task", required=True, help="The task's name.")
-    @click.option("--agent", help="Only this agent's transitions; windows and chunks: those that hold some.")
-    @click.option("--from", "start", type=Moment(), help="Only from this time on.")
-    @click.option("--to", "end", type=Moment(), help="Only before this time.")
+    @click.option(
+        "--agent", "agent_id", help="Only this agent's transitions; windows and chunks: those that hold some."
+    )
+    @click.option("--from", "start_ms", type=Moment(), help="Only from this time on.")
+    @click.option("--to", "end_ms", type=Moment(), help="Only before this time.")
     @limit_option
-    @json_option
     @with_services
-    def run(
-        services: Services,
-        *,
-        task: str,
-        agent: str | None,
-        start: int | None,
-        end: int | None,
-        limit: int | None,
-        as_json: bool,
-    ) -> None:
+    def run(services: Services, *, task: str, limit: int | None, as_json: bool, **only: Any) -> None:  # noqa: ANN401
         _ = services.layout  # there is one, and it is this log's
-        selection = Selection(query.task_spec(services.log, task), agent, start, end)
-        found = ask(services.index, selection)
-        if as_json:
-            print_json(islice(found, limit))
-        else:
-            print_table(columns, map(row, found), TABLE_ROWS if limit is None else limit)
+        found = ask(services.index, Selection(query.task_spec(services.log, task), **only))
+        print_records(found, columns, row, as_json=as_json, limit=limit)
 
+
+def _window_row(window: dict[str, Any]) -> tuple[object, ...]:
+    start, agents, totals = iso(window["start_ms"]), len(window["agents"]) or "many", window["totals"]
+    where, counts = (window["group"], window["partition"]), (window["rows"], window["duplicates"])
+    return start, *where, agents, *counts, f"{totals['reward_sum'] / window['rows']:.4g}", totals["episode_ends"]
+
+
+def _transition_row(row: dict[str, Any]) -> tuple[object, ...]:
+    end = "terminated" if row["terminated"] else "truncated" if row["truncated"] else ""
+    return iso(row["ts"]), *map(row.get, _DECISION), row["action"], f"{row['reward']:.6g}", end
+
+
+_CHUNK: Final = ("group", "partition", "segment", "part", "rows", "bytes")
+_DECISION: Final = ("agent_id", "episode_id", "step")
 
 _asking(
     "windows",
     "What happened in each window: the fold of its chunks' statistics, with their references.",
     query.windows,
     ("start (UTC)", "group", "partition", "agents", "rows", "duplicates", "mean reward", "episodes ended"),
-    lambda w: (
-        iso(w["start_ms"]),
-        w["group"],
-        w["partition"],
-        len(w["agents"]) or "many",
-        w["rows"],
-        w["duplicates"],
-        f"{w['totals']['reward_sum'] / w['rows']:.4g}",
-        w["totals"]["episode_ends"],
-    ),
+    _window_row,
 )
 _asking(
     "chunks",
     "The stored rows' containers: key, rows, checksum, size, and the totals of their statistics.",
     query.chunks,
-    ("start (UTC)", "group", "partition", "segment", "part", "rows", "bytes", "checksum"),
-    lambda c: (
-        iso(c["start_ms"]),
-        c["group"],
-        c["partition"],
-        c["segment"],
-        c["part"],
-        c["rows"],
-        c["bytes"],
-        f"{c['checksum']:08x}",
-    ),
+    ("start (UTC)", *_CHUNK, "checksum"),
+    lambda chunk: (iso(chunk["start_ms"]), *map(chunk.get, _CHUNK), f"{chunk['checksum']:08x}"),
 )
 _asking(
     "transitions",
     "The transitions, each as it was sent; repeated ones once.",
     query.transitions,
     ("time (UTC)", "agent", "episode", "step", "action", "reward", "end"),
-    lambda t: (
-        iso(t["ts"]),
-        t["agent_id"],
-        t["episode_id"],
-        t["step"],
-        t["action"],
-        f"{t['reward']:.6g}",
-        "terminated" if t["terminated"] else "truncated" if t["truncated"] else "",
-    ),
+    _transition_row,
 )
 
 
@@ -140,7 +114,6 @@ class PlaceOf(click.ParamType[Place]):
 @click.option("--like", type=PlaceOf(), help="What is looked for: what an agent saw at this step.")
 @click.option("--limit", type=click.IntRange(1, MOST_SIMILAR), default=10, show_default=True, help="At most so many.")
 @click.option("--steps", type=click.IntRange(1, 1_000), default=10, show_default=True, help="How far to look on.")
-@json_option
 @with_services
 def similar(
     services: Services,
@@ -161,24 +134,14 @@ def similar(
         raise click.UsageError("what is looked for is given by --obs or by --like, one of them")
     every = services.layout.sample_every
     spec, index = query.task_spec(services.log, task), services.index
-    wanted = _wanted(index, spec, obs, like)
+    wanted = similarity.observation_at(index, spec, like) if like else similarity.observation(obs or (), spec)
     found = similarity.similar(index, spec, wanted, limit=limit, steps=steps, apart=like)
     first = next(found, None)
     if first is None:
         kept = f"one in {every} is" if every else "none is, by the index's layout"
         click.echo(f"the index holds no other sampled decision of {task}: {kept}", err=True)
         return
-    found = chain([first], found)
-    if as_json:
-        print_json(found)
-    else:
-        print_table(_columns(spec, steps), (_row(one, spec) for one in found))
-
-
-def _wanted(index: Index, spec: TaskSpec, obs: tuple[float, ...] | None, like: Place | None) -> NDArray[np.float32]:
-    if like:
-        return similarity.observation_at(index, spec, like)
-    return similarity.observation(obs or (), spec)
+    print_records(chain([first], found), _columns(spec, steps), lambda one: _row(one, spec), as_json=as_json)
 
 
 def _columns(spec: TaskSpec, steps: int) -> list[str]:
@@ -192,17 +155,10 @@ def _columns(spec: TaskSpec, steps: int) -> list[str]:
 def _row(one: dict[str, Any], spec: TaskSpec) -> list[object]:
     then, terms = one["followed"], one.get("reward_terms", {})
     action = spec.actions[one["action"]] if not isinstance(spec.actions, Bounds) else one["action"]
+    mean = f"{then['reward_sum'] / then['steps']:.4g}" if then["steps"] else None
     return [
-        f"{one['distance']:.4f}",
-        iso(one["ts"]),
-        one["agent_id"],
-        one["episode_id"],
-        one["step"],
-        one.get("policy_version"),
-        action,
-        f"{one['reward']:.6g}",
+        *(f"{one['distance']:.4f}", iso(one["ts"]), *map(one.get, _DECISION), one.get("policy_version")),
+        *(action, f"{one['reward']:.6g}"),
         *(f"{terms[name]:.4g}" if name in terms else None for name in spec.reward_terms),
-        then["steps"],
-        f"{then['reward_sum'] / then['steps']:.4g}" if then["steps"] else None,
-        then["end"],
+        *(then["steps"], mean, then["end"]),
     ]

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from headrace.pipelines.cli.options import Command, json_option, limit_option, with_services
-from headrace.pipelines.cli.output import TABLE_ROWS, print_json, print_table
+from headrace.pipelines.cli.options import Command, limit_option, with_services
+from headrace.pipelines.cli.output import print_answer, print_json, print_table
 from headrace.pipelines.query.rejected import LATER_RULES, Rejected, original, rejected, replay, safe_text
 from headrace.pipelines.wiring import Services
 from headrace.schemas.ports import Log
@@ -25,27 +25,20 @@ def command() -> None:
 @command.command("list", cls=Command)
 @rule_option
 @limit_option
-@json_option
 @with_services
 def list_rejected(services: Services, *, rules: tuple[str, ...], limit: int | None, as_json: bool) -> None:
     """List what was refused: where it lies on the log, by which rule, and why."""
     found = rejected(services.log, rules)
     if as_json:
         print_json(_shown(services.log, message) for message in islice(found, limit))
-        return
-    rows = (
-        (
-            f"{m.partition}/{m.offset}",
-            safe_text(m.key),
-            m.rule,
-            m.replayed,
-            safe_text(m.reason.encode(), 300),
-            safe_text(m.kept, 60),
-        )
-        for m in found
-    )
-    columns = ("partition/offset", "key", "rule", "replay of", "reason", "begins with")
-    print_table(columns, rows, TABLE_ROWS if limit is None else limit)
+    else:
+        columns = ("partition/offset", "key", "rule", "replay of", "reason", "begins with")
+        print_table(columns, map(_row, found), limit)
+
+
+def _row(message: Rejected) -> tuple[object, ...]:
+    where, reason = f"{message.partition}/{message.offset}", safe_text(message.reason.encode(), 300)
+    return where, safe_text(message.key), message.rule, message.replayed, reason, safe_text(message.kept, 60)
 
 
 def _shown(log: Log, message: Rejected) -> dict[str, Any]:
@@ -66,7 +59,6 @@ def _shown(log: Log, message: Rejected) -> dict[str, Any]:
 @command.command("replay", cls=Command)
 @rule_option
 @click.option("--all", "everything", is_flag=True, help="Whatever the rule.")
-@json_option
 @with_services
 def replay_rejected(services: Services, *, rules: tuple[str, ...], everything: bool, as_json: bool) -> None:
     """Send again what may pass now, each message once.
@@ -80,7 +72,5 @@ def replay_rejected(services: Services, *, rules: tuple[str, ...], everything: b
     done = replay(services.log, wanted, again=bool(rules) or everything)
     if done.gone:
         click.echo(f"{done.gone} could not be sent: the log holds the whole of them no longer", err=True)
-    if as_json:
-        print_json([{"replayed": done.sent, "gone": done.gone, "rules": list(wanted)}])
-    else:
-        click.echo(f"{done.sent} messages sent again" + ("; now `headrace run ingest`" if done.sent else ""))
+    told = f"{done.sent} messages sent again" + ("; now `headrace run ingest`" if done.sent else "")
+    print_answer({"replayed": done.sent, "gone": done.gone, "rules": list(wanted)}, told, as_json=as_json)

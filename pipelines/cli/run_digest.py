@@ -9,8 +9,8 @@ from typing import Any, Final
 import click
 from typing_extensions import override
 
-from headrace.pipelines.cli.options import Command, json_option, metrics_option, with_services
-from headrace.pipelines.cli.output import print_json
+from headrace.pipelines.cli.options import Command, metrics_option, with_services
+from headrace.pipelines.cli.output import print_answer
 from headrace.pipelines.cli.serving import as_service
 from headrace.pipelines.report.compose import Envelope
 from headrace.pipelines.report.job import Digest
@@ -67,7 +67,6 @@ def _unsubscribe(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option("--unsubscribe", callback=_unsubscribe, help="A mailto: or https: URL.  [default: a mail to the sender]")
 @click.option("--link", default="", help="Of a report's page, with {report_id} in it.")
 @click.option("--task", "tasks", multiple=True, help="Only this task's reports; may be repeated.")
-@json_option
 @metrics_option
 @with_services
 def command(
@@ -95,14 +94,12 @@ def command(
             _run(services, job)
             return
         sent = job.send_now()
-    if as_json:
-        print_json([{"sent": sent}])
-    else:
-        click.echo("\n".join(sent) or "nothing to send: every report is in a digest already")
+    told = "\n".join(sent) or "nothing to send: every report is in a digest already"
+    print_answer({"sent": sent}, told, as_json=as_json)
 
 
 def _run(services: Services, job: Digest) -> None:
     stop = Stop()
-    with as_service(services, "digest", job, METRICS, lambda: stop, lambda: job.positions):
+    with as_service(services, "digest", job, METRICS, stop, lambda: job.positions):
         logger.info("digest is ready: log %s, mail %s", services.settings.log, services.settings.mail)
         job.run(stop)

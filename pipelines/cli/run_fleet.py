@@ -5,10 +5,9 @@ from contextlib import suppress
 
 import click
 
-from headrace.pipelines.cli.options import Command, Moment, Within, json_option, metrics_option, with_services
+from headrace.pipelines.cli.options import Command, Moment, Within, metrics_option, with_services
 from headrace.pipelines.cli.output import iso, print_json
-from headrace.pipelines.cli.progress import reported
-from headrace.pipelines.cli.serving import as_service
+from headrace.pipelines.cli.serving import as_service, reported
 from headrace.pipelines.fleet.job import START_MS, Fleet
 from headrace.pipelines.fleet.metrics import METRICS
 from headrace.pipelines.runtime.stop import Stop, StoppedError, paused
@@ -27,7 +26,6 @@ logger = logging.getLogger(__name__)
 @click.option(
     "--every", "every_s", type=Within(0, 86_400), default=1.0, show_default=True, help="Seconds between windows."
 )
-@json_option
 @metrics_option
 @with_services
 def command(
@@ -49,7 +47,7 @@ def command(
         raise SettingsError(f"--start {iso(start_ms)} lies ahead of the log's clock: name a time in the past")
     fleet = compose_fleet(services, agents=agents, seed=seed, start_ms=start_ms)
     with (
-        as_service(services, "fleet", fleet, METRICS, lambda: fleet.stop),
+        as_service(services, "fleet", fleet, METRICS, fleet.stop),
         reported(lambda: _told(fleet)),
         suppress(StoppedError),
     ):

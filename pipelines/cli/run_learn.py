@@ -1,10 +1,8 @@
 """headrace run learn."""
 
 import dataclasses
-import logging
 from collections.abc import Mapping
-from contextlib import closing
-from typing import Literal
+from typing import Any, Literal
 
 import click
 import torch
@@ -12,17 +10,13 @@ import torch
 from headrace.learners.simulate.environments import ENVIRONMENTS
 from headrace.learners.stream.algorithms import ALGORITHMS, algorithm
 from headrace.learners.stream.training import Config, LearnSettings
-from headrace.pipelines.cli.options import Command, Within, json_option, metrics_option, with_services
+from headrace.pipelines.cli.options import Command, Within, metrics_option, with_services
 from headrace.pipelines.cli.output import print_json
-from headrace.pipelines.cli.progress import reported
-from headrace.pipelines.cli.serving import as_service
+from headrace.pipelines.cli.serving import run_dataflow
 from headrace.pipelines.learn.job import dataflow
 from headrace.pipelines.learn.learner import Learner
 from headrace.pipelines.learn.metrics import METRICS
-from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.wiring import Services, compose_learn
-
-logger = logging.getLogger(__name__)
 
 
 @click.command("learn", cls=Command)
@@ -46,7 +40,6 @@ logger = logging.getLogger(__name__)
     show_default=True,
     help="What promotes a candidate: a paired test in the task's simulator, or nothing: each is promoted.",
 )
-@json_option
 @metrics_option
 @with_services
 def command(
@@ -71,24 +64,20 @@ def command(
         until_caught_up=until_caught_up,
         accept_gap=accept_gap,
     )
-    with (
-        closing(job),
-        as_service(services, "learn", job, METRICS, lambda: job.stop, lambda: job.positions),
-        reported(lambda: _told(job.learners.copy(), gate)),
-    ):
-        logger.info("learn is ready: log %s, policies %s", services.settings.log, services.settings.policies)
-        run(dataflow(job), job.stop)
+    run_dataflow(services, "learn", job, dataflow, METRICS, lambda: _told(job.learners.copy(), gate), "policies")
     if as_json:
-        print_json(
-            {
-                "task": task,
-                "algorithm": one.training.config.algorithm,
-                "rows": one.training.counts.rows,
-                "updates": one.training.updates,
-                "serving": one.progress.serving,
-            }
-            for task, one in job.learners.items()
-        )
+        print_json(_shown(task, learner) for task, learner in job.learners.items())
+
+
+def _shown(task: str, learner: Learner) -> dict[str, Any]:
+    training = learner.training
+    return {
+        "task": task,
+        "algorithm": training.config.algorithm,
+        "rows": training.counts.rows,
+        "updates": training.updates,
+        "serving": learner.progress.serving,
+    }
 
 
 def _config(name: str, n_step: int | None, priority: float | None) -> Config:

@@ -1,8 +1,10 @@
-"""A streaming job as a service: its endpoint and its clean stop."""
+"""A streaming job as a service: its endpoint, its progress on stderr, and its clean stop."""
 
+import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from headrace.pipelines.runtime.stop import Stop, stopped_by_signals
 from headrace.pipelines.service.endpoint import served
@@ -10,8 +12,57 @@ from headrace.pipelines.service.metrics import Metric
 from headrace.pipelines.service.service import Positions, Service
 from headrace.pipelines.wiring import Services
 
+if TYPE_CHECKING:
+    from bytewax.dataflow import Dataflow
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_S: Final = 5.0
 SILENT_S: Final = {"ingest": 120.0, "learn": 600.0, "explain": 300.0, "fleet": 120.0, "digest": 120.0}
 """How long a job's main loop may be at one piece of work: learn's longest is a window's updates and the gate."""
+
+
+class StreamingJob(Protocol):
+    """A job that is a dataflow."""
+
+    @property
+    def stop(self) -> Stop:
+        """What ends it."""
+
+    @property
+    def positions(self) -> dict[tuple[str, int], int]:
+        """How far it has come, by topic and partition."""
+
+    def close(self) -> None:
+        """Leave the group."""
+
+
+Job = TypeVar("Job", bound=StreamingJob)
+
+
+def run_dataflow(
+    services: Services,
+    name: str,
+    job: Job,
+    dataflow: Callable[[Job], "Dataflow"],
+    metrics: Iterable[Metric[Job]],
+    told: Callable[[], str],
+    beside: str,
+) -> None:
+    """Run a job as a service until its source ends, then close it.
+
+    told: what it has done so far. beside: the setting that the first line names beside the log.
+    """
+    from headrace.pipelines.runtime.flow import run  # noqa: PLC0415 the fleet and the digest need no Bytewax
+
+    with (
+        closing(job),
+        as_service(services, name, job, metrics, job.stop, lambda: job.positions),
+        reported(told),
+    ):
+        settings = services.settings
+        logger.info("%s is ready: log %s, %s %s", name, settings.log, beside, getattr(settings, beside))
+        run(dataflow(job), job.stop)
 
 
 @contextmanager
@@ -20,17 +71,40 @@ def as_service(
     name: str,
     job: object,
     metrics: Iterable[Metric[Any]],
-    stop: Callable[[], Stop],
+    stop: Stop,
     positions: Positions | None = None,
 ) -> Iterator[None]:
     """Serve a job's metrics and health, and take SIGTERM and SIGINT for a wish to stop, while the block runs.
 
-    stop: gives the job's own. positions: see `Service`. Raises SettingsError where --metrics can't be served.
+    positions: see `Service`. Raises SettingsError where --metrics can't be served.
     """
 
     def request() -> None:
-        stop().requested = True
+        stop.requested = True
 
-    service = Service(name, job, metrics, services.log, lambda: stop().pulse, SILENT_S[name], positions)
+    service = Service(name, job, metrics, services.log, stop.pulse, SILENT_S[name], positions)
     with served(services.settings.metrics, service), stopped_by_signals(request):
         yield
+
+
+@contextmanager
+def reported(describe: Callable[[], str]) -> Iterator[None]:
+    """Log what `describe` says whenever it has changed, looked at by a thread each PROGRESS_S, and at the end."""
+    finished = threading.Event()
+
+    def watch() -> None:
+        told = describe()
+        while not finished.wait(PROGRESS_S):
+            now = describe()
+            if now != told:
+                logger.info("%s", now)
+                told = now
+
+    thread = threading.Thread(target=watch, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join()
+        logger.info("%s", describe())

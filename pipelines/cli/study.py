@@ -1,7 +1,7 @@
 """headrace study: the paper's evaluation, run and reported."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,9 +9,8 @@ import click
 
 from headrace.learners.seeds import STUDY_TRAINING
 from headrace.pipelines.cli.logs import log_to_stderr
-from headrace.pipelines.cli.options import json_option
-from headrace.pipelines.cli.output import print_json, print_table
-from headrace.pipelines.cli.progress import bar
+from headrace.pipelines.cli.options import json_option, verbose_option
+from headrace.pipelines.cli.output import bar, print_answer, print_json, print_records, print_table
 from headrace.schemas.errors import SettingsError
 
 ARMS: Final = "dqn,ppo,dqn+advisor,dqn+schedule"
@@ -23,12 +22,18 @@ out_option = click.option(
 processes_option = click.option(
     "--processes", type=click.IntRange(1, 256), default=2, show_default=True, help="Runs side by side."
 )
-verbose_option = click.option("-v", "--verbose", is_flag=True, help="Log more, and show where a fault is.")
 steps_option = click.option(
     "--steps",
     type=click.IntRange(min=25_600),
     help="A run's environment steps, a multiple of 25600.  [default: 307200]",
 )
+
+
+def _training(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of what trains."""
+    for option in (json_option, verbose_option, steps_option, processes_option, out_option):
+        function = option(function)
+    return function
 
 
 @click.group("study")
@@ -45,11 +50,7 @@ def command() -> None:
 @command.command("run")
 @click.option("--arms", default=ARMS, show_default=True, help="Which to run, with commas between them.")
 @click.option("--seeds", type=click.IntRange(2, 1_000), default=20, show_default=True, help="Runs of each arm.")
-@out_option
-@processes_option
-@steps_option
-@verbose_option
-@json_option
+@_training
 def run(*, arms: str, seeds: int, out: Path, processes: int, steps: int | None, verbose: bool, as_json: bool) -> None:
     """Train and evaluate every arm with every seed. What is in the folder already is not run again."""
     log_to_stderr(verbose=verbose)
@@ -60,10 +61,9 @@ def run(*, arms: str, seeds: int, out: Path, processes: int, steps: int | None, 
     wanted = pool.jobs(chosen, numbers, design.Budget(steps or design.STEPS))
     with bar("runs") as shown:
         made = pool.run_all(out, wanted, processes, shown)
-    if as_json:
-        print_json([{"out": str(out), "runs": len(wanted), "made": made, "arms": list(chosen), "seeds": seeds}])
-    else:
-        click.echo(f"{len(wanted)} runs in {out}, {made} of them made now: `headrace study report {out}` shows them")
+    record = {"out": str(out), "runs": len(wanted), "made": made, "arms": list(chosen), "seeds": seeds}
+    told = f"{len(wanted)} runs in {out}, {made} of them made now: `headrace study report {out}` shows them"
+    print_answer(record, told, as_json=as_json)
 
 
 @command.command("report")
@@ -116,11 +116,7 @@ def _pair(row: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[str, ...]:
 
 
 @command.command("search")
-@out_option
-@processes_option
-@steps_option
-@verbose_option
-@json_option
+@_training
 def search(*, out: Path, processes: int, steps: int | None, verbose: bool, as_json: bool) -> None:
     """How the fixed schedule and the advisor's cadence were chosen, on other seeds; give it a folder of its own."""
     log_to_stderr(verbose=verbose)
@@ -129,10 +125,7 @@ def search(*, out: Path, processes: int, steps: int | None, verbose: bool, as_js
 
     with bar("runs") as shown:
         found = run_search(out, processes, design.Budget(steps or design.STEPS), shown)
-    if as_json:
-        print_json(found)
-    else:
-        print_table(("name", "mean return", "settings"), (_candidate(one) for one in found))
+    print_records(found, ("name", "mean return", "settings"), _candidate, as_json=as_json)
 
 
 def _candidate(one: dict[str, Any]) -> tuple[str, ...]:

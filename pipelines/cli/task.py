@@ -3,13 +3,12 @@
 from typing import BinaryIO
 
 import click
-import msgspec
 
-from headrace.pipelines.cli.options import Command, json_option, with_services
-from headrace.pipelines.cli.output import print_json, print_table
-from headrace.pipelines.tasks import TaskTable, add_task, task_specs
+from headrace.pipelines.cli.options import Command, with_services
+from headrace.pipelines.cli.output import print_answer, print_records
+from headrace.pipelines.tasks import add_task, task_specs
 from headrace.pipelines.wiring import Services
-from headrace.schemas.records import Layout, decode_task
+from headrace.schemas.records import TaskSpec, decode_task
 
 
 @click.group("task")
@@ -19,7 +18,6 @@ def command() -> None:
 
 @command.command("add", cls=Command)
 @click.argument("file", type=click.File("rb"))
-@json_option
 @with_services
 def add(services: Services, file: BinaryIO, *, as_json: bool) -> None:
     """Add the task that FILE describes; again the same is a no-op.
@@ -31,24 +29,19 @@ def add(services: Services, file: BinaryIO, *, as_json: bool) -> None:
     where they are continuous.
     """  # noqa: D301 \b is click's
     spec = decode_task(file.read())
-    added = add_task(services.log, TaskTable(services.log, Layout(log="")), spec)
-    if as_json:
-        print_json([{"task": spec.task, "added": added}])
-    else:
-        click.echo(f"added task {spec.task}" if added else f"task {spec.task} is there already, with the same content")
+    added = add_task(services.log, spec)
+    told = f"added task {spec.task}" if added else f"task {spec.task} is there already, with the same content"
+    print_answer({"task": spec.task, "added": added}, told, as_json=as_json)
 
 
 @command.command("list", cls=Command)
-@json_option
 @with_services
 def list_tasks(services: Services, *, as_json: bool) -> None:
     """List the tasks."""
     specs = [spec for _, spec in sorted(task_specs(services.log).items())]
-    if as_json:
-        print_json(msgspec.to_builtins(spec) for spec in specs)
-        return
-    rows = (
-        (s.task, s.width, f"{s.action_count} {'names' if s.discrete else 'values'}", s.window_ms, s.groups)
-        for s in specs
-    )
-    print_table(("task", "observations", "actions", "window_ms", "groups"), rows)
+    print_records(specs, ("task", "observations", "actions", "window_ms", "groups"), _row, as_json=as_json)
+
+
+def _row(spec: TaskSpec) -> tuple[object, ...]:
+    actions = f"{spec.action_count} {'names' if spec.discrete else 'values'}"
+    return spec.task, spec.width, actions, spec.window_ms, spec.groups

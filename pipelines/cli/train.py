@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from headrace.learners.stream.algorithms import ALGORITHMS
-from headrace.pipelines.cli.options import Command, environment_option, json_option, with_services
-from headrace.pipelines.cli.output import print_json
+from headrace.pipelines.cli.options import Command, environment_option, with_services
+from headrace.pipelines.cli.output import print_answer
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import SettingsError
 
@@ -26,20 +26,8 @@ from headrace.schemas.errors import SettingsError
     "--plain", is_flag=True, help="From observations and rewards alone: no features, prior or simulator's knowledge."
 )
 @click.option("--task", help="Store the policy under this task.  [default: cloud, or the environment's name]")
-@json_option
 @with_services
-def command(
-    services: Services,
-    *,
-    algorithm: str,
-    environment: str,
-    steps: int | None,
-    seconds: float | None,
-    seed: int,
-    plain: bool,
-    task: str | None,
-    as_json: bool,
-) -> None:
+def command(services: Services, *, as_json: bool, **asked: Any) -> None:  # noqa: ANN401
     """Train a policy in a simulated environment and store it as the task's next version.
 
     It serves nobody until it is promoted. `headrace evaluate --policy TASK@VERSION` shows how it does.
@@ -48,20 +36,15 @@ def command(
     the rate rule as a prior to start from (so even an untrained policy does as well as that rule) and a critic that
     sees the plant. --plain does without them.
     """
-    if (steps is None) == (seconds is None):
+    if (asked["steps"] is None) == (asked["seconds"] is None):
         raise SettingsError("give either --steps or --seconds")
     from headrace.pipelines.policies.train import Order, run_training  # noqa: PLC0415 torch takes seconds to load
 
-    order = Order(algorithm, environment, seed, steps, seconds, task, plain=plain)
     shown = _Shown()
-    result = run_training(services.policies, order, shown.start, shown.point)
-    if as_json:
-        print_json([result])
-        return
-    click.echo(
-        f"{result['version']}  {result['hash'][:12]}  {result['environment_steps']:,d} steps in "
-        f"{result['seconds']} s  mean return {result['mean_return']:.2f} on {result['traces']} traces of its own"
-    )
+    result = run_training(services.policies, Order(**asked), shown.start, shown.point)
+    told = f"{result['version']}  {result['hash'][:12]}  {result['environment_steps']:,d} steps in "
+    told += f"{result['seconds']} s  mean return {result['mean_return']:.2f} on {result['traces']} traces of its own"
+    print_answer(result, told, as_json=as_json)
 
 
 class _Shown:

@@ -6,10 +6,10 @@ from typing import Final
 import numpy as np
 
 from headrace.learners.spaces import NumericSpaces
-from headrace.pipelines.tasks import TaskTable, add_task, task_specs
+from headrace.pipelines.tasks import add_task, task_specs
 from headrace.schemas.errors import InvalidTaskError
 from headrace.schemas.ports import Log
-from headrace.schemas.records import Bounds, Layout, TaskSpec, task_problem
+from headrace.schemas.records import Bounds, TaskSpec, task_problem
 
 _LARGEST: Final = float(np.finfo(np.float32).max)
 
@@ -18,7 +18,7 @@ def known_task(log: Log, derived: TaskSpec) -> TaskSpec:
     """Return the log's task of that name if it has the same shape; add the derived one if there is none."""
     present = task_specs(log).get(derived.task)
     if present is None:
-        add_task(log, TaskTable(log, Layout(log="")), derived)
+        add_task(log, derived)
         return derived
     shape = (present.width, present.discrete, present.action_count)
     if shape != (derived.width, derived.discrete, derived.action_count):

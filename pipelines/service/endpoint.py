@@ -8,11 +8,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any, Final
 
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import MetricsHandler
 from typing_extensions import override
 
 from headrace.pipelines.service.address import Address
@@ -23,21 +23,20 @@ from headrace.schemas.errors import SettingsError
 logger = logging.getLogger(__name__)
 
 REQUESTS_AT_ONCE: Final = 16
-_TEXT: Final = "text/plain; charset=utf-8"
 _TAKEN: Final = {errno.EADDRINUSE, errno.EACCES}
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(MetricsHandler):
     timeout = 5
     """Seconds that a client may take."""
     server: "_Server"
 
+    @override
     def do_GET(self) -> None:
-        """Answer."""
         path = self.path.partition("?")[0]
         if path == "/metrics":
-            encode, content_type = choose_encoder(self.headers.get("Accept") or "")
-            self._answer(HTTPStatus.OK, encode(self.server.registry), content_type)
+            self.registry = self.server.registry
+            super().do_GET()
         elif path == "/healthz":
             self._tell(self.server.service.sick())
         elif path == "/readyz":
@@ -49,9 +48,9 @@ class _Handler(BaseHTTPRequestHandler):
         status = HTTPStatus.SERVICE_UNAVAILABLE if trouble else HTTPStatus.OK
         self._answer(status, f"{' '.join(trouble.split()) or 'ok'}\n".encode())
 
-    def _answer(self, status: HTTPStatus, content: bytes, content_type: str = _TEXT) -> None:
+    def _answer(self, status: HTTPStatus, content: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

@@ -28,51 +28,36 @@ class Ends:
     def __init__(self, log: Log, places: Callable[[], Iterable[Place]]) -> None:
         self._log = log
         self._places = places
-        self._changed = threading.Condition()
-        self._asked = self._answered = 0
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
         self._closed = False
         self._known: dict[Place, tuple[int, float]] = {}
-        self._thread: threading.Thread | None = None
 
     def now(self) -> dict[Place, int]:
-        """Return the ends as they are now; where the log does not answer in time, what was known a moment ago."""
-        with self._changed:
-            if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._answer, name="ends", daemon=True)
+        """Return the ends as they are now; where the log does not answer in time, what was known a moment ago.
+
+        Scrapes that come while the log is being asked share its answer.
+        """
+        with self._lock:
+            if not self._closed and (self._thread is None or not self._thread.is_alive()):
+                self._thread = threading.Thread(target=self._ask, name="ends", daemon=True)
                 self._thread.start()
-            self._asked += 1
-            asked = self._asked
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._answered >= asked or self._closed, ANSWER_S)
-            now_s = time.monotonic()
-            return {place: end for place, (end, at_s) in self._known.items() if now_s - at_s <= FRESH_S}
+            thread = self._thread
+        if thread:
+            thread.join(ANSWER_S)
+        now_s = time.monotonic()
+        return {place: end for place, (end, at_s) in self._known.items() if now_s - at_s <= FRESH_S}
 
-    def _answer(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._asked > self._answered or self._closed)
-                if self._closed:
-                    return
-                asked = self._asked
-            found = self._ask()
-            with self._changed:
-                self._known = {place: self._known[place] for place in found if place in self._known}
-                self._known.update({place: at for place, at in found.items() if at is not None})
-                self._answered = asked
-                self._changed.notify_all()
-
-    def _ask(self) -> dict[Place, tuple[int, float] | None]:
-        """Return each place's end, None for those that the log did not tell of: one failure is enough of a wait."""
-        found: dict[Place, tuple[int, float] | None] = dict.fromkeys(self._places())
+    def _ask(self) -> None:
+        """Note each place's end. What the log did not tell of stays as it was: one failure is enough of a wait."""
+        known = {place: self._known.get(place) for place in self._places()}
         try:
-            for place in found:
-                found[place] = (self._log.bounds(*place)[1], time.monotonic())
-        except Exception as error:  # noqa: BLE001 a scrape must not end the job, nor this thread
+            for place in known:
+                known[place] = (self._log.bounds(*place)[1], time.monotonic())
+        except Exception as error:  # noqa: BLE001 a scrape must not end the job
             logger.debug("lag is not known: %s", error)
-        return found
+        self._known = {place: at for place, at in known.items() if at is not None}
 
     def close(self) -> None:
         """Ask no more. A question that is under way is not waited for."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._closed = True

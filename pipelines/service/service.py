@@ -29,7 +29,7 @@ class Service:
     job: object
     metrics: Iterable[Metric[Any]]
     log: Log
-    pulse: Callable[[], Pulse]
+    pulse: Pulse
     silent_s: float
     positions: Positions | None = None
     ends: Ends = field(init=False)
@@ -40,14 +40,14 @@ class Service:
 
     def sick(self) -> str:
         """Return why the job should be started anew; "" while its main loop lives. Waiting is living."""
-        silent_s = time.monotonic() - self.pulse().beat_s
+        silent_s = time.monotonic() - self.pulse.beat_s
         if silent_s <= self.silent_s:
             return ""
         return f"{self.name}: no sign of life from the main loop for {silent_s:.0f} s (limit {self.silent_s:.0f} s)"
 
     def unready(self) -> str:
         """Return what the job waits for; "" when it does its work."""
-        pulse = self.pulse()
+        pulse = self.pulse
         now_s = time.monotonic()
         if waits_for := pulse.waits_for:
             return f"{self.name}: waiting for {now_s - pulse.down_s:.1f} s: {waits_for}"
@@ -80,13 +80,13 @@ EVERY_JOB: Final[tuple[Metric[Service], ...]] = (
         "headrace_silence_seconds",
         "gauge",
         "Time since the main loop's last sign of life.",
-        lambda s: max(0.0, time.monotonic() - s.pulse().beat_s),
+        lambda s: max(0.0, time.monotonic() - s.pulse.beat_s),
     ),
     Metric(
         "headrace_dependency_retries_total",
         "counter",
         "Calls to a log, index or store that was down, each tried again.",
-        lambda s: s.pulse().retries,
+        lambda s: s.pulse.retries,
     ),
 )
 LAG: Final[Metric[Service]] = Metric(

@@ -23,7 +23,7 @@ from headrace.pipelines.bench.process import cpu_s, memory_mb
 from headrace.pipelines.bench.scratch import scratch
 from headrace.pipelines.query import scan as query
 from headrace.pipelines.settings import Settings
-from headrace.pipelines.tasks import TaskTable, add_task
+from headrace.pipelines.tasks import add_task
 from headrace.pipelines.topics import INGEST, TRANSITIONS, WINDOWS
 from headrace.pipelines.wiring import ADAPTERS, Services, open_services
 from headrace.schemas.ports import Log, Record
@@ -129,7 +129,7 @@ def freshness(settings: Settings, agents: int = 10_000, seconds: float = 30.0, w
     """10,000 agents at a transition a second: how soon a row is visible and a window told, and the CPU of ingest."""
     with scratch(settings) as place, open_services(place, create=True) as services:
         layout = services.initialise(partitions=4)
-        add_task(services.log, TaskTable(services.log, layout), LIVE)
+        add_task(services.log, LIVE)
         stream, told = Stream(services.log, agents), Told(place, 4, layout.grace_ms)
         seen: dict[int, float] = {}
         with ingest(place) as process, repeating(stream.send), repeating(told.read):

@@ -23,7 +23,7 @@ def services(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with open_services(read_settings(), create=True) as opened:
         opened.initialise(partitions=2)
-        add_task(opened.log, TaskTable(opened.log, opened.layout), decode_task(json.dumps(VALVE).encode()))
+        add_task(opened.log, decode_task(json.dumps(VALVE).encode()))
         yield opened
 
 
@@ -103,7 +103,7 @@ def test_a_heartbeat_comes_after_the_rows_before_it(services):
 
 def test_a_message_that_would_be_too_large_is_split(services):
     wide = TaskSpec("wide", tuple(f"x{i}" for i in range(1000)), Bounds((-1.0,), (1.0,)), 1000)
-    add_task(services.log, TaskTable(services.log, services.layout), wide)
+    add_task(services.log, wide)
     row = {**transitions(1)[0], "task": "wide", "action": [0.5], "obs": [0.0] * 1000, "next_obs": [0.0] * 1000}
     text = b"".join(json.dumps({**row, "step": i}).encode() + b"\n" for i in range(300))
     batches = sent(services, text, pack=300)

@@ -102,7 +102,7 @@ def open_stream(folder, segment=16):
     layout = Layout(log=log.topic("transitions").identity, segment=segment)
     index = SqliteIndex(folder / "index.db")
     index.layout(layout)
-    add_task(log, TaskTable(log, layout), cloud_task())
+    add_task(log, cloud_task())
     chunks = CachedChunks(index, MemoryCache(64 << 20))
     return Stream(folder, log, index, chunks, FilePolicyStore(folder / "policies"), clock, layout)
 

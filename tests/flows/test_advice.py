@@ -18,7 +18,7 @@ from headrace.pipelines.fleet.job import Fleet, cloud_task
 from headrace.pipelines.learn.advice import Advising, advising
 from headrace.pipelines.policies.retrain import retrain
 from headrace.pipelines.published import directives
-from headrace.pipelines.tasks import TaskTable, add_task
+from headrace.pipelines.tasks import add_task
 from headrace.schemas.directives import Proposal
 from headrace.schemas.errors import SettingsError, UnavailableError
 from headrace.sinks.openai.advisor import open_advisor
@@ -194,7 +194,7 @@ def test_nothing_that_a_stranger_names_reaches_the_model(tmp_path, server):
     )
     server.behaviour = lambda _: {"changes": [change("learning_rate", 5e-4), change("learning_rate", 7.0)]}
     stream = open_stream(tmp_path)
-    add_task(stream.log, TaskTable(stream.log, stream.layout), spec)
+    add_task(stream.log, spec)
     fleet = Fleet(stream.log, stream.store, spec, stream.layout, agents=8, seed=666_666)
     fleet._names = tuple(evil[8:16])
     for _ in range(5):

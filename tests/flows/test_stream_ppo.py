@@ -18,7 +18,7 @@ from headrace.pipelines.learn.advice import Advising
 from headrace.pipelines.learn.metrics import METRICS
 from headrace.pipelines.policies.retrain import retrain
 from headrace.pipelines.published import directives
-from headrace.pipelines.tasks import TaskTable, add_task
+from headrace.pipelines.tasks import add_task
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.schemas import codec, codec_arrow
 from headrace.schemas.directives import Proposal
@@ -265,7 +265,7 @@ def reach_window(policy, version, number, agents=20, steps=20):
 def test_continuous_actions_are_learned_by_ppo_alone(tmp_path, caplog):
     """From uniform draws on, with densities; dqn says that it can't. Retrained to the same weights."""
     stream = open_stream(tmp_path)
-    add_task(stream.log, TaskTable(stream.log, stream.layout), REACH)
+    add_task(stream.log, REACH)
     config = replace(PPO, discount=0.0, learning_rate=3e-3, log_std=-1.0)
     policy, version, rewards = None, -1, []
     for number in range(24):

@@ -47,7 +47,7 @@ class Stream:
         self.store = FilePolicyStore(folder / "policies")
 
     def add(self, spec: TaskSpec) -> None:
-        add_task(self.log, TaskTable(self.log, LAYOUT), spec)
+        add_task(self.log, spec)
 
     def explainer(
         self, narrator: Narrator | None = None, *, until_caught_up: bool = True, **options: object

@@ -199,7 +199,7 @@ def test_a_scrape_does_not_wait_for_a_log_that_hangs(tmp_path):
 
 def service(log, *, pulse=None, positions=None, silent_s=60.0):
     pulse = pulse or Pulse()
-    return Service("ingest", object(), (), log, lambda: pulse, silent_s, positions)
+    return Service("ingest", object(), (), log, pulse, silent_s, positions)
 
 
 def test_lag_is_the_end_less_the_position(tmp_path):
