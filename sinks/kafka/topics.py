@@ -4,7 +4,7 @@ The retention that a topic is created with may be changed at will, except where 
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -144,7 +144,7 @@ class Topics:
         )
 
 
-def drop(url: Url, topics: Iterable[str], groups: Iterable[str]) -> None:
+def drop(url: Url, topics: Sequence[str], groups: Sequence[str]) -> None:
     """Delete the topics and consumer groups under a URL's prefix; those that were never made are passed over."""
     cluster = parse_cluster(url)
     admin = Admin(cluster)
@@ -155,7 +155,7 @@ def drop(url: Url, topics: Iterable[str], groups: Iterable[str]) -> None:
 
     try:
         (listed,) = admin.ask(lambda client: [client.list_consumer_groups(request_timeout=ANSWER_S)], "list groups")
-        found = [group.group_id for group in listed.valid if group.group_id in set(map(cluster.name, groups))]
+        found = [*{group.group_id for group in listed.valid} & set(map(cluster.name, groups))]
         if found:
             admin.ask(
                 lambda client: client.delete_consumer_groups(found, request_timeout=ANSWER_S).values(), "delete groups"

@@ -79,7 +79,7 @@ for line in sys.stdin:
 CUT_OFF = """
 import os, signal, sys
 from headrace.schemas.ports import Commit, Record
-from headrace.sinks import kafka_client, kafka_groups, kafka_topics, kafka_transactions, log_kafka
+from headrace.sinks.kafka import transactions as kafka_transactions
 from headrace.schemas.url import parse_url
 from headrace.sinks.kafka.target import parse_cluster
 from headrace.sinks.kafka.log import KafkaLog
