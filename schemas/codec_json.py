@@ -364,15 +364,15 @@ def _by_task(
     return [(name, of_task, np.array(where, np.int64)) for name, (of_task, where) in found.items()]
 
 
-def _check_heartbeat(checker: Checker, beat: HeartbeatRow, position: int) -> None:
-    if not checker.known(beat.schema_version, beat.task, position):
+def _check_heartbeat(checker: Checker, heartbeat: HeartbeatRow, position: int) -> None:
+    if not checker.known(heartbeat.schema_version, heartbeat.task, position):
         return
     append_ts, skew_ms = int(checker.messages.append_ts[position]), checker.layout.max_clock_skew_ms
-    ahead_ms = beat.ts - append_ts
-    if not 0 <= beat.ts <= MAX_TS_MS:
-        checker.reject(position, "ts", f"ts is {beat.ts}; 0 to {MAX_TS_MS} are allowed")
+    ahead_ms = heartbeat.ts - append_ts
+    if not 0 <= heartbeat.ts <= MAX_TS_MS:
+        checker.reject(position, "ts", f"ts is {heartbeat.ts}; 0 to {MAX_TS_MS} are allowed")
     elif ahead_ms > skew_ms:
-        reason = f"ts {beat.ts} is {ahead_ms} ms ahead of the log's append time; {skew_ms} are allowed"
+        reason = f"ts {heartbeat.ts} is {ahead_ms} ms ahead of the log's append time; {skew_ms} are allowed"
         checker.reject(position, "clock", reason)
     else:
-        checker.checked.stream_ts[position] = min(beat.ts, append_ts)
+        checker.checked.stream_ts[position] = min(heartbeat.ts, append_ts)

@@ -17,7 +17,7 @@ TREND_VERSIONS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AdviceRule:
     """When the facts are so, change a setting to a value; evidence: the facts that the reason states."""
 
     name: str
@@ -95,19 +95,19 @@ def fallen_term(facts: LearningFacts) -> str:
 
 
 RULES: Final = (
-    Rule("explode", errors_explode, "learning_rate", lambda _, now: now / 2,
+    AdviceRule("explode", errors_explode, "learning_rate", lambda _, now: now / 2,
          "updates are too long", ("skipped_updates", "td_abs", "td_abs_before")),
-    Rule("sink", return_sinks, "learning_rate", lambda _, now: now / 2,
+    AdviceRule("sink", return_sinks, "learning_rate", lambda _, now: now / 2,
          "the return sinks", ("returns",)),
-    Rule("lost", lambda f: below_floor(f) and not followed_rule(f) and bool(best_rule(f)),
+    AdviceRule("lost", lambda f: below_floor(f) and not followed_rule(f) and bool(best_rule(f)),
          "explore_rule", lambda _, now: now + 0.4,
          "no version reaches the floor, a known rule shows where to look", ("returns", "floor", "rules"), best_rule),
-    Rule("outgrown", lambda f: bool(followed_rule(f)) and rule_is_outgrown(f),
+    AdviceRule("outgrown", lambda f: bool(followed_rule(f)) and rule_is_outgrown(f),
          "explore_rule", lambda _, now: now - 0.4,
          "the policy has outgrown the rule that it explored with", ("returns", "rules"), followed_rule),
-    Rule("stuck", one_action, "epsilon_end", lambda _, now: now * 2,
+    AdviceRule("stuck", one_action, "epsilon_end", lambda _, now: now * 2,
          "nearly every decision is the same", ("actions", "exploration")),
-    Rule("fallen", lambda f: bool(fallen_term(f)) and (return_rests(f) or return_sinks(f)),
+    AdviceRule("fallen", lambda f: bool(fallen_term(f)) and (return_rests(f) or return_sinks(f)),
          "shaping", lambda _, now: now + 0.1,
          "one part of the reward fell", ("terms", "terms_before"), fallen_term),
 )  # fmt: skip

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from headrace.learners import seeds
 from headrace.learners.cloud import baselines, plant, workload
-from headrace.learners.explain.evidence import Decisions, Outcomes
+from headrace.learners.explain.evidence import Outcomes, RecordedDecisions
 from headrace.learners.explain.simulation import ALL, TRACES, Learned, greedy, measure_of
 from headrace.schemas.records import Series
 
@@ -48,7 +48,7 @@ class CloudSimulator:
             self._baselines = {name: Outcomes(one.returns, one.terms) for name, one in done.items()}
         return self._baselines
 
-    def decisions(self, policy: Learned) -> Decisions:
+    def decisions(self, policy: Learned) -> RecordedDecisions:
         """Record the policy's episodes, and what the rules would have done at each of their steps."""
         seen: list[NDArray[np.float32]] = []
         values: list[NDArray[np.float64]] = []
@@ -66,7 +66,7 @@ class CloudSimulator:
 
         self._evaluate(act, self._traces)
         joined = {name: np.concatenate(actions) for name, actions in shadows.items()}
-        return Decisions(np.concatenate(seen), np.concatenate(values), joined, self._order, measure_of(policy))
+        return RecordedDecisions(np.concatenate(seen), np.concatenate(values), joined, self._order, measure_of(policy))
 
     def episode(self, policy: Learned, name: str) -> list[Series]:
         """Take the trace whose load varies most: load, and the replicas of the policy and of the rate rule."""

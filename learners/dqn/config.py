@@ -30,7 +30,7 @@ class DQNConfig:
     adam_beta1: float = 0.9  # decay of the gradient's mean
     adam_beta2: float = 0.999  # decay of the gradient's mean square
     adam_epsilon: float = 1e-8  # added to the root of the mean square
-    gradient_norm_max: float = 10.0  # longer gradients are shortened to this
+    gradient_norm_max: float = 10.0  # longer gradients are clipped to this
     polyak: float = 0.005  # share of the online weights that enters the target at each update
     averaging: float = 5e-4  # share of the online weights that enters the averaged (acting) weights
     centre_rewards: bool = True  # subtract the running mean reward

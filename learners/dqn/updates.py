@@ -19,7 +19,7 @@ from headrace.learners.dqn.config import DQNConfig, learning_rate_at
 from headrace.learners.dqn.losses import double_q_learning, huber_error, quantile_huber, squared_error
 from headrace.learners.dqn.replay import Batch
 from headrace.learners.dqn.state import DQNState, Passes, passes_of
-from headrace.learners.nets.adam import adam_step, length, require_finite, shortened
+from headrace.learners.nets.adam import adam_step, clip_by_norm, l2_norm, require_finite
 from headrace.learners.nets.mlp import backward, forward
 from headrace.learners.nets.normaliser import merged
 from headrace.learners.shaping import shaping
@@ -93,7 +93,7 @@ def _gradient(
         "loss": float((losses * share).sum()),
         "q_mean": float(_values(state, outputs).reshape(-1).take(taken).sum()) / rows,
         "td_abs": float(sizes.sum()) / rows,
-        "grad_norm": length(gradient),
+        "grad_norm": l2_norm(gradient),
     }
     return gradient, metrics, sizes
 
@@ -163,7 +163,7 @@ def _descend(state: DQNState, gradient: torch.Tensor, norm: float) -> None:
         state.parameters,
         state.first_moment,
         state.second_moment,
-        shortened(gradient, norm, config.gradient_norm_max),
+        clip_by_norm(gradient, norm, config.gradient_norm_max),
         step=step,
         rate=learning_rate_at(config, step - 1),
         beta1=config.adam_beta1,

@@ -27,7 +27,7 @@ class Outcomes:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Decisions:
+class RecordedDecisions:
     """M decisions of a policy.
 
     obs: float32[M, D]. values: float64[M, A], of each action. shadows: by controller, int64[M], what it would
@@ -68,7 +68,7 @@ class VersionEvidence:
     policy: Outcomes | None = None
     previous: Outcomes | None = None
     baselines: Mapping[str, Outcomes] = field(default_factory=dict)
-    decisions: Decisions | None = None
+    decisions: RecordedDecisions | None = None
     plots: Mapping[str, list[Series]] = field(default_factory=dict)
 
     @property

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-from headrace.learners.explain.evidence import Decisions, Outcomes, Situation, VersionEvidence, situations, slug
+from headrace.learners.explain.evidence import Outcomes, RecordedDecisions, Situation, VersionEvidence, situations, slug
 from headrace.learners.judge.statistics import MeanInterval, mean_interval, paired_difference
 from headrace.learners.simulate.environments import environment_of
 from headrace.schemas.grounding import direction_of
@@ -35,7 +35,7 @@ def controller_name(spec: TaskSpec, key: str) -> str:
     return "the version before" if key == "serving" else controllers(spec).get(key, key.replace(",", " "))
 
 
-def split_by_situation(spec: TaskSpec, decisions: Decisions) -> list[Situation]:
+def split_by_situation(spec: TaskSpec, decisions: RecordedDecisions) -> list[Situation]:
     """Split the decisions as the task's environment, or else their features, suggest."""
     own = environment_of(spec.environment)
     return situations(spec.observations, decisions.obs, spec.bounds, own.load if own else ())
@@ -166,7 +166,7 @@ def _evaluation_facts(spec: TaskSpec, version: PolicyVersion) -> Iterator[Fact]:
         yield Fact(f"return.{slug(key)}", f"{name}, as the gate measured it", value, "return")
 
 
-def _action_facts(spec: TaskSpec, decisions: Decisions, split: list[Situation]) -> Iterator[Fact]:
+def _action_facts(spec: TaskSpec, decisions: RecordedDecisions, split: list[Situation]) -> Iterator[Fact]:
     """How often each action is taken, by situation, in % of the situation's decisions."""
     names = spec.actions if isinstance(spec.actions, tuple) else ()
     if len(names) != decisions.values.shape[1]:
@@ -204,14 +204,14 @@ def margins(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(top[:, 1] - top[:, 0], np.float64)
 
 
-def _margin_facts(decisions: Decisions, split: list[Situation]) -> Iterator[Fact]:
+def _margin_facts(decisions: RecordedDecisions, split: list[Situation]) -> Iterator[Fact]:
     margin = margins(decisions.values)
     for situation in split:
         label = f"{situation.name}, {decisions.measure} of the best action minus the second best's"
         yield Fact(f"margin.{situation.key}", label, float(margin[situation.mask].mean()))
 
 
-def _difference_facts(spec: TaskSpec, decisions: Decisions, split: list[Situation]) -> Iterator[Fact]:
+def _difference_facts(spec: TaskSpec, decisions: RecordedDecisions, split: list[Situation]) -> Iterator[Fact]:
     """Where the policy decides otherwise than the rules that it could be replaced by."""
     actions = decisions.actions
     for key, shadow in decisions.shadows.items():

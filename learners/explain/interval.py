@@ -24,7 +24,7 @@ SHORTEST_SILENCE_MS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class RejectedCounts:
     """Messages rejected after `after_ms` and until `until_ms` by the log's clock, of all tasks, by rule.
 
     An event time cannot be trusted where a message was rejected, so that theirs is the time of the log.
@@ -173,7 +173,11 @@ def _linearised(total: Totals, names: list[str], column: int) -> tuple[float, ND
 
 
 def interval_facts(
-    spec: TaskSpec, current: Totals, previous: Totals | None, rejected: Rejected | None = None, unreported: int = 0
+    spec: TaskSpec,
+    current: Totals,
+    previous: Totals | None,
+    rejected: RejectedCounts | None = None,
+    unreported: int = 0,
 ) -> Facts:
     """Compute what an interval's report may speak of.
 
@@ -270,7 +274,7 @@ def _version_facts(current: Totals, previous: Totals | None) -> Iterator[Fact]:
         yield Fact("versions.changed", label, len(current.versions.keys() ^ previous.versions.keys()), "versions")
 
 
-def _rejected_facts(rejected: Rejected, current: Totals) -> Iterator[Fact]:
+def _rejected_facts(rejected: RejectedCounts, current: Totals) -> Iterator[Fact]:
     """By rule name: those are headrace's own; what a producer wrote never gets here.
 
     That nothing was rejected is told only where the log's time is the interval's own: of history that was

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners import seeds
-from headrace.learners.explain.evidence import Decisions, Outcomes
+from headrace.learners.explain.evidence import Outcomes, RecordedDecisions
 from headrace.learners.simulate.environments import environment_of
 from headrace.schemas.records import Series
 
@@ -39,7 +39,7 @@ class Simulator(Protocol):
     def baselines(self) -> Mapping[str, Outcomes]:
         """Return how the baselines do on every trace."""
 
-    def decisions(self, policy: Learned) -> Decisions:
+    def decisions(self, policy: Learned) -> RecordedDecisions:
         """Return what the greedy policy saw and decided, and what the baselines would have done there."""
 
     def episode(self, policy: Learned, name: str) -> list[Series]:

@@ -1,6 +1,6 @@
 """Which reporting intervals are over, by event time: window summaries in log order in, closed intervals out.
 
-An interval is closed when `ingest` is past it in every partition, and all that was told until then is added. Where
+An interval is closed when `ingest` is past it in every partition, and all that was emitted until then is added. Where
 that was is kept with its report. To go on after a restart, read again from `hold()`: what was reported closes where
 it did, so that the next interval is compared with the same, and tells of the same late windows.
 """
@@ -14,7 +14,7 @@ from headrace.schemas.records import TaskSpec, WindowSummary
 
 _EVER_MS = 1 << 62
 IDLE_INTERVALS = 2
-"""A task that has told nothing for so long, by append time, is closed and no longer waited for."""
+"""A task that has emitted nothing for so long, by append time, is closed and no longer waited for."""
 
 
 def last_end_ms(end_ms: int, window_ms: int) -> int:
@@ -23,7 +23,7 @@ def last_end_ms(end_ms: int, window_ms: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class IngestPlace:
+class IngestPosition:
     """One partition of `transitions`. stream_ms: its stream time T at the commit, -1 where nothing is known of it."""
 
     stream_ms: int
@@ -34,22 +34,22 @@ class IngestPlace:
 class IngestProgress:
     """All partitions of `transitions` at one moment.
 
-    windows_end: the ends of the partitions of `windows` just after: what was told until then lies before them.
+    windows_end: the ends of the partitions of `windows` just after: what was emitted until then lies before them.
     """
 
-    places: tuple[IngestPlace, ...]
+    places: tuple[IngestPosition, ...]
     windows_end: dict[int, int]
     grace_ms: int
 
-    def passed(self, end_ms: int, window_ms: int, told_ms: int | None) -> bool:
+    def passed(self, end_ms: int, window_ms: int, emitted_ms: int | None) -> bool:
         """Whether every partition is past an interval that ends at `end_ms`.
 
-        Its windows are told up to T. A partition without lag whose T has stopped short is waited for until the
+        Its windows are emitted up to T. A partition without lag whose T has stopped short is waited for until the
         stream is a window's length ahead of it, because what it holds now may be all that it will ever hold.
-        told_ms: the end of the latest window told; None: nobody is waited for who has no lag (the task is silent).
+        emitted_ms: the end of the latest window emitted; None: nobody is waited for who has no lag (a silent task).
         """
         closes_ms = last_end_ms(end_ms, window_ms) + self.grace_ms
-        seen_ms = _EVER_MS if told_ms is None else told_ms + self.grace_ms
+        seen_ms = _EVER_MS if emitted_ms is None else emitted_ms + self.grace_ms
         stream_ms = max([seen_ms, *(place.stream_ms for place in self.places)])
         return stream_ms >= closes_ms and all(
             place.stream_ms >= closes_ms or (not place.lags and place.stream_ms + window_ms <= stream_ms)
@@ -72,7 +72,7 @@ Reported = Callable[[str, int], Closing | None]
 class ClosedInterval:
     """An interval that is over.
 
-    unreported: windows told (again) too late for their own interval's report, since the last one closed.
+    unreported: windows emitted (again) too late for their own interval's report, since the last one closed.
     appended_ms: the append times of the messages that passed the one before (excluded) and this one (included), or
     of the last one added; of the task's first interval it begins one window before the first message.
     """
@@ -89,7 +89,7 @@ class ClosedInterval:
 class _Span:
     """An interval under way; first_offset: of the first message that belongs to it.
 
-    passed_ms: the append time of the message that told of a window one window length after it.
+    passed_ms: the append time of the message that emitted a window one window length after it.
     """
 
     fold: IntervalFold
@@ -101,11 +101,11 @@ class _Span:
 class _Course:
     """One task: its open intervals by start, its last closed one, and how far its stream has come.
 
-    told_ms: the append time until which the closed intervals tell of what was appended.
+    emitted_ms: the append time until which the closed intervals tell of what was appended.
     """
 
     spec: TaskSpec
-    told_ms: int
+    emitted_ms: int
     open: dict[int, _Span] = field(default_factory=dict)
     unpassed: set[int] = field(default_factory=set)
     last: _Span | None = None
@@ -164,9 +164,9 @@ class Timeline:
         closed = []
         for task, course in list(self._courses.items()):
             self._close_reported(course, offset)
-            told_ms = None if course.silent else course.latest_ms
+            emitted_ms = None if course.silent else course.latest_ms
             for start_ms in sorted(course.open):
-                if not progress.passed(start_ms + self._interval_ms, course.spec.window_ms, told_ms):
+                if not progress.passed(start_ms + self._interval_ms, course.spec.window_ms, emitted_ms):
                     break
                 closed.append(_close(course, start_ms, Closing(offset, self.append_ms)))
             if course.silent and not course.open:
@@ -181,13 +181,13 @@ class Timeline:
         spans = (span for course in self._courses.values() for span in (*course.open.values(), course.last) if span)
         return min((span.first_offset for span in spans), default=None)
 
-    def untold_ms(self) -> int | None:
+    def pending_ms(self) -> int | None:
         """Return the append time after which intervals yet to be closed may tell of what was appended.
 
         One interval is taken off: a task that is yet to come begins so far back at most.
         """
-        told = min((course.told_ms for course in self._courses.values()), default=None)
-        return None if told is None else told - self._interval_ms
+        emitted = min((course.emitted_ms for course in self._courses.values()), default=None)
+        return None if emitted is None else emitted - self._interval_ms
 
     def _close_reported(self, course: _Course, offset: int) -> None:
         """Close again what was closed, and reported, before the message at `offset` was added."""
@@ -224,8 +224,8 @@ def _close(course: _Course, start_ms: int, closing: Closing) -> ClosedInterval:
     span = course.open.pop(start_ms)
     previous = course.last.fold.totals() if course.last and course.last.fold.end_ms == start_ms else None
     passed_ms = closing.append_ms if span.passed_ms is None else span.passed_ms
-    appended_ms = (course.told_ms, max(course.told_ms, passed_ms))
+    appended_ms = (course.emitted_ms, max(course.emitted_ms, passed_ms))
     closed = ClosedInterval(course.spec, span.fold.totals(), previous, course.unreported, appended_ms, closing)
-    course.told_ms = appended_ms[1]
+    course.emitted_ms = appended_ms[1]
     course.last, course.closed_until_ms, course.unreported = span, span.fold.end_ms, 0
     return closed

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from headrace.learners.acting import Policy
-from headrace.learners.explain.evidence import Decisions, VersionEvidence
+from headrace.learners.explain.evidence import RecordedDecisions, VersionEvidence
 from headrace.learners.explain.simulation import measure_of, simulator
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError
 from headrace.schemas.records import ChunkReference, PolicyVersion, TaskSpec
@@ -61,7 +61,7 @@ class Witness:
             return None
         return policy if (policy.observation_width, policy.actions) == (spec.width, spec.action_count) else None
 
-    def _decisions(self, policy: Policy, version: PolicyVersion) -> Decisions | None:
+    def _decisions(self, policy: Policy, version: PolicyVersion) -> RecordedDecisions | None:
         """Let the version decide on the last rows that it learned from."""
         references = version.references[-MAX_CHUNKS:]
         try:
@@ -73,4 +73,4 @@ class Witness:
             return None
         obs = np.concatenate([batch.obs for batch in batches])
         obs = obs[:: -(-len(obs) // MAX_DECISIONS)]
-        return Decisions(obs, policy.q_values(obs).astype(np.float64), measure=measure_of(policy))
+        return RecordedDecisions(obs, policy.q_values(obs).astype(np.float64), measure=measure_of(policy))

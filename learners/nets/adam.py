@@ -31,13 +31,13 @@ def adam_step(
     parameters.addcdiv_(first_moment, root, value=-rate * correction / (1.0 - beta1**step))
 
 
-def shortened(gradient: torch.Tensor, norm: float, norm_max: float) -> torch.Tensor:
-    """The gradient, scaled to length `norm_max` where its length `norm` is greater."""
+def clip_by_norm(gradient: torch.Tensor, norm: float, norm_max: float) -> torch.Tensor:
+    """The gradient, scaled to the norm `norm_max` where its own is greater."""
     return gradient * (norm_max / norm) if norm > norm_max else gradient
 
 
-def length(gradient: torch.Tensor) -> float:
-    """The Euclidean length of float32[P]."""
+def l2_norm(gradient: torch.Tensor) -> float:
+    """The Euclidean norm of float32[P]."""
     vector = gradient.numpy()
     return math.sqrt(vector.dot(vector))
 

@@ -27,7 +27,7 @@ class PPOConfig:
     entropy: float = 0.01  # weight of the entropy at first; it falls linearly to 0
     normalise_advantages: bool = True  # to mean 0 and deviation 1 in each rollout
     kl_stop: float = 0.03  # epochs end when the policy has moved so far (mean KL, nats); 0 for never
-    gradient_norm_max: float = 1.0  # longer gradients are shortened to this
+    gradient_norm_max: float = 1.0  # longer gradients are clipped to this
     averaging: float = 1.0  # share of the weights that enters the averaged (acting) weights after a rollout
     normaliser_rows: int = 200_000  # rows that make the observation normaliser; then it is frozen
     value_rate: float = 0.02  # share of a rollout's value statistics that enters the running ones

@@ -14,7 +14,7 @@ import dataclasses
 import numpy as np
 import torch
 
-from headrace.learners.nets.adam import adam_step, length, require_finite, shortened
+from headrace.learners.nets.adam import adam_step, clip_by_norm, l2_norm, require_finite
 from headrace.learners.nets.mlp import backward, forward
 from headrace.learners.ppo.config import PPOConfig
 from headrace.learners.ppo.policy_gradient import Floats, clipped_surrogate, distribution
@@ -85,9 +85,9 @@ class _Descent:
         """Back-propagate, and a step of Adam."""
         config, net, gradient = self._config, self.net, self._gradient
         backward(self._layers, given, torch.from_numpy(by_outputs), net.shape.activation, self._layer_gradients)
-        norm, step = length(gradient), net.steps + 1
+        norm, step = l2_norm(gradient), net.steps + 1
         require_finite(f"{name}'s step {step}", loss, config.loss_limit, norm)
-        gradient = shortened(gradient, norm, config.gradient_norm_max)
+        gradient = clip_by_norm(gradient, norm, config.gradient_norm_max)
         adam_step(net.parameters, net.first_moment, net.second_moment, gradient, step=step, rate=rate, epsilon=1e-5)
         self.net = net._replace(steps=step)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from headrace.learners.stream.exploring import Rule
+from headrace.learners.stream.exploring import DecisionRule
 
 
 class Guide:
@@ -14,11 +14,11 @@ class Guide:
     makes one.
     """
 
-    def __init__(self, count: int, rules: Mapping[str, Callable[[], Rule]]) -> None:
+    def __init__(self, count: int, rules: Mapping[str, Callable[[], DecisionRule]]) -> None:
         self._count = count
         self._rules = rules
         self._name = ""
-        self._rule: Rule | None = None
+        self._rule: DecisionRule | None = None
 
     def guided(
         self, random: np.ndarray, obs: np.ndarray, name: str, share: float, rng: np.random.Generator

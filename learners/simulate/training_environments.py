@@ -13,7 +13,7 @@ import numpy as np
 from headrace.learners.prior import RulePrior
 from headrace.learners.simulate.environments import environment_of
 from headrace.learners.spaces import NumericSpaces, make_environment
-from headrace.learners.stream.exploring import Rule
+from headrace.learners.stream.exploring import DecisionRule
 from headrace.schemas.errors import EnvironmentFailedError
 
 
@@ -52,7 +52,7 @@ class TrainingEnvironment(ABC):
     privileged: np.ndarray | None = None
     features: np.ndarray | None = None
     prior: RulePrior | None = None
-    rules: Mapping[str, Callable[[], Rule]] = {}
+    rules: Mapping[str, Callable[[], DecisionRule]] = {}
     return_scale = 1.0
 
     @abstractmethod

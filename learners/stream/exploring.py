@@ -15,7 +15,7 @@ Observations = NDArray[np.float32]
 Actions = NDArray[np.int64]
 
 
-class Rule(Protocol):
+class DecisionRule(Protocol):
     """A decision rule over N episodes; it may remember what it saw since it was reset."""
 
     def reset(self, count: int) -> None:
@@ -55,14 +55,14 @@ class Explorer:
     rules: those that the environment has, by name; a directive about another changes nothing.
     """
 
-    def __init__(self, exploration: Exploration, rules: Mapping[str, Callable[[], Rule]]) -> None:
+    def __init__(self, exploration: Exploration, rules: Mapping[str, Callable[[], DecisionRule]]) -> None:
         self.now = exploration
         self._rules = rules
         self._base = exploration
         self._standing: dict[str, Directive] = {}
-        self._rule: Rule | None = None
+        self._rule: DecisionRule | None = None
 
-    def heed(self, records: list[Directive]) -> None:
+    def apply(self, records: list[Directive]) -> None:
         """Follow what was accepted or undone since."""
         for one in records:
             if one.verdict == "accepted":

@@ -19,11 +19,11 @@ from typing import Any, Final, Self, cast
 import msgspec
 
 from headrace.pipelines.bench import rows as bench_rows
-from headrace.pipelines.bench.process import Meter, memory_mb, server_pids
+from headrace.pipelines.bench.process import UsageMeter, memory_mb, server_pids
 from headrace.pipelines.bench.scratch import scratch
 from headrace.pipelines.ingest.items import Passed, Piece, Polled, Tick
 from headrace.pipelines.ingest.job import Ingest, dataflow
-from headrace.pipelines.ingest.meters import Counts
+from headrace.pipelines.ingest.meters import IngestCounts
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.settings import Settings
 from headrace.pipelines.tasks import add_task
@@ -139,7 +139,7 @@ def prepare(settings: Settings, load: Load) -> int:
 
 def run_depth(settings: Settings, load: Load, depth: str) -> dict[str, Any]:
     """Run ingest as it is, without a store, or no further than the rules; return what was measured."""
-    stages, meter = Stages(), Meter(server_pids(settings))
+    stages, meter = Stages(), UsageMeter(server_pids(settings))
     with open_services(settings) as services:
         nothing: Any = _Nothing()
         index, cache = (services.index, services.cache) if depth == "whole" else (nothing, nothing)
@@ -164,14 +164,14 @@ def run_depth(settings: Settings, load: Load, depth: str) -> dict[str, Any]:
     return _describe(load, depth, timed, meter, stages) | more
 
 
-def _count(counts: Counts, item: Piece | EndOfLog | Passed) -> list[Tick]:
+def _count(counts: IngestCounts, item: Piece | EndOfLog | Passed) -> list[Tick]:
     """Take rows in and keep nothing."""
     if isinstance(item, Piece):
         counts.transitions += sum(map(len, item.checked.batches))
     return []
 
 
-def _run(job: Ingest, load: Load, stages: Stages, meter: Meter) -> int:
+def _run(job: Ingest, load: Load, stages: Stages, meter: UsageMeter) -> int:
     """Run the flow; the clock starts when the warm-up is done. Returns how many rows were timed."""
     warmed, poll = 0, job.poll
     timer = threading.Timer(load.seconds or 0.0, lambda: setattr(job.stop, "requested", True))
@@ -197,7 +197,7 @@ def _run(job: Ingest, load: Load, stages: Stages, meter: Meter) -> int:
     return job.counts.transitions - max(0, warmed)
 
 
-def _describe(load: Load, depth: str, timed: int, meter: Meter, stages: Stages) -> dict[str, Any]:
+def _describe(load: Load, depth: str, timed: int, meter: UsageMeter, stages: Stages) -> dict[str, Any]:
     millions = max(1, timed) / 1e6
     return {
         "bench": "ingest",

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from headrace.learners import seeds
 from headrace.pipelines.bench import rows as bench_rows
-from headrace.pipelines.bench.process import Meter, server_pids
+from headrace.pipelines.bench.process import UsageMeter, server_pids
 from headrace.pipelines.bench.scratch import scratch
 from headrace.pipelines.ingest.segment import encode_parts, group_rows
 from headrace.pipelines.settings import Settings, read_settings
@@ -215,9 +215,9 @@ def ask(case: Case, seed: int) -> Answer:
             _warm(payloads.look, references, calls, asked.batch)
         drawn = cycle(list(islice(calls, max(1, _DRAWN // asked.batch))))
         payloads.hits = 0
-        peak = _timed(look, drawn, asked, None, Meter(server_pids(settings)))
+        peak = _timed(look, drawn, asked, None, UsageMeter(server_pids(settings)))
         hits = payloads.hits + rows.hits
-        paced = _timed(look, drawn, asked, peak.lookups / peak.wall_s * _PEAK_SHARE, Meter({}))
+        paced = _timed(look, drawn, asked, peak.lookups / peak.wall_s * _PEAK_SHARE, UsageMeter({}))
         return replace(peak, hits=hits, held=_held(used, references), latencies_s=paced.latencies_s)
 
 
@@ -264,7 +264,7 @@ def _timed(
     calls: Iterator[list[ChunkReference]],
     asked: Lookups,
     rate_s: float | None,
-    meter: Meter,
+    meter: UsageMeter,
 ) -> Answer:
     """Call for so long. At a rate, a call that is late counts from when it was due."""
     pause_s = asked.batch / rate_s if rate_s else 0.0

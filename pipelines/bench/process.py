@@ -47,7 +47,7 @@ def memory_mb(pid: int | None = None) -> float:
 
 
 @dataclass(slots=True)
-class Meter:
+class UsageMeter:
     """Wall and CPU seconds since it was made or started: ours, and the servers' by scheme."""
 
     servers: dict[str, int]

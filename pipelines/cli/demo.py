@@ -57,9 +57,9 @@ def command(out: Path, *, verbose: bool, as_json: bool, **much: Any) -> None:  #
 
 def _run(out: Path, *, windows: int, **much: Any) -> dict[str, Any]:  # noqa: ANN401
     from headrace.pipelines.demo.demo import run_demo  # noqa: PLC0415 torch takes seconds to load
-    from headrace.pipelines.demo.embedded import EmbeddedSettings, Progress  # noqa: PLC0415
+    from headrace.pipelines.demo.embedded import EmbeddedSettings, WindowProgress  # noqa: PLC0415
 
-    def show(progress: Progress) -> None:
+    def show(progress: WindowProgress) -> None:
         serving = f"v{progress.serving} serves" if progress.serving else "none serves yet"
         line = (
             f"window {progress.windows:3d} of {windows}  {progress.transitions:9,d} transitions  "

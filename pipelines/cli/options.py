@@ -140,7 +140,7 @@ class PolicyName(click.ParamType[tuple[str, int]]):
         return match[1], int(match[2])
 
 
-class Moment(click.ParamType[int]):
+class Timestamp(click.ParamType[int]):
     """A time from year 1 to 9999: milliseconds since 1970, or ISO 8601 (UTC unless it says otherwise)."""
 
     name = "ms|iso"

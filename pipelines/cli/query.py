@@ -7,12 +7,12 @@ from typing import Any, Final
 import click
 from typing_extensions import override
 
-from headrace.pipelines.cli.options import Command, Moment, limit_option, with_services
+from headrace.pipelines.cli.options import Command, Timestamp, limit_option, with_services
 from headrace.pipelines.cli.output import iso, print_records
 from headrace.pipelines.query import scan as query
 from headrace.pipelines.query import similar as similarity
 from headrace.pipelines.query.scan import Selection
-from headrace.pipelines.query.similar import Place
+from headrace.pipelines.query.similar import StepKey
 from headrace.pipelines.wiring import Services
 from headrace.schemas.decisions import MOST_SIMILAR
 from headrace.schemas.ports import Index
@@ -35,8 +35,8 @@ def _asking(name: str, help_text: str, ask: Ask, columns: Sequence[str], row: Ro
     @click.option(
         "--agent", "agent_id", help="Only this agent's transitions; windows and chunks: those that hold some."
     )
-    @click.option("--from", "start_ms", type=Moment(), help="Only from this time on.")
-    @click.option("--to", "end_ms", type=Moment(), help="Only before this time.")
+    @click.option("--from", "start_ms", type=Timestamp(), help="Only from this time on.")
+    @click.option("--to", "end_ms", type=Timestamp(), help="Only before this time.")
     @limit_option
     @with_services
     def run(services: Services, *, task: str, limit: int | None, as_json: bool, **only: Any) -> None:  # noqa: ANN401
@@ -95,23 +95,23 @@ class Numbers(click.ParamType[tuple[float, ...]]):
             self.fail(f"{value!r} is not a list of numbers such as 0.5,-1,2e3", param, ctx)
 
 
-class PlaceOf(click.ParamType[Place]):
+class StepKeyOption(click.ParamType[StepKey]):
     """A decision's place."""
 
     name = "agent/episode/step"
 
     @override
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> StepKey:
         parts = str(value).split("/")
         if len(parts) != 3 or not parts[2].isdecimal():
             self.fail(f"{value!r} is not AGENT/EPISODE/STEP, such as agent-1/e7/120", param, ctx)
-        return Place(parts[0], parts[1], int(parts[2]))
+        return StepKey(parts[0], parts[1], int(parts[2]))
 
 
 @command.command("similar", cls=Command)
 @click.argument("task")
 @click.option("--obs", type=Numbers(), help="What is looked for: an observation, a number for each of its features.")
-@click.option("--like", type=PlaceOf(), help="What is looked for: what an agent saw at this step.")
+@click.option("--like", type=StepKeyOption(), help="What is looked for: what an agent saw at this step.")
 @click.option("--limit", type=click.IntRange(1, MOST_SIMILAR), default=10, show_default=True, help="At most so many.")
 @click.option("--steps", type=click.IntRange(1, 1_000), default=10, show_default=True, help="How far to look on.")
 @with_services
@@ -120,7 +120,7 @@ def similar(
     *,
     task: str,
     obs: tuple[float, ...] | None,
-    like: Place | None,
+    like: StepKey | None,
     limit: int,
     steps: int,
     as_json: bool,

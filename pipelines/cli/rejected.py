@@ -7,7 +7,7 @@ import click
 
 from headrace.pipelines.cli.options import Command, limit_option, with_services
 from headrace.pipelines.cli.output import print_answer, print_json, print_table
-from headrace.pipelines.query.rejected import LATER_RULES, Rejected, original, rejected, replay, safe_text
+from headrace.pipelines.query.rejected import LATER_RULES, RejectedMessage, original, rejected, replay, safe_text
 from headrace.pipelines.wiring import Services
 from headrace.schemas.ports import Log
 from headrace.schemas.rules import RULE_NAMES
@@ -36,12 +36,12 @@ def list_rejected(services: Services, *, rules: tuple[str, ...], limit: int | No
         print_table(columns, map(_row, found), limit)
 
 
-def _row(message: Rejected) -> tuple[object, ...]:
+def _row(message: RejectedMessage) -> tuple[object, ...]:
     where, reason = f"{message.partition}/{message.offset}", safe_text(message.reason.encode(), 300)
     return where, safe_text(message.key), message.rule, message.replayed, reason, safe_text(message.kept, 60)
 
 
-def _shown(log: Log, message: Rejected) -> dict[str, Any]:
+def _shown(log: Log, message: RejectedMessage) -> dict[str, Any]:
     value, _ = original(log, message)
     shown: dict[str, Any] = {
         "topic": message.topic,

@@ -26,7 +26,7 @@ _ADDRESS: Final = re.compile(rf"{_ATOM}(\.{_ATOM})*@[a-z\d-]+(\.[a-z\d-]+)*", re
 _UNSUBSCRIBE: Final = re.compile(r"(mailto|https):[^\s<>]+", re.ASCII)
 
 
-class Address(click.ParamType[str]):
+class MailAddress(click.ParamType[str]):
     """One e-mail address, with a name before it or without."""
 
     name = "address"
@@ -57,13 +57,13 @@ def _unsubscribe(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--to",
     "recipients",
-    type=Address(),
+    type=MailAddress(),
     multiple=True,
     default=["team@localhost"],
     show_default=True,
     help="One address; may be repeated.",
 )
-@click.option("--from", "sender", type=Address(), default="headrace@localhost", show_default=True)
+@click.option("--from", "sender", type=MailAddress(), default="headrace@localhost", show_default=True)
 @click.option("--unsubscribe", callback=_unsubscribe, help="A mailto: or https: URL.  [default: a mail to the sender]")
 @click.option("--link", default="", help="Of a report's page, with {report_id} in it.")
 @click.option("--task", "tasks", multiple=True, help="Only this task's reports; may be repeated.")

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import click
 
-from headrace.pipelines.cli.options import Command, Moment, Within, metrics_option, with_services
+from headrace.pipelines.cli.options import Command, Timestamp, Within, metrics_option, with_services
 from headrace.pipelines.cli.output import iso, print_json
 from headrace.pipelines.cli.serving import as_service, reported
 from headrace.pipelines.fleet.job import START_MS, Fleet
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 @click.option("--agents", type=click.IntRange(1, 9_999), default=64, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another run needs another seed.")
 @click.option("--windows", type=click.IntRange(1), help="Stop after so many.  [default: go on]")
-@click.option("--start", type=Moment(), help=f"Where the virtual clock starts.  [default: {iso(START_MS)}]")
+@click.option("--start", type=Timestamp(), help=f"Where the virtual clock starts.  [default: {iso(START_MS)}]")
 @click.option(
     "--every", "every_s", type=Within(0, 86_400), default=1.0, show_default=True, help="Seconds between windows."
 )

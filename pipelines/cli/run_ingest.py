@@ -9,7 +9,7 @@ from headrace.pipelines.cli.options import Command, metrics_option, with_service
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.serving import run_dataflow
 from headrace.pipelines.ingest.job import dataflow
-from headrace.pipelines.ingest.meters import Counts, IngestMeters
+from headrace.pipelines.ingest.meters import IngestCounts, IngestMeters
 from headrace.pipelines.ingest.metrics import METRICS
 from headrace.pipelines.wiring import Services, compose_ingest
 
@@ -32,7 +32,7 @@ def command(services: Services, *, until_caught_up: bool, accept_gap: bool, from
         print_json([job.counts])
 
 
-def _told(counts: Counts, meters: IngestMeters) -> str:
+def _told(counts: IngestCounts, meters: IngestMeters) -> str:
     # A Counter may grow under the other thread's hands; a copy is made in one step.
     rejected = sum(counts.rejected.copy().values())
     without = f", without {meters.duplicates} duplicates" if meters.duplicates else ""

@@ -82,7 +82,7 @@ def as_service(
     def request() -> None:
         stop.requested = True
 
-    service = Service(name, job, metrics, services.log, stop.pulse, SILENT_S[name], positions)
+    service = Service(name, job, metrics, services.log, stop.liveness, SILENT_S[name], positions)
     with served(services.settings.metrics, service), stopped_by_signals(request):
         yield
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from headrace.learners.acting import Policy
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.judge.statistics import paired_difference
-from headrace.pipelines.demo.embedded import Embedded, EmbeddedSettings, Progress
+from headrace.pipelines.demo.embedded import Embedded, EmbeddedSettings, WindowProgress
 from headrace.pipelines.fleet.job import VirtualClock
 from headrace.pipelines.published import reports
 from headrace.pipelines.query.index_hash import index_hash
@@ -52,7 +52,7 @@ def prepare(out: Path) -> None:
         raise SettingsError(f"{out} can't be made ({error}): name another folder by --out") from error
 
 
-def run_demo(out: Path, settings: EmbeddedSettings, on_window: Callable[[Progress], None]) -> dict[str, Any]:
+def run_demo(out: Path, settings: EmbeddedSettings, on_window: Callable[[WindowProgress], None]) -> dict[str, Any]:
     """Run everything; returns the result as one JSON object.
 
     Raises SettingsError for a folder that can't be had, and KeyboardInterrupt where SIGTERM or SIGINT stopped it.

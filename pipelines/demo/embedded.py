@@ -37,7 +37,7 @@ class EmbeddedSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class WindowProgress:
     """Where the run stands after a window. fleet_return: mean unscaled return of the window's episodes."""
 
     windows: int
@@ -87,7 +87,7 @@ class Embedded:
         )
         self.explain = compose_explain(services, until_caught_up=True)
 
-    def run(self) -> Iterator[Progress]:
+    def run(self) -> Iterator[WindowProgress]:
         """Go on window by window; what a window brings is done before the next one begins, unless `stop` was called."""
         for done in range(1, self.settings.windows + 1):
             fleet_return = self.fleet.emit_window(self._advance)
@@ -96,7 +96,7 @@ class Embedded:
                 if self.stopping:
                     return
             learner = self.learn.learners[self.spec.task]
-            yield Progress(
+            yield WindowProgress(
                 done,
                 self.ingest.counts.transitions,
                 learner.training.updates,

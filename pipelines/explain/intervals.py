@@ -6,9 +6,9 @@ again. Its metadata says from where `transitions.rejected` must be read again.
 
 from collections.abc import Callable, Iterator
 
-from headrace.learners.explain.interval import Rejected
+from headrace.learners.explain.interval import RejectedCounts
 from headrace.learners.explain.timeline import IngestProgress, Timeline
-from headrace.pipelines.explain.items import Happening, Place
+from headrace.pipelines.explain.items import Source, Trigger
 from headrace.pipelines.explain.reported import KnownReports, Rejections, ingest_progress
 from headrace.pipelines.runtime.member import Member
 from headrace.pipelines.tasks import TaskTable
@@ -66,14 +66,14 @@ class Intervals:
         self._asked, self._asked_at_end = None, False
         self.member.aim()
 
-    def poll(self, limit: int, *, at_end: bool) -> list[Happening]:
+    def poll(self, limit: int, *, at_end: bool) -> list[Trigger]:
         """Read on; return the intervals that are over. at_end: whether the other topics are read to their ends."""
         for batch in read_on(self.member, limit, 0.1):
             self._fold(batch)
         found = list(self._over(at_end=at_end and self.member.caught_up))
         if found and self.member.caught_up:  # while it is, what one partition has told of, another may need
-            untold = [self._timelines[partition].untold_ms() for partition in self.member.offsets]
-            self._rejections.forget(min((ms for ms in untold if ms is not None), default=0))
+            pending = [self._timelines[partition].pending_ms() for partition in self.member.offsets]
+            self._rejections.forget(min((ms for ms in pending if ms is not None), default=0))
         return found
 
     def _assign(self, event: Assigned) -> None:
@@ -91,8 +91,8 @@ class Intervals:
             if spec and summary:
                 timeline.add(spec, summary, offset, append_ms)
 
-    def _over(self, *, at_end: bool) -> Iterator[Happening]:
-        """Close the intervals that ingest was past, as soon as all that it had told then is read."""
+    def _over(self, *, at_end: bool) -> Iterator[Trigger]:
+        """Close the intervals that ingest was past, as soon as all that it had emitted then is read."""
         if self._asked is None and self._may_ask(at_end=at_end):
             self._asked = ingest_progress(self.member.log, self._tasks.layout.grace_ms)
             if self._until_caught_up:
@@ -115,15 +115,15 @@ class Intervals:
         self._asked_s = now_s if asks else self._asked_s
         return asks
 
-    def _closed(self, partition: int, progress: IngestProgress) -> Iterator[Happening]:
+    def _closed(self, partition: int, progress: IngestProgress) -> Iterator[Trigger]:
         timeline, offset = self._timelines[partition], self.member.offsets[partition]
         closed = timeline.close(progress, offset)
         if not closed:
             return
         self._rejections.advance(timeline.append_ms)
-        rejected = [Rejected(self._rejections.counts(*one.appended_ms), *one.appended_ms) for one in closed]
+        rejected = [RejectedCounts(self._rejections.counts(*one.appended_ms), *one.appended_ms) for one in closed]
         hold = timeline.hold()
-        commit = Commit(offset if hold is None else hold, self._rejections.metadata(timeline.untold_ms()))
-        place = Place(WINDOWS, partition, commit, self.member.generations[partition])
+        commit = Commit(offset if hold is None else hold, self._rejections.metadata(timeline.pending_ms()))
+        source = Source(WINDOWS, partition, commit, self.member.generations[partition])
         for one, its_rejected in zip(closed, rejected, strict=True):
-            yield Happening(place, interval=one, rejected=its_rejected)
+            yield Trigger(source, interval=one, rejected=its_rejected)

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from headrace.learners.explain.interval import Rejected
+from headrace.learners.explain.interval import RejectedCounts
 from headrace.learners.explain.timeline import ClosedInterval, Closing
 from headrace.schemas.ports import Commit
 from headrace.schemas.records import Report, ServingPolicy
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Source:
     """What may be committed once an item is done. generation: the assignment that it was read under."""
 
     topic: str
@@ -19,19 +19,19 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Happening:
+class Trigger:
     """Something to report on: a policy that serves now, or an interval that is over."""
 
-    place: Place
+    source: Source
     promotion: ServingPolicy | None = None
     interval: ClosedInterval | None = None
-    rejected: Rejected | None = None
+    rejected: RejectedCounts | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Finding:
-    """A happening's report, without words at first; None where there is nothing (new) to report."""
+class Draft:
+    """A trigger's report, without words at first; None where there is nothing (new) to report."""
 
-    place: Place
+    source: Source
     report: Report | None
     closing: Closing | None = None

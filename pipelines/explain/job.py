@@ -18,13 +18,13 @@ import msgspec
 from bytewax.dataflow import Dataflow
 
 from headrace.learners.explain.facts import version_facts
-from headrace.learners.explain.interval import Rejected, interval_facts
+from headrace.learners.explain.interval import RejectedCounts, interval_facts
 from headrace.learners.explain.series import interval_series, version_series
 from headrace.learners.explain.template import BARE
 from headrace.learners.explain.timeline import ClosedInterval
 from headrace.learners.explain.witness import Witness
 from headrace.pipelines.explain.intervals import Intervals, read_on
-from headrace.pipelines.explain.items import Finding, Happening, Place
+from headrace.pipelines.explain.items import Draft, Source, Trigger
 from headrace.pipelines.explain.reported import KnownReports, interval_id, version_id
 from headrace.pipelines.explain.words import Words
 from headrace.pipelines.runtime.flow import CallSink, PollSource, run
@@ -47,7 +47,7 @@ INTERVAL_MS = 6 * 3_600_000
 def dataflow(explainer: "Explainer") -> Dataflow:
     """Wire the steps; `Explainer.steps` tells the item's shape after each."""
     flow = Dataflow("explain")
-    items = op.input("follow", flow, PollSource(explainer.poll, explainer.stop))  # Happening
+    items = op.input("follow", flow, PollSource(explainer.poll, explainer.stop))  # Trigger
     for name, step in explainer.steps():
         items = op.flat_map(name, items, explainer.stop.guarded(step))
     op.output("commit", items, CallSink(explainer.stop.guarded(explainer.commit)))
@@ -84,13 +84,13 @@ class Explainer:
             log, GROUP, self._tasks, self._known, interval_ms=interval_ms, until_caught_up=until_caught_up, timer=timer
         )
         self._poll_messages = poll_messages
-        self._under_way: dict[str, Place] = {}
+        self._under_way: dict[str, Source] = {}
 
     def steps(self) -> list[tuple[str, Callable[[Any], list[Any]]]]:
         """Return what the dataflow does with each item between its source and its sink."""
         return [
-            ("compute", self.compute),  # Finding: facts and plots
-            ("narrate", self.narrate),  # Finding: with words
+            ("compute", self.compute),  # Draft: facts and plots
+            ("narrate", self.narrate),  # Draft: with words
         ]
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class Explainer:
         self._policies.aim()
         self.intervals.aim()
 
-    def poll(self) -> list[Happening]:
+    def poll(self) -> list[Trigger]:
         """Return what happened; raises StopIteration when there is no more to do."""
         caught_up = self.intervals.through and self._policies.caught_up
         if self.stop.finished or self.stop.requested or caught_up:
@@ -119,29 +119,29 @@ class Explainer:
         promotions = [item for batch in batches for item in self._promotions(batch)]
         return promotions + self.intervals.poll(self._poll_messages, at_end=self._policies.caught_up)
 
-    def _promotions(self, batch: MessageBatch) -> Iterator[Happening]:
+    def _promotions(self, batch: MessageBatch) -> Iterator[Trigger]:
         generation = self._policies.generations[batch.partition]
         for promotion, offset in zip(decoded(batch, ServingPolicy), batch.offsets.tolist(), strict=True):
             if promotion:
-                yield Happening(Place(POLICIES, batch.partition, Commit(offset + 1), generation), promotion=promotion)
+                yield Trigger(Source(POLICIES, batch.partition, Commit(offset + 1), generation), promotion=promotion)
 
-    def compute(self, happening: Happening) -> list[Finding]:
+    def compute(self, trigger: Trigger) -> list[Draft]:
         """Compute the facts and the plots of a report that is not there yet."""
         report = None
-        if happening.promotion is not None:
-            report = self._version_report(happening.promotion)
-        elif happening.interval is not None:
-            report = self._interval_report(happening.interval, happening.rejected)
+        if trigger.promotion is not None:
+            report = self._version_report(trigger.promotion)
+        elif trigger.interval is not None:
+            report = self._interval_report(trigger.interval, trigger.rejected)
         if report is not None:
-            self._under_way[report.report_id] = happening.place
-        return [Finding(happening.place, report, happening.interval.closing if happening.interval else None)]
+            self._under_way[report.report_id] = trigger.source
+        return [Draft(trigger.source, report, trigger.interval.closing if trigger.interval else None)]
 
     def _is_reported(self, report_id: str) -> bool:
         """Whether the report is there, or on its way in this batch, to be committed if its partition stays here."""
-        place = self._under_way.get(report_id)
-        return report_id in self._known or (place is not None and self._current(place))
+        source = self._under_way.get(report_id)
+        return report_id in self._known or (source is not None and self._current(source))
 
-    def _interval_report(self, closed: ClosedInterval, rejected: Rejected | None) -> Report | None:
+    def _interval_report(self, closed: ClosedInterval, rejected: RejectedCounts | None) -> Report | None:
         spec, current = closed.spec, closed.current
         report_id = interval_id(spec.task, current.start_ms)
         if self._is_reported(report_id):
@@ -168,28 +168,28 @@ class Explainer:
         series = version_series(spec, [*earlier, version], evidence)
         return Report(report_id, task, "version", serving.ts, serving.ts, version.version, facts, BARE, series)
 
-    def narrate(self, finding: Finding) -> list[Finding]:
+    def narrate(self, draft: Draft) -> list[Draft]:
         """Find words for the facts."""
-        if finding.report is None:
-            return [finding]
-        narrative = self.words.of(finding.report.facts)
-        return [replace(finding, report=msgspec.structs.replace(finding.report, narrative=narrative))]
+        if draft.report is None:
+            return [draft]
+        narrative = self.words.of(draft.report.facts)
+        return [replace(draft, report=msgspec.structs.replace(draft.report, narrative=narrative))]
 
-    def commit(self, findings: list[Finding]) -> list[Finding]:
+    def commit(self, drafts: list[Draft]) -> list[Draft]:
         """Append the reports and move the offsets that they follow from, all or nothing, topic by topic."""
         for member in (self._policies, self.intervals.member):
-            done = [f for f in findings if f.place.topic == member.topic and self._current(f.place)]
+            done = [f for f in drafts if f.source.topic == member.topic and self._current(f.source)]
             if done:
                 self._commit(member, done)
         self._under_way.clear()
-        return findings
+        return drafts
 
-    def _commit(self, member: Member, findings: list[Finding]) -> None:
-        commits = {finding.place.partition: finding.place.commit for finding in findings}
+    def _commit(self, member: Member, drafts: list[Draft]) -> None:
+        commits = {draft.source.partition: draft.source.commit for draft in drafts}
         new = {
-            finding.report.report_id: self._known.record(finding.report, finding.closing)
-            for finding in findings
-            if finding.report is not None and finding.report.report_id not in self._known
+            draft.report.report_id: self._known.record(draft.report, draft.closing)
+            for draft in drafts
+            if draft.report is not None and draft.report.report_id not in self._known
         }
         try:
             member.commit(commits, [*new.values()])
@@ -199,10 +199,10 @@ class Explainer:
             self._known.add(report_id)
         self.reports += len(new)
 
-    def _current(self, place: Place) -> bool:
+    def _current(self, source: Source) -> bool:
         """Whether the partition is still assigned as it was when the item was read."""
-        member = self._policies if place.topic == POLICIES else self.intervals.member
-        return member.has(place.partition, place.generation)
+        member = self._policies if source.topic == POLICIES else self.intervals.member
+        return member.has(source.partition, source.generation)
 
 
 def run_until_caught_up(explainer: Explainer) -> int:

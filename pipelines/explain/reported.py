@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from headrace.learners.explain.timeline import Closing, IngestPlace, IngestProgress
+from headrace.learners.explain.timeline import Closing, IngestPosition, IngestProgress
 from headrace.pipelines.topics import INGEST, REJECTED, REPORTS, TRANSITIONS, WINDOWS, IngestCommit, TopicReader, header
 from headrace.schemas.errors import UnknownTopicError
 from headrace.schemas.partition import partition_of
@@ -36,7 +36,7 @@ def _short(task: str) -> str:
 
 
 def ingest_progress(log: Log, grace_ms: int) -> IngestProgress:
-    """Ask how far ingest has come. The order matters: what a commit says is told lies on `windows` afterwards."""
+    """Ask how far ingest has come. The order matters: what a commit says is emitted lies on `windows` afterwards."""
     commits = log.committed(INGEST, TRANSITIONS)
     partitions = range(log.topic(TRANSITIONS).partitions)
     places = tuple(_ingest_place(commits.get(p), *log.bounds(TRANSITIONS, p)) for p in partitions)
@@ -44,10 +44,10 @@ def ingest_progress(log: Log, grace_ms: int) -> IngestProgress:
     return IngestProgress(places, ends, grace_ms)
 
 
-def _ingest_place(commit: Commit | None, begin: int, end: int) -> IngestPlace:
+def _ingest_place(commit: Commit | None, begin: int, end: int) -> IngestPosition:
     if commit is None:
-        return IngestPlace(-1, lags=begin < end)
-    return IngestPlace(IngestCommit.of(commit).stream_ms, lags=commit.offset < end)
+        return IngestPosition(-1, lags=begin < end)
+    return IngestPosition(IngestCommit.of(commit).stream_ms, lags=commit.offset < end)
 
 
 class KnownReports:

@@ -92,10 +92,10 @@ class Actor:
         self.version = wanted.version
         logger.info("agents act with %s@%d", self.task, self.version)
 
-    def heed_directives(self) -> None:
+    def apply_directives(self) -> None:
         """Explore as the directives say that stand now."""
         for batch in self._directives.batches():
-            self.explorer.heed([*records([batch], Directive)])
+            self.explorer.apply([*records([batch], Directive)])
 
     def act(
         self, obs: NDArray[np.float32], steps: int, rng: np.random.Generator
@@ -156,7 +156,7 @@ class Fleet:
         it, real ones wait).
         """
         self.actor.refresh_policy()
-        self.actor.heed_directives()
+        self.actor.apply_directives()
         batch, self.mean_return = self._episode()
         advance(self.window_end_ms)
         self._log.send(self._messages(batch))

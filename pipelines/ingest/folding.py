@@ -14,7 +14,7 @@ from headrace.schemas.ports import EndOfLog, Headers, Index, Log, MessageBatch, 
 from headrace.schemas.records import Layout
 
 FOLD_INTERVAL_S = 1.0
-TELL_INTERVAL_S = 0.25
+EMIT_INTERVAL_S = 0.25
 """The same, where a window has closed since."""
 REJECTED_BYTES = 16 << 20
 """Rejected values held back for a partition's next fold; more bring it on."""
@@ -65,7 +65,7 @@ class Folding:
         return [*due, Tick(tick.commit or bool(due), tick.last)]
 
     def _due(self, state: PartitionFold) -> bool:
-        interval_s = TELL_INTERVAL_S if state.has_closed() else FOLD_INTERVAL_S
+        interval_s = EMIT_INTERVAL_S if state.has_closed() else FOLD_INTERVAL_S
         if self.timer() - state.folded_s < interval_s:
             return False
         state.folded_s = self.timer()

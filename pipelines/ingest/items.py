@@ -51,7 +51,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """What a partition's fold wants written (chunks, windows, decisions), told (windows), rejected and committed.
+    """What a partition's fold wants written (chunks, windows, decisions), emitted (windows), rejected and committed.
 
     polled_s, folded_s: when its first message came in and when it was made, by time.monotonic.
     """

@@ -13,7 +13,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
 from headrace.pipelines.ingest.folding import Folding
-from headrace.pipelines.ingest.meters import Counts, IngestMeters
+from headrace.pipelines.ingest.meters import IngestCounts, IngestMeters
 from headrace.pipelines.ingest.reading import Checking, Reading
 from headrace.pipelines.ingest.storing import Storing
 from headrace.pipelines.runtime.flow import CallSink, PollSource
@@ -87,7 +87,7 @@ class Ingest:
         self.reading.member.aim()
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> IngestCounts:
         """What this process has done."""
         return self.meters.counts
 

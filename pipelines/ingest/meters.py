@@ -11,7 +11,7 @@ from headrace.schemas.records import ChunkKey
 
 
 @dataclass(slots=True)
-class Counts:
+class IngestCounts:
     """What this process has done since it started."""
 
     messages: int = 0
@@ -29,7 +29,7 @@ class IngestMeters:
     batch_s: from the poll of a fold's first message to the end of its commit. write_s: from the fold to that.
     """
 
-    counts: Counts = field(default_factory=Counts)
+    counts: IngestCounts = field(default_factory=IngestCounts)
     transitions: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
     batch_s: Histogram = field(default_factory=Histogram)

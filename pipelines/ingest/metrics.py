@@ -25,7 +25,7 @@ METRICS: Final[tuple[Metric[Ingest], ...]] = (
     Metric(
         "headrace_ingest_late_transitions_total",
         "counter",
-        "Transitions that came after their window had closed; it is told again.",
+        "Transitions that came after their window had closed; it is emitted again.",
         lambda job: job.counts.late,
     ),
     Metric(
@@ -50,7 +50,7 @@ METRICS: Final[tuple[Metric[Ingest], ...]] = (
     Metric(
         "headrace_ingest_windows_written_total",
         "counter",
-        "Window summaries written and told, those that late rows bring about included.",
+        "Window summaries written and emitted, those that late rows bring about included.",
         lambda job: job.counts.windows,
     ),
     Metric(

@@ -74,10 +74,10 @@ class PartitionFold:
             self.windows.rebuilt(self.segment.encode())
 
     def fold(self) -> Fold:
-        """Encode the chunks that have grown, tell the closed windows that have untold rows, and say where we are."""
+        """Encode the chunks that have grown, emit the closed windows that have pending rows, and say where we are."""
         grown = self.segment.encode()
         decisions = self.segment.sample(self._done, self.layout.sample_every)
-        windows = self.windows.tell(grown)
+        windows = self.windows.emit(grown)
         if self.next_offset == self.segment_end:
             self.windows.close_segment()
             self.segment.begin(self.next_offset)

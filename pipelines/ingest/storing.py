@@ -81,11 +81,11 @@ class Storing:
         self.waiting.append(fold)
 
     def _commit(self) -> None:
-        """Wait for the index, then send what is told and rejected and move the commits, all or nothing."""
+        """Wait for the index, then send what is emitted and rejected and move the commits, all or nothing."""
         self.index.flush()
         folds, self.waiting = self.waiting, []
         self.chunks.remember([row for fold in folds for row in fold.chunks])
-        outputs = [record for fold in folds for record in (*fold.rejected, *self._told(fold))]
+        outputs = [record for fold in folds for record in (*fold.rejected, *self._emitted(fold))]
         commits = {fold.partition: fold.commit for fold in folds}
         try:
             self.member.commit(commits, outputs)
@@ -106,7 +106,7 @@ class Storing:
         offsets = self.committed.copy()
         logger.debug("committed %s", offsets, extra={"offsets": offsets})
 
-    def _told(self, fold: Fold) -> list[Record]:
+    def _emitted(self, fold: Fold) -> list[Record]:
         """Return the windows' records: keyed by the whole window key, on their task's partition."""
         records = []
         for row in fold.windows:

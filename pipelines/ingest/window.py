@@ -1,6 +1,6 @@
-"""A partition's open windows: what is not told yet, and what of it lies in earlier segments.
+"""A partition's open windows: what is not emitted yet, and what of it lies in earlier segments.
 
-Folding at other times writes and tells the same in the end. All of it is rebuilt from the index's stats.
+Folding at other times writes and emits the same in the end. All of it is rebuilt from the index's stats.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,14 +43,14 @@ class WindowFold:
 
 @dataclass(slots=True)
 class OpenWindows:
-    """The windows of one partition that have rows not yet told. stream_ms: the stream time, which closes them."""
+    """The windows of one partition that have rows not yet emitted. stream_ms: the stream time, which closes them."""
 
     specs: Mapping[str, TaskSpec]
     grace_ms: int
     segment: OpenSegment
     earlier: Earlier
     stream_ms: int
-    _untold: set[WindowKey] = field(default_factory=set)
+    _pending: set[WindowKey] = field(default_factory=set)
     _before: dict[WindowKey, WindowFold] = field(default_factory=dict)
     # A window that is not in _before and closes after the horizon has no chunks in earlier segments.
     _horizon_ms: int = -1
@@ -67,7 +67,7 @@ class OpenWindows:
                 if row.key.segment < self.segment.start and not self._closed(row.key.window):
                     fold = self._before.get(row.key.window, WindowFold())
                     self._before[row.key.window] = fold.grow([_read(row)])
-        self._untold.update(self._before)
+        self._pending.update(self._before)
 
     def has_closed_since(self, stream_ms: int) -> bool:
         """Whether stream time has passed the end of a window, and its grace, since it was so."""
@@ -75,19 +75,19 @@ class OpenWindows:
         return any(before_ms // spec.window_ms < now_ms // spec.window_ms for spec in self.specs.values())
 
     def rebuilt(self, parts: Iterable[Part]) -> None:
-        """Note parts that are written already, and told where their window had closed."""
-        self._untold.update(part.row.key.window for part in parts if not self._closed(part.row.key.window))
+        """Note parts that are written already, and emitted where their window had closed."""
+        self._pending.update(part.row.key.window for part in parts if not self._closed(part.row.key.window))
 
-    def tell(self, grown: Iterable[Part]) -> list[WindowRow]:
-        """Return the rows of the closed windows that have untold rows, those of the grown parts among them."""
-        self._untold.update(part.row.key.window for part in grown)
-        told = sorted(key for key in self._untold if self._closed(key))
-        self._untold.difference_update(told)
-        return [self._row(key) for key in told]
+    def emit(self, grown: Iterable[Part]) -> list[WindowRow]:
+        """Return the rows of the closed windows that have pending rows, those of the grown parts among them."""
+        self._pending.update(part.row.key.window for part in grown)
+        emitted = sorted(key for key in self._pending if self._closed(key))
+        self._pending.difference_update(emitted)
+        return [self._row(key) for key in emitted]
 
     def close_segment(self) -> None:
-        """Keep what will be told later of the open segment, which is full."""
-        self._before = {key: self._fold(key) for key in self._untold}
+        """Keep what will be emitted later of the open segment, which is full."""
+        self._before = {key: self._fold(key) for key in self._pending}
         for key in sorted(self.segment.parts):
             part = self.segment.parts[key]
             light = Part(replace(part.row, payload=b""), part.stats)

@@ -14,7 +14,7 @@ from headrace.sinks.chunks import CachedChunks
 logger = logging.getLogger(__name__)
 
 REMEMBERED_CHUNKS: Final = 65_536
-"""Of so many chunks it is known which rows were taken; a window that is told again brings only its new ones."""
+"""Of so many chunks it is known which rows were taken; a window that is emitted again brings only its new ones."""
 
 
 class Feed:

@@ -132,12 +132,12 @@ class Learn:
             return []
         summaries = decoded(item, WindowSummary)
         for summary, offset, append_ms in zip(summaries, item.offsets.tolist(), item.append_ts.tolist(), strict=True):
-            self.stop.pulse.beat()
+            self.stop.liveness.seen()
             if self.stop.requested:
                 return []
             learner = self.roster.learner(summary.task, item.partition) if summary else None
             if learner and summary and offset >= learner.progress.next_offset:
-                learner.meters.told(append_ms)
+                learner.meters.emitted(append_ms)
                 learner.take(summary, offset)
             self._member.advance(item.partition, offset + 1)
         self._read += len(item)

@@ -168,7 +168,7 @@ class Learner:
         self.meters.learned(metrics)
 
     def follow(self) -> None:
-        """Heed what is on `policies` since the record that was heeded last: a person may have decided."""
+        """Apply what is on `policies` since the record that was applied last: a person may have decided."""
         self._promotion.follow(self.progress)
 
     def outputs(self) -> list[Record]:

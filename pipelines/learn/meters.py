@@ -18,10 +18,10 @@ class LearnerMeters:
     """Since the process started; none of it is in the checkpoint.
 
     promoted, refused: candidates. staleness: the newest version's number less that of the version which acted, mean
-    over the last rows that say which; None before there were any. emitted_to_policy_s: from a transition's event time
-    to the first candidate that learned from it, judged and stored. told_to_policy_s: the same from the append time of
-    the window that told of it. dropped_share: rows of the last rollout that were too old to learn from; importance:
-    mean weight of the others. None before a rollout, and of algorithms without any.
+    over the last rows that say which; None before there were any. transition_to_policy_s: from a transition's event
+    time to the first candidate that learned from it, judged and stored. window_to_policy_s: the same from the append
+    time of the window that emitted it. dropped_share: rows of the last rollout that were too old to learn from;
+    importance: mean weight of the others. None before a rollout, and of algorithms without any.
     """
 
     def __init__(self) -> None:
@@ -30,15 +30,15 @@ class LearnerMeters:
         self.staleness: float | None = None
         self.dropped_share: float | None = None
         self.effective_share: float | None = None
-        self.emitted_to_policy_s = Histogram(LONG_SECONDS)
-        self.told_to_policy_s = Histogram(LONG_SECONDS)
+        self.transition_to_policy_s = Histogram(LONG_SECONDS)
+        self.window_to_policy_s = Histogram(LONG_SECONDS)
         self._emitted_ms: deque[NDArray[np.int64]] = deque()
         self._rows = 0
-        self._told_ms: deque[int] = deque(maxlen=MAX_ROWS)
+        self._appended_ms: deque[int] = deque(maxlen=MAX_ROWS)
 
-    def told(self, append_ms: int) -> None:
+    def emitted(self, append_ms: int) -> None:
         """A window is about to be taken in."""
-        self._told_ms.append(append_ms)
+        self._appended_ms.append(append_ms)
 
     def took(self, rows: TransitionBatch, newest_version: int) -> None:
         """Rows have come in."""
@@ -60,8 +60,8 @@ class LearnerMeters:
         self.promoted += promoted
         self.refused += not promoted
         if self._emitted_ms:
-            self.emitted_to_policy_s.observe_all((now_ms - np.concatenate(self._emitted_ms)) / 1000)
-        self.told_to_policy_s.observe_all((now_ms - np.array(self._told_ms, np.int64)) / 1000)
+            self.transition_to_policy_s.observe_all((now_ms - np.concatenate(self._emitted_ms)) / 1000)
+        self.window_to_policy_s.observe_all((now_ms - np.array(self._appended_ms, np.int64)) / 1000)
         self._emitted_ms.clear()
-        self._told_ms.clear()
+        self._appended_ms.clear()
         self._rows = 0

@@ -16,7 +16,7 @@ class Progress(msgspec.Struct):
     inserted: references whose rows the training may still hold, in order, and the first row taken of each. first_row:
     how many rows came before them. base_row: of these, how many it never held. lineage, complete:
     as in `PolicyVersion`. version: the newest number taken; parent: the one that this learner made last. pending:
-    policy records that are not yet on the log. seen: the newest one there that was heeded.
+    policy records that are not yet on the log. seen: the newest one there that was applied.
     """
 
     next_offset: int = 0
@@ -65,8 +65,8 @@ class Progress(msgspec.Struct):
         newest = self.pending[-1] if self.pending else self.seen
         return newest if newest and newest.held else None
 
-    def heed(self, records: Sequence[ServingPolicy]) -> bool:
-        """Heed what is on `policies` since the record that was heeded last; whether a person decided.
+    def apply(self, records: Sequence[ServingPolicy]) -> bool:
+        """Apply what is on `policies` since the record that was applied last; whether a person decided.
 
         The pending ones among it were sent before a kill. Any other is a person's: it stands above what is pending,
         which is dropped; where one of ours came just after it, it is said once more.

@@ -67,8 +67,8 @@ class Promotion:
         return version
 
     def follow(self, progress: Progress) -> None:
-        """Heed what is on `policies` since the record that was heeded last: a person may have decided."""
-        if progress.heed(published(self._log, self._spec.task)):
+        """Apply what is on `policies` since the record that was applied last: a person may have decided."""
+        if progress.apply(published(self._log, self._spec.task)):
             self._serving = None
 
     def sent(self, progress: Progress) -> None:

@@ -24,7 +24,7 @@ _QUIET_POLLS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class RejectedMessage:
     """A message of the quarantine. topic, partition, offset: where it was rejected; kept: the bytes kept of it."""
 
     topic: str
@@ -51,7 +51,7 @@ class Replayed:
     gone: int = 0
 
 
-def rejected(log: Log, rules: Sequence[str] = ()) -> Iterator[Rejected]:
+def rejected(log: Log, rules: Sequence[str] = ()) -> Iterator[RejectedMessage]:
     """Stream the quarantine, partition by partition; rules: only these, or all."""
     for batch in messages(log, REJECTED):
         for i in range(len(batch)):
@@ -60,9 +60,9 @@ def rejected(log: Log, rules: Sequence[str] = ()) -> Iterator[Rejected]:
                 yield message
 
 
-def _message(batch: MessageBatch, i: int) -> Rejected:
+def _message(batch: MessageBatch, i: int) -> RejectedMessage:
     headers = batch.headers[i]
-    return Rejected(
+    return RejectedMessage(
         topic=header(headers, "topic") or "",
         partition=_number(header(headers, "partition")),
         offset=_number(header(headers, "offset")),
@@ -79,7 +79,7 @@ def _number(text: str | None) -> int:
     return int(text) if text and text.isdecimal() else -1
 
 
-def original(log: Log, message: Rejected) -> tuple[bytes | None, bool]:
+def original(log: Log, message: RejectedMessage) -> tuple[bytes | None, bool]:
     """Return the message's whole value; False where it was cut and the log holds it no longer."""
     if not message.cut:
         return message.kept, True
@@ -138,18 +138,18 @@ def _replay_rule(log: Log, rule: str, done: Replayed, *, repeated: bool) -> None
                 done.gone += len(found) - len(records)
 
 
-def _messages(batch: MessageBatch, rule: str, *, repeated: bool) -> Iterator[Rejected]:
+def _messages(batch: MessageBatch, rule: str, *, repeated: bool) -> Iterator[RejectedMessage]:
     for message in (_message(batch, i) for i in range(len(batch))):
         if message.rule == rule and (message.replayed is not None) == repeated:
             yield message
 
 
-def _again(log: Log, message: Rejected) -> Record | None:
+def _again(log: Log, message: RejectedMessage) -> Record | None:
     value, whole = original(log, message)
     return Record(message.topic, message.key, value, _headers(message), message.partition) if whole else None
 
 
-def _headers(message: Rejected) -> Headers:
+def _headers(message: RejectedMessage) -> Headers:
     place = ("replayed", f"{message.topic}/{message.partition}/{message.offset}".encode())
     content = message.content_type
     return (("content-type", content.encode()), place) if content is not None else (place,)

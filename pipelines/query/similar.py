@@ -22,7 +22,7 @@ FOLLOWED_WINDOWS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StepKey:
     """One decision: its agent, episode and step."""
 
     agent_id: str
@@ -49,7 +49,7 @@ def observation(values: Sequence[float], spec: TaskSpec) -> NDArray[np.float32]:
     return obs
 
 
-def observation_at(index: Index, spec: TaskSpec, place: Place) -> NDArray[np.float32]:
+def observation_at(index: Index, spec: TaskSpec, place: StepKey) -> NDArray[np.float32]:
     """Return float32[D], what the agent saw there; raises SettingsError where the index has no such transition."""
     for rows in _episode(index, spec, place):
         found = np.flatnonzero(rows.step == place.step)
@@ -63,7 +63,7 @@ def observation_at(index: Index, spec: TaskSpec, place: Place) -> NDArray[np.flo
 
 
 def similar(
-    index: Index, spec: TaskSpec, obs: NDArray[np.float32], *, limit: int, steps: int, apart: Place | None = None
+    index: Index, spec: TaskSpec, obs: NDArray[np.float32], *, limit: int, steps: int, apart: StepKey | None = None
 ) -> Iterator[dict[str, Any]]:
     """Give at most `limit` sampled decisions, those nearest to float32[D] first, as JSON objects.
 
@@ -75,7 +75,7 @@ def similar(
     if found is None:
         return
     for record, distance in zip(to_records(found.rows, spec), found.distances.tolist(), strict=True):
-        place = Place(record["agent_id"], record["episode_id"], record["step"])
+        place = StepKey(record["agent_id"], record["episode_id"], record["step"])
         if place != apart and limit:
             limit -= 1
             yield {"distance": distance, **record, "followed": followed(index, spec, record, steps)}
@@ -90,7 +90,7 @@ def followed(index: Index, spec: TaskSpec, decision: dict[str, Any], steps: int)
     end = _end(decision)
     later: dict[int, dict[str, Any]] = {}
     if end is None:
-        place = Place(decision["agent_id"], decision["episode_id"], decision["step"])
+        place = StepKey(decision["agent_id"], decision["episode_id"], decision["step"])
         later = _later(index, spec, place, decision["ts"], steps)
     rows = [later[step] for step in sorted(later)]
     terms = [row.get("reward_terms", {}) for row in rows]
@@ -111,7 +111,7 @@ def _end(row: dict[str, Any]) -> str | None:
     return "terminated" if row["terminated"] else "truncated" if row["truncated"] else None
 
 
-def _later(index: Index, spec: TaskSpec, place: Place, ts: int, steps: int) -> dict[int, dict[str, Any]]:
+def _later(index: Index, spec: TaskSpec, place: StepKey, ts: int, steps: int) -> dict[int, dict[str, Any]]:
     """Return the rows of the next `steps` steps, by step; reads on until they are there, or the episode's end is."""
     start_ms = ts // spec.window_ms * spec.window_ms
     wanted = set(range(place.step + 1, place.step + 1 + steps))
@@ -127,7 +127,7 @@ def _later(index: Index, spec: TaskSpec, place: Place, ts: int, steps: int) -> d
 
 
 def _episode(
-    index: Index, spec: TaskSpec, place: Place, start_ms: int | None = None, end_ms: int | None = None
+    index: Index, spec: TaskSpec, place: StepKey, start_ms: int | None = None, end_ms: int | None = None
 ) -> Iterator[TransitionBatch]:
     """Stream an episode's transitions, chunk by chunk in key order."""
     group = group_of(place.agent_id, spec.groups)

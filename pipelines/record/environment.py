@@ -22,7 +22,7 @@ from typing_extensions import override
 
 from headrace.learners.spaces import NumericSpaces
 from headrace.pipelines.record.task import derive_task, known_task
-from headrace.pipelines.record.writer import Step, Writer
+from headrace.pipelines.record.writer import RecordedStep, Writer
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.wiring import open_services, system_clock
 from headrace.schemas.errors import SettingsError
@@ -65,7 +65,7 @@ class _Tape:
         agent = self.agents[index]
         reward, next_obs, terminated, truncated = outcome
         assert agent.obs is not None
-        step = Step(
+        step = RecordedStep(
             agent=index,
             episode=f"{self._run}-{agent.episode}",
             step=agent.step,

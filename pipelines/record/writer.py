@@ -29,7 +29,7 @@ _KINDS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RecordedStep:
     """One agent's step. reward_terms: the reward's named parts, NaN where the environment did not say."""
 
     agent: int
@@ -57,11 +57,11 @@ class Writer:
     clock: Clock
     batch: int
     grace_ms: int
-    _steps: list[Step] = field(default_factory=list)
+    _steps: list[RecordedStep] = field(default_factory=list)
     _last_ms: int = -1
     _sent_s: float = field(default_factory=time.monotonic)
 
-    def add(self, step: Step) -> None:
+    def add(self, step: RecordedStep) -> None:
         """Take a step; send when enough have gathered, or wait for long enough."""
         self._steps.append(step)
         self._last_ms = max(self._last_ms, step.ts)
@@ -93,8 +93,8 @@ class Writer:
         """Say what closes the last windows. Nothing can before the log's own clock has come so far."""
         text = "task %s: the last windows stay open until what is recorded %.1f s from now or later closes them"
         if len(self.agents) == 1:
-            beat = codec.heartbeat(self.spec.task, self.agents[0], closes_ms).decode()
-            text += f"; so does this, sent then: echo '{beat}' | headrace produce -"
+            heartbeat = codec.heartbeat(self.spec.task, self.agents[0], closes_ms).decode()
+            text += f"; so does this, sent then: echo '{heartbeat}' | headrace produce -"
         logger.warning(text, self.spec.task, wait_s)
 
     def _append_ms(self) -> int:
@@ -107,7 +107,7 @@ class Writer:
         return newest
 
 
-def _columns(steps: Sequence[Step], spec: TaskSpec, agents: tuple[str, ...]) -> TransitionBatch:
+def _columns(steps: Sequence[RecordedStep], spec: TaskSpec, agents: tuple[str, ...]) -> TransitionBatch:
     count = len(steps)
     episodes = {name: code for code, name in enumerate(dict.fromkeys(step.episode for step in steps))}
     columns: dict[str, NDArray[Any]] = {

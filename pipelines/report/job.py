@@ -63,15 +63,15 @@ class Digest:
     def run(self, stop: Stop) -> None:
         """Send on schedule until a stop is requested; a dependency that is down is tried again."""
         while not stop.requested:
-            stop.pulse.beat()
+            stop.liveness.seen()
             try:
                 self.step(timeout_s=1.0)
             except UnavailableError as error:
-                stop.pulse.failed(error)
+                stop.liveness.failed(error)
                 logger.warning("digest: %s; trying again", error)
                 paused(stop, 1.0)
             else:
-                stop.pulse.answered()
+                stop.liveness.answered()
 
     @property
     def positions(self) -> dict[tuple[str, int], int]:

@@ -57,7 +57,7 @@ class Schedule:
         minute, hour, *days = _NAMED.get(self.cron, self.cron).upper().split()
         if len(days) != 3:
             raise ValueError("wrong number of fields")
-        # CronSim heeds clock changes, as Debian's cron does, only where neither of these begins with a star.
+        # CronSim applies clock changes, as Debian's cron does, only where neither of these begins with a star.
         # Where both days are restricted, either is enough; a star with a step restricts too.
         fields = (
             _unwrapped(minute.replace("*", "0-59"), 0, 59),

@@ -43,13 +43,13 @@ def retrying(call: Callable[[], Result], stop: Stop) -> Result:
         try:
             result = call()
         except UnavailableError as error:
-            stop.pulse.failed(error)
+            stop.liveness.failed(error)
             wait_s = backoff.next_s()
             logger.warning("%s; trying again in %.2g s", error, wait_s)
             if paused(stop, wait_s):
                 raise StoppedError(str(error)) from error
         else:
-            stop.pulse.answered()
+            stop.liveness.answered()
             return result
 
 

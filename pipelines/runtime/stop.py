@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace.pipelines.runtime.pulse import Pulse
+from headrace.pipelines.runtime.liveness import Liveness
 
 
 @dataclass(slots=True)
@@ -17,7 +17,7 @@ class Stop:
     requested: bool = False
     finished: bool = False
     failure: Exception | None = None
-    pulse: Pulse = field(default_factory=Pulse)
+    liveness: Liveness = field(default_factory=Liveness)
 
     def renew(self) -> None:
         """Forget the wish, the end and the failure: the same job runs once more."""
@@ -30,7 +30,7 @@ class Stop:
         """
 
         def run_step(*items: Any) -> list[Any]:  # noqa: ANN401
-            self.pulse.beat()
+            self.liveness.seen()
             if self.failure:
                 return []
             try:
@@ -52,7 +52,7 @@ def paused(stop: Stop, wait_s: float) -> bool:
     """Wait; whether a stop was requested meanwhile, which ends it."""
     until_s = time.monotonic() + wait_s
     while not stop.requested and (left_s := until_s - time.monotonic()) > 0:
-        stop.pulse.beat()
+        stop.liveness.seen()
         time.sleep(min(0.1, left_s))
     return stop.requested
 

@@ -15,7 +15,7 @@ ANSWER_S: Final = 1.0
 FRESH_S: Final = 30.0
 """For how long an end that is known stands in where the log does not answer; after it, it is left out."""
 
-Place = tuple[str, int]
+TopicPartition = tuple[str, int]
 """Topic and partition."""
 
 
@@ -25,15 +25,15 @@ class Ends:
     The log must be usable from any thread, as all of headrace's are.
     """
 
-    def __init__(self, log: Log, places: Callable[[], Iterable[Place]]) -> None:
+    def __init__(self, log: Log, places: Callable[[], Iterable[TopicPartition]]) -> None:
         self._log = log
         self._places = places
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._known: dict[Place, tuple[int, float]] = {}
+        self._known: dict[TopicPartition, tuple[int, float]] = {}
 
-    def now(self) -> dict[Place, int]:
+    def now(self) -> dict[TopicPartition, int]:
         """Return the ends as they are now; where the log does not answer in time, what was known a moment ago.
 
         Scrapes that come while the log is being asked share its answer.

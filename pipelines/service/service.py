@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, Final
 
-from headrace.pipelines.runtime.pulse import Pulse
-from headrace.pipelines.service.ends import Ends, Place
+from headrace.pipelines.runtime.liveness import Liveness
+from headrace.pipelines.service.ends import Ends, TopicPartition
 from headrace.pipelines.service.metrics import Metric
 from headrace.schemas.ports import Log
 
 STANDBY_S: Final = 30.0
 """A member of a group that has been given nothing for so long stands by for the others, and is ready."""
 
-Positions = Callable[[], Mapping[Place, int]]
+Positions = Callable[[], Mapping[TopicPartition, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Service:
     job: object
     metrics: Iterable[Metric[Any]]
     log: Log
-    pulse: Pulse
+    liveness: Liveness
     silent_s: float
     positions: Positions | None = None
     ends: Ends = field(init=False)
@@ -40,18 +40,18 @@ class Service:
 
     def sick(self) -> str:
         """Return why the job should be started anew; "" while its main loop lives. Waiting is living."""
-        silent_s = time.monotonic() - self.pulse.beat_s
+        silent_s = time.monotonic() - self.liveness.seen_s
         if silent_s <= self.silent_s:
             return ""
         return f"{self.name}: no sign of life from the main loop for {silent_s:.0f} s (limit {self.silent_s:.0f} s)"
 
     def unready(self) -> str:
         """Return what the job waits for; "" when it does its work."""
-        pulse = self.pulse
+        liveness = self.liveness
         now_s = time.monotonic()
-        if waits_for := pulse.waits_for:
-            return f"{self.name}: waiting for {now_s - pulse.down_s:.1f} s: {waits_for}"
-        if self.positions and not self.positions() and now_s - pulse.began_s < STANDBY_S:
+        if waits_for := liveness.waits_for:
+            return f"{self.name}: waiting for {now_s - liveness.down_s:.1f} s: {waits_for}"
+        if self.positions and not self.positions() and now_s - liveness.began_s < STANDBY_S:
             return f"{self.name}: waiting for partitions to be assigned"
         return ""
 
@@ -80,13 +80,13 @@ EVERY_JOB: Final[tuple[Metric[Service], ...]] = (
         "headrace_silence_seconds",
         "gauge",
         "Time since the main loop's last sign of life.",
-        lambda s: max(0.0, time.monotonic() - s.pulse.beat_s),
+        lambda s: max(0.0, time.monotonic() - s.liveness.seen_s),
     ),
     Metric(
         "headrace_dependency_retries_total",
         "counter",
         "Calls to a log, index or store that was down, each tried again.",
-        lambda s: s.pulse.retries,
+        lambda s: s.liveness.retries,
     ),
 )
 LAG: Final[Metric[Service]] = Metric(

@@ -42,7 +42,7 @@ SEARCH_TRACES: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class FixedSchedule:
     """What a fixed schedule sets, and an advisor may change while it learns.
 
     exploration_share: of the budget, over which epsilon falls to epsilon_end. explore_rule: followed by explore_share
@@ -64,7 +64,9 @@ class Cadence:
     every: int
 
 
-BEST_SCHEDULE: Final = Schedule(exploration_share=0.3, epsilon_end=0.02, explore_rule="rate_rule", explore_share=0.8)
+BEST_SCHEDULE: Final = FixedSchedule(
+    exploration_share=0.3, epsilon_end=0.02, explore_rule="rate_rule", explore_share=0.8
+)
 """The best of `search.candidates()`, found by `headrace study search`."""
 BEST_CADENCE: Final = Cadence(points=1, every=1)
 """Likewise, of `search.cadences()`."""
@@ -147,7 +149,7 @@ def arm(name: str) -> Arm:
     return arms[name]
 
 
-def scheduled(schedule: Schedule) -> DQNTraining:
+def scheduled(schedule: FixedSchedule) -> DQNTraining:
     """DQN by a fixed schedule; the learning rate falls to the same share of itself as the preset's."""
     config = PLAIN_DQN.config
     fields = dataclasses.asdict(schedule)

@@ -12,7 +12,7 @@ import numpy as np
 
 from headrace.learners import seeds
 from headrace.pipelines.study import store
-from headrace.pipelines.study.design import PLAIN_DQN, SEARCH_TRACES, Arm, Budget, Cadence, Schedule, scheduled
+from headrace.pipelines.study.design import PLAIN_DQN, SEARCH_TRACES, Arm, Budget, Cadence, FixedSchedule, scheduled
 from headrace.pipelines.study.pool import jobs, run_all
 
 DRAWN: Final = 9
@@ -26,14 +26,14 @@ GRID: Final[Mapping[str, Sequence[Any]]] = {
 """Within the bounds that the advisor has; a guide is the rule that exploration follows, and how much of it."""
 
 
-def candidates() -> dict[str, Schedule]:
+def candidates() -> dict[str, FixedSchedule]:
     """Return the preset's own schedule and points of the grid, drawn once."""
     rng = np.random.default_rng(seeds.STUDY_CANDIDATES.first)
-    found = {"schedule-00": Schedule()}
+    found = {"schedule-00": FixedSchedule()}
     while len(found) <= DRAWN:
         drawn = {name: values[int(rng.integers(len(values)))] for name, values in GRID.items()}
         rule, share = drawn.pop("guide")
-        one = Schedule(**drawn, explore_rule=rule, explore_share=share)
+        one = FixedSchedule(**drawn, explore_rule=rule, explore_share=share)
         if one not in found.values():
             found[f"schedule-{len(found):02d}"] = one
     return found
@@ -57,6 +57,6 @@ def search(
     for run in store.read(folder):
         returns[run.arm].append(float(np.mean(run.final)))
     means = {name: float(np.mean(values)) for name, values in returns.items()}
-    told: dict[str, Schedule | Cadence] = {**schedules, **asked}
+    told: dict[str, FixedSchedule | Cadence] = {**schedules, **asked}
     order = sorted(told, key=means.__getitem__, reverse=True)
     return [{"name": name, "mean_return": means[name], **asdict(told[name])} for name in order]

@@ -60,7 +60,7 @@ _STATEMENTS: Final = {
 }
 _CONSISTENCIES: Final = {"layout": ConsistencyLevel.LOCAL_SERIAL}
 _PAGE_ROWS: Final = {"scan": 32, "scan_bare": 256, "windows": 32}
-_Place = tuple[Any, ...]
+_Entry = tuple[Any, ...]
 """A row of the catalog: the statement that writes it, and its values."""
 _Range = tuple[str, int, int, int, int]
 """(task, group, bucket_ms, start_ms, end_ms): a range of one partition."""
@@ -79,7 +79,7 @@ class CassandraIndex(Backend):
             name: keyspace.prepare(cql, _PAGE_ROWS.get(name), _CONSISTENCIES.get(name))
             for name, cql in _STATEMENTS.items()
         }
-        self._entered: dict[_Place, float] = {}
+        self._entered: dict[_Entry, float] = {}
 
     @cached_property
     def decisions(self) -> CassandraDecisions:
@@ -122,9 +122,9 @@ class CassandraIndex(Backend):
         values = (*_partition(k), k.start_ms, k.partition, row.summary, row.write_time)
         return Write(self._statements["put_window"].bind(values), _bounded(len(row.summary), "window", k))
 
-    def _new_places(self, keys: Iterable[WindowKey]) -> list[_Place]:
+    def _new_places(self, keys: Iterable[WindowKey]) -> list[_Entry]:
         """Return the catalog's rows that this process has not written lately, each once."""
-        places: dict[_Place, None] = {}
+        places: dict[_Entry, None] = {}
         for key in keys:
             places["put_bucket", key.task, _bucket(key.start_ms)] = None
             places["put_group", key.task, key.group, key.partition] = None
@@ -132,7 +132,7 @@ class CassandraIndex(Backend):
         new = [place for place in places if self._entered.get(place, _NEVER) < stale_s]
         return [*new, *{("put_task", task) for _, task, *_ in new}]
 
-    def _remember(self, places: Iterable[_Place]) -> None:
+    def _remember(self, places: Iterable[_Entry]) -> None:
         if len(self._entered) > _ENTERED_MOST:
             self._entered.clear()
         self._entered.update(dict.fromkeys(places, time.monotonic()))

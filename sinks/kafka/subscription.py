@@ -167,7 +167,7 @@ class KafkaSubscription:
                 if notice.error().code() == END_OF_PARTITION:
                     ends[notice.partition()] = notice.offset()
                 else:
-                    self._heed(notice.error(), notice.partition())
+                    self._act_on(notice.error(), notice.partition())
             left_bytes -= sum(map(len, messages))
             limit -= size if len(taken) == size and left_bytes > 0 else limit
             del taken, messages, notices  # before the next slice is made
@@ -207,7 +207,7 @@ class KafkaSubscription:
             else:
                 return
 
-    def _heed(self, error: KafkaError, partition: int) -> None:
+    def _act_on(self, error: KafkaError, partition: int) -> None:
         """Act on what is no message; raises what can't be lived with."""
         if error.fatal():
             raise CommitConflictError(f"{self._doing}: {error.str()}: another process runs under its group.instance.id")

@@ -159,7 +159,7 @@ def test_a_lost_checkpoint_loses_its_directives_and_says_so(stream):
     ] * 4
     assert len({one.directive_id for one in records}) == 4
     fleet = stream.fleet(seed=4)
-    fleet.actor.heed_directives()
+    fleet.actor.apply_directives()
     assert fleet.actor.explorer.now == fleet.actor.explorer._base
 
 
@@ -221,7 +221,7 @@ def test_agents_follow_the_directives(stream):
     """The fleet explores as the directives say that stand when its window begins."""
     stream.learn(advising=SCRIPTED)
     fleet = stream.fleet(seed=4)
-    fleet.actor.heed_directives()
+    fleet.actor.apply_directives()
     assert fleet.actor.explorer.now.end == 0.1
 
 

@@ -177,7 +177,7 @@ def test_agents_that_draw_heed_no_directive_about_exploring(stream):
     fleet = stream.fleet(seed=3)
     traces = draw_traces(5, 8)
     obs = Simulation(traces).observation()
-    fleet.actor.explorer.heed([told])
+    fleet.actor.explorer.apply([told])
     fleet.actor.explorer.begin(len(traces))
     _, log_prob = fleet.actor.act(obs, 0, np.random.default_rng(0))
     assert np.isnan(log_prob).all()

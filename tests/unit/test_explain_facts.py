@@ -22,13 +22,13 @@ from test_explain_samples import (
 
 from headrace.learners.cloud.environment import ENVIRONMENT
 from headrace.learners.explain import facts as explain_facts
-from headrace.learners.explain.evidence import Decisions, Outcomes, VersionEvidence, situations, slug
+from headrace.learners.explain.evidence import Outcomes, RecordedDecisions, VersionEvidence, situations, slug
 from headrace.learners.explain.facts import corrected, margins, p_value, version_facts
-from headrace.learners.explain.interval import IntervalFold, Rejected, interval_facts, ratio_difference, span
+from headrace.learners.explain.interval import IntervalFold, RejectedCounts, interval_facts, ratio_difference, span
 from headrace.learners.explain.series import version_series
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.explain.template import TemplateNarrator
-from headrace.learners.explain.timeline import ClosedInterval, Closing, IngestPlace, IngestProgress, Timeline
+from headrace.learners.explain.timeline import ClosedInterval, Closing, IngestPosition, IngestProgress, Timeline
 from headrace.learners.judge.statistics import mean_interval
 from headrace.schemas.grounding import fill
 from headrace.schemas.records import Fact, Facts, Interval, TaskSpec
@@ -55,7 +55,7 @@ def test_returns_are_compared_pair_by_pair() -> None:
 def test_actions_margins_and_differences_by_situation() -> None:
     obs = np.array([[1, 0], [2, 0], [3, 0], [4, 0], [5, 0], [6, 0]], np.float32)
     values = np.array([[1, 0, -9], [2, 0, -9], [0, 1, -9], [0, 1, -9], [0, 3, -9], [0, 4, -9]], float)
-    decisions = Decisions(obs, values, {"rule": np.array([0, 0, 0, 1, 1, 1])}, (0.0, 1.0, 2.0))
+    decisions = RecordedDecisions(obs, values, {"rule": np.array([0, 0, 0, 1, 1, 1])}, (0.0, 1.0, 2.0))
     facts = by_id(version_facts(PLAIN, version(1, "pump"), VersionEvidence(1, None, decisions=decisions)))
     assert facts["action.low.open"].value == 100.0
     assert facts["action.high.close"].value == 100.0
@@ -78,7 +78,7 @@ RISING, STEADY = (1.0, 1.0, 2.0, 2.0), (1.0, 1.0, 1.0, 1.0)
 def decided(spec: TaskSpec, *groups: tuple[tuple[float, ...], int]) -> Facts:
     """Facts of decisions: for each, what was seen and the number of the action."""
     obs = np.array([seen for seen, _ in groups], np.float32)
-    decisions = Decisions(obs, np.eye(spec.action_count)[[action for _, action in groups]])
+    decisions = RecordedDecisions(obs, np.eye(spec.action_count)[[action for _, action in groups]])
     return version_facts(spec, version(1, spec.task), VersionEvidence(1, None, decisions=decisions))
 
 
@@ -113,7 +113,7 @@ def test_rows_learned_from_are_the_rows_since_its_parent_not_the_sum_of_the_line
 
 
 def test_what_is_not_finite_is_no_fact() -> None:
-    decisions = Decisions(np.ones((2, 2), np.float32), np.full((2, 3), np.nan))
+    decisions = RecordedDecisions(np.ones((2, 2), np.float32), np.full((2, 3), np.nan))
     facts = by_id(version_facts(PLAIN, version(1, "pump"), VersionEvidence(1, None, decisions=decisions)))
     assert "margin.low" not in facts
     assert "action.low.open" in facts
@@ -179,7 +179,7 @@ def test_an_environment_names_its_load_and_its_baselines(monkeypatch: pytest.Mon
     own = replace(ENVIRONMENT, called={"pid": "the old controller"}, load=("level", "flow"))
     monkeypatch.setattr(explain_facts, "environment_of", lambda name: own if name == "Pump-v0" else None)
     obs = np.array([[1, 2], [2, 1]], np.float32)
-    evidence = VersionEvidence(1, None, decisions=Decisions(obs, np.eye(3)[:2], {"pid": np.array([0, 0])}))
+    evidence = VersionEvidence(1, None, decisions=RecordedDecisions(obs, np.eye(3)[:2], {"pid": np.array([0, 0])}))
     for spec, name, keys in (
         (PLAIN, "pid", {"low", "high"}),
         (msgspec.structs.replace(PLAIN, environment="Pump-v0"), "the old controller", {"rising", "falling"}),
@@ -287,18 +287,20 @@ def test_an_intervals_report_tells_change_volume_and_what_was_wrong() -> None:
 def test_that_nothing_was_rejected_is_said_of_a_time_and_only_of_the_intervals_own() -> None:
     total = fold(START, 0.5).totals()
     end_ms = START + 6 * HOUR
-    live = interval_facts(CLOUD, total, None, Rejected({}, START + 300_000, end_ms + 300_000))
+    live = interval_facts(CLOUD, total, None, RejectedCounts({}, START + 300_000, end_ms + 300_000))
     text = "No message of any task was rejected from 1 Jan 2026 00:05:00 to 06:05:00 UTC (by the log's clock)."
     assert text in said(live)
     for after_ms, until_ms in ((end_ms + 300_000, end_ms + 300_000), (end_ms + 99 * HOUR, end_ms + 105 * HOUR)):
-        apart = interval_facts(CLOUD, total, None, Rejected({}, after_ms, until_ms))
+        apart = interval_facts(CLOUD, total, None, RejectedCounts({}, after_ms, until_ms))
         assert "rejected" not in said(apart)
-    imported = interval_facts(CLOUD, total, None, Rejected({"finite": 500}, end_ms + 99 * HOUR, end_ms + 105 * HOUR))
+    imported = interval_facts(
+        CLOUD, total, None, RejectedCounts({"finite": 500}, end_ms + 99 * HOUR, end_ms + 105 * HOUR)
+    )
     assert "500 messages were rejected from 5 Jan 2026 09:00:00 to 15:00:00 UTC (of all tasks" in said(imported)
     assert "rejected" not in said(interval_facts(CLOUD, total, None))
 
 
-LEAD = IngestProgress((IngestPlace(-1, lags=False),), {}, 5_000)
+LEAD = IngestProgress((IngestPosition(-1, lags=False),), {}, 5_000)
 """Nothing is left to ingest, so that the windows told alone say how far the stream is."""
 
 
@@ -331,18 +333,20 @@ def test_an_interval_closes_when_its_last_window_is_told_and_nothing_is_left_to_
 @pytest.mark.parametrize(
     ("place", "passed"),
     [
-        (IngestPlace(START + HOUR + 5_000, lags=True), True),
-        (IngestPlace(START + HOUR + 4_999, lags=True), False),
-        (IngestPlace(-1, lags=True), False),
-        (IngestPlace(-1, lags=False), True),
-        (IngestPlace(START + HOUR + 4_999, lags=False), False),  # its last window is untold, and may be soon
-        (IngestPlace(START + HOUR - 400_000, lags=False), True),  # nobody sends there any more
+        (IngestPosition(START + HOUR + 5_000, lags=True), True),
+        (IngestPosition(START + HOUR + 4_999, lags=True), False),
+        (IngestPosition(-1, lags=True), False),
+        (IngestPosition(-1, lags=False), True),
+        (IngestPosition(START + HOUR + 4_999, lags=False), False),  # its last window is untold, and may be soon
+        (IngestPosition(START + HOUR - 400_000, lags=False), True),  # nobody sends there any more
     ],
 )
-def test_every_partition_must_be_past_the_interval(place: IngestPlace, passed: bool) -> None:
-    ahead = IngestPlace(START + HOUR + 6_000, lags=False)
+def test_every_partition_must_be_past_the_interval(place: IngestPosition, passed: bool) -> None:
+    ahead = IngestPosition(START + HOUR + 6_000, lags=False)
     assert IngestProgress((ahead, place), {}, 5_000).passed(START + HOUR, 300_000, 0) is passed
-    assert not IngestProgress((IngestPlace(START + HOUR, lags=False),) * 2, {}, 5_000).passed(START + HOUR, 300_000, 0)
+    assert not IngestProgress((IngestPosition(START + HOUR, lags=False),) * 2, {}, 5_000).passed(
+        START + HOUR, 300_000, 0
+    )
 
 
 def test_tasks_do_not_close_each_other() -> None:
@@ -374,7 +378,7 @@ def test_reading_again_from_the_hold_closes_the_same_intervals() -> None:
         assert [shape(one) for one in found] == [shape(one) for one in places if one.closing.offset > restart]
 
 
-LAGGING = IngestProgress((IngestPlace(-1, lags=True),), {}, 5_000)
+LAGGING = IngestProgress((IngestPosition(-1, lags=True),), {}, 5_000)
 
 
 def test_append_times_are_told_without_gap_or_overlap() -> None:
@@ -386,7 +390,7 @@ def test_append_times_are_told_without_gap_or_overlap() -> None:
         (START + 11_000, START + 23_000),
         (START + 23_000, START + 35_000),
     ]
-    assert timeline.untold_ms() == START + 35_000 - HOUR
+    assert timeline.pending_ms() == START + 35_000 - HOUR
 
 
 def test_intervals_that_are_closed_together_tell_of_their_own_append_times() -> None:

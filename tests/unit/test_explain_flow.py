@@ -15,7 +15,7 @@ from test_explain_samples import CLOUD, HOUR, PLAIN, START, summary, version
 from headrace.learners.checkpoint import pack
 from headrace.learners.explain.template import TemplateNarrator
 from headrace.pipelines.explain import words
-from headrace.pipelines.explain.items import Finding
+from headrace.pipelines.explain.items import Draft
 from headrace.pipelines.explain.job import GROUP, Explainer, dataflow, run_until_caught_up
 from headrace.pipelines.explain.reported import KnownReports, Rejections, interval_id, version_id
 from headrace.pipelines.runtime.flow import run
@@ -331,32 +331,32 @@ def test_a_report_whose_commit_is_dropped_is_made_again(
     stream.tell(*range(61))
     job = stream.explainer()
     subscription = job.intervals.member.subscription
-    findings = computed(job)
+    drafts = computed(job)
     with monkeypatch.context() as patch:
         patch.setattr(job.intervals, "_until_caught_up", False)
         patch.setattr(subscription, "poll", lambda *_: [Revoked(1), Assigned(1, None, 0, 61)])
         job.poll()
     subscription.seek(1, 0)
     if together:
-        job.commit(findings + computed(job))
+        job.commit(drafts + computed(job))
     else:
-        job.commit(findings)
+        job.commit(drafts)
         assert stream.ids() == []
         job.commit(computed(job))
     job.close()
     assert stream.ids() == [interval_id("pump", START)]
 
 
-def computed(job: Explainer) -> list[Finding]:
+def computed(job: Explainer) -> list[Draft]:
     """Poll until something happens; its reports, with words."""
     items: list[Any] = []
     while not items:
         items = job.poll()
     for _, step in job.steps():
         items = [made for item in items for made in step(item)]
-    findings: list[Finding] = items
-    assert [finding.report is not None for finding in findings] == [True]
-    return findings
+    drafts: list[Draft] = items
+    assert [draft.report is not None for draft in drafts] == [True]
+    return drafts
 
 
 def test_a_long_lived_explainer_remembers_what_it_reported(stream: Stream) -> None:

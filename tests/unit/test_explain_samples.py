@@ -8,7 +8,7 @@ import numpy as np
 from headrace.learners.cloud import ACTION_NAMES, OBSERVATION_NAMES, REWARD_TERMS
 from headrace.learners.explain.evidence import VersionEvidence
 from headrace.learners.explain.facts import version_facts
-from headrace.learners.explain.interval import IntervalFold, Rejected, interval_facts
+from headrace.learners.explain.interval import IntervalFold, RejectedCounts, interval_facts
 from headrace.learners.explain.series import interval_series, version_series
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.explain.template import TemplateNarrator
@@ -140,7 +140,7 @@ def fold(start_ms: int, mean: float, **fields: object) -> IntervalFold:
 @functools.cache
 def interval_report() -> Report:
     before, now = fold(START - 6 * HOUR, 0.5).totals(), fold(START, 0.6, version=7).totals()
-    rejected = Rejected({"finite": 3, "obs_bounds": 12}, START + 305_000, START + 6 * HOUR + 305_000)
+    rejected = RejectedCounts({"finite": 3, "obs_bounds": 12}, START + 305_000, START + 6 * HOUR + 305_000)
     facts = interval_facts(CLOUD, now, before, rejected, 1)
     narrative = TemplateNarrator().tell(facts)
     series = interval_series(CLOUD, now, before)

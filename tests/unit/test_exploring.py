@@ -29,22 +29,22 @@ def test_without_directives_nothing_is_drawn():
 
 def test_what_stands_is_followed_and_what_is_undone_is_forgotten():
     explorer = Explorer(Exploration(1.0, 0.1, 100), RULES)
-    explorer.heed([directive(1, "epsilon_end", 0.2), directive(2, "epsilon_steps", 50.0)])
+    explorer.apply([directive(1, "epsilon_end", 0.2), directive(2, "epsilon_steps", 50.0)])
     assert explorer.now == Exploration(1.0, 0.2, 50)
-    explorer.heed([directive(3, "explore_rule", 0.4, target="rate_rule")])
+    explorer.apply([directive(3, "explore_rule", 0.4, target="rate_rule")])
     assert (explorer.now.rule, explorer.now.share) == ("rate_rule", 0.4)
     for verdict in ("refused", "proposed", "undo"):
-        explorer.heed([directive(4, "epsilon_end", 0.3, verdict)])
-    explorer.heed([directive(9, "learning_rate", 1e-4), directive(8, "explore_rule", 0.4, target="evil")])
+        explorer.apply([directive(4, "epsilon_end", 0.3, verdict)])
+    explorer.apply([directive(9, "learning_rate", 1e-4), directive(8, "explore_rule", 0.4, target="evil")])
     assert explorer.now == Exploration(1.0, 0.2, 50, "rate_rule", 0.4)
-    explorer.heed([msgspec.structs.replace(directive(n, "", 0.0), verdict="undone") for n in (1, 2, 3, 8)])
+    explorer.apply([msgspec.structs.replace(directive(n, "", 0.0), verdict="undone") for n in (1, 2, 3, 8)])
     assert explorer.now == Exploration(1.0, 0.1, 100)
 
 
 def test_a_rule_takes_a_share_of_the_exploration_and_no_more():
     """Of 30 % exploration half by the rule: 15 % of the actions are the rule's, 15 % random, the rest the policy's."""
     explorer = Explorer(Exploration(0.3, 0.3, 0), RULES)
-    explorer.heed([directive(1, "explore_rule", 0.5, target="rate_rule")])
+    explorer.apply([directive(1, "explore_rule", 0.5, target="rate_rule")])
     explorer.begin(len(OBS))
     rng, asked = np.random.default_rng(1), []
     marked = np.full(len(OBS), 99)

@@ -24,7 +24,7 @@ from headrace.pipelines.ingest.meters import IngestMeters
 from headrace.pipelines.learn import metrics as learn_metrics
 from headrace.pipelines.learn.meters import LearnerMeters
 from headrace.pipelines.report import metrics as digest_metrics
-from headrace.pipelines.runtime.pulse import Pulse
+from headrace.pipelines.runtime.liveness import Liveness
 from headrace.pipelines.runtime.retry import retrying
 from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.service.address import Address, parse_address
@@ -136,14 +136,14 @@ def test_a_learner_says_how_old_and_how_stale_its_data_was():
     rows.ts[:] = [1_000, 2_000, 3_000, 98_000]
     rows.policy_version[:] = [-1, 3, 5, -1]
     meters.took(rows, 7)
-    meters.told(99_000)
+    meters.emitted(99_000)
     assert meters.staleness == 3.0
     meters.judged(promoted=False, now_ms=100_000)
-    assert meters.emitted_to_policy_s.total == 99 + 98 + 97 + 2
-    assert meters.told_to_policy_s.total == 1.0
+    assert meters.transition_to_policy_s.total == 99 + 98 + 97 + 2
+    assert meters.window_to_policy_s.total == 1.0
     meters.judged(promoted=True, now_ms=200_000)
     assert (meters.refused, meters.promoted) == (1, 1)
-    assert meters.emitted_to_policy_s.buckets()[-1] == ("+Inf", 4.0), "each row counts for one candidate"
+    assert meters.transition_to_policy_s.buckets()[-1] == ("+Inf", 4.0), "each row counts for one candidate"
 
 
 @pytest.mark.parametrize(
@@ -197,9 +197,9 @@ def test_a_scrape_does_not_wait_for_a_log_that_hangs(tmp_path):
         log.close()
 
 
-def service(log, *, pulse=None, positions=None, silent_s=60.0):
-    pulse = pulse or Pulse()
-    return Service("ingest", object(), (), log, pulse, silent_s, positions)
+def service(log, *, liveness=None, positions=None, silent_s=60.0):
+    liveness = liveness or Liveness()
+    return Service("ingest", object(), (), log, liveness, silent_s, positions)
 
 
 def test_lag_is_the_end_less_the_position(tmp_path):
@@ -215,7 +215,7 @@ def test_lag_is_the_end_less_the_position(tmp_path):
 def test_waiting_is_healthy_and_not_ready(tmp_path):
     """A dependency that comes back makes the job ready again."""
     stop, tries = Stop(), Counter()
-    one = service(None, pulse=stop.pulse)
+    one = service(None, liveness=stop.liveness)
     told = []
 
     def call():
@@ -229,20 +229,20 @@ def test_waiting_is_healthy_and_not_ready(tmp_path):
     assert told[0] == ("", "")
     assert all(sick == "" for sick, _ in told)
     assert re.fullmatch(r"ingest: waiting for 0\.\d s: cassandra://c1/k: write failed", told[1][1])
-    assert (one.unready(), stop.pulse.retries) == ("", 2)
+    assert (one.unready(), stop.liveness.retries) == ("", 2)
 
 
 def test_a_silent_loop_is_sick():
-    pulse = Pulse()
-    pulse.beat_s -= 61
-    assert service(None, pulse=pulse).sick() == "ingest: no sign of life from the main loop for 61 s (limit 60 s)"
+    liveness = Liveness()
+    liveness.seen_s -= 61
+    assert service(None, liveness=liveness).sick() == "ingest: no sign of life from the main loop for 61 s (limit 60 s)"
 
 
 def test_a_job_without_partitions_is_not_ready_until_it_stands_by():
-    pulse = Pulse()
-    one = service(None, pulse=pulse, positions=dict)
+    liveness = Liveness()
+    one = service(None, liveness=liveness, positions=dict)
     assert one.unready() == "ingest: waiting for partitions to be assigned"
-    pulse.began_s -= 31
+    liveness.began_s -= 31
     assert one.unready() == ""
 
 

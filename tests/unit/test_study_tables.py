@@ -215,9 +215,9 @@ def test_arms_differ_in_what_they_should_alone():
     """The advisor starts from DQN's own settings; the control is DQN but for its schedule."""
     assert design.arm("dqn").training == design.arm("dqn+advisor").training
     plain, control = design.arm("dqn").training, design.arm("dqn+schedule").training
-    heeded = {"learning_rate", "learning_rate_final", "epsilon_end", "explore_rule", "explore_share"}
+    applied = {"learning_rate", "learning_rate_final", "epsilon_end", "explore_rule", "explore_share"}
     differing = {name for name, value in vars(plain.config).items() if value != getattr(control.config, name)}
-    assert differing <= heeded
+    assert differing <= applied
     assert design.scheduled(design.Schedule()) == plain
     ppo = design.arm("ppo").training
     assert not any((plain.informed, plain.shadowed, plain.prior, ppo.informed, ppo.privileged))

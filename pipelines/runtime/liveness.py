@@ -8,34 +8,34 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Pulse:
+class Liveness:
     """When the main loop was last seen, and what it waits for.
 
-    beat_s, down_s: by time.monotonic. waits_for: what the dependency said that failed the last time, "" where all
+    seen_s, down_s: by time.monotonic. waits_for: what the dependency said that failed the last time, "" where all
     answered; down_s: since when it fails. retries: failed calls since the start.
     """
 
-    beat_s: float = field(default_factory=time.monotonic)
+    seen_s: float = field(default_factory=time.monotonic)
     began_s: float = field(default_factory=time.monotonic)
     waits_for: str = ""
     down_s: float = 0.0
     retries: int = 0
 
-    def beat(self) -> None:
+    def seen(self) -> None:
         """The main loop is here."""
-        self.beat_s = time.monotonic()
+        self.seen_s = time.monotonic()
 
     def failed(self, error: Exception) -> None:
         """A dependency is down; its call will be tried again."""
-        self.beat()
+        self.seen()
         self.retries += 1
         if not self.waits_for:
-            self.down_s = self.beat_s
+            self.down_s = self.seen_s
         self.waits_for = str(error) or type(error).__name__
 
     def answered(self) -> None:
         """A call that may fail has not."""
         if self.waits_for:
-            self.beat()
-            logger.info("recovered after %.1f s: %s", self.beat_s - self.down_s, self.waits_for)
+            self.seen()
+            logger.info("recovered after %.1f s: %s", self.seen_s - self.down_s, self.waits_for)
             self.waits_for = ""
