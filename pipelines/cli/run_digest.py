@@ -52,7 +52,12 @@ def _unsubscribe(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 @click.command("digest", cls=Command)
 @click.option("--once", is_flag=True, help="Send now what is in no digest yet, and stop.")
-@click.option("--cron", default="0 8 * * *", show_default=True, help="When, as a cron expression.")
+@click.option(
+    "--cron",
+    default="0 8 * * *",
+    show_default=True,
+    help="When, as a cron expression; of six fields the first is seconds.",
+)
 @click.option("--zone", default="UTC", show_default=True, help="The time zone of --cron, such as Europe/Zurich.")
 @click.option(
     "--to",

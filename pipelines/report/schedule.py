@@ -25,7 +25,7 @@ _WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A cron expression of five fields, or `@daily` and its like, in an IANA time zone.
+    """A cron expression of five fields, six with seconds first, or `@daily` and its like, in an IANA time zone.
 
     Local times that a clock change skips are due when it is over; those that it repeats are due the first time.
     """
@@ -54,19 +54,20 @@ class Schedule:
 
     def _slots(self, now: datetime) -> Iterator[datetime]:
         """Return the slots before some three hours from now, the last first: a local time may come twice until then."""
-        minute, hour, *days = _NAMED.get(self.cron, self.cron).upper().split()
-        if len(days) != 3:
+        parts = _NAMED.get(self.cron, self.cron).upper().split()
+        if len(parts) not in {5, 6} or "?" in parts[-2]:  # a year's expression has ? before its last field
             raise ValueError("wrong number of fields")
+        *seconds, minute, hour, day, month, weekday = parts
         # CronSim applies clock changes, as Debian's cron does, only where neither of these begins with a star.
         # Where both days are restricted, either is enough; a star with a step restricts too.
         fields = (
             _unwrapped(minute.replace("*", "0-59"), 0, 59),
             _unwrapped(hour.replace("*", "0-23"), 0, 23),
-            _unwrapped(days[0].replace("*/", "1-31/"), 1, 31),
-            _unwrapped(_numbered(days[1], _MONTHS, 1), 1, 12),
-            _unwrapped(_numbered(days[2].replace("*/", "0-6/"), _WEEKDAYS, 0).replace("7-", "0-"), 0, 6),
+            _unwrapped(day.replace("*/", "1-31/"), 1, 31),
+            _unwrapped(_numbered(month, _MONTHS, 1), 1, 12),
+            _unwrapped(_numbered(weekday.replace("*/", "0-6/"), _WEEKDAYS, 0).replace("7-", "0-"), 0, 6),
         )
-        cron = " ".join(fields).replace("?", "*")
+        cron = " ".join((*seconds, *fields)).replace("?", "*")
         return CronSim(cron, now.astimezone(ZoneInfo(self.zone)) + timedelta(hours=3), reverse=True)
 
 

@@ -19,7 +19,7 @@ from headrace.schemas.ports import Record
 from headrace.schemas.records import Fact, Facts, Mail, Narrative, Report, Sentence
 
 PARTITIONS = 4
-DIGEST = ("run", "digest", "--cron", "* * * * * */2")
+DIGEST = ("run", "digest", "--cron", "*/2 * * * * *")
 """A slot every other second."""
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from email.message import EmailMessage
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -338,7 +338,7 @@ def test_slots_never_run_backwards() -> None:
         ("8 o'clock", "UTC"),
         ("0 0 30 2 *", "UTC"),
         ("0 8 * * *", "Mars/Base"),
-        ("0 0 8 * * *", "UTC"),
+        ("0 8 * * ? *", "UTC"),
         ("@", "UTC"),
         ("70-2 * * * *", "UTC"),
         ("0 22-24 * * *", "UTC"),
@@ -374,3 +374,9 @@ def test_another_once_at_the_same_time_is_told_of(
     assert late.send_now() == []
     late.close()
     early.close()
+
+
+def test_seconds_come_first_where_there_are_six_fields() -> None:
+    now = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
+    latest = Schedule("30 0 8 * * *").latest(int(now.timestamp() * 1000))
+    assert datetime.fromtimestamp(latest / 1000, UTC) == datetime(2026, 3, 4, 8, 0, 30, tzinfo=UTC)
