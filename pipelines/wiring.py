@@ -42,20 +42,20 @@ if TYPE_CHECKING:
 ADAPTERS: Final[dict[str, dict[str, str]]] = {
     "log": {
         "sqlite": "headrace.sinks.sqlite.log:ADAPTER",
-        "kafka": "headrace.sinks.kafka.target:ADAPTER",
+        "kafka": "headrace.sinks.kafka.adapter:ADAPTER",
     },
     "index": {
         "sqlite": "headrace.sinks.sqlite.index:ADAPTER",
-        "cassandra": "headrace.sinks.cassandra.target:INDEX",
+        "cassandra": "headrace.sinks.cassandra.adapter:INDEX",
     },
     "cache": {
         "memory": "headrace.sinks.memory:ADAPTER",
-        "redis": "headrace.sinks.redis.target:PLAIN",
-        "rediss": "headrace.sinks.redis.target:TLS",
+        "redis": "headrace.sinks.redis.adapter:PLAIN",
+        "rediss": "headrace.sinks.redis.adapter:TLS",
     },
     "policies": {
         "file": "headrace.sinks.files.policies:ADAPTER",
-        "cassandra": "headrace.sinks.cassandra.target:POLICIES",
+        "cassandra": "headrace.sinks.cassandra.adapter:POLICIES",
     },
     "mail": {"file": "headrace.sinks.files.mail:ADAPTER"},
     "narrator": {"template": "headrace.learners.explain.template:ADAPTER"},

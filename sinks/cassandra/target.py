@@ -4,10 +4,9 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from headrace.schemas.errors import SettingsError
-from headrace.schemas.ports import Adapter, Clock
 from headrace.schemas.url import Url
 
 OPTIONS: Final = ("replication", "consistency", "ttl_days", "datacenter", "tls", "ca_file", "cert_file", "key_file")
@@ -108,22 +107,3 @@ def _tls(options: Mapping[str, str]) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise SettingsError(f"cassandra: ca_file, cert_file or key_file can't be used ({error})") from error
     return context
-
-
-# The driver is slow to load.
-def _open_index(url: Url, _: Clock, create: bool) -> Any:
-    from headrace.sinks.cassandra.index import CassandraIndex  # noqa: PLC0415
-    from headrace.sinks.cassandra.keyspace import opened  # noqa: PLC0415
-
-    return opened(CassandraIndex, parse_target(url), create=create)
-
-
-def _open_policies(url: Url, _: Clock, create: bool) -> Any:
-    from headrace.sinks.cassandra.keyspace import opened  # noqa: PLC0415
-    from headrace.sinks.cassandra.policies import CassandraPolicyStore  # noqa: PLC0415
-
-    return opened(CassandraPolicyStore, parse_target(url), create=create)
-
-
-INDEX: Final = Adapter(_open_index, OPTIONS, driver="cassandra-driver>=3.30")
-POLICIES: Final = Adapter(_open_policies, OPTIONS, driver="cassandra-driver>=3.30")

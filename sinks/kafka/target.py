@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from headrace.schemas.errors import SettingsError
-from headrace.schemas.ports import ANY_OPTION, Adapter
 from headrace.schemas.url import Url
 
 logger = logging.getLogger(__name__)
@@ -82,13 +81,3 @@ def _prefix(text: str) -> str:
     if not _NAME.fullmatch(text):
         raise SettingsError(f"kafka: prefix {text!r}; at most 100 of A-Z a-z 0-9 . _ - are allowed")
     return text + "." if text and text[-1] not in "._-" else text
-
-
-def open_log(url: Url, *_: object) -> Any:
-    """Open the log."""
-    from headrace.sinks.kafka.log import KafkaLog  # noqa: PLC0415 the driver is slow to load
-
-    return KafkaLog(parse_cluster(url))
-
-
-ADAPTER: Final = Adapter(open_log, ANY_OPTION, driver="confluent-kafka>=2.16")

@@ -22,7 +22,7 @@ from headrace.schemas.records import ChunkReference
 from headrace.schemas.url import Url
 from headrace.sinks.chunks import TwoLevels
 from headrace.sinks.memory import MemoryCache
-from headrace.sinks.redis.target import TLS_OPTIONS
+from headrace.sinks.redis.adapter import TLS_OPTIONS
 
 logger = logging.getLogger(__name__)
 

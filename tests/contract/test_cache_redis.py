@@ -15,8 +15,8 @@ from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import SettingsError, UnavailableError
 from headrace.sinks.chunks import TwoLevels
 from headrace.sinks.memory import MemoryCache
+from headrace.sinks.redis import adapter as redis_adapter
 from headrace.sinks.redis import cache as cache_redis
-from headrace.sinks.redis import target as redis_target
 from headrace.sinks.redis.cache import RedisCache
 
 
@@ -221,5 +221,5 @@ def test_two_levels_are_as_good_as_the_nearer_when_redis_dies(
 
 
 def test_the_command_line_knows_the_options() -> None:
-    assert adapter("cache", "rediss").options == (*redis_target.OPTIONS, *redis_target.TLS_OPTIONS)
-    assert adapter("cache", "redis").options == redis_target.OPTIONS == ("prefix", "ttl_days", "memory")
+    assert adapter("cache", "rediss").options == (*redis_adapter.OPTIONS, *redis_adapter.TLS_OPTIONS)
+    assert adapter("cache", "redis").options == redis_adapter.OPTIONS == ("prefix", "ttl_days", "memory")
