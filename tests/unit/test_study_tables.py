@@ -218,7 +218,7 @@ def test_arms_differ_in_what_they_should_alone():
     applied = {"learning_rate", "learning_rate_final", "epsilon_end", "explore_rule", "explore_share"}
     differing = {name for name, value in vars(plain.config).items() if value != getattr(control.config, name)}
     assert differing <= applied
-    assert design.scheduled(design.Schedule()) == plain
+    assert design.scheduled(design.FixedSchedule()) == plain
     ppo = design.arm("ppo").training
     assert not any((plain.informed, plain.shadowed, plain.prior, ppo.informed, ppo.privileged))
     with pytest.raises(SettingsError, match="choose among"):
