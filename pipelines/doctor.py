@@ -64,7 +64,7 @@ def _guarded(name: str, look: Callable[[], Check], remedy: str | None = None) ->
 
 def _versions() -> str:
     found = [f"python {platform.python_version()}", f"sqlite {sqlite3.sqlite_version}"]
-    for package in ("headrace", *PACKAGES):
+    for package in PACKAGES:
         try:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:

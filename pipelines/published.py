@@ -25,7 +25,7 @@ def published(log: Log, task: str) -> list[ServingPolicy]:
     """Return the task's records on `policies` that the log still holds, in order; the last one is what holds now."""
     found: list[ServingPolicy] = []
     for batch in messages(log, POLICIES, task):
-        for value, policy in zip(batch.values, decoded(batch, ServingPolicy), strict=True):
+        for value, policy in zip(batch.values, decoded(batch, ServingPolicy, strict=True), strict=True):
             if policy:
                 found.append(policy)
             elif not value:
@@ -43,9 +43,9 @@ def after(records: Sequence[ServingPolicy], seen: ServingPolicy | None) -> list[
 
 def directives(log: Log, task: str) -> list[Directive]:
     """Return the task's records on `directives`, in order; of an id the last one is what holds."""
-    return [*records(messages(log, DIRECTIVES, task), Directive)]
+    return [*records(messages(log, DIRECTIVES, task), Directive, strict=True)]
 
 
 def serving(log: Log) -> dict[str, ServingPolicy]:
     """Return what serves now, by task."""
-    return newest(log, POLICIES, ServingPolicy)
+    return newest(log, POLICIES, ServingPolicy, strict=True)

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 import msgspec
 import numpy as np
 
+from headrace.schemas.errors import CorruptDataError
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Commit, Headers, Log, MessageBatch
 
@@ -106,30 +107,33 @@ def _under(batch: MessageBatch, key: bytes) -> MessageBatch:
     return batch.take([row for row, own in enumerate(batch.keys) if own == key])
 
 
-def decoded(batch: MessageBatch, kind: type[Kind]) -> Iterator[Kind | None]:
-    """Yield a record for each message: None for a tombstone and, with a warning, for what is no such record."""
+def decoded(batch: MessageBatch, kind: type[Kind], *, strict: bool = False) -> Iterator[Kind | None]:
+    """Yield a record for each message: None for a tombstone and, with a warning, for what is no such record.
+
+    strict: raise CorruptDataError for that instead. A decision of people that can't be read must not be passed over.
+    """
     decode = msgspec.json.Decoder(kind).decode
     for value, offset in zip(batch.values, batch.offsets.tolist(), strict=True):
         try:
             yield decode(value) if value else None
         except msgspec.MsgspecError as error:
-            logger.warning(
-                "topic %s, partition %d: offset %d is no %s and is passed over: %s",
-                *(batch.topic, batch.partition, offset, kind.__name__, error),
-            )
+            what = f"topic {batch.topic}, partition {batch.partition}: offset {offset} is no {kind.__name__}"
+            if strict:
+                raise CorruptDataError(f"{what} that this headrace can read: {error}") from error
+            logger.warning("%s and is passed over: %s", what, error)
             yield None
 
 
-def records(batches: Iterable[MessageBatch], kind: type[Kind]) -> Iterator[Kind]:
-    """Yield the batches' records; what is none is passed over."""
-    return (record for batch in batches for record in decoded(batch, kind) if record is not None)
+def records(batches: Iterable[MessageBatch], kind: type[Kind], *, strict: bool = False) -> Iterator[Kind]:
+    """Yield the batches' records; what is none is passed over, or refused as by `decoded`."""
+    return (record for batch in batches for record in decoded(batch, kind, strict=strict) if record is not None)
 
 
-def newest(log: Log, topic: str, kind: type[Kind]) -> dict[str, Kind]:
+def newest(log: Log, topic: str, kind: type[Kind], *, strict: bool = False) -> dict[str, Kind]:
     """Return the newest record under each key that the log holds; a tombstone takes its key's away."""
     found: dict[str, Kind] = {}
     for batch in messages(log, topic):
-        for key, value, record in zip(batch.keys, batch.values, decoded(batch, kind), strict=True):
+        for key, value, record in zip(batch.keys, batch.values, decoded(batch, kind, strict=strict), strict=True):
             name = (key or b"").decode("utf-8", "replace")
             if record is not None:
                 found[name] = record

@@ -167,7 +167,7 @@ class Subscription(Protocol):
         """Return what happened: at most `limit` messages a batch; an empty list when time is up."""
 
     def seek(self, partition: int, offset: int) -> None:
-        """Read the partition from `offset` on; its end is emitted again when it is reached."""
+        """Read the partition from `offset` on; its end is given again when it is reached."""
 
     def commit(self, commits: Mapping[int, Commit], outputs: Sequence[Record] = ()) -> None:
         """Move the group's commits and append `outputs`, all or nothing.

@@ -89,7 +89,7 @@ class ClosedInterval:
 class _Span:
     """An interval under way; first_offset: of the first message that belongs to it.
 
-    passed_ms: the append time of the message that emitted a window one window length after it.
+    passed_ms: the append time of the message that tells of a window one window length after it.
     """
 
     fold: IntervalFold

@@ -15,8 +15,6 @@ if TYPE_CHECKING:  # a record loads what it is made of; the table's names must c
 
 ENVIRONMENTS: Final[dict[str, str]] = {"headrace/CloudService-v0": "headrace.learners.cloud.environment"}
 """By id: the module that holds the environment's record as `ENVIRONMENT`."""
-DEFAULT: Final = next(iter(ENVIRONMENTS))
-"""What commands take, unless told otherwise."""
 
 Act = Callable[[NDArray[np.float32]], NDArray[np.int64]]
 """Gives the actions int64[N] of observations float32[N, D]."""

@@ -17,8 +17,10 @@ _LOOPBACK: Final = ("127.", "localhost", "[::1]")
 def server_pids(settings: Settings) -> dict[str, int]:
     """Return the processes of the settings' servers, by scheme, as far as they run here and can be seen."""
     urls = {url.scheme: url for url in (settings.log, settings.index, settings.cache) if url.scheme in PORTS}
-    sockets = (c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN)
-    listening: dict[int | None, int] = {c.laddr.port: c.pid for c in sockets if c.laddr and c.pid}
+    listening: dict[int | None, int] = {}
+    with suppress(psutil.Error):
+        sockets = (c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN)
+        listening.update({c.laddr.port: c.pid for c in sockets if c.laddr and c.pid})
     found = {scheme: listening.get(_port(url)) for scheme, url in urls.items()}
     return {scheme: pid for scheme, pid in found.items() if pid is not None}
 

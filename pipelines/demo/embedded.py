@@ -18,6 +18,7 @@ from headrace.pipelines.fleet.job import VirtualClock
 from headrace.pipelines.ingest import job as ingest
 from headrace.pipelines.learn import job as learn
 from headrace.pipelines.runtime.flow import run
+from headrace.pipelines.runtime.stop import StoppedError
 from headrace.pipelines.wiring import Services, compose_explain, compose_fleet, compose_ingest, compose_learn
 
 EXPLORATION_END: Final = 0.05
@@ -90,7 +91,10 @@ class Embedded:
     def run(self) -> Iterator[WindowProgress]:
         """Go on window by window; what a window brings is done before the next one begins, unless `stop` was called."""
         for done in range(1, self.settings.windows + 1):
-            fleet_return = self.fleet.emit_window(self._advance)
+            try:
+                fleet_return = self.fleet.emit_window(self._advance)
+            except StoppedError:  # it waited for a log that is down
+                return
             for step in (self._ingest, self._learn, self._explain):
                 step()
                 if self.stopping:
@@ -107,7 +111,7 @@ class Embedded:
     def stop(self) -> None:
         """Wish for the end of `run`, cleanly: what is under way is finished as far as its flow must."""
         self.stopping = True
-        for job in (self.ingest, self.learn, self.explain):
+        for job in (self.fleet, self.ingest, self.learn, self.explain):
             job.stop.requested = True
 
     def close(self) -> None:

@@ -80,7 +80,7 @@ class Actor:
 
     def refresh_policy(self) -> None:
         """Load the policy that serves now, if another does than did. Raises CorruptDataError for other weights."""
-        for record in records(self._policies.batches(), ServingPolicy):
+        for record in records(self._policies.batches(), ServingPolicy, strict=True):
             self._wanted = record
         wanted = self._wanted
         if wanted is None or wanted.version == self.version or not wanted.version:
@@ -95,7 +95,7 @@ class Actor:
     def apply_directives(self) -> None:
         """Explore as the directives say that stand now."""
         for batch in self._directives.batches():
-            self.explorer.apply([*records([batch], Directive)])
+            self.explorer.apply([*records([batch], Directive, strict=True)])
 
     def act(
         self, obs: NDArray[np.float32], steps: int, rng: np.random.Generator

@@ -82,6 +82,7 @@ class Checking:
     tasks: TaskTable
     layout: Layout
     _commits: dict[int, int] = field(default_factory=dict)
+    _polled_s: float = 0.0
 
     def split(self, item: Polled) -> list[Polled]:
         """Cut messages at the ends of segments, and at the commit while the open segment is rebuilt."""
@@ -89,6 +90,7 @@ class Checking:
             self._commits[item.partition] = item.committed
         if not isinstance(item, MessageBatch):
             return [item]
+        self._polled_s = time.monotonic()  # all of a poll is cut before any of it is decoded
         size, first, last = self.layout.segment, int(item.offsets[0]), int(item.offsets[-1])
         cuts = [*range((first // size + 1) * size, last + 1, size), self._commits[item.partition]]
         places = np.unique(np.searchsorted(item.offsets, cuts)).tolist()
@@ -99,11 +101,10 @@ class Checking:
         """Decode and validate; a task that is not known is looked for once before it is called so."""
         if not isinstance(item, MessageBatch):
             return [item]
-        polled_s = time.monotonic()
         checked = check(item, self.tasks, self.layout)
         if checked.unknown and self.tasks.refresh():
             checked = check(item, self.tasks, self.layout)
-        return [Piece(item, checked, polled_s)]
+        return [Piece(item, checked, self._polled_s)]
 
 
 def _slice(batch: MessageBatch, a: int, b: int) -> MessageBatch:

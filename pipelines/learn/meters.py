@@ -21,7 +21,7 @@ class LearnerMeters:
     over the last rows that say which; None before there were any. transition_to_policy_s: from a transition's event
     time to the first candidate that learned from it, judged and stored. window_to_policy_s: the same from the append
     time of the window that emitted it. dropped_share: rows of the last rollout that were too old to learn from;
-    importance: mean weight of the others. None before a rollout, and of algorithms without any.
+    effective_share: how many of the others count, by their weights. None before a rollout, and of algorithms without.
     """
 
     def __init__(self) -> None:

@@ -27,7 +27,8 @@ _WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 class Schedule:
     """A cron expression of five fields, six with seconds first, or `@daily` and its like, in an IANA time zone.
 
-    Local times that a clock change skips are due when it is over; those that it repeats are due the first time.
+    Local times that a clock change skips are due when it is over; those that it repeats are due the first time. Not so
+    where a minute has several slots.
     """
 
     cron: str
@@ -67,8 +68,11 @@ class Schedule:
             _unwrapped(_numbered(month, _MONTHS, 1), 1, 12),
             _unwrapped(_numbered(weekday.replace("*/", "0-6/"), _WEEKDAYS, 0).replace("7-", "0-"), 0, 6),
         )
-        cron = " ".join((*seconds, *fields)).replace("?", "*")
-        return CronSim(cron, now.astimezone(ZoneInfo(self.zone)) + timedelta(hours=3), reverse=True)
+        start = now.astimezone(ZoneInfo(self.zone)) + timedelta(hours=3)
+        if seconds and seconds[0].isdecimal() and int(seconds[0]) < 60:  # CronSim minds clock changes of five fields
+            second = timedelta(seconds=int(seconds.pop()))
+            return (slot + second for slot in CronSim(" ".join(fields).replace("?", "*"), start, reverse=True))
+        return CronSim(" ".join((*seconds, *fields)).replace("?", "*"), start, reverse=True)
 
 
 def _numbered(field: str, names: tuple[str, ...], first: int) -> str:

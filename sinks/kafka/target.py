@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from headrace.schemas.errors import SettingsError
@@ -41,7 +41,7 @@ class Cluster:
 
     servers: str
     prefix: str
-    properties: Mapping[str, str]
+    properties: Mapping[str, str] = field(repr=False)  # the password is among them
 
     def name(self, plain: str) -> str:
         """Return a topic's or group's name on the cluster."""

@@ -380,3 +380,10 @@ def test_seconds_come_first_where_there_are_six_fields() -> None:
     now = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
     latest = Schedule("30 0 8 * * *").latest(int(now.timestamp() * 1000))
     assert datetime.fromtimestamp(latest / 1000, UTC) == datetime(2026, 3, 4, 8, 0, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("day", "slot"), [(29, "2026-03-29T01:00:10"), (30, "2026-03-30T00:30:10")])
+def test_a_second_changes_nothing_about_clock_changes(day: int, slot: str) -> None:
+    now = datetime(2026, 3, day, 6, 0, 0, tzinfo=UTC)
+    latest = Schedule("10 30 2 * * *", "Europe/Zurich").latest(int(now.timestamp() * 1000))
+    assert datetime.fromtimestamp(latest / 1000, UTC) == datetime.fromisoformat(f"{slot}+00:00")

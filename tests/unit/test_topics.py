@@ -8,7 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from headrace.pipelines.published import published, serving
 from headrace.pipelines.topics import TopicReader, messages, newest, partition_messages, records
+from headrace.schemas.errors import CorruptDataError
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import MessageBatch, Record
 from headrace.sinks.sqlite.log import SqliteLog
@@ -95,3 +97,12 @@ def test_what_is_no_such_record_is_passed_over_with_its_place(log: SqliteLog, ca
     assert [record.message for record in caplog.records] == [
         f"{place}: Object missing required field `number`",
     ]
+
+
+def test_a_decision_that_cannot_be_read_is_not_passed_over(log: SqliteLog) -> None:
+    """A hold in a format that is newer than this code must stop who would promote through it."""
+    log.create("policies", 1)
+    log.send([Record("policies", b"valve", b'{"schema_version":2,"task":"valve","hold":true}')])
+    for ask in (lambda: published(log, "valve"), lambda: serving(log)):
+        with pytest.raises(CorruptDataError, match="topic policies, partition 0: offset 0 is no ServingPolicy"):
+            ask()
