@@ -12,7 +12,6 @@ logger = logging.getLogger(__name__)
 
 FIRST_WAIT_S: Final = 0.05
 LONGEST_WAIT_S: Final = 10.0
-_GIVES_A_PORT: Final = {"subscribe", "decisions"}
 
 Result = TypeVar("Result")
 Port = TypeVar("Port")
@@ -68,13 +67,15 @@ class _Retried:
         self._stop = stop
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 whatever the port has
+        if name == "decisions":  # to give them may ask the dependency already: an index prepares their statements
+            return _Retried(retrying(lambda: getattr(self.port, name), self._stop), self._stop)
         found = getattr(self.port, name)
         if not callable(found) or name == "close":
-            return _Retried(found, self._stop) if name in _GIVES_A_PORT else found
+            return found
 
         def call(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
             result = retrying(lambda: _read_whole(found(*arguments, **named)), self._stop)
-            return _Retried(result, self._stop) if name in _GIVES_A_PORT else result
+            return _Retried(result, self._stop) if name == "subscribe" else result
 
         return call
 
