@@ -10,7 +10,7 @@ from headrace.learners.cloud.environment import ENVIRONMENT as CLOUD
 from headrace.learners.cloud.training_environment import CloudTrainingEnvironment
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.judge.trial import Trial
-from headrace.learners.simulate.environments import DEFAULT, ENVIRONMENTS
+from headrace.learners.simulate.environments import ENVIRONMENTS
 from headrace.learners.simulate.training import training_for
 from headrace.learners.simulate.training_environments import training_environment
 from headrace.learners.stream.algorithms import algorithm
@@ -29,7 +29,7 @@ def registered(monkeypatch):
 def test_it_is_trained_in_by_what_suits_any_environment_where_nothing_was_measured():
     assert isinstance(training_environment(NAME, 2, 5), CloudTrainingEnvironment)
     assert training_for("dqn", NAME) == algorithm("dqn").simulated
-    assert training_for("dqn", DEFAULT) != algorithm("dqn").simulated
+    assert training_for("dqn", "headrace/CloudService-v0") != algorithm("dqn").simulated
     assert task_of(NAME) == "another"
 
 
