@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from headrace.pipelines.tasks import task_specs
-from headrace.pipelines.topics import PARTITIONED, SINGLE, TRANSITIONS
+from headrace.pipelines.topics import INGEST, PARTITIONED, SINGLE, TRANSITIONS
 from headrace.pipelines.wiring import ADAPTERS, Services
 from headrace.schemas.errors import HeadraceError, UnknownTopicError
 
-GROUP: Final = "ingest"
 PACKAGES: Final = (
     "headrace",
     "bytewax",
@@ -115,7 +114,7 @@ def _layout(services: Services) -> Check:
 
 def _lag(services: Services) -> Check:
     """Compare group ingest's commits with the log's ends; rows that retention took unread are a fault."""
-    commits = services.log.committed(GROUP, TRANSITIONS)
+    commits = services.log.committed(INGEST, TRANSITIONS)
     behind, gone = 0, []
     for partition in range(services.log.topic(TRANSITIONS).partitions):
         begin, end = services.log.bounds(TRANSITIONS, partition)
@@ -127,7 +126,7 @@ def _lag(services: Services) -> Check:
         detail = f"gone from the log before they were indexed: {', '.join(gone)}"
         return Check("lag", ok=False, detail=detail, remedy="run `headrace run ingest --accept-gap` to go on without")
     hint = ": `headrace run ingest` takes them in" if behind else ""
-    return Check("lag", ok=True, detail=f"group {GROUP} is {behind} messages behind{hint}")
+    return Check("lag", ok=True, detail=f"group {INGEST} is {behind} messages behind{hint}")
 
 
 def rows(checks: list[Check]) -> Iterator[tuple[str, str, str]]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final, TypeVar
 
 import msgspec
@@ -107,12 +108,17 @@ def _under(batch: MessageBatch, key: bytes) -> MessageBatch:
     return batch.take([row for row, own in enumerate(batch.keys) if own == key])
 
 
+@cache
+def _decoder(kind: type[Kind]) -> msgspec.json.Decoder[Kind]:
+    return msgspec.json.Decoder(kind)
+
+
 def decoded(batch: MessageBatch, kind: type[Kind], *, strict: bool = False) -> Iterator[Kind | None]:
     """Yield a record for each message: None for a tombstone and, with a warning, for what is no such record.
 
     strict: raise CorruptDataError for that instead. A decision of people that can't be read must not be passed over.
     """
-    decode = msgspec.json.Decoder(kind).decode
+    decode = _decoder(kind).decode
     for value, offset in zip(batch.values, batch.offsets.tolist(), strict=True):
         try:
             yield decode(value) if value else None

@@ -5,10 +5,9 @@ import msgspec
 
 from headrace.pipelines.cli.options import Command, with_settings
 from headrace.pipelines.cli.output import print_answer
-from headrace.pipelines.doctor import GROUP
 from headrace.pipelines.layout import DEFAULT_PARTITIONS
 from headrace.pipelines.settings import Settings
-from headrace.pipelines.topics import TRANSITIONS
+from headrace.pipelines.topics import INGEST, TRANSITIONS
 from headrace.pipelines.wiring import open_services
 from headrace.schemas.records import Layout
 
@@ -51,7 +50,7 @@ def command(settings: Settings, *, as_json: bool, **values: int | None) -> None:
         new_index = services.index.layout() is None
         layout = services.initialise(**values)
         found = {"partitions": services.log.topic(TRANSITIONS).partitions, **msgspec.structs.asdict(layout)}
-        ingested = sum(commit.offset for commit in services.log.committed(GROUP, TRANSITIONS).values())
+        ingested = sum(commit.offset for commit in services.log.committed(INGEST, TRANSITIONS).values())
     if new_index and ingested:
         click.echo(
             f"note: {ingested} messages of this log were ingested into another index: `run ingest --from-start` "

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import bytewax.operators as op
 import msgspec
 from bytewax.dataflow import Dataflow
 
@@ -27,7 +26,7 @@ from headrace.pipelines.explain.intervals import Intervals, read_on
 from headrace.pipelines.explain.items import Draft, Source, Trigger
 from headrace.pipelines.explain.reported import KnownReports, interval_id, version_id
 from headrace.pipelines.explain.words import Words
-from headrace.pipelines.runtime.flow import CallSink, PollSource, run
+from headrace.pipelines.runtime.flow import run, wired
 from headrace.pipelines.runtime.member import Member
 from headrace.pipelines.runtime.retry import retried
 from headrace.pipelines.runtime.stop import Stop
@@ -46,12 +45,7 @@ INTERVAL_MS = 6 * 3_600_000
 
 def dataflow(explainer: "Explainer") -> Dataflow:
     """Wire the steps; `Explainer.steps` tells the item's shape after each."""
-    flow = Dataflow("explain")
-    items = op.input("follow", flow, PollSource(explainer.poll, explainer.stop))  # Trigger
-    for name, step in explainer.steps():
-        items = op.flat_map(name, items, explainer.stop.guarded(step))
-    op.output("commit", items, CallSink(explainer.stop.guarded(explainer.commit)))
-    return flow
+    return wired("explain", explainer.stop, ("follow", explainer.poll), explainer.steps(), ("commit", explainer.commit))
 
 
 class Explainer:
@@ -87,7 +81,7 @@ class Explainer:
         self._under_way: dict[str, Source] = {}
 
     def steps(self) -> list[tuple[str, Callable[[Any], list[Any]]]]:
-        """Return what the dataflow does with each item between its source and its sink."""
+        """Return what the dataflow does with each Trigger between its source and its sink."""
         return [
             ("compute", self.compute),  # Draft: facts and plots
             ("narrate", self.narrate),  # Draft: with words

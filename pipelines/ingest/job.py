@@ -9,14 +9,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
 from headrace.pipelines.ingest.folding import Folding
 from headrace.pipelines.ingest.meters import IngestCounts, IngestMeters
 from headrace.pipelines.ingest.reading import Checking, Reading
 from headrace.pipelines.ingest.storing import Storing
-from headrace.pipelines.runtime.flow import CallSink, PollSource
+from headrace.pipelines.runtime.flow import wired
 from headrace.pipelines.runtime.retry import retried
 from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.tasks import TaskTable
@@ -28,12 +27,7 @@ from headrace.sinks.chunks import CachedChunks
 
 def dataflow(ingest: "Ingest") -> Dataflow:
     """Wire the steps; `Ingest.steps` tells the item's shape after each."""
-    flow = Dataflow("ingest")
-    items = op.input("log", flow, PollSource(ingest.poll, ingest.stop))  # Opened | MessageBatch | EndOfLog | ... | Tick
-    for name, step in ingest.steps():
-        items = op.flat_map(name, items, ingest.stop.guarded(step))
-    op.output("store", items, CallSink(ingest.stop.guarded(ingest.store)))
-    return flow
+    return wired("ingest", ingest.stop, ("log", ingest.poll), ingest.steps(), ("store", ingest.store))
 
 
 class Ingest:

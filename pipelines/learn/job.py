@@ -10,13 +10,12 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import bytewax.operators as op
 import msgspec
 from bytewax.dataflow import Dataflow
 
 from headrace.pipelines.learn.learner import Learner, Learning, Ports
 from headrace.pipelines.learn.roster import Roster
-from headrace.pipelines.runtime.flow import CallSink, PollSource
+from headrace.pipelines.runtime.flow import wired
 from headrace.pipelines.runtime.member import Member
 from headrace.pipelines.runtime.retry import retried
 from headrace.pipelines.runtime.stop import Stop
@@ -47,12 +46,7 @@ METADATA_TASKS = 50
 
 def dataflow(learn: "Learn") -> Dataflow:
     """Wire the steps; `Learn.steps` tells the item's shape after each."""
-    flow = Dataflow("learn")
-    items = op.input("windows", flow, PollSource(learn.poll, learn.stop))  # MessageBatch | EndOfLog | None (a tick)
-    for name, step in learn.steps():
-        items = op.flat_map(name, items, learn.stop.guarded(step))
-    op.output("commit", items, CallSink(learn.stop.guarded(learn.commit)))
-    return flow
+    return wired("learn", learn.stop, ("windows", learn.poll), learn.steps(), ("commit", learn.commit))
 
 
 class Learn:
@@ -86,7 +80,10 @@ class Learn:
         return self.roster.learners
 
     def steps(self) -> list[tuple[str, Callable[[Any], list[Any]]]]:
-        """Return what the dataflow does with each item between its source and its sink."""
+        """Return what the dataflow does with each item between its source and its sink.
+
+        The source gives MessageBatch | EndOfLog | None (a tick).
+        """
         return [("learn", self.learn)]  # None (a tick): all before it is taken in
 
     def close(self) -> None:

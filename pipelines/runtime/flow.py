@@ -2,10 +2,11 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
@@ -60,6 +61,22 @@ class CallSink(DynamicSink[Any]):
     @override
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _CallPartition:
         return _CallPartition(self.write)
+
+
+def wired(
+    name: str,
+    stop: Stop,
+    source: tuple[str, Callable[[], list[Any]]],
+    steps: Iterable[tuple[str, Callable[[Any], list[Any]]]],
+    sink: tuple[str, Callable[[list[Any]], list[Any]]],
+) -> Dataflow:
+    """Return the dataflow of a source that polls, steps in order and a sink, each with its name; `stop` ends all."""
+    flow = Dataflow(name)
+    items = op.input(source[0], flow, PollSource(source[1], stop))
+    for step_name, step in steps:
+        items = op.flat_map(step_name, items, stop.guarded(step))
+    op.output(sink[0], items, CallSink(stop.guarded(sink[1])))
+    return flow
 
 
 def run(flow: Dataflow, stop: Stop) -> None:
