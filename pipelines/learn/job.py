@@ -67,7 +67,7 @@ class Learn:
         self.stop = Stop()
         self.chunks = chunks
         ports = Ports(retried(log, self.stop), retried(chunks, self.stop), retried(store, self.stop), clock)
-        self.roster = Roster(ports, tasks, learning, self.stop)
+        self.roster = Roster(ports, retried(tasks, self.stop), learning)
         self._until_caught_up = until_caught_up
         self._poll_windows = poll_windows
         self._read = 0

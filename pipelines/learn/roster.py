@@ -5,8 +5,6 @@ from collections.abc import Sequence
 
 from headrace.learners.stream.algorithms import algorithm
 from headrace.pipelines.learn.learner import Learner, Learning, Ports
-from headrace.pipelines.runtime.retry import retrying
-from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.tasks import TaskTable
 from headrace.schemas.records import TaskSpec
 
@@ -16,12 +14,11 @@ logger = logging.getLogger(__name__)
 class Roster:
     """A learner a task, made when the task's first window comes. learners: those that there are, by task."""
 
-    def __init__(self, ports: Ports, tasks: TaskTable, learning: Learning, stop: Stop) -> None:
+    def __init__(self, ports: Ports, tasks: TaskTable, learning: Learning) -> None:
         self.learners: dict[str, Learner] = {}
         self._ports = ports
         self._tasks = tasks
         self._learning = learning
-        self._stop = stop
         self._partition: dict[str, int] = {}
         self._learned: dict[int, set[str]] = {}
 
@@ -53,9 +50,7 @@ class Roster:
         return self.learners.get(task)
 
     def _learnable(self, task: str) -> TaskSpec | None:
-        if task not in self._tasks:
-            retrying(self._tasks.refresh, self._stop)
-        spec = self._tasks.specs.get(task)
+        spec = self._tasks.spec(task)
         if spec is None or self._beyond_its_actions(spec):
             name = self._learning.config.algorithm.upper()
             reason = f"has continuous actions, and {name} learns discrete ones only" if spec else "was never added"
