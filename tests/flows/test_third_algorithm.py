@@ -7,7 +7,7 @@ from typing import ClassVar
 import msgspec
 import numpy as np
 import pytest
-from stream import SETTINGS, learn_with_kills, open_stream, outcome, uncached, undisturbed
+from stream import SETTINGS, learn_with_kills, outcome, uncached, undisturbed
 
 from headrace.learners.acting import Policy
 from headrace.learners.cloud import ENVIRONMENT_ID
@@ -143,18 +143,6 @@ ALGORITHM = Algorithm(streamed=RidgeConfig(), simulated=RidgeTraining(), init=in
 def registered(monkeypatch):
     """All that it takes: one entry."""
     monkeypatch.setitem(ALGORITHMS, "ridge", __name__)
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("recorded")
-    stream = open_stream(folder)
-    fleet = stream.fleet(seed=3)
-    for _ in range(8):
-        fleet.emit_window(stream.advance)
-    stream.ingest()
-    stream.close()
-    return folder
 
 
 LEARNED = {"config": RidgeConfig()}
