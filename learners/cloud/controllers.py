@@ -30,7 +30,7 @@ Actions = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
 STATIC_REPLICAS: Final = 13
-"""The best constant number, of all of them the best on draw_traces(seed=0, count=2048)."""
+"""The best of all constant numbers on draw_traces(seed=0, count=2048)."""
 HPA_TARGET: Final = 0.65
 HPA_TOLERANCE: Final = 0.1
 HPA_WINDOW_STEPS: Final = 3
