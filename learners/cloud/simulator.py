@@ -16,9 +16,9 @@ FLOOR: Final = "hpa"
 """The baseline that a first policy must beat."""
 EXPLORED: Final = ("rate_rule", "hpa", "hpa_kubernetes")
 """The decision rules among them that exploration may follow."""
-COMPARED = ("rate_rule", "hpa", "hpa_kubernetes", "static", "clairvoyant")
-"""The baselines that a version is told beside."""
-SHADOWS = ("rate_rule", "hpa_kubernetes")
+COMPARED: Final = ("tuned_rule", "rate_rule", "hpa_kubernetes", "hpa", "static", "clairvoyant")
+"""The baselines that a version is told beside, the strongest rule first."""
+SHADOWS: Final = ("tuned_rule", "rate_rule")
 """The rules that look over a policy's shoulder; a clairvoyant's plan is only good in its own episodes."""
 
 
@@ -69,13 +69,13 @@ class CloudSimulator:
         return RecordedDecisions(np.concatenate(seen), np.concatenate(values), joined, self._order, measure_of(policy))
 
     def episode(self, policy: Learned, name: str) -> list[Series]:
-        """Take the trace whose load varies most: load, and the replicas of the policy and of the rate rule."""
+        """Take the trace whose load varies most: load, and the replicas of the policy and of the strongest rule."""
         row = int(np.argmax(self._traces.arrivals_rps.std(axis=1)))
         own = self._evaluate(greedy(policy), self._traces, row)
-        rule = self._evaluate(self._rules["rate_rule"], self._traces, row)
+        rule = self._evaluate(self._rules[SHADOWS[0]], self._traces, row)
         courses = (
             ("load", own.load_rps),
-            (f"{name} replicas", own.ready + own.pending),
-            ("rate rule replicas", rule.ready + rule.pending),
+            (f"{name}'s replicas", own.ready + own.pending),
+            (f"{baselines.CALLED[SHADOWS[0]]}'s replicas", rule.ready + rule.pending),
         )
         return [Series(label, self._minutes, tuple(map(float, values))) for label, values in courses]

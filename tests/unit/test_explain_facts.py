@@ -157,7 +157,7 @@ def test_among_many_comparisons_a_weak_one_is_called_flat_and_keeps_its_interval
 def test_a_reports_comparisons_are_one_family() -> None:
     report = version_report()
     changes = [fact for fact in report.facts.facts if fact.fact_id.partition(".")[2].partition("vs-")[1]]
-    assert by_id(report.facts)["comparisons.count"].value == len(changes) == 24
+    assert by_id(report.facts)["comparisons.count"].value == len(changes) == 28
     assert by_id(interval_report().facts)["comparisons.count"].value == 4
 
 
