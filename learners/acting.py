@@ -48,8 +48,8 @@ class Network:
     def __init__(self, layers: _Layers, *, tanh: bool) -> None:
         self.inputs = layers[0][0].shape[0]
         self.outputs = layers[-1][0].shape[1]
-        self._layers = layers
-        self._tanh = tanh
+        self.layers = layers
+        self.tanh = tanh
         # One row more holds the bias, and each input ends in a 1 to meet it: a product adds it for free.
         self._matrices = [np.ascontiguousarray(np.vstack([weight, bias])) for weight, bias in layers]
         self._inputs = [np.ones(len(matrix), np.float32) for matrix in self._matrices]
@@ -66,14 +66,14 @@ class Network:
         assert obs.ndim == 2, obs.shape
         assert obs.shape[1] == self.inputs, (obs.shape, self.inputs)
         given: Floats = obs.astype(np.float32, copy=False)
-        for weight, bias in self._layers[:-1]:
+        for weight, bias in self.layers[:-1]:
             given = given @ weight
             given += bias
-            if self._tanh:
+            if self.tanh:
                 np.tanh(given, out=given)
             else:
                 np.maximum(given, 0.0, out=given)
-        weight, bias = self._layers[-1]
+        weight, bias = self.layers[-1]
         result: Floats = given @ weight + bias
         return result
 
@@ -82,7 +82,7 @@ class Network:
         self._observation[:] = obs
         for given, matrix, following, zero in self._hidden:
             given.dot(matrix, following)
-            if self._tanh:
+            if self.tanh:
                 np.tanh(following, out=following)
             else:
                 np.maximum(following, zero, out=following)
@@ -98,10 +98,10 @@ class Policy:
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.softmax = "logits.weight" in arrays
-        self._network = Network(_folded_layers(arrays), tanh=TANH in arrays)
-        self.observation_width = self._network.inputs
-        self.actions = self._network.outputs
-        self._prior: RulePrior | None = prior_from_arrays(arrays, self.observation_width, self.actions)
+        self.network = Network(_folded_layers(arrays), tanh=TANH in arrays)
+        self.observation_width = self.network.inputs
+        self.actions = self.network.outputs
+        self.prior: RulePrior | None = prior_from_arrays(arrays, self.observation_width, self.actions)
 
     @classmethod
     def from_bytes(cls, payload: bytes) -> "Policy":
@@ -110,9 +110,9 @@ class Policy:
 
     def q_values(self, obs: Floats) -> Floats:
         """Each action's value, or its logit where the policy is a softmax one: raw float32[B, D] -> float32[B, A]."""
-        values = self._network.outputs_of(obs)
-        if self._prior is not None:
-            values += self._prior.logits(obs)
+        values = self.network.outputs_of(obs)
+        if self.prior is not None:
+            values += self.prior.logits(obs)
         return values
 
     def act(self, obs: Floats, epsilon: float | Floats, rng: np.random.Generator) -> NDArray[np.intp]:
@@ -165,9 +165,9 @@ class Policy:
         return int(self._values_of_one(obs).argmax())
 
     def _values_of_one(self, obs: Floats) -> Floats:
-        values = self._network.outputs_of_one(obs)
-        if self._prior is not None:
-            values += self._prior.logits_of_one(obs)
+        values = self.network.outputs_of_one(obs)
+        if self.prior is not None:
+            values += self.prior.logits_of_one(obs)
         return values
 
 
@@ -178,36 +178,36 @@ class BoxPolicy:
     """
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self._network = Network(_folded_layers(arrays), tanh=TANH in arrays)
-        self.observation_width = self._network.inputs
-        self.actions = self._network.outputs
-        self._log_std = _row(arrays, LOG_STD, self.actions, 0.0)
-        self._low = _row(arrays, ACTION_LOW, self.actions, -np.inf)
-        self._high = _row(arrays, ACTION_HIGH, self.actions, np.inf)
-        self._std = np.exp(self._log_std)
+        self.network = Network(_folded_layers(arrays), tanh=TANH in arrays)
+        self.observation_width = self.network.inputs
+        self.actions = self.network.outputs
+        self.log_std = _row(arrays, LOG_STD, self.actions, 0.0)
+        self.low = _row(arrays, ACTION_LOW, self.actions, -np.inf)
+        self.high = _row(arrays, ACTION_HIGH, self.actions, np.inf)
+        self._std = np.exp(self.log_std)
 
     def cut(self, actions: NDArray[Any]) -> Floats:
         """Actions within the bounds, as the environment takes them: float32[..., A]."""
-        bounded: Floats = np.minimum(np.maximum(actions, self._low), self._high)  # np.clip takes thrice as long
+        bounded: Floats = np.minimum(np.maximum(actions, self.low), self.high)  # np.clip takes thrice as long
         return bounded
 
     def act(self, obs: Floats) -> Floats:
         """The means, float32[B, A], within the bounds."""
-        return self.cut(self._network.outputs_of(obs))
+        return self.cut(self.network.outputs_of(obs))
 
     def sample(self, obs: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
         """Draw actions float32[B, A], not yet cut to the bounds; and their log-densities, float32[B]."""
-        mean = self._network.outputs_of(obs)
+        mean = self.network.outputs_of(obs)
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
         return mean + self._std * noise, self._density(noise)
 
     def draw(self, obs: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
         """Draw actions float32[B, A] within the bounds; and `log_density` of them, float32[B]."""
-        return self._drawn(self._network.outputs_of(obs), rng)
+        return self._drawn(self.network.outputs_of(obs), rng)
 
     def draw_one(self, obs: Floats, rng: np.random.Generator) -> tuple[Floats, float]:
         """Draw an action float32[A] for one observation, float32[D], as `draw` does; and its log-density."""
-        action, density = self._drawn(self._network.outputs_of_one(obs), rng)
+        action, density = self._drawn(self.network.outputs_of_one(obs), rng)
         return action, float(density)
 
     def _drawn(self, mean: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
@@ -217,16 +217,16 @@ class BoxPolicy:
 
     def log_density(self, obs: Floats, actions: Floats) -> Floats:
         """Log-densities of actions, float32[B, A] -> float32[B]; of those cut to the bounds, at the bounds."""
-        return self._density((actions - self._network.outputs_of(obs)) / self._std)
+        return self._density((actions - self.network.outputs_of(obs)) / self._std)
 
     def _density(self, noise: Floats) -> Floats:
-        each = -0.5 * np.square(noise) - self._log_std - np.float32(0.5 * np.log(2.0 * np.pi))
+        each = -0.5 * np.square(noise) - self.log_std - np.float32(0.5 * np.log(2.0 * np.pi))
         density: Floats = each.sum(axis=-1)
         return density
 
     def decide(self, obs: Floats) -> Floats:
         """The mean for one observation, float32[D] -> float32[A]."""
-        return self.cut(self._network.outputs_of_one(obs))
+        return self.cut(self.network.outputs_of_one(obs))
 
 
 def load_policy(payload: bytes) -> Policy | BoxPolicy:

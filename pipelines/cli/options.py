@@ -140,6 +140,17 @@ class PolicyName(click.ParamType[tuple[str, int]]):
         return match[1], int(match[2])
 
 
+class PolicyOrTask(click.ParamType[tuple[str, int | None]]):
+    """A policy, TASK@VERSION; or TASK, for the version of it that serves."""
+
+    name = "task[@version]"
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int | None]:
+        text = str(value)
+        return PolicyName().convert(value, param, ctx) if "@" in text else (text, None)
+
+
 class Timestamp(click.ParamType[int]):
     """A time from year 1 to 9999: milliseconds since 1970, or ISO 8601 (UTC unless it says otherwise)."""
 

@@ -4,11 +4,12 @@ import dataclasses
 import functools
 import getpass
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from headrace.pipelines.cli.options import Command, PolicyName, Timestamp, task_option, with_services
+from headrace.pipelines.cli.options import Command, PolicyName, PolicyOrTask, Timestamp, task_option, with_services
 from headrace.pipelines.cli.output import bar, iso, print_answer, print_json, print_records, print_table
 from headrace.pipelines.published import published, serving
 from headrace.pipelines.query.scan import task_spec
@@ -266,3 +267,21 @@ def replay(services: Services, policy: tuple[str, int], *, as_json: bool) -> Non
             f"{task}@{number}: retraining gave the weights {found.hash}, not {found.expected}; it was trained by "
             f"headrace {found.code_version}, perhaps on another machine or with other versions of torch or NumPy"
         )
+
+
+@command.command("export", cls=Command)
+@click.argument("policy", type=PolicyOrTask(), metavar="TASK[@VERSION]")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@with_services
+def export_policy(services: Services, policy: tuple[str, int | None], file: Path, *, as_json: bool) -> None:
+    """Write a version, or the one that serves, to a file of another runtime, and a model card beside it.
+
+    FILE's suffix says the format: .safetensors (with a .json that describes it), .onnx, or .pt for TorchScript.
+    """
+    from headrace.pipelines.policies.export import export  # noqa: PLC0415 it loads the learners
+
+    task, number = policy
+    spec = task_specs(services.log).get(task)
+    number, files = export(services.log, services.policies, spec, task, number, file)
+    shown = {"policy": f"{task}@{number}", "files": [str(path) for path in files]}
+    print_answer(shown, f"{task}@{number}: {', '.join(shown['files'])}", as_json=as_json)
