@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from headrace.schemas.canary import Canary
 from headrace.schemas.errors import InvalidTaskError
 
 ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
@@ -291,7 +292,8 @@ class PolicyVersion(Struct, frozen=True):
 class ServingPolicy(Struct, frozen=True):
     """The `policies` record: what serves a task now, who or what decided, and why. No weights.
 
-    version: 0 where none serves. held: whether `learn` may not promote another until it is released.
+    version: 0 where none serves. held: whether `learn` may not promote another until it is released. canary: what a
+    share of the agents tries; `acts_by` in policy_versions.py tells which of the agents.
     """
 
     task: str
@@ -301,6 +303,7 @@ class ServingPolicy(Struct, frozen=True):
     reason: str
     ts: int
     held: bool = False
+    canary: Canary | None = None
     schema_version: Literal[1] = 1
 
 

@@ -32,6 +32,7 @@ class DQNState:
     second_moment: torch.Tensor  # Adam's mean squared gradient
     inputs: Moments  # of the observations, of which the normaliser is made
     reward_mean: float  # running
+    terminates: bool  # whether any row so far ended its episode
     updates: int  # done
     rng: np.random.Generator  # for drawing from replay; it advances in place
     features: NDArray[np.float32] | None = None  # [D, K], sums of the observation that the network sees beside it
@@ -99,6 +100,7 @@ def init(
         second_moment=torch.zeros_like(parameters),
         inputs=no_moments(observation_width),
         reward_mean=0.0,
+        terminates=False,
         updates=0,
         rng=np.random.default_rng(replay_seed),
         features=features,
@@ -129,6 +131,7 @@ def state_to_arrays(state: DQNState) -> tuple[dict[str, NDArray[Any]], dict[str,
         "actions": state.shape.actions,
         "observation_rows": state.inputs.rows,
         "reward_mean": state.reward_mean,
+        "terminates": state.terminates,
         "updates": state.updates,
         "rng": generator_to_meta(state.rng),
     }
@@ -154,6 +157,7 @@ def state_from_arrays(arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any
         **vectors,
         inputs=Moments(meta["observation_rows"], mean, square),
         reward_mean=meta["reward_mean"],
+        terminates=meta["terminates"],
         updates=meta["updates"],
         rng=generator_from_meta(meta["rng"]),
     )

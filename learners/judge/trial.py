@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from headrace.learners import seeds
 from headrace.learners.acting import Policy
 from headrace.learners.explain.simulation import Learned, Simulator
-from headrace.learners.judge.gate import LOOKS
+from headrace.learners.judge.spending import LOOKS
 
 Returns = NDArray[np.float64]
 

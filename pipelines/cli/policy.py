@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from headrace.pipelines.cli.options import Command, PolicyName, task_option, with_services
-from headrace.pipelines.cli.output import bar, iso, print_answer, print_json, print_table
+from headrace.pipelines.cli.options import Command, PolicyName, Timestamp, task_option, with_services
+from headrace.pipelines.cli.output import bar, iso, print_answer, print_json, print_records, print_table
 from headrace.pipelines.published import published, serving
+from headrace.pipelines.query.scan import task_spec
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import HeadraceError
 from headrace.schemas.records import PolicyVersion, ServingPolicy
 
 if TYPE_CHECKING:
+    from headrace.learners.judge.observed import ObservedReturn
     from headrace.pipelines.policies.control import Control
 
 policy_argument = click.argument("policy", type=PolicyName(), metavar="TASK@VERSION")
@@ -125,6 +127,31 @@ def _serves(record: ServingPolicy) -> str:
 def _told(record: ServingPolicy) -> str:
     held = ", on hold" if record.held else ""
     return f"{iso(record.ts)} by {record.decided_by}{held}: {record.reason}"
+
+
+@command.command("observed", cls=Command)
+@click.argument("task")
+@click.option("--from", "start_ms", type=Timestamp(), help="Only rows from this time on.")
+@click.option("--to", "end_ms", type=Timestamp(), help="Only rows before this time.")
+@with_services
+def observed_by_version(
+    services: Services, task: str, *, start_ms: int | None, end_ms: int | None, as_json: bool
+) -> None:
+    """What agents earned by each version, as the rows tell: no simulator is needed, and none asked.
+
+    Versions acted at different times: what changed with the time is in it too. A canary compares at the same time.
+    """
+    from headrace.pipelines.policies.observed import observed  # noqa: PLC0415 it loads the learners
+
+    found = observed(services.index, task_spec(services.log, task), start_ms, end_ms)
+    columns = ("version", "measure", "mean", "95 % interval", "episodes", "agents", "rows")
+    print_records(found, columns, _observed_row, as_json=as_json)
+
+
+def _observed_row(one: "ObservedReturn") -> tuple[object, ...]:
+    interval = "" if one.low is None else f"{one.low:.4g} to {one.high:.4g}"
+    version = one.version if one.version >= 0 else "none named"
+    return version, one.measure, f"{one.mean:.4g}", interval, one.episodes, one.agents, one.rows
 
 
 @command.command("diff", cls=Command)

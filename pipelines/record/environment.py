@@ -3,12 +3,12 @@
     env = record(gymnasium.make("CartPole-v1"), task="cartpole")
 
 Use the environment as before, and close it. `env.policy_version = 3` goes with each step from then on;
-`env.log_prob = -0.7` goes with the next step only, so set it before each. The log must have been made by
-`headrace init`. Where the clock is the real one, the last windows are still open when the environment is closed: a
-warning says until when, and what closes them.
+`env.log_prob = -0.7` goes with the next step only, so set it before each; `follow(task, env=env)` of `pipelines.act`
+says both by itself. The log must have been made by `headrace init`. Where the clock is the real one, the last windows
+are still open when the environment is closed: a warning says until when, and what closes them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,9 @@ from headrace.pipelines.wiring import open_services, system_clock
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.ports import Clock, Log
 from headrace.schemas.transition import NO_POLICY_VERSION
+
+Acted = Callable[[Any], tuple[int | None, Any]]
+"""Gives (policy_version, log_prob) for a step's action: an agent of `pipelines.act` that chose it knows them."""
 
 
 @dataclass(slots=True)
@@ -97,6 +100,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         self.policy_version: int | None = None
         self.log_prob: float | None = None
+        self.acted: Acted | None = None
         self._tape = tape
 
     @override
@@ -109,6 +113,8 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
     @override
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step, and record it."""
+        if self.acted is not None:
+            self.policy_version, self.log_prob = self.acted(action)
         obs, reward, terminated, truncated, info = self.env.step(action)
         if self._tape.agents[0].obs is not None:  # else the environment allows steps after an end; they mean nothing
             outcome = (float(reward), self._tape.numbers.flat(obs), bool(terminated), bool(truncated))
@@ -130,6 +136,7 @@ class VectorRecorder(VectorWrapper[Any, Any, Any]):
         super().__init__(env)
         self.policy_version: int | None = None
         self.log_prob: NDArray[np.float32] | None = None
+        self.acted: Acted | None = None
         self._tape = tape
 
     @override
@@ -143,6 +150,8 @@ class VectorRecorder(VectorWrapper[Any, Any, Any]):
     @override
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step, and record what was one."""
+        if self.acted is not None:
+            self.policy_version, self.log_prob = self.acted(actions)
         obs, rewards, terminated, truncated, info = self.env.step(actions)
         rows = zip(iterate(self.env.action_space, actions), iterate(self.env.observation_space, obs), strict=True)
         for i, (action, row) in enumerate(rows):
