@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from headrace.schemas.canary import Canary
 from headrace.schemas.errors import InvalidTaskError
+from headrace.schemas.judgement import Judgement
 
 ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
@@ -29,7 +30,7 @@ class TaskSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 
     actions: names of the discrete actions, or the bounds of continuous ones. window_ms: length of the
     tumbling event-time windows. groups: into how many rows the agents of a window are bundled.
-    environment: the Gymnasium environment that simulates the task, if there is one.
+    environment: the Gymnasium environment that simulates the task, if there is one; environment_kwargs: of its making.
     """
 
     task: Id
@@ -40,12 +41,19 @@ class TaskSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     reward_terms: tuple[str, ...] = ()
     bounds: Bounds | None = None
     environment: str | None = None
+    environment_kwargs: dict[str, Any] = {}
     schema_version: Literal[1] = 1
 
     @property
     def width(self) -> int:
         """The number of observation features, D."""
         return len(self.observations)
+
+    @property
+    def environment_id(self) -> str | None:
+        """What headrace calls the environment: its id, and what it is made with as JSON behind it, if anything."""
+        kwargs = msgspec.json.encode(self.environment_kwargs, order="sorted").decode()
+        return self.environment and self.environment + (kwargs if self.environment_kwargs else "")
 
     @property
     def discrete(self) -> bool:
@@ -84,10 +92,8 @@ def task_problem(spec: TaskSpec) -> str | None:
         (_names_ok(spec.reward_terms), "reward_terms: names must be unique and match " + ID_PATTERN),
         (isinstance(spec.actions, Bounds) or _names_ok(spec.actions), "actions: as observations"),
         (_bounds_ok(spec.bounds, spec.width), "bounds: low and high need one value per observation, low <= high"),
-        (
-            not isinstance(spec.actions, Bounds) or _bounds_ok(spec.actions, spec.action_count),
-            "actions: low and high need the same length, low <= high",
-        ),
+        (_bounds_ok(spec.actions, spec.action_count), "actions: low and high need the same length, low <= high"),
+        (spec.environment or not spec.environment_kwargs, "environment_kwargs: there is no environment to make"),
     )
     return next((message for ok, message in checks if not ok), None)
 
@@ -96,8 +102,8 @@ def _names_ok(names: tuple[str, ...]) -> bool:
     return len(set(names)) == len(names) and all(re.fullmatch(r"[A-Za-z0-9._+-]{1,64}", n) for n in names)
 
 
-def _bounds_ok(bounds: Bounds | None, width: int) -> bool:
-    if bounds is None:
+def _bounds_ok(bounds: object, width: int) -> bool:
+    if not isinstance(bounds, Bounds):
         return True
     return len(bounds.low) == len(bounds.high) == width and all(
         low <= high for low, high in zip(bounds.low, bounds.high, strict=True)
@@ -232,7 +238,7 @@ class WindowRow(Struct, frozen=True):
 
 
 class Interval(Struct, frozen=True):
-    """A mean and its 95 % confidence interval."""
+    """A mean and its confidence interval: of 95 %, where a record's `judged` does not tell another level."""
 
     mean: float
     low: float
@@ -261,8 +267,8 @@ class PolicyVersion(Struct, frozen=True):
     parent: the version whose training this one went on from, None where it began from the seed.
     lineage: what it learned from since its parent, in the order in which it was taken in.
     complete: False where chunks were lost before a restart, and replay was begun anew: it can't be retrained.
-    evaluation: mean returns on the gate's fixed traces, by policy ("policy", "serving", baselines). Where the gate
-    stopped early it is the floor's mean and the difference to it on the traces that it took.
+    evaluation: mean returns on the gate's fixed traces, by policy ("policy", "serving", baselines): of policies it is
+    the floor's mean there and the difference to it on the traces that they were judged on. judged: how that was done.
     """
 
     task: str
@@ -281,6 +287,7 @@ class PolicyVersion(Struct, frozen=True):
     promoted: bool
     reason: str
     complete: bool = True
+    judged: Judgement | None = None
     schema_version: Literal[2] = 2
 
     @property

@@ -15,6 +15,7 @@ from headrace.pipelines.query.scan import task_spec
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import HeadraceError
+from headrace.schemas.judgement import Judgement
 from headrace.schemas.records import PolicyVersion, ServingPolicy
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
         "complete": version.complete,
         "lineage": version.references,
         "decisions": [record for record in records if record.version == number],
+        "judged": version.judged,
     }
     if as_json:
         print_json([row])
@@ -97,6 +99,7 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
         "lineage": f"windows from {iso(min(starts))} to {iso(max(starts))}" if starts else "none",
         "decisions": "; ".join(map(_told, row["decisions"])),
         "evaluation": _told_evaluation(version),
+        "judged": _told_judged(version.judged),
         "config": ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in version.config.items()),
     }
     print_table(("field", "value"), ((name, _cell(value)) for name, value in shown.items()))
@@ -111,13 +114,20 @@ def _told_difference(row: dict[str, Any]) -> dict[str, Any]:
 
 def _told_evaluation(version: PolicyVersion) -> str:
     if not version.evaluation:
-        return "none: there was no simulator"
+        return "none: nothing simulated it"
     if version.config.get("source") == "simulation":
         where = "mean return in simulation, on traces of its own"
     else:
-        where = f"mean returns on the gate's {version.config['gate_traces']} traces (policy, serving: as far as tell "
-        where += "those that it needed)"
+        where = "mean returns as of the gate's fixed traces (policy, serving: by their difference to the floor)"
     return f"{where}: " + ", ".join(f"{name} {_cell(value)}" for name, value in version.evaluation.items())
+
+
+def _told_judged(judged: Judgement | None) -> str:
+    if judged is None:
+        return "no"
+    opponent = f"version {judged.opponent}" if judged.opponent else "the floor"
+    told = f"candidate {judged.number} against {opponent}, on {judged.taken} of {judged.traces} traces of seed "
+    return f"{told}{judged.seed}; it might err with probability {judged.alpha:.2g}"
 
 
 def _serves(record: ServingPolicy) -> str:

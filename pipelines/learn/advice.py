@@ -8,13 +8,13 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
-from headrace.learners.acting import Policy
+from headrace.learners.acting import load_policy
 from headrace.learners.advice.consult import Fit, Judging, Returns, consult
 from headrace.learners.advice.ledger import Ledger
 from headrace.learners.advice.meter import Meter
@@ -23,7 +23,7 @@ from headrace.learners.judge.trial import as_acting
 from headrace.learners.shaping import fit_potential
 from headrace.learners.stream.training import Training
 from headrace.schemas.directives import key_of
-from headrace.schemas.errors import SettingsError
+from headrace.schemas.errors import EnvironmentFailedError, SettingsError
 from headrace.schemas.ports import Advisor, Clock
 from headrace.schemas.records import Directive, PolicyVersion
 from headrace.schemas.transition import TransitionBatch
@@ -94,17 +94,22 @@ class Advice:
             mean_return=version.evaluation.get("policy"),
             judging=judging,
         )
-        self.state.ledger, records = consult(
+        consulted = partial(
+            consult,
             self.state.ledger,
             facts,
             None if version.version % self._advising.every else self._advising.advisor,
             task=self._task,
-            judging=judging,
             undo={one.directive_id: (one.decided_by, one.reason) for one in asked},
             fit=fit,
             apply=self._advising.apply,
             ts=self._clock(),
         )
+        try:
+            self.state.ledger, records = consulted(judging=judging)
+        except EnvironmentFailedError as error:
+            logger.warning("task %s: nothing that was advised can be judged now: %s", self._task, error)
+            self.state.ledger, records = consulted(judging=None)
         self._log(records)
         training.config = dataclasses.replace(training.config, **self.state.ledger.config())
 
@@ -130,14 +135,18 @@ class Advice:
 
 
 def judging(simulator: Simulator | None, weights: Callable[[int], bytes]) -> Judging | None:
-    """Return what a task's versions are judged by; None without a simulator. weights: gives a version's."""
+    """Return what a task's versions are judged by; None without a simulator that works. weights: gives a version's."""
     if simulator is None:
+        return None
+    try:
+        returns = {name: done.returns for name, done in simulator.baselines().items()}
+    except EnvironmentFailedError as error:
+        logger.warning("nothing that is advised can be judged: %s", error)
         return None
 
     def of_version(number: int) -> Returns:
-        return simulator.outcomes(as_acting(Policy.from_bytes(weights(number)))).returns
+        return simulator.outcomes(as_acting(load_policy(weights(number)))).returns
 
-    returns = {name: done.returns for name, done in simulator.baselines().items()}
     return Judging(cache(of_version), {name: returns[name] for name in simulator.rules}, returns[simulator.floor])
 
 
