@@ -56,7 +56,8 @@ def _by_content(checker: Checker) -> dict[str, Positions]:
         elif (content := _content_type(headers)) in kinds:
             kinds[content].append(position)
         else:
-            checker.reject(position, "content_type", f"content-type {content[:80]!r}")
+            known = ", ".join(CONTENT_TYPES)
+            checker.reject(position, "content_type", f"content-type is {content[:80]!r}; accepted are {known}")
     return {content: np.array(found, np.int64) for content, found in kinds.items()}
 
 

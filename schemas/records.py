@@ -16,6 +16,8 @@ from headrace.schemas.judgement import Judgement
 ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
 SCHEMA_VERSION = 1
+MAX_TS_MS: Final = 253_402_300_799_999
+"""The end of the year 9999."""
 
 
 class Bounds(Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,6 +33,8 @@ class TaskSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     actions: names of the discrete actions, or the bounds of continuous ones. window_ms: length of the
     tumbling event-time windows. groups: into how many rows the agents of a window are bundled.
     environment: the Gymnasium environment that simulates the task, if there is one; environment_kwargs: of its making.
+    oldest_ms: the earliest event time; what lies before March 1973 is taken for seconds, unless a task says that it is
+    meant.
     """
 
     task: Id
@@ -42,6 +46,7 @@ class TaskSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     bounds: Bounds | None = None
     environment: str | None = None
     environment_kwargs: dict[str, Any] = {}
+    oldest_ms: int = 100_000_000_000
     schema_version: Literal[1] = 1
 
     @property
@@ -86,6 +91,7 @@ def task_problem(spec: TaskSpec) -> str | None:
         (0 < spec.width <= 4096, f"observations has {spec.width} names; 1 to 4096 are allowed"),
         (0 < spec.action_count <= 4096, f"actions has {spec.action_count} entries; 1 to 4096 are allowed"),
         (0 < spec.window_ms <= 86_400_000 * 31, f"window_ms is {spec.window_ms}; 1 to 31 days are allowed"),
+        (0 <= spec.oldest_ms <= MAX_TS_MS, f"oldest_ms is {spec.oldest_ms}; 0 to {MAX_TS_MS} are allowed"),
         (0 < spec.groups <= 65_536, f"groups is {spec.groups}; 1 to 65,536 are allowed"),
         (len(spec.reward_terms) <= 64, f"reward_terms has {len(spec.reward_terms)} names; 64 are allowed"),
         (_names_ok(spec.observations), "observations: names must be unique and match " + ID_PATTERN),
@@ -125,7 +131,7 @@ class Layout(Struct, frozen=True):
     max_message_rows: int = 8_192
     sample_every: int = 1_024
     codec_version: int = 1
-    rules_version: int = 1
+    rules_version: int = 2
 
 
 class AgentStats(Struct, frozen=True, omit_defaults=True):
