@@ -214,6 +214,12 @@ class Decisions(Protocol):
     def put(self, batches: Sequence[DecisionBatch]) -> None:
         """Begin to write the decisions; they are durable after the index's `flush`. The same again changes nothing."""
 
+    def repair(self, batches: Sequence[DecisionBatch]) -> int:
+        """Write flushed decisions over what the store has in their place; return how many differed.
+
+        Raises HiddenRowsError where the store can't, with what people can do.
+        """
+
     def similar(self, task: str, vector: NDArray[np.float32], limit: int) -> Neighbours | None:
         """Return at most `limit` (1 to 250) of a task's decisions, the nearest to float32[D] first; None without any.
 
@@ -239,6 +245,12 @@ class Index(Backend, Protocol):
 
     def flush(self) -> None:
         """Wait until everything put is durable; after an error it is kept, and flush may be tried again."""
+
+    def replace(self, chunks: Sequence[ChunkRow], windows: Sequence[WindowRow]) -> None:
+        """Write rows, durably, over damaged ones, whatever write time those have.
+
+        Raises HiddenRowsError where the store can't, with what people can do.
+        """
 
     def chunks(self, references: Sequence[ChunkReference]) -> list[ChunkRow | None]:
         """Return the row of each reference's key (it may have grown since), None where there is none."""
