@@ -62,7 +62,8 @@ class Record:
 class MessageBatch:
     """Consecutive messages of one partition, as columns of equal length N, in offset order.
 
-    offsets and append_ts are int64[N]; append_ts is the log's own append time in ms.
+    offsets and append_ts are int64[N]; append_ts is the log's own append time in ms, -1 where a message carries its
+    producer's instead.
     """
 
     topic: str
@@ -191,6 +192,9 @@ class Log(Backend, Protocol):
 
     def topic(self, topic: str) -> TopicInfo:
         """Return the topic's identity and partitions; raises UnknownTopicError."""
+
+    def faults(self, topics: Sequence[str]) -> dict[str, str]:
+        """Say, by topic, what of its settings breaks a law, and the remedy; raises UnknownTopicError."""
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """Return the first offset held and the next one to be written, open transactions included."""

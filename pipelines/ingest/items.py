@@ -56,7 +56,8 @@ class Fold:
     """What a partition's fold wants written (chunks, windows, decisions), emitted (windows), rejected and committed.
 
     polled_s, folded_s: when its first message came in and when it was made, by time.monotonic. again: whether the
-    index may hold rows of its segment already. whole: whether the segment has ended. late: the windows that may have been emitted before.
+    index may hold rows of its segment already. whole: whether the segment has ended. late: the windows that may have
+    been emitted before.
     """
 
     partition: int

@@ -53,6 +53,9 @@ class MemoryLog(Backend):
             raise UnknownTopicError(f"topic {topic} is unknown: create it with `headrace init`")
         return self.topics[topic]
 
+    def faults(self, topics):
+        return {}
+
     def bounds(self, topic, partition):
         self.topic(topic)
         return self.begins[topic, partition], len(self.rows[topic, partition])
