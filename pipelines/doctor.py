@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+from headrace.pipelines.layout import grown_topics
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.topics import INGEST, PARTITIONED, SINGLE, TRANSITIONS
 from headrace.pipelines.wiring import ADAPTERS, Services
@@ -98,6 +99,8 @@ def _topics(services: Services) -> Check:
             missing.append(name)
     if missing:
         return Check("topics", ok=False, detail=f"missing: {', '.join(missing)}", remedy=INIT)
+    if faults := services.log.faults([*SINGLE, *PARTITIONED]):
+        return Check("topics", ok=False, detail="; ".join(faults.values()))
     return Check("topics", ok=True, detail=", ".join(found))
 
 
@@ -108,6 +111,8 @@ def _tasks(services: Services) -> Check:
 
 def _layout(services: Services) -> Check:
     found = services.layout
+    if grown := grown_topics(services.log, found):
+        return Check("layout", ok=False, detail="; ".join(grown))
     shown = f"segment {found.segment}, grace {found.grace_ms} ms, clock skew {found.max_clock_skew_ms} ms"
     return Check("layout", ok=True, detail=f"log {found.log}, {shown}")
 

@@ -1,6 +1,7 @@
 """The errors that headrace raises on purpose; drivers' errors are mapped onto them at the adapters.
 
-Each is a HeadraceError; a MissingChunkError is a CorruptDataError too.
+Each is a HeadraceError; a MissingChunkError is a CorruptDataError too,
+a HiddenRowsError a StorageError.
 """
 
 
@@ -38,6 +39,10 @@ class UnavailableError(HeadraceError):
 
 class StorageError(HeadraceError):
     """A disk that is full, a database that is read-only or damaged."""
+
+
+class HiddenRowsError(StorageError):
+    """Rows that a store took and does not show: a later deletion or write lies over them."""
 
 
 class LayoutMismatchError(HeadraceError):

@@ -119,11 +119,13 @@ def _bounds_ok(bounds: object, width: int) -> bool:
 class Layout(Struct, frozen=True):
     """What decides an index's bytes, written into it once.
 
-    log: the identity of the `transitions` topic. segment: S. sample_every: one in so many decisions is kept to be
+    log: the identity of the `transitions` topic. partitions: how many the topics were made with, 0 where an older
+    headrace did not note it. segment: S. sample_every: one in so many decisions is kept to be
     found by similarity, 0 for none. rules_version and codec_version change when the same log would give other rows.
     """
 
     log: str
+    partitions: int = 0
     segment: int = 16_384
     grace_ms: int = 5_000
     max_clock_skew_ms: int = 300_000

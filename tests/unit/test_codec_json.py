@@ -409,3 +409,14 @@ def test_arrays_do_not_borrow_from_each_other():
 def test_known_task():
     assert TASKS["valve"].spec is VALVE
     assert known_task(VALVE, 5, LAYOUT).added_ms == 5
+
+
+def test_a_producers_own_time_is_no_append_time():
+    """Such a message (the log has no time of its own for it) is rejected by itself, whatever it holds."""
+    rule, reason = rejected(message(), append_ts=[-1])
+    assert rule == "clock"
+    assert "LogAppendTime" in reason
+    assert "headrace rejected replay" in reason
+    checked = check([message(step=1), b"{", message(step=2)], append_ts=[T0, -1, T0 + 9])
+    assert [(r.position, r.rule) for r in checked.rejected] == [(1, "clock")]
+    assert checked.batches[0].step.tolist() == [1, 2]
