@@ -262,6 +262,8 @@ class PolicyVersion(Struct, frozen=True):
     complete: False where chunks were lost before a restart, and replay was begun anew: it can't be retrained.
     evaluation: mean returns on the gate's fixed traces, by policy ("policy", "serving", baselines). Where the gate
     stopped early it is the floor's mean and the difference to it on the traces that it took.
+    refusals: how many candidates in a row the gate has refused, this one included. went_back_to: the version by whose
+    weights learning went on after the parent, as too many were refused; what the parent holds beside them it kept.
     """
 
     task: str
@@ -280,6 +282,8 @@ class PolicyVersion(Struct, frozen=True):
     promoted: bool
     reason: str
     complete: bool = True
+    refusals: int = 0
+    went_back_to: int | None = None
     schema_version: Literal[2] = 2
 
     @property

@@ -13,6 +13,7 @@ from headrace.learners.checkpoint import pack, weights_hash
 from headrace.learners.explain.simulation import Simulator, simulator
 from headrace.learners.judge.gate import judge
 from headrace.learners.judge.trial import Trial
+from headrace.learners.stream.algorithms import Algorithm, algorithm
 from headrace.learners.stream.training import LearnSettings, Training
 from headrace.pipelines.learn.progress import Progress
 from headrace.pipelines.published import published
@@ -24,13 +25,19 @@ logger = logging.getLogger(__name__)
 
 
 class _Verdict(NamedTuple):
-    """What became of a candidate. trial: its own, where there is a simulator."""
+    """What became of a candidate. trial: its own, where there is a simulator. best: whether it beats what was best."""
 
     promoted: bool
     reason: str
     evaluation: dict[str, float]
     difference: Interval | None = None
     trial: Trial | None = None
+    best: bool = True
+
+    @property
+    def refused(self) -> bool:
+        """Whether it was tried and not found good enough."""
+        return self.trial is not None and not self.promoted
 
 
 class Promotion:
@@ -45,7 +52,7 @@ class Promotion:
         self._clock = clock
         self._settings = settings
         self._seed = seed
-        self._serving: Trial | None = None
+        self._opponent: tuple[int, Trial] | None = None
 
     def candidate(self, training: Training[Any], progress: Progress) -> PolicyVersion:
         """Store what has been learned as a version; what is promoted waits to be sent."""
@@ -53,53 +60,60 @@ class Promotion:
         progress.version += 1
         self.follow(progress)
         held = progress.holding
-        verdict = self._judged(weights, progress)
+        verdict = self._judged(weights, progress, algorithm(training.config.algorithm))
+        progress.refusals = progress.refusals + 1 if verdict.refused else 0
         if held:
             reason = f"promotion is on hold by {held.decided_by} ({held.reason}); {verdict.reason}"
             verdict = verdict._replace(promoted=False, reason=reason)
-        elif verdict.promoted and verdict.trial:
-            self._serving = verdict.trial
         version = self._stored(self._version(weights, verdict, training, progress), weights, progress)
         logger.info("%s@%d: %s", version.task, version.version, version.reason)
         if version.promoted and not held:
-            progress.serving = version.version
+            progress.promoted(version.version, best=verdict.best)
             progress.pending.append(self._record(version))
+            if verdict.trial and progress.opponent == version.version:
+                self._opponent = version.version, verdict.trial
         return version
 
     def follow(self, progress: Progress) -> None:
         """Apply what is on `policies` since the record that was applied last: a person may have decided."""
-        if progress.apply(published(self._log, self._spec.task)):
-            self._serving = None
+        progress.apply(published(self._log, self._spec.task))
 
     def sent(self, progress: Progress) -> None:
         """Note that the pending records are on the log now."""
-        if progress.pending and progress.sent(published(self._log, self._spec.task)):
-            self._serving = None
+        if progress.pending:
+            progress.sent(published(self._log, self._spec.task))
 
     def simulator(self) -> Simulator | None:
         """Return what policies are judged in; none of the simulators takes continuous actions."""
         known = self._spec.discrete
         return simulator(self._spec.environment, self._settings.gate_traces, seeds.GATE.first) if known else None
 
-    def _judged(self, weights: bytes, progress: Progress) -> _Verdict:
+    def _judged(self, weights: bytes, progress: Progress, kind: Algorithm) -> _Verdict:
         gated, found = self._settings.gate == "simulator", self.simulator()
         ungated = _Verdict(True, "promoted without a gate, as the settings say", {})
         if found is None:
             return _Verdict(False, "no simulator to judge it by", {}) if gated else ungated
-        trial, serving = Trial(found, Policy.from_bytes(weights)), self._serving_trial(found, progress.serving)
-        verdict = judge(*trial.against(serving))
+        trial, opponent = Trial(found, Policy.from_bytes(weights)), self._trial_of(found, progress.opponent)
+        pairs, name = trial.against(opponent)
+        name = name if progress.opponent == progress.serving else "best"
+        # What an on-policy learner learns from is what serves: behind a gate that wants better it would starve.
+        margin = self._settings.margin if opponent and kind.needs_log_prob else 0.0
+        verdict = judge(pairs, name, margin)
         evaluation = {name: float(done.returns.mean()) for name, done in found.baselines().items()}
         evaluation["policy"] = trial.mean(verdict.n)
-        if serving is not None:
-            evaluation["serving"] = serving.mean(verdict.n)
+        if opponent is not None:
+            evaluation[name] = opponent.mean(verdict.n)
         promoted, reason = (verdict.accepted, verdict.reason) if gated else ungated[:2]
         difference = Interval(verdict.mean_difference, verdict.low, verdict.high)
-        return _Verdict(promoted, reason, evaluation, difference, trial)
+        return _Verdict(promoted, reason, evaluation, difference, trial, verdict.low > 0.0 or not gated)
 
-    def _serving_trial(self, simulator: Simulator, serving: int | None) -> Trial | None:
-        if self._serving is None and serving is not None:
-            self._serving = Trial(simulator, Policy.from_bytes(self._store.weights(self._spec.task, serving)))
-        return self._serving
+    def _trial_of(self, simulator: Simulator, version: int | None) -> Trial | None:
+        if version is None:
+            return None
+        if self._opponent is None or self._opponent[0] != version:
+            weights = self._store.weights(self._spec.task, version)
+            self._opponent = version, Trial(simulator, Policy.from_bytes(weights))
+        return self._opponent[1]
 
     def _version(self, weights: bytes, verdict: _Verdict, training: Training[Any], progress: Progress) -> PolicyVersion:
         return PolicyVersion(
@@ -119,6 +133,8 @@ class Promotion:
             difference=verdict.difference,
             promoted=verdict.promoted,
             reason=verdict.reason,
+            refusals=progress.refusals,
+            went_back_to=progress.went_back_to,
         )
 
     def _stored(self, version: PolicyVersion, weights: bytes, progress: Progress) -> PolicyVersion:
