@@ -277,6 +277,8 @@ class PolicyVersion(Struct, frozen=True):
     complete: False where chunks were lost before a restart, and replay was begun anew: it can't be retrained.
     evaluation: mean returns on the gate's fixed traces, by policy ("policy", "serving", baselines): of policies it is
     the floor's mean there and the difference to it on the traces that they were judged on. judged: how that was done.
+    refusals: how many candidates in a row the gate has refused, this one included. went_back_to: the version by whose
+    weights learning went on after the parent, as too many were refused; what the parent holds beside them it kept.
     """
 
     task: str
@@ -296,6 +298,8 @@ class PolicyVersion(Struct, frozen=True):
     reason: str
     complete: bool = True
     judged: Judgement | None = None
+    refusals: int = 0
+    went_back_to: int | None = None
     schema_version: Literal[2] = 2
 
     @property

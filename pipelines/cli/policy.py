@@ -11,6 +11,7 @@ import click
 
 from headrace.pipelines.cli.options import Command, PolicyName, PolicyOrTask, Timestamp, task_option, with_services
 from headrace.pipelines.cli.output import bar, iso, print_answer, print_json, print_records, print_table
+from headrace.pipelines.policies.learning import refusals_told
 from headrace.pipelines.published import published, serving
 from headrace.pipelines.query.scan import task_spec
 from headrace.pipelines.tasks import task_specs
@@ -39,10 +40,11 @@ def command() -> None:
 def list_policies(services: Services, *, task: str | None, as_json: bool) -> None:
     """List the versions: where each came from, how it did at the gate, and which one serves."""
     now = serving(services.log)
+    found = {name: services.policies.versions(name) for name in ([task] if task else sorted(task_specs(services.log)))}
     rows = [
         _shown(version, serves=name in now and now[name].version == version.version)
-        for name in ([task] if task else sorted(task_specs(services.log)))
-        for version in services.policies.versions(name)
+        for name, versions in found.items()
+        for version in versions
     ]
     if as_json:
         print_json(rows)
@@ -52,6 +54,9 @@ def list_policies(services: Services, *, task: str | None, as_json: bool) -> Non
     print_table(names, ([_cell(_told_difference(row)[column]) for column in columns] for row in rows))
     for record in (now[name] for name in sorted({row["task"] for row in rows} & now.keys())):
         click.echo(f"{_serves(record)}: decided {_told(record)}", err=True)
+    for name, versions in found.items():
+        if refusals := refusals_told(versions):
+            click.echo(f"{name}: {refusals}", err=True)
 
 
 def _cell(value: object) -> object:
@@ -61,7 +66,8 @@ def _cell(value: object) -> object:
 
 
 def _shown(version: PolicyVersion, *, serves: bool) -> dict[str, Any]:
-    names = ("promoted", "evaluation", "difference", "environment_steps", "updates", "seed", "reason")
+    verdict = ("promoted", "evaluation", "difference", "refusals", "went_back_to")
+    names = (*verdict, "environment_steps", "updates", "seed", "reason")
     return {
         "policy": f"{version.task}@{version.version}",
         **{name: getattr(version, name) for name in ("task", "version", "parent", "algorithm")},
@@ -109,7 +115,7 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
 def _told_difference(row: dict[str, Any]) -> dict[str, Any]:
     """Tell what the gate decided by. Mean returns differ between versions by the traces that each was judged on."""
     difference = row["difference"]
-    opponent = "serving" if "serving" in row["evaluation"] else "floor"
+    opponent = next((name for name in ("serving", "best") if name in row["evaluation"]), "floor")
     return row | {"difference": difference and f"{difference.mean:+.3f} to {opponent}"}
 
 

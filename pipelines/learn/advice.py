@@ -18,6 +18,7 @@ from headrace.learners.acting import load_policy
 from headrace.learners.advice.consult import Fit, Judging, Returns, consult
 from headrace.learners.advice.ledger import Ledger
 from headrace.learners.advice.meter import Meter
+from headrace.learners.advice.refusals import carefully, over
 from headrace.learners.explain.simulation import Simulator
 from headrace.learners.judge.trial import as_acting
 from headrace.learners.shaping import fit_potential
@@ -80,10 +81,13 @@ class Advice:
         judging: Judging | None,
         asked: Sequence[Directive],
         fit: Fit,
+        *,
+        careful: bool = False,
     ) -> None:
         """Undo, ask, check; then the training goes on with the configuration that is in force.
 
-        asked: undoing that people have asked for. fit: for shaping.
+        asked: undoing that people have asked for. fit: for shaping. careful: whether to learn slower and explore more
+        from here on, until a candidate is promoted.
         """
         facts = self.state.meter.facts(
             version=version.version,
@@ -100,7 +104,10 @@ class Advice:
             facts,
             None if version.version % self._advising.every else self._advising.advisor,
             task=self._task,
-            undo={one.directive_id: (one.decided_by, one.reason) for one in asked},
+            undo={
+                **(over(self.state.ledger) if version.promoted else {}),
+                **{one.directive_id: (one.decided_by, one.reason) for one in asked},
+            },
             fit=fit,
             apply=self._advising.apply,
             ts=self._clock(),
@@ -110,6 +117,9 @@ class Advice:
         except EnvironmentFailedError as error:
             logger.warning("task %s: nothing that was advised can be judged now: %s", self._task, error)
             self.state.ledger, records = consulted(judging=None)
+        if careful:
+            self.state.ledger, more = carefully(self.state.ledger, version, self._clock())
+            records += more
         self._log(records)
         training.config = dataclasses.replace(training.config, **self.state.ledger.config())
 

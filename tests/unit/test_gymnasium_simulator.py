@@ -20,6 +20,9 @@ from headrace.schemas.errors import EnvironmentFailedError
 from headrace.schemas.records import Bounds, TaskSpec
 
 
+UNSEEDED = np.random.default_rng(1)
+
+
 class Corridor(gym.Env):
     """Walks to the right for a reward of 1 a step; how far it goes is drawn by the seed. Then what `end` says."""
 
@@ -27,13 +30,11 @@ class Corridor(gym.Env):
         self.observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32) if continuous else spaces.Discrete(2, start=5)
         self.end, self.continuous = end, continuous
-        self.rng = np.random.default_rng(1)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        rng = self.rng if self.end == "unseeded" else self.np_random
-        self.left = int(rng.integers(3, 12))
-        return np.zeros(1, np.float32), {}
+        self.left = int(self.np_random.integers(3, 12))
+        return np.float32([UNSEEDED.random() if self.end == "unseeded" else 0.0]), {}
 
     def step(self, action):
         self.left -= 1

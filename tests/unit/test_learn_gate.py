@@ -131,6 +131,30 @@ def test_the_serving_policy_itself_is_refused():
     assert (verdict.low, verdict.high) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("loss", "accepted", "n", "words"),
+    [
+        (0.0, True, 100, "no more than 1.0"),
+        (0.5, True, 100, "no more than 1.0"),
+        (0.9, True, 400, "no more than 1.0"),
+        (1.0, False, 400, "may be more than 1.0"),
+        (3.0, False, 100, "is worse than the best version so far by more than"),
+    ],
+)
+def test_with_a_margin_a_candidate_need_only_be_no_worse_by_that(loss, accepted, n, words):
+    """A tenth of a deviation of 10 is 1; the noise of the difference is 1, its mean's interval ± 0.1 in the end."""
+    noise = np.concatenate([part - part.mean() for part in np.array_split(NOISE, LOOKS)])
+    verdict = judge(looks(SERVING - loss + noise, SERVING), "best", margin=0.1)
+    assert (verdict.accepted, verdict.n) == (accepted, n)
+    assert words in verdict.reason
+
+
+def test_with_a_margin_the_serving_policy_itself_is_accepted():
+    """Also where all its returns are alike, and the margin is 0."""
+    assert judge(looks(SERVING, SERVING), "serving", margin=0.1).accepted
+    assert judge(looks(np.ones(400), np.ones(400)), "serving", margin=0.1).accepted
+
+
 def test_what_is_not_paired_or_not_a_number_is_an_error_not_a_verdict():
     with pytest.raises(ValueError, match="equal shapes"):
         judge([(SERVING[:-1], SERVING)], "serving")
