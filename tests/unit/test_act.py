@@ -181,6 +181,9 @@ def test_a_fallback_acts_until_a_version_serves(services):
             assert agent.act(OBS) == expected
             assert (agent.policy_version, agent.log_prob) == (None, None)
             assert agent.act(np.stack([OBS, OBS])).tolist() == [expected] * 2
+    with acting(fallback=np.int64(1)) as agent, acting(fallback=0.5) as continuous:
+        assert agent.act(OBS) == 1
+        assert continuous.act(OBS).tolist() == [0.5]
     promote(services, 1, constant(1))
     with acting(fallback=0) as agent:
         assert (agent.act(OBS), agent.policy_version) == (1, 1)
