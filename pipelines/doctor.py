@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+from headrace.pipelines.layout import grown_topics
+from headrace.pipelines.policies.learning import refusals_told
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.topics import INGEST, PARTITIONED, SINGLE, TRANSITIONS
 from headrace.pipelines.wiring import ADAPTERS, Services
@@ -51,6 +53,8 @@ def examine(services: Services) -> list[Check]:
         checks.append(_guarded("layout", partial(_layout, services), INIT))
     if "log" in opened:
         checks.append(_guarded("lag", partial(_lag, services), INIT))
+    if {"log", "policies"} <= opened:
+        checks.append(_guarded("learning", partial(_learning, services)))
     return checks
 
 
@@ -98,6 +102,8 @@ def _topics(services: Services) -> Check:
             missing.append(name)
     if missing:
         return Check("topics", ok=False, detail=f"missing: {', '.join(missing)}", remedy=INIT)
+    if faults := services.log.faults([*SINGLE, *PARTITIONED]):
+        return Check("topics", ok=False, detail="; ".join(faults.values()))
     return Check("topics", ok=True, detail=", ".join(found))
 
 
@@ -108,6 +114,8 @@ def _tasks(services: Services) -> Check:
 
 def _layout(services: Services) -> Check:
     found = services.layout
+    if grown := grown_topics(services.log, found):
+        return Check("layout", ok=False, detail="; ".join(grown))
     shown = f"segment {found.segment}, grace {found.grace_ms} ms, clock skew {found.max_clock_skew_ms} ms"
     return Check("layout", ok=True, detail=f"log {found.log}, {shown}")
 
@@ -127,6 +135,14 @@ def _lag(services: Services) -> Check:
         return Check("lag", ok=False, detail=detail, remedy="run `headrace run ingest --accept-gap` to go on without")
     hint = ": `headrace run ingest` takes them in" if behind else ""
     return Check("lag", ok=True, detail=f"group {INGEST} is {behind} messages behind{hint}")
+
+
+def _learning(services: Services) -> Check:
+    """Tell of each task whose newest candidates the gate has refused; that is no fault of the installation."""
+    versions = {task: services.policies.versions(task) for task in sorted(task_specs(services.log))}
+    told = {task: refusals_told(found) for task, found in versions.items()}
+    detail = "; ".join(f"{task}: {sentence}" for task, sentence in told.items() if sentence)
+    return Check("learning", ok=True, detail=detail or "no task's newest candidate was refused")
 
 
 def rows(checks: list[Check]) -> Iterator[tuple[str, str, str]]:

@@ -101,6 +101,12 @@ class Services:
         """The index's layout; raises as `stored_layout` does."""
         return layout.stored_layout(self.log, self.index, self.settings)
 
+    @cached_property
+    def sound_layout(self) -> Layout:
+        """The layout, for a job: raises as `require_sound` does as well."""
+        layout.require_sound(self.log, self.layout)
+        return self.layout
+
     def initialise(self, **wanted: int | None) -> Layout:
         """Make topics, layout and policy store; raises as `layout.initialise` does."""
         found = layout.initialise(self.log, self.index, self.settings, **wanted)
@@ -164,7 +170,7 @@ def compose_ingest(services: Services, **options: Any) -> "Ingest":  # noqa: ANN
     """Put `ingest` together; raises as `services.layout` does."""
     from headrace.pipelines.ingest.job import Ingest
 
-    return Ingest(services.log, services.index, services.cache, services.layout, **options)
+    return Ingest(services.log, services.index, services.cache, services.sound_layout, **options)
 
 
 def compose_learn(
@@ -180,7 +186,7 @@ def compose_learn(
     from headrace.pipelines.learn.learner import Learning
 
     advice = advising(services.advisor, services.settings.advisor.options) if advised else Advising()
-    tasks, learning = TaskTable(services.log, services.layout), Learning(advising=advice, **options)
+    tasks, learning = TaskTable(services.log, services.sound_layout), Learning(advising=advice, **options)
     stores = (services.chunks, services.policies)
     return Learn(services.log, *stores, tasks, services.clock, learning, until_caught_up=until_caught_up)
 
@@ -189,7 +195,7 @@ def compose_explain(services: Services, **options: Any) -> "Explainer":  # noqa:
     """Put `explain` together; raises as `services.layout` does."""
     from headrace.pipelines.explain.job import Explainer
 
-    tasks = TaskTable(services.log, services.layout)
+    tasks = TaskTable(services.log, services.sound_layout)
     return Explainer(services.log, services.policies, services.chunks, tasks, services.narrator, **options)
 
 
@@ -204,6 +210,6 @@ def compose_fleet(services: Services, **options: Any) -> "Fleet":  # noqa: ANN40
     """Put the fleet together, and add its task; raises as `services.layout` does."""
     from headrace.pipelines.fleet.job import Fleet, cloud_task
 
-    spec, found = cloud_task(), services.layout
+    spec, found = cloud_task(), services.sound_layout
     add_task(services.log, spec)
     return Fleet(services.log, services.policies, spec, found, **options)

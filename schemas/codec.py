@@ -29,6 +29,12 @@ CONTENT_TYPES: Final[dict[str, Callable[[Checker, Positions], None]]] = {
 ARROW_HEADERS: Headers = (("content-type", codec_arrow.CONTENT_TYPE.encode()),)
 
 
+UNSTAMPED = (
+    "the message carries its producer's time, not the log's: set its topic's message.timestamp.type to LogAppendTime, "
+    "then `headrace rejected replay`"
+)
+
+
 def check(messages: MessageBatch, tasks: Tasks, layout: Layout) -> Checked:
     """Decode and validate one partition's messages."""
     checked = Checked([], [], np.full(len(messages), -1, np.int64))
@@ -42,12 +48,16 @@ def check(messages: MessageBatch, tasks: Tasks, layout: Layout) -> Checked:
 def _by_content(checker: Checker) -> dict[str, Positions]:
     """Return the positions of messages by content type; reject what is empty, too large or something else."""
     values, limit = checker.messages.values, checker.layout.max_message_bytes
-    if not any(checker.messages.headers) and all(values) and max(map(len, values), default=0) <= limit:  # type: ignore[arg-type]
+    stamped = checker.messages.append_ts >= 0
+    plain_alone = stamped.all() and not any(checker.messages.headers)
+    if plain_alone and all(values) and max(map(len, values), default=0) <= limit:  # type: ignore[arg-type]
         return {codec_json.CONTENT_TYPE: np.arange(len(values))}
     kinds: dict[str, list[int]] = {content: [] for content in CONTENT_TYPES}
     plain = kinds[codec_json.CONTENT_TYPE]
     for position, (value, headers) in enumerate(zip(values, checker.messages.headers, strict=True)):
-        if not value:
+        if not stamped[position]:
+            checker.reject(position, "clock", UNSTAMPED)
+        elif not value:
             checker.reject(position, "empty", "the message has no value")
         elif len(value) > limit:
             checker.reject(position, "size", f"{len(value)} bytes; {limit} are allowed")
@@ -56,7 +66,8 @@ def _by_content(checker: Checker) -> dict[str, Positions]:
         elif (content := _content_type(headers)) in kinds:
             kinds[content].append(position)
         else:
-            checker.reject(position, "content_type", f"content-type {content[:80]!r}")
+            known = ", ".join(CONTENT_TYPES)
+            checker.reject(position, "content_type", f"content-type is {content[:80]!r}; accepted are {known}")
     return {content: np.array(found, np.int64) for content, found in kinds.items()}
 
 

@@ -62,7 +62,8 @@ class Record:
 class MessageBatch:
     """Consecutive messages of one partition, as columns of equal length N, in offset order.
 
-    offsets and append_ts are int64[N]; append_ts is the log's own append time in ms.
+    offsets and append_ts are int64[N]; append_ts is the log's own append time in ms, -1 where a message carries its
+    producer's instead.
     """
 
     topic: str
@@ -192,6 +193,9 @@ class Log(Backend, Protocol):
     def topic(self, topic: str) -> TopicInfo:
         """Return the topic's identity and partitions; raises UnknownTopicError."""
 
+    def faults(self, topics: Sequence[str]) -> dict[str, str]:
+        """Say, by topic, what of its settings breaks a law, and the remedy; raises UnknownTopicError."""
+
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """Return the first offset held and the next one to be written, open transactions included."""
 
@@ -213,6 +217,12 @@ class Decisions(Protocol):
 
     def put(self, batches: Sequence[DecisionBatch]) -> None:
         """Begin to write the decisions; they are durable after the index's `flush`. The same again changes nothing."""
+
+    def repair(self, batches: Sequence[DecisionBatch]) -> int:
+        """Write flushed decisions over what the store has in their place; return how many differed.
+
+        Raises HiddenRowsError where the store can't, with what people can do.
+        """
 
     def similar(self, task: str, vector: NDArray[np.float32], limit: int) -> Neighbours | None:
         """Return at most `limit` (1 to 250) of a task's decisions, the nearest to float32[D] first; None without any.
@@ -239,6 +249,12 @@ class Index(Backend, Protocol):
 
     def flush(self) -> None:
         """Wait until everything put is durable; after an error it is kept, and flush may be tried again."""
+
+    def replace(self, chunks: Sequence[ChunkRow], windows: Sequence[WindowRow]) -> None:
+        """Write rows, durably, over damaged ones, whatever write time those have.
+
+        Raises HiddenRowsError where the store can't, with what people can do.
+        """
 
     def chunks(self, references: Sequence[ChunkReference]) -> list[ChunkRow | None]:
         """Return the row of each reference's key (it may have grown since), None where there is none."""

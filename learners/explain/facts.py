@@ -14,7 +14,7 @@ from scipy.special import stdtr, stdtrit
 
 from headrace.learners.explain.evidence import Outcomes, RecordedDecisions, Situation, VersionEvidence, situations, slug
 from headrace.learners.judge.statistics import MeanInterval, mean_interval, paired_difference
-from headrace.learners.simulate.environments import environment_of
+from headrace.learners.simulate.environments import CALLED, environment_of
 from headrace.schemas.grounding import direction_of
 from headrace.schemas.records import Fact, Facts, PolicyVersion, TaskSpec
 
@@ -27,7 +27,7 @@ MAX_ACTIONS = 6
 def controllers(spec: TaskSpec) -> Mapping[str, str]:
     """Return what text calls the baselines of the task's environment."""
     own = environment_of(spec.environment)
-    return own.called if own else {}
+    return own.called if own else CALLED
 
 
 def controller_name(spec: TaskSpec, key: str) -> str:

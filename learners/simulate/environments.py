@@ -16,6 +16,9 @@ if TYPE_CHECKING:  # a record loads what it is made of; the table's names must c
 ENVIRONMENTS: Final[dict[str, str]] = {"headrace/CloudService-v0": "headrace.learners.cloud.environment"}
 """By id: the module that holds the environment's record as `ENVIRONMENT`."""
 
+CALLED: Final[Mapping[str, str]] = {"random": "random play", "constant": "the best constant action"}
+"""What text calls the baselines of any other environment."""
+
 Act = Callable[[NDArray[np.float32]], NDArray[np.int64]]
 """Gives the actions int64[N] of observations float32[N, D]."""
 

@@ -30,13 +30,16 @@ def command(services: Services, *, until_caught_up: bool, accept_gap: bool, from
     run_dataflow(services, "ingest", job, dataflow, METRICS, told, "index")
     if as_json:
         print_json([job.counts])
+    if job.storing.hidden:
+        raise job.storing.hidden
 
 
 def _told(counts: IngestCounts, meters: IngestMeters) -> str:
     # A Counter may grow under the other thread's hands; a copy is made in one step.
     rejected = sum(counts.rejected.copy().values())
     without = f", without {meters.duplicates} duplicates" if meters.duplicates else ""
+    repaired = f"; {counts.repaired} damaged rows repaired" if counts.repaired else ""
     return (
         f"{counts.messages} messages: {counts.transitions} transitions ({counts.late} late), {rejected} "
-        f"messages rejected; {counts.chunks} chunks and {counts.windows} windows written{without}"
+        f"messages rejected; {counts.chunks} chunks and {counts.windows} windows written{without}{repaired}"
     )

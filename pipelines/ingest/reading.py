@@ -63,7 +63,8 @@ def open_at(event: Assigned, *, accept_gap: bool = False, from_start: bool = Fal
     place = None if event.commit is None else IngestCommit.of(event.commit)
     rejected_to = event.begin if event.commit is None or place is None else max(event.commit.offset, place.rejected_to)
     if event.commit is None or place is None or from_start:
-        return Opened(event.partition, event.begin, event.begin, rejected_to=rejected_to)
+        checked_to = max(rejected_to, event.end if from_start else 0)
+        return Opened(event.partition, event.begin, event.begin, rejected_to=rejected_to, checked_to=checked_to)
     begin, committed = event.begin, event.commit.offset
     if begin > committed and not accept_gap:
         raise LogGapError(
@@ -72,7 +73,9 @@ def open_at(event: Assigned, *, accept_gap: bool = False, from_start: bool = Fal
         )
     # Where retention took rows of the open segment, a segment of its own starts at what is left.
     segment = place.segment if begin <= place.segment else max(committed, begin)
-    return Opened(event.partition, segment, max(committed, segment), place.stream_ms, rejected_to, resumed=True)
+    places = (segment, max(committed, segment), place.stream_ms, rejected_to)
+    # A reading from the start may have been cut off: then rejected_to lies beyond the commit.
+    return Opened(event.partition, *places, checked_to=rejected_to, resumed=True)
 
 
 @dataclass(slots=True)

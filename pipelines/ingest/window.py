@@ -111,7 +111,11 @@ class OpenWindows:
         return key.start_ms + self.specs[key.task].window_ms + self.grace_ms
 
     def _closed(self, key: WindowKey) -> bool:
-        return self._closes_ms(key) <= self.stream_ms
+        return self.closed_by(key, self.stream_ms)
+
+    def closed_by(self, key: WindowKey, stream_ms: int) -> bool:
+        """Whether the window was closed at a stream time."""
+        return self._closes_ms(key) <= stream_ms
 
     def _fold(self, key: WindowKey) -> WindowFold:
         """Fold a window's chunks: of earlier segments from memory or the index, then the open segment's own."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from headrace.learners.spaces import NumericSpaces
-from headrace.pipelines.record.task import derive_task, known_task
+from headrace.pipelines.record.task import derive_task, known_task, made_again_by
 from headrace.pipelines.record.writer import RecordedStep, Writer
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.wiring import open_services, system_clock
@@ -189,7 +189,8 @@ def record(
 ) -> Recorder | VectorRecorder:
     """Wrap an environment so that its steps are sent to a log.
 
-    task: its name; if the log does not know it yet, its spec is derived from the spaces and added. log: a URL or an
+    task: its name; if the log does not know it yet, its spec is derived from the spaces and added. It names the
+    environment as the task's simulator where its id makes it again. log: a URL or an
     open log; None: HEADRACE_LOG, else ./.headrace. agent_id: of a vector environment's agents -0, -1, ... are
     added. observations, actions: names, else x0, x1, ... and 0, 1, ... reward_terms: keys of `info` that hold the
     reward's parts. clock: gives the steps' event time, ms.
@@ -207,7 +208,7 @@ def record(
         agents = tuple(f"{agent_id}-{i}" for i in range(env.num_envs))
     else:
         numbers, agents = NumericSpaces(env.observation_space, env.action_space), (agent_id,)
-    derived = derive_task(task, numbers, observations, actions, reward_terms, window_ms)
+    derived = derive_task(task, numbers, observations, actions, reward_terms, window_ms, made_again_by(env))
     with ExitStack() as stack:
         opened = _opened(log, stack)
         writer = Writer(opened, known_task(opened, derived), agents, clock, batch, grace_ms)

@@ -1,9 +1,12 @@
 """The task that an environment's spaces stand for."""
 
+import json
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
+import gymnasium as gym
 import numpy as np
+from gymnasium.vector import VectorEnv, VectorWrapper
 
 from headrace.learners.spaces import NumericSpaces
 from headrace.pipelines.tasks import add_task, task_specs
@@ -11,6 +14,10 @@ from headrace.schemas.errors import InvalidTaskError
 from headrace.schemas.ports import Log
 from headrace.schemas.records import Bounds, TaskSpec, task_problem
 
+_OF_THE_MAKING: Final = {"render_mode", "num_envs", "vectorization_mode", "max_episode_steps"}
+"""What says how an environment is shown, or how many there are, or stands in its spec beside."""
+_SAME_TASK: Final = {"FlattenObservation", "HumanRendering", "RecordEpisodeStatistics", "RecordVideo"}
+"""Gymnasium's wrappers that leave a task what it is, once observations are flattened."""
 _LARGEST: Final = float(np.finfo(np.float32).max)
 
 
@@ -36,8 +43,12 @@ def derive_task(
     actions: Sequence[str] = (),
     reward_terms: Sequence[str] = (),
     window_ms: int = 10_000,
+    environment: tuple[str | None, dict[str, Any]] = (None, {}),
 ) -> TaskSpec:
-    """Make a TaskSpec of spaces. Raises InvalidTaskError for names that don't fit."""
+    """Make a TaskSpec of spaces; environment: its id and what it is made with.
+
+    Raises InvalidTaskError for names that don't fit.
+    """
     names = tuple(observations) or tuple(f"x{i}" for i in range(numbers.width))
     spec = TaskSpec(
         task=task,
@@ -45,6 +56,8 @@ def derive_task(
         actions=_actions(task, numbers, tuple(actions)),
         window_ms=window_ms,
         reward_terms=tuple(reward_terms),
+        environment=environment[0],
+        environment_kwargs=environment[1],
     )
     problem = task_problem(spec)
     if len(names) != numbers.width:
@@ -52,6 +65,31 @@ def derive_task(
     if problem:
         raise InvalidTaskError(f"task {task}: {problem}")
     return spec
+
+
+def made_again_by(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> tuple[str | None, dict[str, Any]]:
+    """Return the id that makes an environment again, and with what; (None, {}) where no id does.
+
+    None does for one that was never registered, or only by a script, for one that is wrapped beyond what its id does,
+    and for one that was made with what is no JSON. Of one that is registered outside of Gymnasium the id begins with
+    the module that has it, which must register it when it is imported.
+    """
+    spec = env.spec
+    if spec is None or not isinstance(spec.entry_point, str) or isinstance(env, VectorWrapper):
+        return None, {}
+    module, wrappers = spec.entry_point.partition(":")[0], {one.name for one in spec.additional_wrappers}
+    if module == "__main__" or wrappers - _SAME_TASK:
+        return None, {}
+    kwargs = {name: value for name, value in spec.kwargs.items() if name not in _OF_THE_MAKING}
+    registered = gym.registry.get(spec.id)
+    if registered is None or registered.max_episode_steps != spec.max_episode_steps:
+        kwargs["max_episode_steps"] = spec.max_episode_steps
+    try:
+        plain = json.loads(json.dumps(kwargs, allow_nan=False))
+    except (TypeError, ValueError):
+        return None, {}
+    own = module.partition(".")[0] in {"gymnasium", "headrace"}
+    return (spec.id if own else f"{module}:{spec.id}"), plain
 
 
 def _actions(task: str, numbers: NumericSpaces, names: tuple[str, ...]) -> tuple[str, ...] | Bounds:

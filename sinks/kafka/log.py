@@ -51,6 +51,9 @@ class KafkaLog(Backend):
         self._known[topic] = self._topics.describe(topic)
         return self._known[topic]
 
+    def faults(self, topics: Sequence[str]) -> dict[str, str]:
+        return self._topics.faults(topics)
+
     def _check(self, topic: str, partition: int) -> None:
         known = self._known.get(topic)
         if known is None or not 0 <= partition < known.partitions:

@@ -54,7 +54,12 @@ INSERT INTO windows VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET summary = excluded.summary, write_time = excluded.write_time
 WHERE excluded.write_time > write_time
 """
-_PUT_DECISION: Final = "INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_PUT_DECISION: Final = """
+INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET data = excluded.data WHERE excluded.data <> data
+"""
+_REPLACE_CHUNK: Final = "REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_REPLACE_WINDOW: Final = "REPLACE INTO windows VALUES (?, ?, ?, ?, ?, ?)"
 _DECISION_PLACE: Final = 'partition, "offset", ts, agent_id, episode_id, step'
 _DECISIONS: Final = (
     f"SELECT task, {_DECISION_PLACE}, data FROM decisions "  # noqa: S608  # constants alone
@@ -106,6 +111,10 @@ class SqliteDecisions:
         with self._lock:
             self.waiting += rows
 
+    def repair(self, batches: Sequence[DecisionBatch]) -> int:  # noqa: ARG002 there is nothing to do
+        """Return 0: `put` has written over whatever differs."""
+        return 0
+
     def similar(self, task: str, vector: NDArray[np.float32], limit: int) -> Neighbours | None:
         """Return at most `limit` of a task's decisions, the nearest first; a page is held in memory at a time."""
         keys: list[DecisionKey] = []
@@ -148,7 +157,7 @@ class SqliteIndex(Backend):
             self.flush()
         with self._lock:
             self._chunks += map(_chunk_values, chunks)
-            self._windows += ((*astuple(row.key), row.write_time, row.summary) for row in windows)
+            self._windows += map(_window_values, windows)
             self._buffered_bytes += sum(len(row.payload) + len(row.stats) for row in chunks)
             self._buffered_bytes += sum(len(row.summary) for row in windows)
 
@@ -165,6 +174,12 @@ class SqliteIndex(Backend):
             self._chunks.clear()
             self._windows.clear()
             self._buffered_bytes = 0
+
+    def replace(self, chunks: Sequence[ChunkRow], windows: Sequence[WindowRow]) -> None:
+        """Write rows over damaged ones."""
+        with self._writer.transaction("repair") as connection:
+            connection.executemany(_REPLACE_CHUNK, map(_chunk_values, chunks))
+            connection.executemany(_REPLACE_WINDOW, map(_window_values, windows))
 
     def chunks(self, references: Sequence[ChunkReference]) -> list[ChunkRow | None]:
         found = (self._reader.rows(_GET_CHUNK, astuple(r)[:6], "read chunks") for r in references)
@@ -222,6 +237,10 @@ class SqliteIndex(Backend):
 
 def _chunk_values(row: ChunkRow) -> tuple[Any, ...]:
     return (*astuple(row.key), row.rows, row.received, row.write_time, row.checksum, row.stats, row.payload)
+
+
+def _window_values(row: WindowRow) -> tuple[Any, ...]:
+    return (*astuple(row.key), row.write_time, row.summary)
 
 
 ADAPTER: Final = Adapter(lambda url, *_: SqliteIndex(url.path), local=True, made_by_init=True)

@@ -146,6 +146,12 @@ class SqliteLog(Backend):
             self._topics[topic] = _Topic(*rows[0])
         return self._topics[topic]
 
+    def faults(self, topics: Sequence[str]) -> dict[str, str]:
+        """Return none: a topic has no settings here; raises UnknownTopicError."""
+        for topic in topics:
+            self._topic(topic)
+        return {}
+
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         found = self._topic(topic)
         first = found.first_id(found.checked(partition))

@@ -83,6 +83,22 @@ def test_an_equal_write_time_changes_nothing_in_rows_that_are_equal(index: Index
     assert [fields(found) for found in index.scan(name)] == [fields(row)]
 
 
+def test_what_is_replaced_is_good_again_and_grows_no_less(index: Index, name: str) -> None:
+    """A damaged row of the same write time, or a later one, is written over."""
+    good, window = chunk(name, rows=5), window_row(name, received=5)
+    damaged = replace(good, payload=good.payload[:-3] + b"zzz", stats=b"zz", checksum=good.checksum ^ 0x40)
+    later = replace(good, received=good.received + 9, payload=b"")
+    for bad in (damaged, later):
+        index.put([bad], [msgspec.structs.replace(window, summary=b"{}")])
+        index.flush()
+        index.replace([good], [window])
+        (found,) = index.chunks([good.reference])
+        assert found is not None
+        assert fields(found) == fields(good)
+        assert list(index.windows(name)) == [window]
+        assert index.window(window.key) == window
+
+
 @given(data=st.data())
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_order_of_writes_and_flushes_shows(index: Index, name: str, data: st.DataObject) -> None:

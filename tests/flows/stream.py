@@ -92,14 +92,14 @@ class Stream:
         self.index.close()
 
 
-def open_stream(folder, segment=16):
+def open_stream(folder, segment=16, **layout):
     """Open a stream in a folder, making it where it is new."""
     clock = VirtualClock()
     log = SqliteLog(folder / "log.db", clock)
     log.create("tasks", 1)
     for topic in ("transitions", "transitions.rejected", "windows", "policies", "reports", "directives"):
         log.create(topic, 2)
-    layout = Layout(log=log.topic("transitions").identity, segment=segment)
+    layout = Layout(log=log.topic("transitions").identity, segment=segment, **layout)
     index = SqliteIndex(folder / "index.db")
     index.layout(layout)
     add_task(log, cloud_task())

@@ -24,11 +24,26 @@ from headrace.learners.cloud.environment import ENVIRONMENT
 from headrace.learners.explain import facts as explain_facts
 from headrace.learners.explain.evidence import Outcomes, RecordedDecisions, VersionEvidence, situations, slug
 from headrace.learners.explain.facts import corrected, margins, p_value, version_facts
-from headrace.learners.explain.interval import IntervalFold, RejectedCounts, interval_facts, ratio_difference, span
+from headrace.learners.explain.interval import (
+    IntervalFold,
+    RejectedCounts,
+    Totals,
+    interval_facts,
+    ratio_difference,
+    rows_comparable,
+    span,
+)
 from headrace.learners.explain.series import version_series
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.explain.template import TemplateNarrator
-from headrace.learners.explain.timeline import ClosedInterval, Closing, IngestPosition, IngestProgress, Timeline
+from headrace.learners.explain.timeline import (
+    ClosedInterval,
+    Closing,
+    IngestPosition,
+    IngestProgress,
+    Timeline,
+    whole_windows_ms,
+)
 from headrace.learners.judge.statistics import mean_interval
 from headrace.schemas.grounding import fill
 from headrace.schemas.records import Fact, Facts, Interval, TaskSpec
@@ -157,7 +172,7 @@ def test_among_many_comparisons_a_weak_one_is_called_flat_and_keeps_its_interval
 def test_a_reports_comparisons_are_one_family() -> None:
     report = version_report()
     changes = [fact for fact in report.facts.facts if fact.fact_id.partition(".")[2].partition("vs-")[1]]
-    assert by_id(report.facts)["comparisons.count"].value == len(changes) == 24
+    assert by_id(report.facts)["comparisons.count"].value == len(changes) == 28
     assert by_id(interval_report().facts)["comparisons.count"].value == 4
 
 
@@ -221,7 +236,7 @@ def test_the_cloud_report_tells_verdict_terms_and_behaviour() -> None:
 def test_the_simulator_repeats_itself() -> None:
     first, second = (simulator(CLOUD.environment, 8, seed) for seed in (1, 1))
     assert first is second
-    assert simulator("other/Env-v0") is None
+    assert simulator(None) is None
     rule = evidence().baselines["rate_rule"]
     assert_allclose(rule.terms.sum(axis=1), rule.returns)
 
@@ -347,6 +362,47 @@ def test_every_partition_must_be_past_the_interval(place: IngestPosition, passed
     assert not IngestProgress((IngestPosition(START + HOUR, lags=False),) * 2, {}, 5_000).passed(
         START + HOUR, 300_000, 0
     )
+
+
+@pytest.mark.parametrize(
+    ("window_ms", "length_ms"), [(300_000, HOUR), (7 * 60_000, 63 * 60_000), (24 * HOUR, 24 * HOUR), (1, HOUR)]
+)
+def test_an_interval_begins_and_ends_with_a_window(window_ms: int, length_ms: int) -> None:
+    assert whole_windows_ms(HOUR, window_ms) == length_ms
+    timeline, spec = Timeline(HOUR), TaskSpec("a", ("a",), ("x",), window_ms)
+    start_ms = START - START % window_ms
+    for offset in range(2):
+        one = msgspec.structs.replace(
+            summary(start_ms + offset * length_ms, task="a", terms=0), end_ms=start_ms + offset * length_ms + window_ms
+        )
+        timeline.add(spec, one, offset, START + offset)
+    closed = timeline.close(IngestProgress((IngestPosition(START + 99 * HOUR, lags=False),), {}, 0), 2)
+    for one in (shown.current for shown in closed):
+        assert one.start_ms % window_ms == one.end_ms % window_ms == 0
+        assert one.end_ms - one.start_ms == length_ms
+    assert len(closed) == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "before", "comparable"),
+    [
+        # The rows of each of four windows, of six agents. A row more by each of them may be due to the bounds.
+        ((60, 60, 60, 60), (60, 60, 60, 60), True),
+        ((60, 60, 60, 66), (60, 60, 60, 60), False),
+        ((60, 60, 60, 67), (60, 60, 60, 60), True),
+        ((60, 60, 60, 60), (0, 60, 60, 60), False),  # the task began in the interval before
+        ((0, 0, 60, 60), (60, 60, 60, 60), True),
+        ((60, 60, 60, 60), (0, 120, 0, 60), True),  # a window without rows is nothing new there
+    ],
+)
+def test_rows_are_compared_where_their_change_is_not_the_bounds(
+    rows: tuple[int, ...], before: tuple[int, ...], comparable: bool
+) -> None:
+    def total(start_ms: int, each: tuple[int, ...]) -> Totals:
+        windows = {start_ms + place * HOUR: (count, 0.0) for place, count in enumerate(each)}
+        return replace(fold(start_ms, 0.5).totals(), rows=sum(each), windows=windows)
+
+    assert rows_comparable(total(START + 4 * HOUR, rows), total(START, before)) is comparable
 
 
 def test_tasks_do_not_close_each_other() -> None:

@@ -10,11 +10,12 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from headrace.learners.simulate.fitting import misfit
 from headrace.learners.spaces import NumericSpaces
 from headrace.pipelines.record import record
-from headrace.pipelines.record.task import derive_task
+from headrace.pipelines.record.task import derive_task, made_again_by
 from headrace.pipelines.settings import read_settings
-from headrace.pipelines.tasks import TaskTable
+from headrace.pipelines.tasks import TaskTable, task_specs
 from headrace.pipelines.topics import messages
 from headrace.pipelines.wiring import open_services
 from headrace.schemas import codec
@@ -230,3 +231,41 @@ def test_the_flattened_step_is_accepted(services):
     rows, _ = sent(services)
     assert (rows[0]["obs"], rows[0]["next_obs"]) == ([0, 1, 0, 0.5], [0, 0, 1, 0.25])
     assert rows[0]["action"] == [0.1, -0.1]
+
+
+class Elsewhere(Counter):
+    """Registered by this module."""
+
+
+gym.register("elsewhere/Elsewhere-v0", entry_point=f"{__name__}:Elsewhere", max_episode_steps=9)
+gym.register("elsewhere/Script-v0", entry_point=Elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("env", "found"),
+    [
+        (lambda: gym.make("CartPole-v1", render_mode="rgb_array"), ("CartPole-v1", {})),
+        (lambda: gym.make("CartPole-v1", max_episode_steps=30), ("CartPole-v1", {"max_episode_steps": 30})),
+        (lambda: gym.make_vec("CartPole-v1", 2), ("CartPole-v1", {})),
+        (
+            lambda: gym.make("FrozenLake-v1", is_slippery=False),
+            ("FrozenLake-v1", {"map_name": "4x4", "is_slippery": False}),
+        ),
+        (lambda: gym.wrappers.RecordEpisodeStatistics(gym.make("CartPole-v1")), ("CartPole-v1", {})),
+        (lambda: gym.make("elsewhere/Elsewhere-v0", length=4), (f"{__name__}:elsewhere/Elsewhere-v0", {"length": 4})),
+        (lambda: gym.make("elsewhere/Elsewhere-v0", length=object()), (None, {})),
+        (lambda: gym.make("elsewhere/Elsewhere-v0", length=np.inf), (None, {})),
+        (lambda: gym.make("elsewhere/Script-v0"), (None, {})),
+        (lambda: gym.wrappers.TransformReward(gym.make("CartPole-v1"), abs), (None, {})),
+        (lambda: gym.wrappers.vector.TransformReward(gym.make_vec("CartPole-v1", 2), abs), (None, {})),
+        (Counter, (None, {})),
+    ],
+)
+def test_the_task_names_the_environment_where_its_id_makes_it_again(env, found):
+    assert made_again_by(env()) == found
+
+
+def test_the_recorded_task_names_its_environment(services):
+    record(gym.make("CartPole-v1"), task="cart", log=services.log).close()
+    spec = task_specs(services.log)["cart"]
+    assert (spec.environment_id, misfit(spec)) == ("CartPole-v1", None)
