@@ -184,7 +184,9 @@ class BoxPolicy:
         self.log_std = _row(arrays, LOG_STD, self.actions, 0.0)
         self.low = _row(arrays, ACTION_LOW, self.actions, -np.inf)
         self.high = _row(arrays, ACTION_HIGH, self.actions, np.inf)
-        self._std = np.exp(self.log_std)
+        self._std: Floats = np.exp(self.log_std)
+        self._each = self._std.tolist(), self.low.tolist(), self.high.tolist()
+        self._density_at_mean = -float(self.log_std.sum()) - 0.5 * self.actions * math.log(2.0 * math.pi)
 
     def cut(self, actions: NDArray[Any]) -> Floats:
         """Actions within the bounds, as the environment takes them: float32[..., A]."""
@@ -203,17 +205,23 @@ class BoxPolicy:
 
     def draw(self, obs: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
         """Draw actions float32[B, A] within the bounds; and `log_density` of them, float32[B]."""
-        return self._drawn(self.network.outputs_of(obs), rng)
-
-    def draw_one(self, obs: Floats, rng: np.random.Generator) -> tuple[Floats, float]:
-        """Draw an action float32[A] for one observation, float32[D], as `draw` does; and its log-density."""
-        action, density = self._drawn(self.network.outputs_of_one(obs), rng)
-        return action, float(density)
-
-    def _drawn(self, mean: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
+        mean = self.network.outputs_of(obs)
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
         actions = self.cut(mean + self._std * noise)
         return actions, self._density((actions - mean) / self._std)
+
+    def draw_one(self, obs: Floats, rng: np.random.Generator) -> tuple[Floats, float]:
+        """Draw an action float32[A] for one observation, float32[D], as `draw` does; and its log-density.
+
+        Number by number: of few dimensions that takes a third of the time.
+        """
+        action, density = [], self._density_at_mean
+        means, noise = self.network.outputs_of_one(obs).tolist(), rng.standard_normal((self.actions,)).tolist()
+        for mean, std, low, high, z in zip(means, *self._each, noise, strict=True):
+            taken = min(max(mean + std * z, low), high)
+            action.append(taken)
+            density -= 0.5 * ((taken - mean) / std) ** 2
+        return np.array(action, np.float32), density
 
     def log_density(self, obs: Floats, actions: Floats) -> Floats:
         """Log-densities of actions, float32[B, A] -> float32[B]; of those cut to the bounds, at the bounds."""

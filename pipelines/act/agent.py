@@ -9,6 +9,7 @@ acts. Where log and store are down, the agent acts on by what came last.
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from numbers import Integral
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -101,7 +102,7 @@ def follow(
     policies: str | PolicyStore | None = None,
     env: "Env | None" = None,
     explore: bool | Exploration = True,
-    fallback: Rule | int | Sequence[float] | None = None,
+    fallback: Rule | float | Sequence[float] | None = None,
     keep: str | Path | None = None,
     agent_id: str = "agent",
     seed: int | None = None,
@@ -148,9 +149,11 @@ def follow(
     return agent
 
 
-def _constant(action: int | Sequence[float]) -> Rule:
-    given = action if isinstance(action, int) else np.asarray(action, np.float32)
-    return lambda _: given
+def _constant(action: float | Sequence[float]) -> Rule:
+    if isinstance(action, Integral):
+        return lambda _: int(action)
+    given = np.atleast_1d(np.asarray(action, np.float32))
+    return lambda _: given.copy()
 
 
 def _spaces(env: "Env | None") -> "Spaces | None":

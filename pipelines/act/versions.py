@@ -1,6 +1,6 @@
 """Versions for an agent: read from log and store, checked by hash, and kept in a file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,7 @@ from headrace.sinks.files.policies import replace_file
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version, checked and loaded. weights: as stored. steps: environment steps that it learned from."""
+    """A version, checked and loaded. weights: as stored. steps: rows learned from, where epsilon follows."""
 
     task: str
     number: int
@@ -68,8 +68,11 @@ class Reader:
         expected = canary.weights_hash if canary and number == canary.version else self._wanted.weights_hash
         if not number or (than is not None and (than.number, than.hash) == (number, expected)):
             return None
+        version = loaded(self._task, number, expected, 0, self._store.weights(self._task, number))
+        if isinstance(version.policy, BoxPolicy) or version.policy.softmax:
+            return version  # it explores by no schedule, so the manifests need not be read
         steps = (one.environment_steps for one in self._store.versions(self._task) if one.version == number)
-        return loaded(self._task, number, expected, next(steps, 0), self._store.weights(self._task, number))
+        return replace(version, steps=next(steps, 0))
 
 
 def loaded(task: str, number: int, expected: str, steps: int, weights: bytes) -> Version:
