@@ -186,6 +186,11 @@ class BoxPolicy:
         self._high = _row(arrays, ACTION_HIGH, self.actions, np.inf)
         self._std = np.exp(self._log_std)
 
+    @property
+    def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The lowest and the highest value of each dimension, float64[A]; infinite where there is none."""
+        return self._low.astype(np.float64), self._high.astype(np.float64)
+
     def cut(self, actions: NDArray[Any]) -> Floats:
         """Actions within the bounds, as the environment takes them: float32[..., A]."""
         bounded: Floats = np.minimum(np.maximum(actions, self._low), self._high)  # np.clip takes thrice as long

@@ -161,9 +161,7 @@ class Timeline:
     def looks_over(self, *, to_the_end: bool = False) -> bool:
         """Whether it is worth asking how far `ingest` has come; to_the_end: as no more windows are waited for."""
         return any(
-            to_the_end
-            or course.silent
-            or min(course.open) + course.interval_ms <= course.latest_ms
+            to_the_end or course.silent or min(course.open) + course.interval_ms <= course.latest_ms
             for course in self._courses.values()
             if course.open
         )
