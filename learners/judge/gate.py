@@ -5,10 +5,10 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
+from scipy.special import ndtr
 
 from headrace.learners.judge.spending import ALONE, LOOKS, boundary
-from headrace.learners.judge.statistics import MeanInterval, paired_difference
+from headrace.learners.judge.statistics import MeanInterval, skewed_interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +34,9 @@ def judge(pairs: Iterable[tuple[np.ndarray, np.ndarray]], opponent: str, alpha: 
     """Accept the candidate iff the paired difference's interval lies above 0, at the first look where it does.
 
     It stops too where the interval lies below 0, and from the second look on where the candidate has done no better
-    than its opponent so far: it would hardly ever pass, and a refusal errs in no case. A policy that serves has beaten
-    the floor, or a policy that had.
+    than its opponent so far: it would hardly ever pass, and a refusal errs in no case. Where it does better by the same
+    in every trace it goes on to the last: that says nothing of what is rare. A policy that serves has beaten the floor,
+    or a policy that had.
 
     pairs: at most `LOOKS` pairs of float64[N], the candidate's and its opponent's returns on the same traces, of about
     equal N. No more are taken than are needed, so they may be computed when they are asked for. opponent: "serving", or
@@ -50,7 +51,8 @@ def judge(pairs: Iterable[tuple[np.ndarray, np.ndarray]], opponent: str, alpha: 
         if len(seen) > LOOKS:
             raise ValueError(f"more than {LOOKS} looks: the bounds are made for so many")
         found = _look(seen, alpha)
-        if found.low > 0.0 or found.high < 0.0 or (len(seen) > 1 and found.mean <= 0.0):
+        alike = found.low == found.high
+        if (found.low > 0.0 and not alike) or found.high < 0.0 or (len(seen) > 1 and found.mean <= 0.0):
             break
     if found is None:
         raise ValueError("no traces to judge by")
@@ -60,14 +62,13 @@ def judge(pairs: Iterable[tuple[np.ndarray, np.ndarray]], opponent: str, alpha: 
 def _look(pairs: list[tuple[np.ndarray, np.ndarray]], alpha: float) -> MeanInterval:
     """Return the difference on the traces so far, with the repeated confidence interval of level 1 - 2 alpha.
 
-    Source: Jennison, Turnbull (2000), "Group Sequential Methods", ch. 9; Student's t for the bound's own level.
+    Source: Jennison, Turnbull (2000), "Group Sequential Methods", ch. 9.
     """
     bound = boundary(alpha) * math.sqrt(LOOKS / len(pairs))
     candidate, returns = (np.concatenate(columns) for columns in zip(*pairs, strict=True))
-    mean, _, _, n = paired_difference(candidate, returns)
-    deviation = float((candidate - returns).std(ddof=1)) / math.sqrt(n)
-    half = -float(stdtrit(n - 1, ndtr(-bound))) * deviation
-    return MeanInterval(mean, mean - half, mean + half, n)
+    if candidate.shape != returns.shape:
+        raise ValueError(f"paired values must have equal shapes, got {candidate.shape} and {returns.shape}")
+    return skewed_interval(candidate - returns, float(ndtr(-bound)))
 
 
 def _reason(found: MeanInterval, opponent: str, alpha: float) -> str:
