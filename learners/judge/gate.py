@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
+from scipy.special import ndtr
 
 from headrace.learners.judge.spending import ALONE, LOOKS, boundary
-from headrace.learners.judge.statistics import MeanInterval, paired_difference
+from headrace.learners.judge.statistics import MeanInterval, skewed_interval
 
 OPPONENTS: Final = {"serving": "the serving policy", "floor": "the floor baseline", "best": "the best version so far"}
 """Whom a candidate is compared with, and what a reason calls it. An on-policy learner's best need not serve."""
@@ -40,8 +40,9 @@ def judge(
     """Accept the candidate iff the paired difference's interval lies above 0, at the first look where it does.
 
     It stops too where the interval lies below 0, and from the second look on where the candidate has done no better
-    than its opponent so far: it would hardly ever pass, and a refusal errs in no case. A policy that serves has beaten
-    the floor, or a policy that had.
+    than its opponent so far: it would hardly ever pass, and a refusal errs in no case. Where it does better by the same
+    in every trace it goes on to the last: that says nothing of what is rare. A policy that serves has beaten the floor,
+    or a policy that had.
 
     margin: where it is positive the candidate need not be better: it must be shown to be no worse than by so many
     standard deviations of the returns (the two policies' pooled), so the intervals must lie above that (FDA 2016,
@@ -60,8 +61,8 @@ def judge(
         if len(seen) > LOOKS:
             raise ValueError(f"more than {LOOKS} looks: the bounds are made for so many")
         found, allowed = _look(seen, alpha), margin * _spread(seen)
-        passed = found.low > 0.0 or (margin > 0.0 and found.low >= -allowed)
-        if passed or found.high < -allowed or (len(seen) > 1 and found.mean <= -allowed):
+        passed, alike = found.low > 0.0 or (margin > 0.0 and found.low >= -allowed), found.low == found.high
+        if (passed and not alike) or found.high < -allowed or (len(seen) > 1 and found.mean <= -allowed):
             break
     if found is None:
         raise ValueError("no traces to judge by")
@@ -72,14 +73,13 @@ def judge(
 def _look(pairs: list[tuple[np.ndarray, np.ndarray]], alpha: float) -> MeanInterval:
     """Return the difference on the traces so far, with the repeated confidence interval of level 1 - 2 alpha.
 
-    Source: Jennison, Turnbull (2000), "Group Sequential Methods", ch. 9; Student's t for the bound's own level.
+    Source: Jennison, Turnbull (2000), "Group Sequential Methods", ch. 9.
     """
     bound = boundary(alpha) * math.sqrt(LOOKS / len(pairs))
     candidate, returns = (np.concatenate(columns) for columns in zip(*pairs, strict=True))
-    mean, _, _, n = paired_difference(candidate, returns)
-    deviation = float((candidate - returns).std(ddof=1)) / math.sqrt(n)
-    half = -float(stdtrit(n - 1, ndtr(-bound))) * deviation
-    return MeanInterval(mean, mean - half, mean + half, n)
+    if candidate.shape != returns.shape:
+        raise ValueError(f"paired values must have equal shapes, got {candidate.shape} and {returns.shape}")
+    return skewed_interval(candidate - returns, float(ndtr(-bound)))
 
 
 def _spread(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
