@@ -109,6 +109,13 @@ def test_an_agent_takes_each_version_as_it_is_promoted(services):
         assert agent.policy_version == 2
 
 
+def test_a_log_and_a_store_that_are_open_already_are_used_and_left_open(services):
+    promote(services, 1, constant(1))
+    with acting(log=services.log, policies=services.policies) as agent:
+        assert (agent.act(OBS), agent.policy_version) == (1, 1)
+    assert services.log.topic("policies").partitions == 2
+
+
 def test_other_weights_than_were_promoted_do_not_act(services, caplog):
     """Nor does a policy of another task; a later, good version does."""
     promote(services, 1, constant(0))
