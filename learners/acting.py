@@ -188,6 +188,11 @@ class BoxPolicy:
         self._each = self._std.tolist(), self.low.tolist(), self.high.tolist()
         self._density_at_mean = -float(self.log_std.sum()) - 0.5 * self.actions * math.log(2.0 * math.pi)
 
+    @property
+    def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The lowest and the highest value of each dimension, float64[A]; infinite where there is none."""
+        return self._low.astype(np.float64), self._high.astype(np.float64)
+
     def cut(self, actions: NDArray[Any]) -> Floats:
         """Actions within the bounds, as the environment takes them: float32[..., A]."""
         bounded: Floats = np.minimum(np.maximum(actions, self.low), self.high)  # np.clip takes thrice as long

@@ -103,7 +103,7 @@ def task_simulator(spec: TaskSpec, count: int = TRACES, seed: int = seeds.EXPLAN
 
     Raises EnvironmentFailedError where the environment can't be made here, or does not fit the task.
     """
-    from headrace.learners.simulate.fitting import misfit  # noqa: PLC0415 it needs Gymnasium, which is slow to load
+    from headrace.learners.simulate.fitting import misfit  # noqa: PLC0415 it loads Gymnasium
 
     problem = misfit(spec)
     if problem:

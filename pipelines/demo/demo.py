@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from headrace.learners.acting import Policy
-from headrace.learners.explain.facts import controller_name
+from headrace.learners.explain.evidence import controller_name
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.judge.statistics import paired_difference
 from headrace.pipelines.demo.embedded import Embedded, EmbeddedSettings, WindowProgress
