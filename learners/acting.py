@@ -191,7 +191,7 @@ class BoxPolicy:
     @property
     def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The lowest and the highest value of each dimension, float64[A]; infinite where there is none."""
-        return self._low.astype(np.float64), self._high.astype(np.float64)
+        return self.low.astype(np.float64), self.high.astype(np.float64)
 
     def cut(self, actions: NDArray[Any]) -> Floats:
         """Actions within the bounds, as the environment takes them: float32[..., A]."""
