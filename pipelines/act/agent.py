@@ -120,8 +120,7 @@ def follow(
     where all else is down. agent_id: says whether the agent takes part in a canary. wait_s: how long to wait for the
     first look at the log.
 
-    Raises SettingsError for settings that can't be used, UnknownTaskError where nothing says what the actions are,
-    CorruptDataError for a kept file that is none.
+    Raises SettingsError for settings that can't be used, UnknownTaskError where nothing says what the actions are.
     """
     schedule = (explore if isinstance(explore, Exploration) else Exploration()) if explore else None
     choice = Choice(task, schedule, np.random.default_rng(seed))
