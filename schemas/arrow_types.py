@@ -12,7 +12,7 @@ from headrace.schemas.checker import BadMessageError
 
 
 def plain(table: pa.Table) -> pa.Table:
-    """Cast views of strings to strings, and dictionaries of numbers to numbers."""
+    """Cast views of strings to strings, dictionaries of numbers to numbers, and extensions to what they hold."""
     for place, field in enumerate(table.schema):
         wanted = _plain(field.type)
         if wanted != field.type:
@@ -21,6 +21,8 @@ def plain(table: pa.Table) -> pa.Table:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
+    if isinstance(kind, pa.BaseExtensionType):  # such as a tensor, or a boolean of a byte
+        return pa.bool_() if isinstance(kind, pa.Bool8Type) else _plain(kind.storage_type)
     if pa.types.is_string_view(kind):
         return pa.string()
     if pa.types.is_dictionary(kind) and pa.types.is_string_view(kind.value_type):

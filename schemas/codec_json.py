@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from headrace.schemas.checker import BadMessageError, Checker
 from headrace.schemas.json_faults import fault
-from headrace.schemas.reasons import BYTE_ORDER_MARK, time_out_of_range, unknown_action, unknown_term
+from headrace.schemas.reasons import BYTE_ORDER_MARK, time_ahead, time_out_of_range, unknown_action, unknown_term
 from headrace.schemas.records import MAX_TS_MS, Bounds, TaskSpec
 from headrace.schemas.transition import COLUMNS, NO_POLICY_VERSION, Names, TransitionBatch
 
@@ -385,7 +385,6 @@ def _check_heartbeat(checker: Checker, heartbeat: HeartbeatRow, position: int) -
     if not oldest_ms <= heartbeat.ts <= MAX_TS_MS:
         checker.reject(position, "ts", time_out_of_range(heartbeat.ts, oldest_ms))
     elif ahead_ms > skew_ms:
-        reason = f"ts {heartbeat.ts} is {ahead_ms} ms ahead of the log's append time; {skew_ms} are allowed"
-        checker.reject(position, "clock", reason)
+        checker.reject(position, "clock", time_ahead(heartbeat.ts, ahead_ms, skew_ms))
     else:
         checker.checked.stream_ts[position] = min(heartbeat.ts, append_ts)

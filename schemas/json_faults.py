@@ -1,6 +1,7 @@
 """What is wrong with a JSON message that can't be decoded, where the decoder's own words don't lead to the fix."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,8 @@ _FINITE_RULES = {
 }
 """The rule that a field breaks which holds a number that is not finite."""
 
+_FIELD = re.compile(r"at `\$(?:\[(\d+)\])?\.(\w+)`$")
+
 
 class _NoNumber(float):
     """NaN, Infinity or -Infinity as they stand in a text. Python writes them, though JSON has no such numbers."""
@@ -27,17 +30,27 @@ class _NoNumber(float):
 def fault(value: bytes, error: Exception) -> BadMessageError:
     """Return the rule that a message breaks, and why; error: the decoder's own."""
     content = _content(value)
-    rows = [row for row in (content if isinstance(content, list) else [content]) if isinstance(row, dict)]
     if isinstance(error, msgspec.ValidationError):
-        time = next((row["ts"] for row in rows if not isinstance(row.get("ts", 0), int)), 0)
-        odd = str(error).endswith((".ts`", "`ts`")) and not isinstance(time, int)
-        return BadMessageError("type", (time_of_another_type(time) if odd else str(error))[:250])
+        return BadMessageError("type", _of_type(str(error), content))
+    rows = [row for row in (content if isinstance(content, list) else [content]) if isinstance(row, dict)]
     name, number = next((found for row in rows for found in _no_numbers(row)), ("", 0.0))
     if name:
         rule = _FINITE_RULES.get(name.partition(".")[0].partition("[")[0], "syntax")
         return BadMessageError(rule, not_finite(name[:80], number))
     other = other_format(value)
     return BadMessageError("syntax", f"it is {other}" if other else str(error)[:200])
+
+
+def _of_type(reason: str, content: Any) -> str:  # noqa: ANN401 whatever stands there
+    """Add to the decoder's words what stands in the field that they name."""
+    field = _FIELD.search(reason)
+    row = content[int(field[1] or 0)] if field and isinstance(content, list) else content
+    if not (field and isinstance(row, dict) and field[2] in row):
+        return reason[:200]
+    value = row[field[2]]
+    if field[2] == "ts" and not isinstance(value, int):
+        return time_of_another_type(value)
+    return f"{reason[:200]}: it is {json.dumps(value)[:40]}"
 
 
 def _content(value: bytes) -> Any:  # noqa: ANN401 whatever stands there

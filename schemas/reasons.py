@@ -13,6 +13,9 @@ BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 _SECONDS: Final = range(100_000_000, 100_000_000_000)
 """Times since March 1973, in seconds."""
+_HALF_HOUR_MS: Final = 1_800_000
+_ZONES_MS: Final = 14 * 3_600_000
+"""How far local time may be ahead of UTC."""
 _SHOWN_NAMES: Final = 8
 
 _FORMATS: Final = (
@@ -78,25 +81,34 @@ def time_out_of_range(ts: int, oldest_ms: int) -> str:
     return f'{text}: {seconds}if so old a time is meant, or a clock from 0 on, set "oldest_ms" in the task file'
 
 
+def time_ahead(ts: int, ahead_ms: int, allowed_ms: int) -> str:
+    """Say how far a time is ahead of the log's own, and what it may be."""
+    text = f"ts {ts} is {ahead_ms} ms ahead of the log's append time; {allowed_ms} are allowed"
+    zone = _HALF_HOUR_MS - allowed_ms < ahead_ms <= _ZONES_MS
+    return f"{text}: is it a local time? UTC is expected" if zone else text
+
+
 def time_of_another_type(ts: Any) -> str:  # noqa: ANN401 whatever stands there
     """Say how a time becomes whole milliseconds that is a text, a fraction or something else."""
-    wanted = "milliseconds since 1970 (UTC) are expected"
+    wanted = "milliseconds since 1970 (UTC) are expected, as a whole number"
     if isinstance(ts, float):
-        return f"ts is {ts!r}: {wanted}, as a whole number; convert with int(ts) or, from seconds, int(ts * 1000)"
+        return f"ts is {ts!r}: {wanted}; convert with int(ts) or, from seconds, int(ts * 1000)"
     if not isinstance(ts, str):
-        return f"ts is {str(ts)[:40]}: {wanted}, as a whole number"
-    convert = "convert with int(datetime.fromisoformat(ts).timestamp() * 1000)"
-    return f"ts is the text {ts[:40]!r}: {wanted}, as a whole number{_milliseconds(ts)}; {convert}"
+        return f"ts is {str(ts)[:40]}: {wanted}"
+    return f"ts is the text {ts[:40]!r}: {wanted}{_conversion(ts)}"
 
 
-def _milliseconds(text: str) -> str:
-    """Return what an ISO time is in milliseconds, in words."""
+def _conversion(text: str) -> str:
+    """Say what an ISO time is in milliseconds, and how Python finds it."""
+    if text.isdigit():
+        return ", without quotes"
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
         return ""
-    zone = "" if time.tzinfo else " if it is UTC"
-    return f", here {round(time.replace(tzinfo=time.tzinfo or UTC).timestamp() * 1000)}{zone}"
+    zone, replaced = ("", "") if time.tzinfo else (" if it is UTC", ".replace(tzinfo=UTC)")
+    found = round(time.replace(tzinfo=time.tzinfo or UTC).timestamp() * 1000)
+    return f", here {found}{zone}; convert with int(datetime.fromisoformat(ts){replaced}.timestamp() * 1000)"
 
 
 def unknown_action(label: str, labels: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.schemas.reasons import not_finite, time_out_of_range
+from headrace.schemas.reasons import not_finite, time_ahead, time_out_of_range
 from headrace.schemas.records import ID_PATTERN, MAX_TS_MS, Bounds, Layout, TaskSpec
 from headrace.schemas.transition import TransitionBatch
 
@@ -150,7 +150,7 @@ def explain(rule: Rule, batch: TransitionBatch, row: int, append_ts: int) -> str
         return f"{rule.column} {name[:80]!r} does not match {rule.pattern}"
     value: Any = getattr(batch, rule.column)[row]
     if rule.kind == "not_ahead":
-        return f"ts {value} is {value - append_ts} ms ahead of the log's append time; {rule.high} are allowed"
+        return time_ahead(int(value), int(value) - append_ts, int(rule.high))  # type: ignore[arg-type]
     if rule.kind == "at_most_or_absent":
         return (
             f"log_prob is {value!s}; a discrete action's is at most 0: the logarithm of its probability, "

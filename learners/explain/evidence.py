@@ -12,7 +12,7 @@ from headrace.learners.explain.regions import regions, told
 from headrace.learners.simulate.environments import CALLED, environment_of
 from headrace.schemas.records import Series, TaskSpec
 
-if TYPE_CHECKING:  # it needs scipy, and every job loads the template narrator, which needs this
+if TYPE_CHECKING:  # agents load this file, and need none of the statistics
     from headrace.learners.judge.observed import ObservedReturn
 
 CLAIRVOYANT = "clairvoyant"

@@ -76,6 +76,12 @@ FORMS = {
         "reward": pa.array([-0.5] * 3).dictionary_encode(),
         "action": pa.array([0] * 3).dictionary_encode(),
     },
+    "extensions": {
+        "obs": pa.ExtensionArray.from_storage(
+            pa.fixed_shape_tensor(pa.float32(), (2,)), pa.array([[0.5, -1.25]] * 3, pa.list_(pa.float32(), 2))
+        ),
+        "terminated": pa.ExtensionArray.from_storage(pa.bool8(), pa.array([0] * 3, pa.int8())),
+    },
     "actions by name": {"action": pa.array(["a"] * 3)},
     "actions by name in a dictionary": {"action": names("a", "never used!")},
     "actions by name in views": {"action": pa.array(["a"] * 3).cast(pa.string_view())},

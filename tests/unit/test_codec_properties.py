@@ -177,7 +177,7 @@ odd_fields = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(odd_fields)
 def test_json_and_arrow_judge_alike(change):
     """The same row is accepted by both, or rejected by the same rule, for the same reason."""
