@@ -185,7 +185,7 @@ class BoxPolicy:
         self.low = _row(arrays, ACTION_LOW, self.actions, -np.inf)
         self.high = _row(arrays, ACTION_HIGH, self.actions, np.inf)
         self._std: Floats = np.exp(self.log_std)
-        self._each = self._std.tolist(), self.low.tolist(), self.high.tolist()
+        self._each = [*zip(self._std.tolist(), self.low.tolist(), self.high.tolist(), strict=True)]
         self._density_at_mean = -float(self.log_std.sum()) - 0.5 * self.actions * math.log(2.0 * math.pi)
 
     @property
@@ -222,10 +222,13 @@ class BoxPolicy:
         """
         action, density = [], self._density_at_mean
         means, noise = self.network.outputs_of_one(obs).tolist(), rng.standard_normal((self.actions,)).tolist()
-        for mean, std, low, high, z in zip(means, *self._each, noise, strict=True):
-            taken = min(max(mean + std * z, low), high)
+        for mean, (std, low, high), z in zip(means, self._each, noise, strict=True):
+            taken, away = mean + std * z, z
+            if not low <= taken <= high:
+                taken = low if taken < low else high
+                away = (taken - mean) / std
             action.append(taken)
-            density -= 0.5 * ((taken - mean) / std) ** 2
+            density -= 0.5 * away * away
         return np.array(action, np.float32), density
 
     def log_density(self, obs: Floats, actions: Floats) -> Floats:

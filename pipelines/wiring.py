@@ -4,7 +4,7 @@ A new backend is one file in sinks and one name in ADAPTERS.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -76,12 +76,20 @@ def system_clock() -> int:
 class Services:
     """The ports, each opened when it is first used: a job needs only its own backends to be up."""
 
-    def __init__(self, settings: Settings, clock: Clock = system_clock, *, create: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock = system_clock,
+        *,
+        create: bool = False,
+        parts: Iterable[str] = tuple(ADAPTERS),
+    ) -> None:
+        """parts: those that may be used; the others' adapters are neither checked nor loaded."""
         self.settings = settings
         self.clock = clock
         self._create = create
         self._stack = ExitStack()
-        self.adapters = {part: _adapter(part, getattr(settings, part)) for part in ADAPTERS}
+        self.adapters = {part: _adapter(part, getattr(settings, part)) for part in parts}
 
     log = cached_property[Log](lambda self: self._open("log"))
     index = cached_property[Index](lambda self: self._open("index"))

@@ -8,7 +8,7 @@ acts. Where log and store are down, the agent acts on by what came last.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from numbers import Integral
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,7 @@ from headrace.pipelines.act.choosers import Rule, Ruled
 from headrace.pipelines.act.follower import Follower
 from headrace.pipelines.act.versions import Reader, kept
 from headrace.pipelines.settings import read_settings
-from headrace.pipelines.wiring import Services, open_services
+from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import UnknownTaskError
 from headrace.schemas.ports import Log, PolicyStore
 
@@ -120,8 +120,7 @@ def follow(
     where all else is down. agent_id: says whether the agent takes part in a canary. wait_s: how long to wait for the
     first look at the log.
 
-    Raises SettingsError for settings that can't be used, UnknownTaskError where nothing says what the actions are,
-    CorruptDataError for a kept file that is none.
+    Raises SettingsError for settings that can't be used, UnknownTaskError where nothing says what the actions are.
     """
     schedule = (explore if isinstance(explore, Exploration) else Exploration()) if explore else None
     choice = Choice(task, schedule, np.random.default_rng(seed))
@@ -169,11 +168,11 @@ def _opening(
 ) -> Callable[[ExitStack], tuple[Log, PolicyStore]]:
     """Return what opens log and store; raises SettingsError for URLs that can't be used."""
     urls = {name: url for name, url in (("log", log), ("policies", policies)) if isinstance(url, str)}
-    settings = read_settings(urls)
-    Services(settings).close()  # opens nothing, but checks each
+    settings, parts = read_settings(urls), ("log", "policies")
+    Services(settings, parts=parts)  # opens nothing, but checks the URLs
 
     def opened(stack: ExitStack) -> tuple[Log, PolicyStore]:
-        services = stack.enter_context(open_services(settings))
+        services = stack.enter_context(closing(Services(settings, parts=parts)))
         found = services.log if log is None or isinstance(log, str) else log
         return found, services.policies if policies is None or isinstance(policies, str) else policies
 

@@ -1,5 +1,6 @@
 """Versions for an agent: read from log and store, checked by hash, and kept in a file."""
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from headrace.learners.checkpoint import pack, unpack, weights_hash
 from headrace.learners.stream.exploring import Exploration, Explorer
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.topics import DIRECTIVES, POLICIES, TopicReader, records
-from headrace.schemas.errors import CorruptDataError
+from headrace.schemas.errors import CorruptDataError, SettingsError
 from headrace.schemas.policy_versions import acts_by
 from headrace.schemas.ports import Log, PolicyStore
 from headrace.schemas.records import Directive, ServingPolicy, TaskSpec
 from headrace.sinks.files.policies import replace_file
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +96,19 @@ def keep(path: Path, version: Version) -> None:
 
 
 def kept(path: Path, task: str) -> Version | None:
-    """Return the version that a file keeps, None where there is no file; raises as `loaded` does."""
+    """Return the version that a file keeps; None, with a warning where it is damaged, if it keeps none.
+
+    Raises SettingsError where it is another task's.
+    """
     try:
         weights = path.read_bytes()
+        found = msgspec.convert(unpack(weights)[1], _Kept)
+        version = loaded(found.task, found.number, found.hash, found.steps, weights)
     except FileNotFoundError:
         return None
-    try:
-        found = msgspec.convert(unpack(weights)[1], _Kept)
-    except msgspec.ValidationError as error:
-        raise CorruptDataError(f"{path} keeps no version ({error}): move it away") from error
+    except (CorruptDataError, ValueError) as error:  # msgspec's are ValueErrors
+        logger.warning("%s keeps no version that can act: %s", path, error)
+        return None
     if found.task != task:
-        raise CorruptDataError(f"{path} keeps a policy of task {found.task}, not of {task}: name another file")
-    return loaded(task, found.number, found.hash, found.steps, weights)
+        raise SettingsError(f"{path} keeps a policy of task {found.task}, not of {task}: name another file")
+    return version

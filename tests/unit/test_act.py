@@ -21,7 +21,7 @@ from headrace.pipelines.tasks import add_task
 from headrace.pipelines.topics import messages
 from headrace.pipelines.wiring import open_services
 from headrace.schemas.canary import Canary
-from headrace.schemas.errors import CorruptDataError, SettingsError, UnknownTaskError
+from headrace.schemas.errors import SettingsError, UnknownTaskError
 from headrace.schemas.ports import Record
 from headrace.schemas.records import Directive, PolicyVersion, ServingPolicy, TaskSpec
 
@@ -109,6 +109,13 @@ def test_an_agent_takes_each_version_as_it_is_promoted(services):
         assert agent.policy_version == 2
 
 
+def test_a_log_and_a_store_that_are_open_already_are_used_and_left_open(services):
+    promote(services, 1, constant(1))
+    with acting(log=services.log, policies=services.policies) as agent:
+        assert (agent.act(OBS), agent.policy_version) == (1, 1)
+    assert services.log.topic("policies").partitions == 2
+
+
 def test_other_weights_than_were_promoted_do_not_act(services, caplog):
     """Nor does a policy of another task; a later, good version does."""
     promote(services, 1, constant(0))
@@ -135,7 +142,7 @@ def test_a_share_of_the_agents_tries_a_canary(services):
     assert set(versions) == {(0, 1), (1, 2)}
 
 
-def test_an_agent_acts_on_where_log_and_store_are_gone(services, tmp_path):
+def test_an_agent_acts_on_where_log_and_store_are_gone(services, tmp_path, caplog):
     promote(services, 1, constant(1))
     agent = acting(keep="kept.safetensors")
     services.close()
@@ -148,8 +155,12 @@ def test_an_agent_acts_on_where_log_and_store_are_gone(services, tmp_path):
     with acting(keep="kept.safetensors") as again:  # one that begins now has the kept version
         assert "does not exist" in again.trouble
         assert (again.act(OBS), again.policy_version) == (1, 1)
-    with pytest.raises(CorruptDataError, match="of task cartpole, not of other"):
+    with pytest.raises(SettingsError, match="of task cartpole, not of other"):
         follow("other", keep="kept.safetensors")
+    (tmp_path / "kept.safetensors").write_bytes(b"half a file")
+    with acting(keep="kept.safetensors", fallback=0) as again:
+        assert (again.act(OBS), again.policy_version) == (0, None)
+    assert "keeps no version that can act" in caplog.text
 
 
 def test_a_log_that_another_took_the_place_of_is_noticed(services, tmp_path, monkeypatch):
