@@ -18,7 +18,7 @@ COMMANDS = {
     "run": Lazy("run", "Run a streaming job: ingest, learn, explain, fleet, digest."),
     "query": Lazy("query", "Ask the index for windows, chunks, transitions."),
     "index": Lazy("index", "The index as a whole: its hash."),
-    "rejected": Lazy("rejected", "List what was rejected and why; send it again."),
+    "rejected": Lazy("rejected", "What was rejected and why; sending it again."),
     "train": Lazy("train", "Train a policy in a simulated environment."),
     "evaluate": Lazy("evaluate", "Run a policy or a baseline on fixed traces."),
     "policy": Lazy("policy", "List, compare, retrain policies; decide what serves."),
