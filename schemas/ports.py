@@ -111,6 +111,27 @@ class TopicInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """How long a topic's messages are kept, and how many bytes of them; None: for ever, any number.
+
+    step: the topic is cut off at multiples of so many offsets, unless that leaves more than size_bytes. committed:
+    whether what a group that reads the topic has not committed is kept all the same, and all of it while there is no
+    such group.
+    """
+
+    age_ms: int | None = None
+    size_bytes: int | None = None
+    step: int = 1
+    committed: bool = True
+
+    def __str__(self) -> str:
+        """Say it in a phrase."""
+        age = None if self.age_ms is None else f"{self.age_ms / 3_600_000:g} hours"
+        size = None if self.size_bytes is None else f"{self.size_bytes / 1e6:g} MB"
+        return " and ".join(filter(None, (age, size))) or "for ever"
+
+
+@dataclass(frozen=True, slots=True)
 class Assigned:
     """A partition is now this member's. Reading starts at `commit.offset` (else `begin`) unless it seeks."""
 
@@ -195,6 +216,9 @@ class Log(Backend, Protocol):
 
     def faults(self, topics: Sequence[str]) -> dict[str, str]:
         """Say, by topic, what of its settings breaks a law, and the remedy; raises UnknownTopicError."""
+
+    def retain(self, topic: str, retention: Retention) -> None:
+        """Say how long the topic's messages are kept from now on; raises SettingsError where that is said elsewhere."""
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """Return the first offset held and the next one to be written, open transactions included."""

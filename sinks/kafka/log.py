@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, IsolationLevel, TopicPartition, murmur2
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from headrace.schemas.errors import SettingsError
-from headrace.schemas.ports import Backend, Commit, MessageBatch, Record, TopicInfo
+from headrace.schemas.ports import Backend, Commit, MessageBatch, Record, Retention, TopicInfo
 from headrace.sinks.kafka.batches import to_batch
 from headrace.sinks.kafka.client import ANSWER_S, Admin, made
 from headrace.sinks.kafka.groups import read_commits, unmarked
@@ -53,6 +53,14 @@ class KafkaLog(Backend):
 
     def faults(self, topics: Sequence[str]) -> dict[str, str]:
         return self._topics.faults(topics)
+
+    def retain(self, topic: str, retention: Retention) -> None:
+        """Raise SettingsError: the cluster's own tools say it."""
+        name = self._cluster.name(topic)
+        raise SettingsError(
+            f"Kafka keeps topic {name} by its own settings, not {retention}: `kafka-configs.sh --alter --topic {name} "
+            "--add-config retention.ms=...,retention.bytes=...`"
+        )
 
     def _check(self, topic: str, partition: int) -> None:
         known = self._known.get(topic)

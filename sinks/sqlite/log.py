@@ -24,10 +24,12 @@ from headrace.schemas.ports import (
     Headers,
     MessageBatch,
     Record,
+    Retention,
     Revoked,
     TopicInfo,
 )
 from headrace.sinks.sqlite.database import Database
+from headrace.sinks.sqlite.retention import SCHEMA, Trimmer, described, write
 
 MAX_PARTITIONS: Final = 1 << 13
 MAX_TOPICS: Final = 1 << 10
@@ -42,7 +44,7 @@ _PARTITION_BITS: Final = 13
 # block of 512 is written 3 times faster than 512 rows and read 10 times faster. blocks.id packs (topic,
 # partition, offset of the first record) into the rowid: one B-tree, appended to and read in order.
 # partitions.next: the offset of the next record. commits.revision: what compare-and-set compares.
-_SCHEMA: Final = """
+_SCHEMA: Final = f"""{SCHEMA};
 CREATE TABLE IF NOT EXISTS topics(
     number INTEGER PRIMARY KEY, topic TEXT UNIQUE, identity TEXT NOT NULL, partitions INTEGER NOT NULL
 );
@@ -120,6 +122,7 @@ class SqliteLog(Backend):
         self._writer = Database(path, _SCHEMA)
         self._reader = Database(path, _SCHEMA)
         self._topics: dict[str, _Topic] = {}
+        self._trimmer = Trimmer(1 << _OFFSET_BITS, _PARTITION_BITS)
 
     def create(self, topic: str, partitions: int) -> None:
         if not 0 < partitions <= MAX_PARTITIONS:
@@ -152,6 +155,13 @@ class SqliteLog(Backend):
             self._topic(topic)
         return {}
 
+    def retain(self, topic: str, retention: Retention) -> None:
+        with self._writer.transaction("write retention") as connection:
+            write(connection, self._topic(topic).number, retention)
+
+    def about(self) -> str:
+        return described(self._reader)
+
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         found = self._topic(topic)
         first = found.first_id(found.checked(partition))
@@ -180,6 +190,7 @@ class SqliteLog(Backend):
             append_ts = max(before, now)
             connection.executemany("INSERT INTO blocks VALUES (?, ?, ?)", _blocks(records, first + begin, append_ts))
             connection.execute(_GROW, (begin + len(records), append_ts, first))
+        self._trimmer.trim(connection, now)
 
     def read(self, topic: str, partition: int, offset: int, limit: int) -> MessageBatch:
         begin, end = self.bounds(topic, partition)
