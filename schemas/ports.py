@@ -226,6 +226,9 @@ class Log(Backend, Protocol):
     def send(self, records: Sequence[Record]) -> None:
         """Append the records, in order; they are durable when this returns."""
 
+    def overwrite(self, topic: str, partition: int, records: Mapping[int, Record]) -> None:
+        """Put other records in the place of some, by offset; raises SettingsError where a log can't."""
+
     def read(self, topic: str, partition: int, offset: int, limit: int) -> MessageBatch:
         """Return at most `limit` messages from `offset` on, outside any group."""
 
@@ -234,6 +237,15 @@ class Log(Backend, Protocol):
 
     def subscribe(self, group: str, topic: str) -> Subscription:
         """Join the group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """How much of an index goes, or has gone."""
+
+    chunks: int
+    windows: int
+    decisions: int
 
 
 class Decisions(Protocol):
@@ -303,6 +315,9 @@ class Index(Backend, Protocol):
     def window(self, key: WindowKey) -> WindowRow | None:
         """Return one window row."""
 
+    def forget(self, task: str, end_ms: int, *, remove: bool) -> Forgotten:
+        """Count a task's chunks and windows that begin before end_ms, and its decisions before it; remove them too."""
+
 
 class Cache(Backend, Protocol):
     """Immutable entries by chunk reference; never invalidated, may forget anything at any time.
@@ -315,6 +330,9 @@ class Cache(Backend, Protocol):
 
     def put(self, entries: Sequence[tuple[ChunkReference, bytes]]) -> None:
         """Store payloads."""
+
+    def forget(self, task: str, end_ms: int) -> int:
+        """Remove a task's entries whose window begins before end_ms; return how many. Raises UnavailableError."""
 
 
 class PolicyStore(Backend, Protocol):

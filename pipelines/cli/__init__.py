@@ -19,6 +19,7 @@ COMMANDS = {
     "query": Lazy("query", "Ask the index for windows, chunks, transitions."),
     "index": Lazy("index", "The index as a whole: its hash."),
     "rejected": Lazy("rejected", "What was rejected and why; sending it again."),
+    "forget": Lazy("forget", "Remove a task's rows before a time."),
     "train": Lazy("train", "Train a policy in a simulated environment."),
     "evaluate": Lazy("evaluate", "Run a policy or a baseline on fixed traces."),
     "policy": Lazy("policy", "List, compare, retrain policies; decide what serves."),

@@ -5,7 +5,7 @@ whole or not at all. Transactions leave markers in a partition, which take offse
 without being consecutive, and a partition's end may lie behind its last message.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Final
@@ -60,6 +60,14 @@ class KafkaLog(Backend):
         raise SettingsError(
             f"Kafka keeps topic {name} by its own settings, not {retention}: `kafka-configs.sh --alter --topic {name} "
             "--add-config retention.ms=...,retention.bytes=...`"
+        )
+
+    def overwrite(self, topic: str, partition: int, records: Mapping[int, Record]) -> None:
+        """Raise SettingsError: a log on Kafka can't be changed."""
+        raise SettingsError(
+            f"Kafka can't take messages out of {self._cluster.name(topic)}, such as {len(records)} of partition "
+            f"{partition}: they stay until the topic's retention or `kafka-delete-records.sh` takes all before an "
+            "offset; until then `headrace run ingest --from-start` brings their rows back"
         )
 
     def _check(self, topic: str, partition: int) -> None:
