@@ -163,8 +163,11 @@ def test_the_doctor_finds_everything_in_order(stream):
         "tasks",
         "layout",
         "lag",
+        "jobs",
+        "serving",
     } <= set(checks)
     assert checks["lag"]["detail"] == "group ingest is 0 messages behind"
+    assert checks["jobs"]["detail"] == "learn never ran; explain never ran; digest never ran"
 
 
 def test_people_get_tables(stream):
