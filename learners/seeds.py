@@ -30,11 +30,13 @@ STATIC: Final = Seeds(0, 1, "traces", "the constant baseline was chosen on them;
 EVALUATION: Final = Seeds(1, 1, "traces", "`headrace evaluate` unless --seed says otherwise")
 PRESETS: Final = Seeds(987_654, 1, "traces", "presets were chosen on them; docs/benchmarks.md tells the runs")
 EXPLANATION: Final = Seeds(7_340_033, 1, "traces", "reports and the demo compare policies on them")
-GATE: Final = Seeds(15_485_863, 1, "traces", "the gate judges candidates on them")
+GATE: Final = Seeds(15_485_863, 1, "traces", "versions' mean returns are told as of them")
+CANDIDATE: Final = Seeds(1_000_000_000, 1_000_000_000, "traces", "the gate judges each candidate on its own, by number")
 HELD_OUT: Final = Seeds(20_260_101, 1, "traces", "benchmarks judge the presets on them")
 SELECTION: Final = Seeds(32_452_843, 1, "traces", "a version trained in simulation quotes its mean return on them")
 STUDY_JUDGE: Final = Seeds(49_979_687, 1, "traces", "the study's advisor is judged on them, as by the gate")
 STUDY_SEARCH: Final = Seeds(67_867_967, 1, "traces", "the study's schedule and cadence were chosen on them")
+FLOOR: Final = Seeds(73_856_093, 1, "traces", "the floor of a Gymnasium environment is chosen on them")
 STUDY_CURVE: Final = Seeds(86_028_121, 1, "traces", "the evaluations of the study's learning curves")
 STUDY_FINAL: Final = Seeds(86_028_157, 1, "traces", "the evaluation of the study's final policies")
 TUNING: Final = Seeds(179_424_673, 41, "traces", "the tuned rule: the last choice, then its generations")
@@ -46,6 +48,7 @@ STUDY_TRAINING: Final = Seeds(1_000, 1_000, "training", "runs of the study, as m
 
 LOOKUPS: Final = Seeds(0, 65, "draws", "the lookup benchmark: the order of chunks, and the picks of each process")
 STUDY_CANDIDATES: Final = Seeds(20_261_122, 1, "draws", "the schedules that the study's search tries")
+RANDOM_PLAY: Final = Seeds(19_349_663, 1, "draws", "the actions of random play in a Gymnasium environment")
 ACTIONS: Final = Seeds(86_028_121, 1, "draws", "the actions of a policy that draws them, where the gate judges it")
 CANDIDATES: Final = Seeds(179_424_673, 1, "draws", "the parameters that tuning tries")
 

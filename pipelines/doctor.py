@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from headrace.pipelines.layout import grown_topics
+from headrace.pipelines.policies.learning import refusals_told
 from headrace.pipelines.published import serving
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.topics import INGEST, PARTITIONED, POLICIES, REPORTS, SINGLE, TRANSITIONS, WINDOWS
@@ -58,6 +59,7 @@ def examine(services: Services) -> list[Check]:
         checks.append(_guarded("jobs", partial(_jobs, services), INIT))
     if {"log", "policies"} <= opened:
         checks.append(_guarded("serving", partial(_serving, services), INIT))
+        checks.append(_guarded("learning", partial(_learning, services)))
     return checks
 
 
@@ -176,6 +178,14 @@ def _serving(services: Services) -> Check:
         remedy = "put the store's files or rows back, or let another version serve: `headrace policy promote`"
         return Check("serving", ok=False, detail="; ".join(faults), remedy=remedy)
     return Check("serving", ok=True, detail=", ".join(found) or "no policy yet")
+
+
+def _learning(services: Services) -> Check:
+    """Tell of each task whose newest candidates the gate has refused; that is no fault of the installation."""
+    versions = {task: services.policies.versions(task) for task in sorted(task_specs(services.log))}
+    told = {task: refusals_told(found) for task, found in versions.items()}
+    detail = "; ".join(f"{task}: {sentence}" for task, sentence in told.items() if sentence)
+    return Check("learning", ok=True, detail=detail or "no task's newest candidate was refused")
 
 
 def rows(checks: list[Check]) -> Iterator[tuple[str, str, str]]:

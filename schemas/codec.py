@@ -4,6 +4,7 @@ A message is accepted or rejected whole. What becomes of it depends on its own b
 added before it, never on its neighbours.
 """
 
+import json
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -66,7 +67,8 @@ def _by_content(checker: Checker) -> dict[str, Positions]:
         elif (content := _content_type(headers)) in kinds:
             kinds[content].append(position)
         else:
-            checker.reject(position, "content_type", f"content-type {content[:80]!r}")
+            known = ", ".join(CONTENT_TYPES)
+            checker.reject(position, "content_type", f"content-type is {content[:80]!r}; accepted are {known}")
     return {content: np.array(found, np.int64) for content, found in kinds.items()}
 
 
@@ -117,7 +119,13 @@ def to_records(batch: TransitionBatch, spec: TaskSpec) -> list[dict[str, Any]]:
 
 def encode_json(batch: TransitionBatch, spec: TaskSpec) -> list[bytes]:
     """Return one JSON message a row."""
-    return [msgspec.json.encode(record) for record in to_records(batch, spec)]
+    return [encode_record(record) for record in to_records(batch, spec)]
+
+
+def encode_record(record: dict[str, Any]) -> bytes:
+    """Write a record of `to_records`. A number that is not finite stands as Python has it, for a rule to reject."""
+    value = msgspec.json.encode(record)
+    return json.dumps(record).encode() if b"null" in value else value  # msgspec writes null for it: absent, to a reader
 
 
 def heartbeat(task: str, agent_id: str, ts: int) -> bytes:

@@ -13,6 +13,10 @@ class SettingsError(HeadraceError):
     """An option, a variable or a URL that cannot be used."""
 
 
+class RejectedDataError(HeadraceError):
+    """Data of which every line would be rejected."""
+
+
 class InvalidTaskError(HeadraceError):
     """A task file that breaks the contract."""
 

@@ -1,12 +1,13 @@
-"""Policy versions as stores keep them: format 2, and format 1, whose lineage lay in three lists."""
+"""Policy versions as stores keep them: format 2, and format 1, whose lineage lay in three lists. Who acts by which."""
 
 import hashlib
 from typing import Any
 
 import msgspec
 
+from headrace.schemas.canary import in_share
 from headrace.schemas.errors import StorageError
-from headrace.schemas.records import UNKNOWN_ROW, PolicyVersion
+from headrace.schemas.records import UNKNOWN_ROW, PolicyVersion, ServingPolicy
 
 
 class _Lineage(msgspec.Struct):
@@ -54,3 +55,9 @@ def manifest_bytes(version: PolicyVersion) -> bytes:
             "be finite"
         ) from error
     return data
+
+
+def acts_by(record: ServingPolicy, agent_id: str) -> int:
+    """Return the version that an agent acts by: the canary's where the agent belongs to its share; 0 for none."""
+    canary = record.canary
+    return canary.version if canary and in_share(canary, record.task, agent_id) else record.version

@@ -9,11 +9,15 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from headrace.schemas.canary import Canary
 from headrace.schemas.errors import InvalidTaskError
+from headrace.schemas.judgement import Judgement
 
 ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
 SCHEMA_VERSION = 1
+MAX_TS_MS: Final = 253_402_300_799_999
+"""The end of the year 9999."""
 
 
 class Bounds(Struct, frozen=True, forbid_unknown_fields=True):
@@ -28,7 +32,9 @@ class TaskSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 
     actions: names of the discrete actions, or the bounds of continuous ones. window_ms: length of the
     tumbling event-time windows. groups: into how many rows the agents of a window are bundled.
-    environment: the Gymnasium environment that simulates the task, if there is one.
+    environment: the Gymnasium environment that simulates the task, if there is one; environment_kwargs: of its making.
+    oldest_ms: the earliest event time; what lies before March 1973 is taken for seconds, unless a task says that it is
+    meant.
     """
 
     task: Id
@@ -39,12 +45,20 @@ class TaskSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     reward_terms: tuple[str, ...] = ()
     bounds: Bounds | None = None
     environment: str | None = None
+    environment_kwargs: dict[str, Any] = {}
+    oldest_ms: int = 100_000_000_000
     schema_version: Literal[1] = 1
 
     @property
     def width(self) -> int:
         """The number of observation features, D."""
         return len(self.observations)
+
+    @property
+    def environment_id(self) -> str | None:
+        """What headrace calls the environment: its id, and what it is made with as JSON behind it, if anything."""
+        kwargs = msgspec.json.encode(self.environment_kwargs, order="sorted").decode()
+        return self.environment and self.environment + (kwargs if self.environment_kwargs else "")
 
     @property
     def discrete(self) -> bool:
@@ -77,16 +91,15 @@ def task_problem(spec: TaskSpec) -> str | None:
         (0 < spec.width <= 4096, f"observations has {spec.width} names; 1 to 4096 are allowed"),
         (0 < spec.action_count <= 4096, f"actions has {spec.action_count} entries; 1 to 4096 are allowed"),
         (0 < spec.window_ms <= 86_400_000 * 31, f"window_ms is {spec.window_ms}; 1 to 31 days are allowed"),
+        (0 <= spec.oldest_ms <= MAX_TS_MS, f"oldest_ms is {spec.oldest_ms}; 0 to {MAX_TS_MS} are allowed"),
         (0 < spec.groups <= 65_536, f"groups is {spec.groups}; 1 to 65,536 are allowed"),
         (len(spec.reward_terms) <= 64, f"reward_terms has {len(spec.reward_terms)} names; 64 are allowed"),
         (_names_ok(spec.observations), "observations: names must be unique and match " + ID_PATTERN),
         (_names_ok(spec.reward_terms), "reward_terms: names must be unique and match " + ID_PATTERN),
         (isinstance(spec.actions, Bounds) or _names_ok(spec.actions), "actions: as observations"),
         (_bounds_ok(spec.bounds, spec.width), "bounds: low and high need one value per observation, low <= high"),
-        (
-            not isinstance(spec.actions, Bounds) or _bounds_ok(spec.actions, spec.action_count),
-            "actions: low and high need the same length, low <= high",
-        ),
+        (_bounds_ok(spec.actions, spec.action_count), "actions: low and high need the same length, low <= high"),
+        (spec.environment or not spec.environment_kwargs, "environment_kwargs: there is no environment to make"),
     )
     return next((message for ok, message in checks if not ok), None)
 
@@ -95,8 +108,8 @@ def _names_ok(names: tuple[str, ...]) -> bool:
     return len(set(names)) == len(names) and all(re.fullmatch(r"[A-Za-z0-9._+-]{1,64}", n) for n in names)
 
 
-def _bounds_ok(bounds: Bounds | None, width: int) -> bool:
-    if bounds is None:
+def _bounds_ok(bounds: object, width: int) -> bool:
+    if not isinstance(bounds, Bounds):
         return True
     return len(bounds.low) == len(bounds.high) == width and all(
         low <= high for low, high in zip(bounds.low, bounds.high, strict=True)
@@ -120,7 +133,7 @@ class Layout(Struct, frozen=True):
     max_message_rows: int = 8_192
     sample_every: int = 1_024
     codec_version: int = 1
-    rules_version: int = 1
+    rules_version: int = 2
 
 
 class AgentStats(Struct, frozen=True, omit_defaults=True):
@@ -233,7 +246,7 @@ class WindowRow(Struct, frozen=True):
 
 
 class Interval(Struct, frozen=True):
-    """A mean and its 95 % confidence interval."""
+    """A mean and its confidence interval: of 95 %, where a record's `judged` does not tell another level."""
 
     mean: float
     low: float
@@ -262,8 +275,10 @@ class PolicyVersion(Struct, frozen=True):
     parent: the version whose training this one went on from, None where it began from the seed.
     lineage: what it learned from since its parent, in the order in which it was taken in.
     complete: False where chunks were lost before a restart, and replay was begun anew: it can't be retrained.
-    evaluation: mean returns on the gate's fixed traces, by policy ("policy", "serving", baselines). Where the gate
-    stopped early it is the floor's mean and the difference to it on the traces that it took.
+    evaluation: mean returns on the gate's fixed traces, by policy ("policy", "serving", baselines): of policies it is
+    the floor's mean there and the difference to it on the traces that they were judged on. judged: how that was done.
+    refusals: how many candidates in a row the gate has refused, this one included. went_back_to: the version by whose
+    weights learning went on after the parent, as too many were refused; what the parent holds beside them it kept.
     """
 
     task: str
@@ -282,6 +297,9 @@ class PolicyVersion(Struct, frozen=True):
     promoted: bool
     reason: str
     complete: bool = True
+    judged: Judgement | None = None
+    refusals: int = 0
+    went_back_to: int | None = None
     schema_version: Literal[2] = 2
 
     @property
@@ -293,7 +311,8 @@ class PolicyVersion(Struct, frozen=True):
 class ServingPolicy(Struct, frozen=True):
     """The `policies` record: what serves a task now, who or what decided, and why. No weights.
 
-    version: 0 where none serves. held: whether `learn` may not promote another until it is released.
+    version: 0 where none serves. held: whether `learn` may not promote another until it is released. canary: what a
+    share of the agents tries; `acts_by` in policy_versions.py tells which of the agents.
     """
 
     task: str
@@ -303,6 +322,7 @@ class ServingPolicy(Struct, frozen=True):
     reason: str
     ts: int
     held: bool = False
+    canary: Canary | None = None
     schema_version: Literal[1] = 1
 
 

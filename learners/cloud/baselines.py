@@ -59,7 +59,17 @@ class Clairvoyant:
         return self._plan[:, self._step - 1]
 
 
-BASELINE_NAMES: Final = ("random", "static", *RULES, "clairvoyant")
+CALLED: Final = {
+    "random": "random play",
+    "static": "the best constant size",
+    "hpa": "the plain HPA rule",
+    "hpa_kubernetes": "the Kubernetes HPA",
+    "rate_rule": "the rate rule",
+    "tuned_rule": "the tuned rule",
+    "clairvoyant": "the clairvoyant planner",
+}
+"""What people call each baseline: in reports, tables and figures alike."""
+BASELINE_NAMES: Final = tuple(CALLED)
 
 
 def baseline(name: str, traces: Traces) -> Baseline:

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.learners.cloud.baselines import BASELINE_NAMES, baseline, evaluate
-from headrace.learners.cloud.plant import ACTION_NAMES, FEATURES, FRAMES, OBSERVATION_NAMES, RATE
-from headrace.learners.cloud.simulator import CloudSimulator
+from headrace.learners.cloud.baselines import BASELINE_NAMES, CALLED, baseline, evaluate
+from headrace.learners.cloud.plant import ACTION_NAMES, FEATURES, FRAMES
+from headrace.learners.cloud.simulator import COMPARED, CloudSimulator
 from headrace.learners.cloud.training_environment import CloudTrainingEnvironment
 from headrace.learners.cloud.workload import draw_traces
 from headrace.learners.simulate.environments import Act, Environment
@@ -32,12 +32,5 @@ ENVIRONMENT = Environment(
     simulator=CloudSimulator,
     returns=_returns,
     preset=_preset,
-    called={
-        "static": "a constant size",
-        "hpa": "the plain HPA rule",
-        "hpa_kubernetes": "the Kubernetes HPA",
-        "rate_rule": "the rate rule",
-        "clairvoyant": "the clairvoyant planner",
-    },
-    load=OBSERVATION_NAMES[RATE::FEATURES],
+    called={name: CALLED[name] for name in COMPARED},
 )

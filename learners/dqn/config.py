@@ -33,7 +33,7 @@ class DQNConfig:
     gradient_norm_max: float = 10.0  # longer gradients are clipped to this
     polyak: float = 0.005  # share of the online weights that enters the target at each update
     averaging: float = 5e-4  # share of the online weights that enters the averaged (acting) weights
-    centre_rewards: bool = True  # subtract the running mean reward
+    centre_rewards: bool = True  # learn values less the running mean reward's, which an episode's end has too
     reward_mean_rate: float = 1e-3  # share of a batch's mean reward that enters the running mean
     normaliser_updates: int = 1_000  # updates whose batches make the observation normaliser; then it is frozen
     epsilon_start: float = 1.0  # exploration at the first step

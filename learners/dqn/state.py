@@ -8,12 +8,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from headrace.learners.acting import FEATURES, given_arrays, normaliser_arrays
+from headrace.learners.acting import (
+    FEATURES,
+    OBSERVATION_MEAN,
+    OBSERVATION_SCALE,
+    given_arrays,
+    normaliser_arrays,
+)
 from headrace.learners.checkpoint import generator_from_meta, generator_to_meta, require_algorithm
 from headrace.learners.dqn.config import DQNConfig
 from headrace.learners.nets.dueling import DuelingNetwork, DuelingShape, initial_dueling
 from headrace.learners.nets.mlp import arrays_from_parameters, parameters_from_arrays
-from headrace.learners.nets.normaliser import Moments, no_moments
+from headrace.learners.nets.normaliser import Moments, no_moments, normalising
 from headrace.learners.prior import RulePrior, prior_from_arrays
 
 _VECTORS = ("parameters", "target", "averaged", "first_moment", "second_moment")
@@ -32,6 +38,7 @@ class DQNState:
     second_moment: torch.Tensor  # Adam's mean squared gradient
     inputs: Moments  # of the observations, of which the normaliser is made
     reward_mean: float  # running
+    terminates: bool  # whether any row so far ended its episode
     updates: int  # done
     rng: np.random.Generator  # for drawing from replay; it advances in place
     features: NDArray[np.float32] | None = None  # [D, K], sums of the observation that the network sees beside it
@@ -99,6 +106,7 @@ def init(
         second_moment=torch.zeros_like(parameters),
         inputs=no_moments(observation_width),
         reward_mean=0.0,
+        terminates=False,
         updates=0,
         rng=np.random.default_rng(replay_seed),
         features=features,
@@ -111,6 +119,23 @@ def policy_arrays(state: DQNState) -> dict[str, NDArray[Any]]:
     weights = arrays_from_parameters(state.averaged, state.shape)
     normaliser = normaliser_arrays(state.inputs.mean, state.inputs.scale)
     return weights | normaliser | given_arrays(state.features, state.prior)
+
+
+def gone_back(state: DQNState, arrays: Mapping[str, NDArray[Any]]) -> DQNState:
+    """The state with the weights and the normaliser of a policy of its net, and no momentum.
+
+    The mean squared gradient stays: Adam's correction for its start is over after so many updates.
+    """
+    weights = parameters_from_arrays(arrays, state.shape)
+    return dataclasses.replace(
+        state,
+        parameters=weights,
+        target=weights.clone(),
+        averaged=weights.clone(),
+        first_moment=torch.zeros_like(weights),
+        inputs=normalising(state.inputs, arrays[OBSERVATION_MEAN], arrays[OBSERVATION_SCALE]),
+        passes=None,
+    )
 
 
 def state_to_arrays(state: DQNState) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -129,6 +154,7 @@ def state_to_arrays(state: DQNState) -> tuple[dict[str, NDArray[Any]], dict[str,
         "actions": state.shape.actions,
         "observation_rows": state.inputs.rows,
         "reward_mean": state.reward_mean,
+        "terminates": state.terminates,
         "updates": state.updates,
         "rng": generator_to_meta(state.rng),
     }
@@ -154,6 +180,7 @@ def state_from_arrays(arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any
         **vectors,
         inputs=Moments(meta["observation_rows"], mean, square),
         reward_mean=meta["reward_mean"],
+        terminates=meta["terminates"],
         updates=meta["updates"],
         rng=generator_from_meta(meta["rng"]),
     )

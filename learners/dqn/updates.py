@@ -5,7 +5,8 @@ state; on one torch thread (`torch.set_num_threads(1)`, the process's business) 
 batches give equal bits.
 
 Sources: Mnih et al. (2015), "Human-level control through deep reinforcement learning"; van Hasselt
-et al. (2016) and Wang et al. (2016) for Double and dueling; Naik et al. (2024), "Reward Centering";
+et al. (2016) and Wang et al. (2016) for Double and dueling; Naik et al. (2024), "Reward Centering", whose
+continuing tasks become episodic ones by centring the end as well;
 Polyak, Juditsky (1992), "Acceleration of Stochastic Approximation by Averaging".
 """
 
@@ -72,7 +73,14 @@ def _with_statistics(state: DQNState, passes: Passes, batch: Batch) -> DQNState:
     reward_mean = state.reward_mean + rate * (float(summed.mean(dtype=np.float64)) - state.reward_mean)
     frozen = state.updates >= state.config.normaliser_updates
     inputs = state.inputs if frozen else merged(state.inputs, batch.obs)
-    return dataclasses.replace(state, reward_mean=reward_mean, inputs=inputs, updates=state.updates + 1, passes=passes)
+    return dataclasses.replace(
+        state,
+        reward_mean=reward_mean,
+        terminates=state.terminates or bool(batch.terminated.any()),
+        inputs=inputs,
+        updates=state.updates + 1,
+        passes=passes,
+    )
 
 
 def _gradient(
@@ -132,12 +140,25 @@ def _spans(config: DQNConfig, steps: NDArray[np.int64]) -> NDArray[np.floating]:
 def _rewards(state: DQNState, batch: Batch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Rewards less their running mean, and discounts of what follows: float32[B] each."""
     config = state.config
-    spans = 1.0 if batch.steps is None else _spans(config, batch.steps)
     discount = (config.discount if batch.steps is None else config.discount**batch.steps) * ~batch.terminated
-    reward = batch.reward - (state.reward_mean * spans if config.centre_rewards else 0.0)
+    reward = batch.reward - (_centre(state, batch, discount) if config.centre_rewards else 0.0)
     if config.potential:
         reward = reward + shaping(batch.obs, batch.next_obs, discount, config.potential)
     return reward.astype(np.float32), discount.astype(np.float32)
+
+
+def _centre(state: DQNState, batch: Batch, discount: NDArray[np.floating]) -> NDArray[np.floating] | float:
+    """What centring takes off each row's reward, float64[B].
+
+    Every value is lower by mean / (1 - gamma), that of a terminal state as well. Taking the mean off the rewards alone
+    would pay for an early end wherever it is positive, and for a late one wherever it is negative. Undiscounted values
+    have such a common part only where nothing ends.
+    """
+    if state.config.discount < 1.0:
+        return state.reward_mean * (1.0 - discount) / (1.0 - state.config.discount)
+    if state.terminates:
+        return 0.0
+    return state.reward_mean * (1.0 if batch.steps is None else batch.steps)
 
 
 def _values(state: DQNState, outputs: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import numpy as np
 from msgspec.structs import replace
@@ -210,9 +211,25 @@ def _between(start_ms: int, end_ms: int, comma: str, clock: str) -> str:
     return f"{dates[0]}{start:{clock}} to {dates[1]}{end:{clock}} UTC"
 
 
+def rows_comparable(current: Totals, previous: Totals) -> bool:
+    """Whether a change in rows would tell of the agents, not of where the intervals' bounds lie.
+
+    An agent of a constant pace has one row more in one interval than in the next where the pace does not divide them.
+    """
+    by_bounds = 0 < abs(current.rows - previous.rows) <= len(previous.units)
+    return not by_bounds and not _began_within(previous)
+
+
+def _began_within(total: Totals) -> bool:
+    """Whether a task seems to have begun within an interval: nothing is in it at first for longer than ever after."""
+    starts = [start_ms for start_ms, (rows, _) in sorted(total.windows.items()) if rows]
+    gaps = [after - before for before, after in pairwise(starts)]
+    return bool(starts) and starts[0] - total.start_ms >= max(gaps, default=1)
+
+
 def _volume_facts(current: Totals, previous: Totals | None, unreported: int) -> Iterator[Fact]:
     yield Fact("rows.total", "transitions", current.rows, "rows")
-    if previous is not None:
+    if previous is not None and rows_comparable(current, previous):
         value = 100.0 * (current.rows / previous.rows - 1.0)
         label = "transitions, against the interval before"
         yield Fact("rows.change", label, value, "%", direction=direction_of(value))

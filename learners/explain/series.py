@@ -4,8 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from headrace.learners.explain.evidence import VersionEvidence
-from headrace.learners.explain.facts import controller_name, controllers, split_by_situation
+from headrace.learners.explain.behaviour import MAX_DIMENSIONS, dimension_name
+from headrace.learners.explain.evidence import (
+    ContinuousDecisions,
+    RecordedDecisions,
+    VersionEvidence,
+    controller_name,
+    controllers,
+    situations,
+)
 from headrace.learners.explain.interval import Totals
 from headrace.learners.judge.statistics import paired_difference
 from headrace.schemas.records import PolicyVersion, Series, TaskSpec
@@ -23,6 +30,7 @@ def version_series(
         "learning_curve": learning_curve(spec, versions),
         "terms": term_differences(spec, evidence),
         "action_mix": action_mix(spec, evidence),
+        "action_range": action_range(spec, evidence),
         **evidence.plots,
     }
     return {name: series for name, series in plots.items() if series}
@@ -50,7 +58,8 @@ def term_differences(spec: TaskSpec, evidence: VersionEvidence) -> list[Series]:
         return []
     own = evidence.policy
     labels = (*spec.reward_terms[: own.terms.shape[1]], "return")
-    told = {"serving", *(evidence.decisions.shadows if evidence.decisions else ())}
+    decisions = evidence.decisions
+    told = {"serving", *(decisions.shadows if isinstance(decisions, RecordedDecisions) else ())}
     found = []
     for key, other in evidence.others.items():
         if key not in told:
@@ -64,12 +73,27 @@ def term_differences(spec: TaskSpec, evidence: VersionEvidence) -> list[Series]:
 def action_mix(spec: TaskSpec, evidence: VersionEvidence) -> list[Series]:
     """Share of each action (a series) in each situation (a label), in %."""
     decisions = evidence.decisions
-    if decisions is None or not len(decisions.obs) or not isinstance(spec.actions, tuple):
+    if not isinstance(decisions, RecordedDecisions) or not len(decisions.obs) or not isinstance(spec.actions, tuple):
         return []
-    split = split_by_situation(spec, decisions)
+    split = situations(spec.observations, decisions)
     counts = [np.bincount(decisions.actions[one.mask], minlength=len(spec.actions)) for one in split]
     table = np.array([count / one.mask.sum() * 100.0 for count, one in zip(counts, split, strict=True)])
     return _mix(spec.actions, table, tuple(one.name for one in split))
+
+
+def action_range(spec: TaskSpec, evidence: VersionEvidence) -> list[Series]:
+    """Each dimension of continuous actions (a series) by situation (a label): median, and where 80 % lie."""
+    decisions = evidence.decisions
+    if not isinstance(decisions, ContinuousDecisions) or not len(decisions.obs):
+        return []
+    split, count = situations(spec.observations, decisions), decisions.actions.shape[1]
+    labels = tuple(one.name for one in split)
+    found = []
+    for place in range(min(count, MAX_DIMENSIONS)):
+        levels = [np.quantile(decisions.actions[one.mask, place], (0.1, 0.5, 0.9)).tolist() for one in split]
+        low, middle, high = zip(*levels, strict=True)
+        found.append(Series(dimension_name(place, count), _places(labels), middle, labels, low, high))
+    return found
 
 
 def _places(labels: tuple[str, ...]) -> tuple[float, ...]:

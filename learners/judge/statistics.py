@@ -62,6 +62,23 @@ def paired_difference(first: np.ndarray, second: np.ndarray, confidence: float =
     return mean_interval(np.asarray(first, np.float64) - np.asarray(second, np.float64), confidence)
 
 
+def ratio_interval(tops: np.ndarray, bottoms: np.ndarray, confidence: float = 0.95) -> MeanInterval:
+    """The ratio of two sums over independent clusters, with its interval: rewards by episodes, of agents.
+
+    Its deviation is that of the residuals (top - ratio * bottom) / mean bottom; a bootstrap of the clusters tends to
+    the same. Source: Cochran (1977), "Sampling Techniques", section 2.11.
+
+    Args:
+        tops: float[N], a cluster each.
+        bottoms: float[N], none negative, their sum positive.
+        confidence: as in `mean_interval`, which says what is raised too.
+    """
+    if tops.shape != bottoms.shape:
+        raise ValueError(f"each top has its bottom, got shapes {tops.shape} and {bottoms.shape}")
+    ratio = float(tops.sum() / bottoms.sum())
+    return mean_interval(ratio + (tops - ratio * bottoms) / bottoms.mean(), confidence)
+
+
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
     """Mean of the middle half, along the last axis: float64[..., N] -> float64[...].
 

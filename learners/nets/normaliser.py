@@ -30,6 +30,14 @@ def no_moments(width: int) -> Moments:
     return Moments(0, np.zeros(width), np.zeros(width))
 
 
+def normalising(moments: Moments, mean: NDArray[np.floating], scale: NDArray[np.floating]) -> Moments:
+    """Moments of as many rows that normalise as a policy does, float[D] each: the same where these do already."""
+    if all(np.array_equal(own.astype(np.float32), of) for own, of in ((moments.mean, mean), (moments.scale, scale))):
+        return moments
+    rows = max(1, moments.rows)
+    return Moments(rows, mean.astype(np.float64), np.square(scale.astype(np.float64)) * rows)
+
+
 def merged(moments: Moments, rows: NDArray[np.floating]) -> Moments:
     """The moments with float[B, D] more rows.
 

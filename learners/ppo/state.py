@@ -13,6 +13,8 @@ from headrace.learners.acting import (
     ACTION_LOW,
     FEATURES,
     LOG_STD,
+    OBSERVATION_MEAN,
+    OBSERVATION_SCALE,
     TANH,
     given_arrays,
     normaliser_arrays,
@@ -24,9 +26,10 @@ from headrace.learners.nets.mlp import (
     arrays_from_parameters,
     forward,
     initial_mlp,
+    parameters_from_arrays,
     split_layers,
 )
-from headrace.learners.nets.normaliser import Moments, no_moments
+from headrace.learners.nets.normaliser import Moments, no_moments, normalising
 from headrace.learners.ppo.config import PPOConfig
 from headrace.learners.ppo.policy_gradient import LOG_STD_MAX, LOG_STD_MIN
 from headrace.learners.prior import RulePrior, prior_from_arrays
@@ -158,6 +161,32 @@ def _arrays_of(state: PPOState, net: Net) -> dict[str, NDArray[Any]]:
         arrays[TANH] = np.ones(1, np.int8)
     arrays |= normaliser_arrays(state.inputs.mean, state.inputs.scale)
     return arrays | given_arrays(state.features, state.prior, state.bounds)
+
+
+def gone_back(state: PPOState, arrays: Mapping[str, NDArray[Any]]) -> PPOState:
+    """The state with the weights and the normaliser of a policy of its net, and fresh optimiser state.
+
+    The critic stays: it has learned from the rows of what serves. It sees what the new normaliser gives it.
+    """
+    weights = parameters_from_arrays(arrays, state.policy.shape)
+    if LOG_STD in arrays:
+        weights = torch.cat([weights, torch.from_numpy(arrays[LOG_STD].astype(np.float32))])
+    inputs = normalising(state.inputs, arrays[OBSERVATION_MEAN], arrays[OBSERVATION_SCALE])
+    critic = _net(state.critic.shape, _renormalised(state.critic, state.inputs, inputs))
+    return dataclasses.replace(
+        state, policy=_net(state.policy.shape, weights), averaged=weights.clone(), critic=critic, inputs=inputs
+    )
+
+
+def _renormalised(net: Net, before: Moments, after: Moments) -> torch.Tensor:
+    """A net's parameters, with the first layer so that it gives for inputs normalised anew what it gave before."""
+    parameters, width = net.parameters.clone(), len(before.mean)
+    if after is not before:
+        weight, bias = split_layers(parameters, net.shape)[0]
+        shift, factor = (after.mean - before.mean) / before.scale, after.scale / before.scale
+        bias += torch.from_numpy(shift.astype(np.float32)) @ weight[:width]
+        weight[:width] *= torch.from_numpy(factor.astype(np.float32))[:, None]
+    return parameters
 
 
 def state_to_arrays(state: PPOState) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -49,7 +49,10 @@ class LearnSettings:
     """How a learner follows its stream.
 
     candidate_rows: rows between candidates. checkpoint_rows: rows between checkpoints. gate: "simulator" promotes what
-    beats the serving policy there, and nothing where a task has none; "none" promotes every candidate.
+    beats the serving policy there, and nothing where a task has none; "none" promotes every candidate. margin: how much
+    worse than the best version a candidate may be that an on-policy algorithm has made, in standard deviations of the
+    returns; a tenth is half of what Cohen (1988, "Statistical Power Analysis") calls a small effect. refusals: after so
+    many candidates in a row that the gate refused, learning goes on from what serves; 0 for never.
 
     DQN alone. samples_per_row: rows drawn from replay per row that came in (the sample-to-insert ratio). min_rows: new
     rows before an update falls due. learning_starts: rows before the first.
@@ -65,6 +68,8 @@ class LearnSettings:
     checkpoint_rows: int = 65_536
     gate: Literal["simulator", "none"] = "simulator"
     gate_traces: int = 512
+    margin: float = 0.1
+    refusals: int = 3
     rollout_rows: int = 6_400
     rollout_steps: int = 100
 
@@ -158,6 +163,21 @@ class Training(ABC, Generic[S]):
     def let_go(self) -> bool:
         """Whether no row since the last update can matter any more; if so they are not held any longer."""
         return False
+
+    def go_back(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on from a policy's weights and its normaliser, with fresh optimiser state; rows and counts stay.
+
+        arrays: as `policy_arrays` gives them. Raises ValueError where they are of another net.
+        """
+        own, given = ({name: array.shape for name, array in of.items()} for of in (self.policy_arrays(), arrays))
+        if own != given:
+            differing = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+            raise ValueError(f"the policy is of another net: {', '.join(differing)} differ")
+        self.state = self._gone_back(arrays)
+
+    @abstractmethod
+    def _gone_back(self, arrays: Mapping[str, np.ndarray]) -> S:
+        """Return the state with a policy's weights, which are of the same net."""
 
     @abstractmethod
     def policy_arrays(self) -> dict[str, np.ndarray]:

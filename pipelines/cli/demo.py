@@ -12,15 +12,6 @@ from headrace.pipelines.cli.logs import log_to_stderr
 from headrace.pipelines.cli.options import json_option, verbose_option
 from headrace.pipelines.cli.output import print_json
 
-NAMES = {
-    "policy": "learned policy",
-    "static": "best constant size",
-    "hpa": "HPA rule, 90 s window",
-    "hpa_kubernetes": "HPA as Kubernetes runs it",
-    "rate_rule": "tuned rate rule",
-    "clairvoyant": "clairvoyant (upper bound)",
-}
-
 INTERRUPTED: Final = 130
 """The exit status of what Ctrl-C ended, as shells have it."""
 
@@ -75,7 +66,7 @@ def _run(out: Path, *, windows: int, **much: Any) -> dict[str, Any]:  # noqa: AN
 
 
 def _print(result: dict[str, Any]) -> None:
-    means, differences = result["evaluation"], result["difference"]
+    means, differences, named = result["evaluation"], result["difference"], result["named"]
     click.echo(f"\nMean return on {result['traces']} held-out traces, the same for all:")
     means = {name: mean for name, mean in means.items() if mean is not None}
     for name in sorted(means, key=means.__getitem__, reverse=True):
@@ -83,7 +74,7 @@ def _print(result: dict[str, Any]) -> None:
         if name in differences:
             found = differences[name]
             note = f"   the policy does {found['mean']:+.2f} (95 % {found['low']:+.2f} to {found['high']:+.2f})"
-        click.echo(f"  {NAMES.get(name, name):28s}{means[name]:7.2f}{note}")
+        click.echo(f"  {named[name]:24s}{means[name]:7.2f}{note}")
     promoted = [policy["version"] for policy in result["policies"] if policy["promoted"]]
     served = f"{len(promoted)} of {len(result['policies'])} candidates passed the gate"
     click.echo(

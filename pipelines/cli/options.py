@@ -99,12 +99,12 @@ metrics_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, is_eager=True, help="JSON to stdout.")
 task_option = click.option("--task", help="Only this task's.")
+DEFAULT_ENVIRONMENT = "headrace/CloudService-v0"  # spelt out: the module that names it loads Gymnasium
 environment_option = click.option(
     "--env",
     "environment",
-    default="headrace/CloudService-v0",  # spelt out: the module that names it loads Gymnasium
-    show_default=True,
-    help="A Gymnasium environment's id.",
+    help="A Gymnasium environment's id; with what it is made with as JSON behind it, if need be: "
+    f"'Taxi-v4{{\"is_rainy\": true}}'.  [default: the task's, or {DEFAULT_ENVIRONMENT}]",
 )
 limit_option = click.option(
     "--limit",
@@ -162,6 +162,17 @@ class Quantity(click.ParamType[int]):
         if not number:
             self.fail(f"{value!r} is no number with one of {', '.join(self.units)}, such as {self.example}", param, ctx)
         return number
+
+
+class PolicyOrTask(click.ParamType[tuple[str, int | None]]):
+    """A policy, TASK@VERSION; or TASK, for the version of it that serves."""
+
+    name = "task[@version]"
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int | None]:
+        text = str(value)
+        return PolicyName().convert(value, param, ctx) if "@" in text else (text, None)
 
 
 class Timestamp(click.ParamType[int]):

@@ -4,19 +4,24 @@ import dataclasses
 import functools
 import getpass
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from headrace.pipelines.cli.options import Command, PolicyName, task_option, with_services
-from headrace.pipelines.cli.output import bar, iso, print_answer, print_json, print_table
+from headrace.pipelines.cli.options import Command, PolicyName, PolicyOrTask, Timestamp, task_option, with_services
+from headrace.pipelines.cli.output import bar, iso, print_answer, print_json, print_records, print_table
+from headrace.pipelines.policies.learning import refusals_told
 from headrace.pipelines.published import published, serving
+from headrace.pipelines.query.scan import task_spec
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import HeadraceError
+from headrace.schemas.judgement import Judgement
 from headrace.schemas.records import PolicyVersion, ServingPolicy
 
 if TYPE_CHECKING:
+    from headrace.learners.judge.observed import ObservedReturn
     from headrace.pipelines.policies.control import Control
 
 policy_argument = click.argument("policy", type=PolicyName(), metavar="TASK@VERSION")
@@ -35,10 +40,11 @@ def command() -> None:
 def list_policies(services: Services, *, task: str | None, as_json: bool) -> None:
     """List the versions: where each came from, how it did at the gate, and which one serves."""
     now = serving(services.log)
+    found = {name: services.policies.versions(name) for name in ([task] if task else sorted(task_specs(services.log)))}
     rows = [
         _shown(version, serves=name in now and now[name].version == version.version)
-        for name in ([task] if task else sorted(task_specs(services.log)))
-        for version in services.policies.versions(name)
+        for name, versions in found.items()
+        for version in versions
     ]
     if as_json:
         print_json(rows)
@@ -48,6 +54,9 @@ def list_policies(services: Services, *, task: str | None, as_json: bool) -> Non
     print_table(names, ([_cell(_told_difference(row)[column]) for column in columns] for row in rows))
     for record in (now[name] for name in sorted({row["task"] for row in rows} & now.keys())):
         click.echo(f"{_serves(record)}: decided {_told(record)}", err=True)
+    for name, versions in found.items():
+        if refusals := refusals_told(versions):
+            click.echo(f"{name}: {refusals}", err=True)
 
 
 def _cell(value: object) -> object:
@@ -57,7 +66,8 @@ def _cell(value: object) -> object:
 
 
 def _shown(version: PolicyVersion, *, serves: bool) -> dict[str, Any]:
-    names = ("promoted", "evaluation", "difference", "environment_steps", "updates", "seed", "reason")
+    verdict = ("promoted", "evaluation", "difference", "refusals", "went_back_to")
+    names = (*verdict, "environment_steps", "updates", "seed", "reason")
     return {
         "policy": f"{version.task}@{version.version}",
         **{name: getattr(version, name) for name in ("task", "version", "parent", "algorithm")},
@@ -85,6 +95,7 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
         "complete": version.complete,
         "lineage": version.references,
         "decisions": [record for record in records if record.version == number],
+        "judged": version.judged,
     }
     if as_json:
         print_json([row])
@@ -95,6 +106,7 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
         "lineage": f"windows from {iso(min(starts))} to {iso(max(starts))}" if starts else "none",
         "decisions": "; ".join(map(_told, row["decisions"])),
         "evaluation": _told_evaluation(version),
+        "judged": _told_judged(version.judged),
         "config": ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in version.config.items()),
     }
     print_table(("field", "value"), ((name, _cell(value)) for name, value in shown.items()))
@@ -103,19 +115,26 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
 def _told_difference(row: dict[str, Any]) -> dict[str, Any]:
     """Tell what the gate decided by. Mean returns differ between versions by the traces that each was judged on."""
     difference = row["difference"]
-    opponent = "serving" if "serving" in row["evaluation"] else "floor"
+    opponent = next((name for name in ("serving", "best") if name in row["evaluation"]), "floor")
     return row | {"difference": difference and f"{difference.mean:+.3f} to {opponent}"}
 
 
 def _told_evaluation(version: PolicyVersion) -> str:
     if not version.evaluation:
-        return "none: there was no simulator"
+        return "none: nothing simulated it"
     if version.config.get("source") == "simulation":
         where = "mean return in simulation, on traces of its own"
     else:
-        where = f"mean returns on the gate's {version.config['gate_traces']} traces (policy, serving: as far as tell "
-        where += "those that it needed)"
+        where = "mean returns as of the gate's fixed traces (policy, serving: by their difference to the floor)"
     return f"{where}: " + ", ".join(f"{name} {_cell(value)}" for name, value in version.evaluation.items())
+
+
+def _told_judged(judged: Judgement | None) -> str:
+    if judged is None:
+        return "no"
+    opponent = f"version {judged.opponent}" if judged.opponent else "the floor"
+    told = f"candidate {judged.number} against {opponent}, on {judged.taken} of {judged.traces} traces of seed "
+    return f"{told}{judged.seed}; it might err with probability {judged.alpha:.2g}"
 
 
 def _serves(record: ServingPolicy) -> str:
@@ -125,6 +144,31 @@ def _serves(record: ServingPolicy) -> str:
 def _told(record: ServingPolicy) -> str:
     held = ", on hold" if record.held else ""
     return f"{iso(record.ts)} by {record.decided_by}{held}: {record.reason}"
+
+
+@command.command("observed", cls=Command)
+@click.argument("task")
+@click.option("--from", "start_ms", type=Timestamp(), help="Only rows from this time on.")
+@click.option("--to", "end_ms", type=Timestamp(), help="Only rows before this time.")
+@with_services
+def observed_by_version(
+    services: Services, task: str, *, start_ms: int | None, end_ms: int | None, as_json: bool
+) -> None:
+    """What agents earned by each version, as the rows tell: no simulator is needed, and none asked.
+
+    Versions acted at different times: what changed with the time is in it too. A canary compares at the same time.
+    """
+    from headrace.pipelines.policies.observed import observed  # noqa: PLC0415 it loads the learners
+
+    found = observed(services.index, task_spec(services.log, task), start_ms, end_ms)
+    columns = ("version", "measure", "mean", "95 % interval", "episodes", "agents", "rows")
+    print_records(found, columns, _observed_row, as_json=as_json)
+
+
+def _observed_row(one: "ObservedReturn") -> tuple[object, ...]:
+    interval = "" if one.low is None else f"{one.low:.4g} to {one.high:.4g}"
+    version = one.version if one.version >= 0 else "none named"
+    return version, one.measure, f"{one.mean:.4g}", interval, one.episodes, one.agents, one.rows
 
 
 @command.command("diff", cls=Command)
@@ -239,3 +283,21 @@ def replay(services: Services, policy: tuple[str, int], *, as_json: bool) -> Non
             f"{task}@{number}: retraining gave the weights {found.hash}, not {found.expected}; it was trained by "
             f"headrace {found.code_version}, perhaps on another machine or with other versions of torch or NumPy"
         )
+
+
+@command.command("export", cls=Command)
+@click.argument("policy", type=PolicyOrTask(), metavar="TASK[@VERSION]")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@with_services
+def export_policy(services: Services, policy: tuple[str, int | None], file: Path, *, as_json: bool) -> None:
+    """Write a version, or the one that serves, to a file of another runtime, and a model card beside it.
+
+    FILE's suffix says the format: .safetensors (with a .json that describes it), .onnx, or .pt for TorchScript.
+    """
+    from headrace.pipelines.policies.export import export  # noqa: PLC0415 it loads the learners
+
+    task, number = policy
+    spec = task_specs(services.log).get(task)
+    number, files = export(services.log, services.policies, spec, task, number, file)
+    shown = {"policy": f"{task}@{number}", "files": [str(path) for path in files]}
+    print_answer(shown, f"{task}@{number}: {', '.join(shown['files'])}", as_json=as_json)

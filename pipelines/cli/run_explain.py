@@ -17,7 +17,7 @@ from headrace.pipelines.wiring import Services, compose_explain
     type=click.IntRange(1),
     default=INTERVAL_MS,
     show_default=True,
-    help="Length of a reporting interval, in event time.",
+    help="Length of a reporting interval, in event time; longer where a task's windows do not divide it.",
 )
 @metrics_option
 @with_services

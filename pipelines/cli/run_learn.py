@@ -7,7 +7,6 @@ from typing import Any, Literal
 import click
 import torch
 
-from headrace.learners.simulate.environments import ENVIRONMENTS
 from headrace.learners.stream.algorithms import ALGORITHMS, algorithm
 from headrace.learners.stream.training import Config, LearnSettings
 from headrace.pipelines.cli.options import Command, Within, metrics_option, with_services
@@ -104,7 +103,7 @@ def _unusable(learner: Learner) -> str:
 def _serves(learner: Learner, gate: str) -> str:
     if learner.progress.serving:
         return f"version {learner.progress.serving} serves"
-    if gate == "none" or (learner.spec.discrete and learner.spec.environment in ENVIRONMENTS):
+    if gate == "none" or learner.spec.environment:
         return "nothing serves yet"
     return (
         "nothing serves yet, and without a simulator nothing will unless `headrace policy promote` or "

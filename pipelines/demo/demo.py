@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from headrace.learners.acting import Policy
+from headrace.learners.explain.evidence import controller_name
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.judge.statistics import paired_difference
 from headrace.pipelines.demo.embedded import Embedded, EmbeddedSettings, WindowProgress
@@ -135,11 +136,12 @@ def _compared(services: Services, spec: TaskSpec, versions: list[PolicyVersion])
     if judged:
         policy = Policy.from_bytes(services.policies.weights(spec.task, judged[-1].version))
         returns["policy"] = found.outcomes(policy).returns
-        for name in ("hpa", "hpa_kubernetes", "rate_rule"):
+        for name in found.baselines():
             mean, low, high, _ = paired_difference(returns["policy"], returns[name])
             difference[name] = {"mean": mean, "low": low, "high": high}
     evaluation.update((name, float(values.mean())) for name, values in returns.items())
-    return {"evaluation": evaluation, "difference": difference, "traces": len(returns["hpa"])}
+    named = {"policy": "the learned policy"} | {name: controller_name(spec, name) for name in found.baselines()}
+    return {"evaluation": evaluation, "difference": difference, "named": named, "traces": len(returns[found.floor])}
 
 
 def _write_reports(services: Services, folder: Path) -> list[Path]:

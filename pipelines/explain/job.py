@@ -158,7 +158,7 @@ class Explainer:
         earlier = [one for one in versions if one.version < version.version]
         parent = next((one for one in earlier if one.version == version.parent), None)
         evidence = self._witness.evidence(spec, version, earlier)
-        facts = version_facts(spec, version, evidence, parent)
+        facts = version_facts(spec, version, evidence, parent, serving.decided_by)
         series = version_series(spec, [*earlier, version], evidence)
         return Report(report_id, task, "version", serving.ts, serving.ts, version.version, facts, BARE, series)
 

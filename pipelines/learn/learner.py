@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from headrace.learners.advice.ledger import Ledger
+from headrace.learners.checkpoint import unpack
 from headrace.learners.stream.algorithms import algorithm, begun
 from headrace.learners.stream.training import Config, LearnSettings
 from headrace.pipelines.learn.advice import FITTED_CHUNKS, Advice, AdviceState, Advising, fitted, judging
@@ -147,11 +148,32 @@ class Learner:
         """Store what has been learned as a version, promote it if it may be, and take advice on how to go on."""
         version = self._promotion.candidate(self.training, self.progress)
         self.progress.parent = self.training.counts.version = version.version
-        self._advise(version)
+        back = self._back_to()
+        self._advise(version, careful=back is not None and self.progress.refusals > self.settings.refusals)
         self.progress.lineage = []
+        self.progress.went_back_to = None if back is None else self._gone_back(back)
         self.meters.judged(promoted=version.promoted, now_ms=self._ports.clock())
 
-    def _advise(self, version: PolicyVersion) -> None:
+    def _back_to(self) -> int | None:
+        """Return the version to go back to, as enough candidates in a row were refused; None where there is no need."""
+        every, count = self.settings.refusals, self.progress.refusals
+        return self.progress.serving if every and count and not count % every else None
+
+    def _gone_back(self, version: int) -> int | None:
+        """Go on from a version's weights; None where they are of another net, and learning goes on as it was."""
+        task, count = self.spec.task, self.progress.refusals
+        try:
+            self.training.go_back(unpack(self._ports.store.weights(task, version))[0])
+        except ValueError as error:
+            logger.warning("%s: %d candidates in a row were refused; %s@%d: %s", task, count, task, version, error)
+            return None
+        logger.warning(
+            "%s: %d candidates in a row were refused: learning goes on from the weights of %s@%d, which serves",
+            *(task, count, task, version),
+        )
+        return version
+
+    def _advise(self, version: PolicyVersion, *, careful: bool) -> None:
         """Let directives change the configuration for what is learned after the version."""
         task, newest = self.spec.task, [entry.reference for entry in self.progress.lineage[-FITTED_CHUNKS:]]
         standing = self.advice.state.ledger.standing
@@ -161,6 +183,7 @@ class Learner:
             judging(self._promotion.simulator(), lambda number: self._ports.store.weights(task, number)),
             [one for one in directives(self._ports.log, task) if one.verdict == "undo"] if standing else [],
             lambda place: fitted(self._ports.chunks.transitions(newest), place),
+            careful=careful,
         )
 
     def _learned(self, metrics: Mapping[str, float]) -> None:

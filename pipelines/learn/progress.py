@@ -16,7 +16,9 @@ class Progress(msgspec.Struct):
     inserted: references whose rows the training may still hold, in order, and the first row taken of each. first_row:
     how many rows came before them. base_row: of these, how many it never held. lineage, complete:
     as in `PolicyVersion`. version: the newest number taken; parent: the one that this learner made last. pending:
-    policy records that are not yet on the log. seen: the newest one there that was applied.
+    policy records that are not yet on the log. seen: the newest one there that was applied. best: the version that has
+    been shown to beat all before it, or that people let serve: candidates are judged against it. refusals: of
+    candidates in a row by the gate. went_back_to: by whose weights learning went on after the newest candidate.
     """
 
     next_offset: int = 0
@@ -30,6 +32,9 @@ class Progress(msgspec.Struct):
     version: int = 0
     parent: int | None = None
     serving: int | None = None
+    best: int | None = None
+    refusals: int = 0
+    went_back_to: int | None = None
     pending: list[ServingPolicy] = []
     seen: ServingPolicy | None = None
     format: Literal[2] = 2
@@ -58,6 +63,16 @@ class Progress(msgspec.Struct):
     def begin_anew(self, rows: int) -> None:
         """Go on from `rows` rows without any that were held: what comes of it can't be retrained."""
         self.inserted, self.first_row, self.base_row, self.complete = [], rows, rows, False
+
+    @property
+    def opponent(self) -> int | None:
+        """The version that a candidate is judged against, None while nothing serves."""
+        return None if self.serving is None else self.best or self.serving
+
+    def promoted(self, version: int, *, best: bool) -> None:
+        """Let a version serve. best: whether it was shown to beat the best one before."""
+        self.best = version if best else self.opponent or version
+        self.serving = version
 
     @property
     def holding(self) -> ServingPolicy | None:
@@ -97,4 +112,4 @@ class Progress(msgspec.Struct):
 
     def _yield_to(self, decided: ServingPolicy, *, again: bool) -> None:
         self.pending = [decided] if again else []
-        self.serving = decided.version or None
+        self.serving = self.best = decided.version or None

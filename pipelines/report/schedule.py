@@ -40,7 +40,7 @@ class Schedule:
             ZoneInfo(self.zone)
         except (KeyError, ValueError, OSError) as error:
             raise SettingsError(f"time zone {self.zone!r} is unknown; write it as in Europe/Zurich") from error
-        remedy = "five fields, as in `0 8 * * 1`: Mondays at 8:00"
+        remedy = "five fields, as in `0 8 * * 1`: Mondays at 8:00, or six with seconds first"
         try:
             came = next(self._slots(datetime(2026, 1, 1, tzinfo=UTC)), None)
         except (CronSimError, ValueError) as error:
@@ -56,9 +56,11 @@ class Schedule:
     def _slots(self, now: datetime) -> Iterator[datetime]:
         """Return the slots before some three hours from now, the last first: a local time may come twice until then."""
         parts = _NAMED.get(self.cron, self.cron).upper().split()
-        if len(parts) not in {5, 6} or "?" in parts[-2]:  # a year's expression has ? before its last field
-            raise ValueError("wrong number of fields")
+        if len(parts) not in {5, 6}:
+            raise ValueError(f"{len(parts)} fields")
         *seconds, minute, hour, day, month, weekday = parts
+        if "?" in {*seconds, minute, hour, month}:  # ? stands for a day alone, so the fields are others than these
+            raise ValueError("? in place of no day; a year at the end is not understood")
         # CronSim applies clock changes, as Debian's cron does, only where neither of these begins with a star.
         # Where both days are restricted, either is enough; a star with a step restricts too.
         fields = (

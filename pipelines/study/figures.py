@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from headrace.learners.cloud.baselines import CALLED
 from headrace.pipelines.report.plots import BLUE, FAINT, GREEN, GREY, INK, ORANGE, VERMILION
 
 if TYPE_CHECKING:
@@ -23,11 +24,7 @@ NAMES: Final[Mapping[str, str]] = {
     "dqn+advisor": "DQN + advisor",
     "dqn+schedule": "DQN + best fixed schedule",
 }
-RULE_NAMES: Final[Mapping[str, str]] = {
-    "hpa_kubernetes": "HPA (Kubernetes)",
-    "rate_rule": "rate rule",
-    "tuned_rule": "tuned rule",
-}
+RULE_NAMES: Final[Mapping[str, str]] = {name: CALLED[name] for name in ("hpa_kubernetes", "rate_rule", "tuned_rule")}
 _ZOOM: Final = 6.0
 """Return shown of the right panel: the levels and what lies just below them."""
 

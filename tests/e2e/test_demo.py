@@ -33,7 +33,9 @@ def test_it_beats_the_hpa_rule_on_held_out_traces(first):
     assert first["difference"]["hpa"]["low"] > 0
     means = first["evaluation"]
     assert means["hpa"] < means["policy"] < means["clairvoyant"]
-    assert set(means) >= {"policy", "static", "hpa", "rate_rule", "clairvoyant"}
+    rules = {"static", "hpa", "hpa_kubernetes", "rate_rule", "tuned_rule", "clairvoyant"}
+    assert set(means) == set(first["named"]) == {"policy", *rules}
+    assert set(first["difference"]) == rules
 
 
 def test_everything_that_it_says_is_there(first):

@@ -46,8 +46,8 @@ def test_returns_on_different_traces_are_not_set_side_by_side(done, tmp_path):
         assert re.match(rf"cloud@{number} +{begin}", row), row
     assert "7.5" not in rows[2]
     told = [shell.here("policy", "show", f"cloud@{number}").decode() for number in (1, 2, 3)]
-    assert "mean returns on the gate's 512 traces" in told[0]
-    assert "none: there was no simulator" in told[1]
+    assert "mean returns as of the gate's fixed traces" in told[0]
+    assert "none: nothing simulated it" in told[1]
     assert "mean return in simulation, on traces of its own: policy 7.50" in told[2]
 
 

@@ -44,7 +44,7 @@ def test_kill_and_resume(recorded, stream, tmp_path, seed):
 
 def test_without_a_simulator_nothing_is_promoted_unasked(stream, monkeypatch):
     """Where there is no gate to pass, versions are stored and none serves."""
-    monkeypatch.setattr("headrace.pipelines.learn.promotion.simulator", lambda *_: None)
+    monkeypatch.setattr("headrace.pipelines.learn.promotion.task_simulator", lambda *_: None)
     stream.learn(settings=dataclasses.replace(SETTINGS, gate="simulator"))
     versions, _, decided, _ = outcome(stream)
     assert versions

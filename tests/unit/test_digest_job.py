@@ -339,6 +339,8 @@ def test_slots_never_run_backwards() -> None:
         ("0 0 30 2 *", "UTC"),
         ("0 8 * * *", "Mars/Base"),
         ("0 8 * * ? *", "UTC"),
+        ("0 8 ? * 2 *", "UTC"),
+        ("0 8 1 * * 2027", "UTC"),
         ("@", "UTC"),
         ("70-2 * * * *", "UTC"),
         ("0 22-24 * * *", "UTC"),

@@ -10,7 +10,7 @@ import torch
 from dueling_reference import plain_q_values
 
 from headrace.learners import dqn
-from headrace.learners.acting import Policy, epsilon_at, network_inputs
+from headrace.learners.acting import BoxPolicy, Policy, epsilon_at, network_inputs
 from headrace.learners.checkpoint import pack
 from headrace.learners.nets.normaliser import Moments
 from headrace.schemas.errors import CorruptDataError
@@ -104,6 +104,53 @@ def test_what_is_no_policy_is_refused():
         Policy(arrays | {"value.bias": np.array([np.nan], np.float32)})
     with pytest.raises(CorruptDataError):
         Policy.from_bytes(b"garbage")
+
+
+def test_a_draw_for_one_observation_is_one_of_the_batch():
+    """The same distribution, and the same log-probability of what was drawn."""
+    arrays = {
+        "logits.weight": np.zeros((3, 4), np.float32),
+        "logits.bias": np.array([0.0, 1.0, -60.0, 2.0], np.float32),
+    }
+    policy, rng, obs = Policy(arrays), np.random.default_rng(0), np.zeros(3, np.float32)
+    drawn, log_probs = zip(*(policy.sample_one(obs, rng) for _ in range(20_000)), strict=True)
+    share = np.exp(arrays["logits.bias"]) / np.exp(arrays["logits.bias"]).sum()
+    np.testing.assert_allclose(np.bincount(drawn, minlength=4) / 20_000, share, atol=0.012)
+    np.testing.assert_allclose(log_probs, np.log(share)[list(drawn)], rtol=1e-5)
+    batch, expected = policy.sample(np.zeros((2_000, 3), np.float32), rng)
+    np.testing.assert_allclose(expected, np.log(share)[batch], rtol=1e-5)
+
+
+def test_exploring_says_how_likely_each_action_was():
+    """With epsilon .5 and 5 actions the greedy one has .6, each other .1; one by one and in a batch."""
+    policy, obs, rng = Policy(dqn.policy_arrays(trained_state())), observations(1)[0], np.random.default_rng(0)
+    greedy, table = policy.decide(obs), {True: np.log(0.6), False: np.log(0.1)}
+    one = [policy.explore_one(obs, 0.5, rng) for _ in range(20_000)]
+    assert np.mean([action == greedy for action, _ in one]) == pytest.approx(0.6, abs=0.012)
+    assert {action for action, _ in one} == set(range(ACTIONS))
+    actions, log_probs = policy.explore(np.repeat(obs[None], 500, axis=0), 0.5, rng)
+    for action, log_prob in (*one[:500], *zip(actions, log_probs, strict=True)):
+        assert log_prob == pytest.approx(table[bool(action == greedy)])
+    assert policy.explore_one(obs, 0.0, rng) == (greedy, 0.0)
+
+
+def test_a_continuous_draw_is_cut_and_says_its_density():
+    """For one observation as for a batch; as `log_density` has it for the action that the environment is given."""
+    arrays = {"mean.weight": np.ones((3, 2)), "mean.bias": np.array([0.0, 0.8]), "log_std": np.array([-1.0, 0.0])}
+    arrays |= {"action.low": np.full(2, -1.0), "action.high": np.ones(2)}
+    policy, rng = (
+        BoxPolicy({name: array.astype(np.float32) for name, array in arrays.items()}),
+        np.random.default_rng(0),
+    )
+    obs = np.full((400, 3), 0.1, np.float32)
+    actions, densities = policy.draw(obs, rng)
+    one = [policy.draw_one(obs[0], rng) for _ in range(400)]
+    assert 0.2 < (actions[:, 1] == 1.0).mean() < 0.6
+    np.testing.assert_allclose(densities, policy.log_density(obs, actions), rtol=1e-4, atol=1e-5)
+    together = np.stack([action for action, _ in one])
+    assert np.abs(together).max() <= 1.0
+    np.testing.assert_allclose([density for _, density in one], policy.log_density(obs, together), rtol=1e-4, atol=1e-5)
+    assert one[0][0] is not one[1][0]
 
 
 def test_exploration_falls_linearly_and_then_stays():

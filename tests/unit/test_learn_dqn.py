@@ -82,9 +82,8 @@ def plain_loss(state, leaf, shape, batch, weight):
     )
     best = (after if config.double else priced).mean(dim=2).argmax(dim=1)
     steps = torch.from_numpy(batch.steps)
-    spans = (1 - config.discount**steps) / (1 - config.discount)
-    reward = torch.from_numpy(batch.reward) - state.reward_mean * spans
     discount = config.discount**steps * torch.from_numpy(~batch.terminated)
+    reward = torch.from_numpy(batch.reward) - state.reward_mean * (1 - discount) / (1 - config.discount)
     target = (reward.unsqueeze(1) + discount.unsqueeze(1) * priced[rows, best]).float()
     taken = online[rows, torch.from_numpy(batch.action)]
     error = target.mean(dim=1) - taken.mean(dim=1)
@@ -117,8 +116,10 @@ def test_updates_equal_a_plain_implementation():
         with torch.no_grad():
             chosen = plain_q_values(online, shape, next_obs).argmax(1)
             priced = plain_q_values(target, shape, next_obs)[torch.arange(32), chosen]
-            goal = torch.from_numpy(batch.reward - np.float32(reward_mean))
-            goal = goal + 0.95 * torch.from_numpy(~batch.terminated) * priced
+            goes_on = torch.from_numpy(~batch.terminated)
+            # The end is worth what it would be to go on for ever with rewards of 0, less those of the mean.
+            priced = torch.where(goes_on, priced, -reward_mean / 0.05)
+            goal = torch.from_numpy(batch.reward - np.float32(reward_mean)) + 0.95 * priced
         taken = plain_q_values(online, shape, obs)[torch.arange(32), torch.from_numpy(batch.action)]
         loss = 0.5 * (goal - taken).square().mean()
         (gradient,) = torch.autograd.grad(loss, online)
@@ -250,20 +251,20 @@ def chain_transitions(*, terminates):
     return Batch(one_hot[state], action, reward, one_hot[after], ends & terminates)
 
 
-def exact_values(batch, reward_mean=0.0):
+def exact_values(batch):
     """Value iteration, float64[CHAIN, 2]."""
     values, after = np.zeros((CHAIN, 2)), batch.next_obs.argmax(axis=1)
     for _ in range(1000):
-        targets = batch.reward - reward_mean + GAMMA * ~batch.terminated * values.max(axis=1)[after]
+        targets = batch.reward + GAMMA * ~batch.terminated * values.max(axis=1)[after]
         values = targets.reshape(CHAIN, 2)
     return values
 
 
-@pytest.mark.parametrize("terminates", [True, False])
-def test_it_learns_the_values_of_a_chain(terminates):
+@pytest.mark.parametrize(("terminates", "centred"), [(True, False), (True, True), (False, True)])
+def test_it_learns_the_values_of_a_chain(terminates, centred):
     """The averaged weights reach value iteration's values and its policy, far from where they began.
 
-    With centring (the endless chain) the values are those of the centred rewards.
+    Centred, every value is lower by what a reward of the mean for ever is worth, whether the chain ends or not.
     """
     config = dqn.DQNConfig(
         hidden=(32, 32),
@@ -272,38 +273,65 @@ def test_it_learns_the_values_of_a_chain(terminates):
         learning_rate_steps=2500,
         polyak=0.02,
         averaging=5e-3,
-        centre_rewards=not terminates,
+        centre_rewards=centred,
     )
     batch, state = chain_transitions(terminates=terminates), dqn.init(config, CHAIN, 2, seed=0)
     buffer = ReplayBuffer(len(batch.action), CHAIN)
     buffer.add(batch)
     obs = np.eye(CHAIN, dtype=np.float32)
-    expected = exact_values(batch, 0.0 if terminates else float(batch.reward.mean()))
+    expected = exact_values(batch) - (batch.reward.mean() / (1.0 - GAMMA) if centred else 0.0)
     before = np.abs(Policy(dqn.policy_arrays(state)).q_values(obs) - expected).max()
     state, metrics = trained(state, buffer, 2500)
     found = Policy(dqn.policy_arrays(state)).q_values(obs)
     error = np.abs(found - expected)
-    assert before > 0.5
+    assert before > 0.3
     assert error.max() < 0.1, error
     assert found.argmax(axis=1).tolist() == [1] * CHAIN
     assert metrics["td_abs"] < 0.05
 
 
-@pytest.mark.parametrize("n_step", [1, 2, 3])
-def test_a_constant_reward_is_centred_to_nothing(n_step):
-    """The mean is of rewards a step, however many of them a row sums."""
-    config = dqn.DQNConfig(hidden=(4,), batch_size=8, n_step=n_step, discount=0.9)
-    state = dqn.init(config, 2, 2, seed=0)
-    summed = sum(0.9**k for k in range(n_step))
-    batch = Batch(
-        obs=np.zeros((8, 2), np.float32),
-        action=np.zeros(8, np.int64),
-        reward=np.full(8, summed, np.float32),
-        next_obs=np.zeros((8, 2), np.float32),
-        terminated=np.ones(8, np.bool_),
-        steps=np.full(8, n_step),
+def batch_of(reward, terminated, n_step, count=8):
+    """Rows that are alike, each of a reward summed over n steps at a discount of .9."""
+    summed = sum(0.9**k for k in range(n_step)) * reward
+    return Batch(
+        obs=np.zeros((count, 2), np.float32),
+        action=np.zeros(count, np.int64),
+        reward=np.full(count, summed, np.float32),
+        next_obs=np.zeros((count, 2), np.float32),
+        terminated=np.full(count, terminated),
+        steps=np.full(count, n_step),
     )
+
+
+@pytest.mark.parametrize("n_step", [1, 2, 3])
+@pytest.mark.parametrize(("terminated", "centred"), [(False, lambda _: 0.0), (True, lambda n: -10.0 * 0.9**n)])
+def test_a_constant_reward_is_centred(n_step, terminated, centred):
+    """To nothing where it goes on; at an end what is lost is 10 times the mean from the next step on.
+
+    The mean is of rewards a step, however many of them a row sums.
+    """
+    state = dqn.init(dqn.DQNConfig(hidden=(4,), batch_size=8, n_step=n_step, discount=0.9), 2, 2, seed=0)
+    batch = batch_of(1.0, terminated, n_step)
     state, _ = dqn.update(state, batch)
     assert state.reward_mean == pytest.approx(1.0)
     rewards, _ = _rewards(state, batch)
-    assert rewards == pytest.approx(np.zeros(8), abs=1e-6)
+    assert rewards == pytest.approx(np.full(8, centred(n_step)), abs=1e-5)
+
+
+def test_undiscounted_rewards_are_centred_only_where_nothing_ends():
+    """The values of what ends have no common part; once an end was seen, rewards are as they came."""
+    state = dqn.init(dqn.DQNConfig(hidden=(4,), batch_size=8, discount=1.0), 2, 2, seed=0)
+    for terminated, expected in ((False, 0.0), (True, 1.0), (False, 1.0)):
+        state, _ = dqn.update(state, batch_of(1.0, terminated, 1))
+        assert _rewards(state, batch_of(1.0, False, 1))[0] == pytest.approx(np.full(8, expected), abs=1e-6)
+
+
+@pytest.mark.parametrize(("go_on", "stop", "best"), [(1.0, 2.0, 0), (-1.0, -1.5, 1)])
+def test_whether_to_end_is_decided_by_what_follows(go_on, stop, best):
+    """Going on for ever is worth 20 times its reward; ending is worth its own, whatever their mean is."""
+    state = dqn.init(dqn.DQNConfig(hidden=(8,), batch_size=64, learning_rate_steps=1500, polyak=0.02), 2, 2, seed=0)
+    action = np.arange(64) % 2
+    obs, reward = np.zeros((64, 2), np.float32), np.where(action, stop, go_on).astype(np.float32)
+    for _ in range(600):
+        state, _ = dqn.update(state, Batch(obs, action, reward, obs, action == 1))
+    assert Policy(dqn.policy_arrays(state)).decide(obs[0]) == best

@@ -1,0 +1,107 @@
+"""Versions for an agent: read from log and store, checked by hash, and kept in a file."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from headrace.learners.acting import BoxPolicy, Policy, load_policy
+from headrace.learners.checkpoint import pack, unpack, weights_hash
+from headrace.learners.stream.exploring import Exploration, Explorer
+from headrace.pipelines.tasks import task_specs
+from headrace.pipelines.topics import DIRECTIVES, POLICIES, TopicReader, records
+from headrace.schemas.errors import CorruptDataError
+from headrace.schemas.policy_versions import acts_by
+from headrace.schemas.ports import Log, PolicyStore
+from headrace.schemas.records import Directive, ServingPolicy, TaskSpec
+from headrace.sinks.files.policies import replace_file
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version, checked and loaded. weights: as stored. steps: rows learned from, where epsilon follows."""
+
+    task: str
+    number: int
+    hash: str
+    steps: int
+    weights: bytes
+    policy: Policy | BoxPolicy
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """The metadata of a kept file."""
+
+    task: str
+    number: int
+    hash: str
+    steps: int
+
+
+class Reader:
+    """Reads on, on one open log, what was decided about a task. agent_id: whose part in a canary it is."""
+
+    def __init__(self, log: Log, store: PolicyStore, task: str, agent_id: str, exploration: Exploration) -> None:
+        self._log, self._store, self._task, self._agent_id = log, store, task, agent_id
+        self._policies = TopicReader(log, POLICIES, task)
+        self._directives = TopicReader(log, DIRECTIVES, task)
+        self._explorer = Explorer(exploration, {})
+        self._wanted: ServingPolicy | None = None
+
+    def spec(self) -> TaskSpec | None:
+        """Return the task's spec, None where the log has none."""
+        return task_specs(self._log).get(self._task)
+
+    def exploration(self) -> Exploration:
+        """Return how agents explore by the directives that stand now."""
+        for batch in self._directives.batches():
+            self._explorer.apply([*records([batch], Directive, strict=True)])
+        return self._explorer.now
+
+    def newer(self, than: Version | None) -> Version | None:
+        """Return the version to act by, None where none serves or it is the one at hand; raises as `loaded` does."""
+        for record in records(self._policies.batches(), ServingPolicy, strict=True):
+            self._wanted = record
+        if self._wanted is None:
+            return None
+        number, canary = acts_by(self._wanted, self._agent_id), self._wanted.canary
+        expected = canary.weights_hash if canary and number == canary.version else self._wanted.weights_hash
+        if not number or (than is not None and (than.number, than.hash) == (number, expected)):
+            return None
+        version = loaded(self._task, number, expected, 0, self._store.weights(self._task, number))
+        if isinstance(version.policy, BoxPolicy) or version.policy.softmax:
+            return version  # it explores by no schedule, so the manifests need not be read
+        steps = (one.environment_steps for one in self._store.versions(self._task) if one.version == number)
+        return replace(version, steps=next(steps, 0))
+
+
+def loaded(task: str, number: int, expected: str, steps: int, weights: bytes) -> Version:
+    """Check a version's weights, and load them; raises CorruptDataError for others, ValueError for no policy."""
+    found = weights_hash(weights)
+    if found != expected:
+        raise CorruptDataError(
+            f"policy {task}@{number}: the weights have the hash {found}, {expected} was promoted: restore them, or "
+            "roll back to another version"
+        )
+    return Version(task, number, found, steps, weights, load_policy(weights))
+
+
+def keep(path: Path, version: Version) -> None:
+    """Write a version to a file, whole or not at all; raises StorageError."""
+    kept = _Kept(version.task, version.number, version.hash, version.steps)
+    replace_file(path, pack(unpack(version.weights)[0], msgspec.to_builtins(kept)))
+
+
+def kept(path: Path, task: str) -> Version | None:
+    """Return the version that a file keeps, None where there is no file; raises as `loaded` does."""
+    try:
+        weights = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        found = msgspec.convert(unpack(weights)[1], _Kept)
+    except msgspec.ValidationError as error:
+        raise CorruptDataError(f"{path} keeps no version ({error}): move it away") from error
+    if found.task != task:
+        raise CorruptDataError(f"{path} keeps a policy of task {found.task}, not of {task}: name another file")
+    return loaded(task, found.number, found.hash, found.steps, weights)
