@@ -12,10 +12,11 @@ from typing import Final
 
 from headrace.pipelines.layout import grown_topics
 from headrace.pipelines.policies.learning import refusals_told
+from headrace.pipelines.published import serving
 from headrace.pipelines.tasks import task_specs
-from headrace.pipelines.topics import INGEST, PARTITIONED, SINGLE, TRANSITIONS
+from headrace.pipelines.topics import INGEST, PARTITIONED, POLICIES, REPORTS, SINGLE, TRANSITIONS, WINDOWS
 from headrace.pipelines.wiring import ADAPTERS, Services
-from headrace.schemas.errors import HeadraceError, UnknownTopicError
+from headrace.schemas.errors import CorruptDataError, HeadraceError, UnknownPolicyError, UnknownTopicError
 
 PACKAGES: Final = (
     "headrace",
@@ -29,6 +30,8 @@ PACKAGES: Final = (
     "redis",
 )
 
+READERS: Final = {"learn": (WINDOWS,), "explain": (WINDOWS, POLICIES), "digest": (REPORTS,)}
+"""What the jobs after ingest read, each as the group of its name."""
 INIT: Final = "run `headrace init`"
 
 
@@ -53,7 +56,9 @@ def examine(services: Services) -> list[Check]:
         checks.append(_guarded("layout", partial(_layout, services), INIT))
     if "log" in opened:
         checks.append(_guarded("lag", partial(_lag, services), INIT))
+        checks.append(_guarded("jobs", partial(_jobs, services), INIT))
     if {"log", "policies"} <= opened:
+        checks.append(_guarded("serving", partial(_serving, services), INIT))
         checks.append(_guarded("learning", partial(_learning, services)))
     return checks
 
@@ -135,6 +140,44 @@ def _lag(services: Services) -> Check:
         return Check("lag", ok=False, detail=detail, remedy="run `headrace run ingest --accept-gap` to go on without")
     hint = ": `headrace run ingest` takes them in" if behind else ""
     return Check("lag", ok=True, detail=f"group {INGEST} is {behind} messages behind{hint}")
+
+
+def _jobs(services: Services) -> Check:
+    """Say how far the other jobs are behind; one that has committed nothing never ran."""
+    return Check("jobs", ok=True, detail="; ".join(_behind(services, job, topics) for job, topics in READERS.items()))
+
+
+def _behind(services: Services, job: str, topics: tuple[str, ...]) -> str:
+    behind, ran = {}, False
+    for topic in topics:
+        commits = services.log.committed(job, topic)
+        ran = ran or bool(commits)
+        bounds = (services.log.bounds(topic, place) for place in range(services.log.topic(topic).partitions))
+        behind[topic] = sum(
+            end - max(begin, commits[place].offset if place in commits else begin)
+            for place, (begin, end) in enumerate(bounds)
+        )
+    if not ran:
+        return f"{job} never ran"
+    told = " and ".join(f"{count} messages of {topic}" for topic, count in behind.items() if count)
+    return f"{job} is {told} behind: `headrace run {job}`" if told else f"{job} is up to date"
+
+
+def _serving(services: Services) -> Check:
+    """Look whether what serves is in the policy store, whole."""
+    found, faults = [], []
+    for task, policy in sorted(serving(services.log).items()):
+        if policy.version:
+            name = f"{task}@{policy.version}"
+            try:
+                services.policies.weights(task, policy.version)
+                found.append(name)
+            except (UnknownPolicyError, CorruptDataError) as error:
+                faults.append(f"{name} serves, and can't be loaded: {error}")
+    if faults:
+        remedy = "put the store's files or rows back, or let another version serve: `headrace policy promote`"
+        return Check("serving", ok=False, detail="; ".join(faults), remedy=remedy)
+    return Check("serving", ok=True, detail=", ".join(found) or "no policy yet")
 
 
 def _learning(services: Services) -> Check:

@@ -4,9 +4,9 @@ import logging
 from typing import Final
 
 from headrace.pipelines.settings import Settings
-from headrace.pipelines.topics import PARTITIONED, SINGLE, TRANSITIONS, WINDOWS
+from headrace.pipelines.topics import PARTITIONED, REJECTED, SINGLE, TRANSITIONS, WINDOWS
 from headrace.schemas.errors import LayoutMismatchError, SettingsError, UnknownTopicError
-from headrace.schemas.ports import Index, Log, TopicInfo
+from headrace.schemas.ports import Index, Log, Retention, TopicInfo
 from headrace.schemas.records import Layout
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,16 @@ def stored_layout(log: Log, index: Index, settings: Settings) -> Layout:
                 f"headrace has {getattr(ours, field)}: use the headrace that wrote it, or ingest into a new index"
             )
     return stored
+
+
+def retain(log: Log, layout: Layout, age_ms: int | None, size_bytes: int | None) -> None:
+    """Say how long the log keeps rows, windows and what was rejected; raises SettingsError as the log does.
+
+    Whole segments go, unless one is too large by itself; what a job has yet to commit stays.
+    """
+    log.retain(TRANSITIONS, Retention(age_ms, size_bytes, step=layout.segment))
+    log.retain(WINDOWS, Retention(age_ms, size_bytes))
+    log.retain(REJECTED, Retention(age_ms, size_bytes, committed=False))
 
 
 def require_sound(log: Log, layout: Layout) -> None:

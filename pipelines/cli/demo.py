@@ -47,7 +47,7 @@ def command(out: Path, *, verbose: bool, as_json: bool, **much: Any) -> None:  #
 
 
 def _run(out: Path, *, windows: int, **much: Any) -> dict[str, Any]:  # noqa: ANN401
-    from headrace.pipelines.demo.demo import run_demo  # noqa: PLC0415 torch takes seconds to load
+    from headrace.pipelines.demo.demo import alone, run_demo  # noqa: PLC0415 torch takes seconds to load
     from headrace.pipelines.demo.embedded import EmbeddedSettings, WindowProgress  # noqa: PLC0415
 
     def show(progress: WindowProgress) -> None:
@@ -61,7 +61,8 @@ def _run(out: Path, *, windows: int, **much: Any) -> dict[str, Any]:  # noqa: AN
         elif progress.windows % 5 == 0 or progress.windows == windows:
             click.echo(line, err=True)
 
-    return run_demo(out, EmbeddedSettings(windows=windows, **much), show)
+    with alone(out):
+        return run_demo(out, EmbeddedSettings(windows=windows, **much), show)
 
 
 def _print(result: dict[str, Any]) -> None:

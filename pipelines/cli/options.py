@@ -3,7 +3,7 @@
 import functools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar, cast
 
@@ -138,6 +138,30 @@ class PolicyName(click.ParamType[tuple[str, int]]):
         if not match:
             self.fail(f"{value!r} is no policy: write TASK@VERSION, such as cloud@3", param, ctx)
         return match[1], int(match[2])
+
+
+MILLISECONDS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+BYTES: Final = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+class Quantity(click.ParamType[int]):
+    """A number with a unit, as a whole number of the smallest; "none" is 0."""
+
+    def __init__(self, units: Mapping[str, int], example: str) -> None:
+        self.units = units
+        self.example = example
+        self.name = example
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if value == "none":
+            return 0
+        match = re.fullmatch(rf"(?i)([0-9]{{1,9}}(?:\.[0-9]{{1,6}})?) ?({'|'.join(self.units)})", str(value))
+        units = {name.lower(): size for name, size in self.units.items()}
+        number = round(float(match[1]) * units[match[2].lower()]) if match else 0
+        if not number:
+            self.fail(f"{value!r} is no number with one of {', '.join(self.units)}, such as {self.example}", param, ctx)
+        return number
 
 
 class PolicyOrTask(click.ParamType[tuple[str, int | None]]):

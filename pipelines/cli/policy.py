@@ -5,7 +5,7 @@ import functools
 import getpass
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -23,6 +23,9 @@ from headrace.schemas.records import PolicyVersion, ServingPolicy
 if TYPE_CHECKING:
     from headrace.learners.judge.observed import ObservedReturn
     from headrace.pipelines.policies.control import Control
+
+_HASH: Final = 8
+"""How much of a hash the list shows."""
 
 policy_argument = click.argument("policy", type=PolicyName(), metavar="TASK@VERSION")
 reason_option = click.option("--reason", required=True, help="Why; it stands in the record for everyone to read.")
@@ -49,9 +52,11 @@ def list_policies(services: Services, *, task: str | None, as_json: bool) -> Non
     if as_json:
         print_json(rows)
         return
-    columns = ("policy", "serves", "promoted", "difference", "updates", "parent", "hash", "reason")
+    # No wider than a terminal; why, and the rest, `policy show` tells.
+    columns = ("policy", "serves", "promoted", "difference", "updates", "hash")
     names = [{"promoted": "promoted by learn", "difference": "at the gate"}.get(name, name) for name in columns]
-    print_table(names, ([_cell(_told_difference(row)[column]) for column in columns] for row in rows))
+    short = ({**_told_difference(row), "hash": row["hash"][:_HASH]} for row in rows)
+    print_table(names, ([_cell(row[column]) for column in columns] for row in short))
     for record in (now[name] for name in sorted({row["task"] for row in rows} & now.keys())):
         click.echo(f"{_serves(record)}: decided {_told(record)}", err=True)
     for name, versions in found.items():

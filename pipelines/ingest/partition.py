@@ -103,7 +103,8 @@ class PartitionFold:
 def open_partition(opened: Opened, layout: Layout, specs: Mapping[str, TaskSpec], earlier: Earlier) -> PartitionFold:
     """Return the state of a partition at its commit; the caller reads on from its `next_offset`."""
     segment = OpenSegment(opened.partition, opened.segment, specs)
-    windows = OpenWindows(specs, layout.grace_ms, segment, earlier, opened.stream_ms)
+    cut = opened.segment > 0 and not opened.resumed
+    windows = OpenWindows(specs, layout.grace_ms, segment, earlier, opened.stream_ms, cut)
     if opened.resumed:
         windows.load()
     places = (opened.segment, opened.committed, opened.rejected_to, opened.checked_to)

@@ -26,10 +26,13 @@ _PUT: Final = (
     f"INSERT INTO decisions (vector, bucket_ms, {_KEY}, data) "  # noqa: S608  # constants alone
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_GET: Final = (
-    'SELECT data FROM decisions WHERE bucket_ms = ? AND task = ? AND partition = ? AND "offset" = ? AND ts = ? '
-    "AND agent_id = ? AND episode_id = ? AND step = ?"
+_PLACE: Final = (
+    'bucket_ms = ? AND task = ? AND partition = ? AND "offset" = ? AND ts = ? AND agent_id = ? AND episode_id = ? '
+    "AND step = ?"
 )
+_GET: Final = f"SELECT data FROM decisions WHERE {_PLACE}"  # noqa: S608  # constants alone
+_MARKS: Final = f"SELECT {_KEY}, writetime(data) FROM decisions WHERE task = ?"  # noqa: S608
+_REMOVE: Final = f"DELETE FROM decisions USING TIMESTAMP ? WHERE {_PLACE}"  # noqa: S608
 _SIMILAR: Final = f"SELECT {_KEY}, data FROM decisions WHERE task = ? ORDER BY vector ANN OF ? LIMIT ?"  # noqa: S608
 
 
@@ -40,7 +43,11 @@ class CassandraDecisions:
         self._keyspace = keyspace
         self._writes = writes
         self._put, self._replace = keyspace.prepare(f"{_PUT} USING TIMESTAMP ?"), keyspace.prepare(_PUT)
-        self._get = keyspace.prepare(_GET)
+        self._get, self._marks, self._remove = (
+            keyspace.prepare(_GET),
+            keyspace.prepare(_MARKS),
+            keyspace.prepare(_REMOVE),
+        )
         # Cassandra finds the nearest with one replica's answers alone.
         self._similar = keyspace.prepare(_SIMILAR, consistency=ConsistencyLevel.LOCAL_ONE)
 
@@ -82,6 +89,17 @@ class CassandraDecisions:
         found = self._keyspace.ask(asked)
         pairs = zip(wanted.items(), found, strict=True)
         return [key for (key, (data, _)), rows in pairs if [tuple(row) for row in rows] != [(data,)]]
+
+    def forget(self, task: str, end_ms: int, *, remove: bool) -> int:
+        """Count a task's decisions before a time; begin to remove them, each as of its own timestamp."""
+        count = 0
+        for *key, timestamp in self._keyspace.stream([self._marks.bind((task,))], 1):
+            if key[3] < end_ms:
+                count += 1
+                if remove:
+                    statement = self._remove.bind((timestamp, key[3] // BUCKET_MS * BUCKET_MS, *key))
+                    self._writes.put([Write(statement, 0, alone=True)])
+        return count
 
     def similar(self, task: str, vector: NDArray[np.float32], limit: int) -> Neighbours | None:
         """Return at most `limit` of a task's decisions, the nearest first, as the index finds them."""

@@ -15,7 +15,7 @@ from cassandra import ConsistencyLevel
 
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import StorageError
-from headrace.schemas.ports import Backend
+from headrace.schemas.ports import Backend, Forgotten
 from headrace.schemas.records import ChunkReference, Layout, WindowKey, WindowRow
 from headrace.sinks.cassandra.decisions import CassandraDecisions
 from headrace.sinks.cassandra.keyspace import Keyspace, hidden
@@ -39,6 +39,9 @@ _RANGE: Final = "start_ms >= ? AND start_ms < ?"
 _CHUNK_PLACE: Final = "start_ms = ? AND partition = ? AND segment = ? AND part = ?"
 _CHUNK: Final = 'SELECT task, "group", start_ms, partition, segment, part, rows, received, checksum, stats'
 _WINDOW: Final = 'SELECT task, "group", start_ms, partition, writetime(summary), summary'
+_CHUNK_MARK: Final = 'SELECT task, "group", start_ms, partition, segment, part, writetime(checksum)'
+_WINDOW_MARK: Final = 'SELECT task, "group", start_ms, partition, writetime(summary)'
+_FORGET: Final = "DELETE FROM {} USING TIMESTAMP ?"
 _PUT_CHUNK: Final = (
     'INSERT INTO chunks (task, "group", bucket_ms, start_ms, partition, segment, part, rows, received, checksum, '
     "stats, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -59,6 +62,10 @@ _STATEMENTS: Final = {
     "scan_bare": f"{_CHUNK} FROM chunks WHERE {_PARTITION} AND {_RANGE}",
     "windows": f"{_WINDOW} FROM windows WHERE {_PARTITION} AND {_RANGE}",
     "window": f"{_WINDOW} FROM windows WHERE {_PARTITION} AND start_ms = ? AND partition = ?",
+    "chunk_marks": f"{_CHUNK_MARK} FROM chunks WHERE {_PARTITION} AND {_RANGE}",
+    "window_marks": f"{_WINDOW_MARK} FROM windows WHERE {_PARTITION} AND {_RANGE}",
+    "forget_chunk": f"{_FORGET.format('chunks')} WHERE {_PARTITION} AND {_CHUNK_PLACE}",
+    "forget_window": f"{_FORGET.format('windows')} WHERE {_PARTITION} AND start_ms = ? AND partition = ?",
     "tasks": "SELECT task FROM tasks WHERE one = 0",
     "groups": 'SELECT "group", partition FROM groups WHERE task = ?',
     "buckets": "SELECT bucket_ms FROM buckets WHERE task = ? AND bucket_ms >= ? AND bucket_ms <= ?",
@@ -236,6 +243,25 @@ class CassandraIndex(Backend):
         statement = self._statements["window"].bind((*_partition(key), key.start_ms, key.partition))
         rows = self._keyspace.rows(statement)
         return _window_row(rows[0]) if rows else None
+
+    def forget(self, task: str, end_ms: int, *, remove: bool) -> Forgotten:
+        """Count rows, and remove them, each as of its own timestamp: what grows after that is seen."""
+        chunks = self._forget("chunk", task, end_ms, remove=remove)
+        windows = self._forget("window", task, end_ms, remove=remove)
+        decisions = self.decisions.forget(task, end_ms, remove=remove)
+        self._writes.flush()
+        return Forgotten(chunks, windows, decisions)
+
+    def _forget(self, kind: str, task: str, end_ms: int, *, remove: bool) -> int:
+        """Count rows of one kind by their marks (a key without its bucket, a timestamp); begin to remove them."""
+        count = 0
+        partitions = self._partitions(task, None, None, None, end_ms)
+        for _, group, start_ms, *place, timestamp in self._range(f"{kind}_marks", partitions, _AHEAD):
+            count += 1
+            if remove:
+                values = (timestamp, task, group, _bucket(start_ms), start_ms, *place)
+                self._writes.put([Write(self._statements[f"forget_{kind}"].bind(values), 0)])
+        return count
 
     def about(self) -> str:
         return self._keyspace.about()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.decisions import DecisionBatch, DecisionKey, Neighbours, nearest, neighbours, pack
-from headrace.schemas.ports import Adapter, Backend
+from headrace.schemas.ports import Adapter, Backend, Forgotten
 from headrace.schemas.records import ChunkReference, Layout, WindowKey, WindowRow
 from headrace.sinks.index_rows import chunk_row, read_layout, window_row
 from headrace.sinks.sqlite.database import Database
@@ -64,6 +64,11 @@ _DECISION_PLACE: Final = 'partition, "offset", ts, agent_id, episode_id, step'
 _DECISIONS: Final = (
     f"SELECT task, {_DECISION_PLACE}, data FROM decisions "  # noqa: S608  # constants alone
     f"WHERE task = ? AND ({_DECISION_PLACE}) > (?, ?, ?, ?, ?, ?) ORDER BY {_DECISION_PLACE} LIMIT ?"
+)
+_FORGOTTEN: Final = (
+    "FROM chunks WHERE task = ? AND start_ms < ?",
+    "FROM windows WHERE task = ? AND start_ms < ?",
+    "FROM decisions WHERE task = ? AND ts < ?",
 )
 _KEY: Final = 'task, "group", start_ms, partition, segment, part'
 _COLUMNS: Final = f"{_KEY}, rows, received, checksum, stats"
@@ -228,6 +233,19 @@ class SqliteIndex(Backend):
     def window(self, key: WindowKey) -> WindowRow | None:
         rows = self._reader.rows(_GET_WINDOW, astuple(key), "read window")
         return window_row(rows[0]) if rows else None
+
+    def forget(self, task: str, end_ms: int, *, remove: bool) -> Forgotten:
+        """Count rows, and remove them; what was there is wiped from the file's pages."""
+        within = (task, end_ms)
+        with self._writer.transaction("forget") as connection:
+            counts = [connection.execute(f"SELECT count(*) {which}", within).fetchone()[0] for which in _FORGOTTEN]
+            if remove:
+                connection.execute("PRAGMA secure_delete = ON")
+                for which in _FORGOTTEN:
+                    connection.execute(f"DELETE {which}", within)
+        if remove:
+            self._writer.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+        return Forgotten(*counts)
 
     def close(self) -> None:
         """Release the connections; what was put and not flushed is dropped."""

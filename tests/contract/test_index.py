@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.schemas.chunk import ChunkRow
-from headrace.schemas.ports import Index
+from headrace.schemas.ports import Forgotten, Index
 from headrace.schemas.records import Layout
 
 OpenIndex = Callable[[], Index]
@@ -177,6 +177,22 @@ def test_a_scan_of_thousands_while_rows_are_written(index: Index, name: str) -> 
             assert index.chunks([later.reference]) != [None]
     assert found[:1300] == [row.key.segment for row in rows]
     assert len(list(index.scan(name))) == 1302
+
+
+def test_what_is_forgotten_is_counted_first_and_then_gone(index: Index, filled: list[ChunkRow], name: str) -> None:
+    """Of one task, before a time; what grows after that is there again."""
+    old = [row for row in filled if row.key.task == name and row.key.start_ms < window_start(2)]
+    windows = {row.key.window for row in old}
+    for remove in (False, True):
+        assert len(list(index.scan())) == len(filled)
+        gone = index.forget(name, window_start(2), remove=remove)
+        assert (gone.chunks, gone.windows, gone.decisions) == (len(old), len(windows), 0)
+    left = [row.key for row in filled if row not in old]
+    assert [row.key for row in index.scan()] == left
+    assert [row.key for row in index.windows()] == sorted({key.window for key in left})
+    assert index.forget(name, window_start(2), remove=True) == Forgotten(0, 0, 0)
+    put(index, replace(old[0], received=old[0].received + 1))
+    assert index.chunks([old[0].reference]) != [None]
 
 
 def test_a_flush_of_nothing_is_nothing(index: Index) -> None:

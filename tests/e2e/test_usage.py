@@ -141,3 +141,20 @@ def test_a_driver_is_loaded_only_where_it_is_used():
 
 def test_the_command_is_where_it_should_be():
     assert HEADRACE.exists()
+
+
+def test_retention_is_said_once_and_may_be_changed(shell):
+    def kept():
+        (log,) = [check["detail"] for check in shell.json("doctor")["checks"] if check["name"] == "log"]
+        return log
+
+    shell.json("init", "--retention", "1.5d", "--retention-size", "500MB")
+    assert "transitions kept 36 hours and 500 MB; " in kept()
+    shell.json("init", "--retention", "none", "--retention-size", "2 gb")
+    assert "windows kept 2000 MB" in kept()
+    shell.json("init")
+    assert "windows kept 2000 MB" in kept()
+    shell.json("init", "--retention", "none")
+    assert "kept" not in kept()
+    for wrong in ("7", "d", "0d", "-1h", "1w"):
+        assert b"such as 7d" in shell("init", "--retention", wrong, code=2).stderr

@@ -56,6 +56,9 @@ class MemoryLog(Backend):
     def faults(self, topics):
         return {}
 
+    def retain(self, topic, retention):
+        raise NotImplementedError
+
     def bounds(self, topic, partition):
         self.topic(topic)
         return self.begins[topic, partition], len(self.rows[topic, partition])

@@ -19,6 +19,7 @@ from headrace.schemas.canary import Canary
 from headrace.schemas.errors import SettingsError, UnknownPolicyError
 from headrace.schemas.policy_versions import acts_by
 from headrace.schemas.ports import Record
+from headrace.schemas.records import Interval
 
 WINDOW_MS = cloud_task().window_ms
 
@@ -155,6 +156,17 @@ def dies_after(commit, decided):
             raise KeyboardInterrupt
 
     return call
+
+
+def test_who_promotes_what_was_refused_is_told(stream, caplog):
+    go_on(stream, 5, first=0)
+    (first, *_) = stream.store.versions("cloud")
+    refused = msgspec.structs.replace(
+        first, version=90, promoted=False, difference=Interval(-1.0, -2.0, -0.5), reason="worse by 1"
+    )
+    stream.store.put(refused, stream.store.weights("cloud", 1))
+    control(stream).promote("cloud", 90, "as a test")
+    assert "cloud@90 was refused at the gate (worse by 1), and serves all the same" in caplog.text
 
 
 def test_who_promotes_does_not_undo_a_hold_that_comes_meanwhile(stream, caplog):

@@ -36,6 +36,12 @@ def content(stream):
     return index_hash(stream.index), rows
 
 
+def told(stream):
+    """The last message of each key on `windows`."""
+    batches = [stream.log.read("windows", partition, 0, 100_000) for partition in range(2)]
+    return {key: value for batch in batches for key, value in zip(batch.keys, batch.values, strict=True)}
+
+
 def ingest(stream, **options):
     cache = MemoryCache(1 << 20)
     job = Ingest(stream.log, stream.index, cache, stream.layout, until_caught_up=True, timer=lambda: 0.0, **options)
@@ -68,4 +74,22 @@ def test_reading_the_log_again_repairs(sampled, tmp_path, kind):
     assert stream.log.committed(INGEST, TRANSITIONS) == committed
     assert job.counts.repaired > 0 or "gone" in kind or kind == "decisions"
     assert ingest(stream, from_start=True).counts.repaired == 0
+    stream.close()
+
+
+@pytest.mark.parametrize("begins", [(5, 32), (16, 33), (9, 100_000)])
+def test_a_log_that_begins_later_changes_nothing_that_was_indexed_before(sampled, tmp_path, begins):
+    """Retention has cut segments of 16 in two; a window's chunks lie on both sides. 100,000: one message is left."""
+    for name in ("log.db", "index.db"):
+        (tmp_path / name).write_bytes((sampled / name).read_bytes())
+    with closing(sqlite3.connect(tmp_path / "log.db")) as log, log:
+        topic = "SELECT number << 53 FROM topics WHERE topic = 'transitions'"
+        for partition, begin in enumerate(begins):
+            place = f"id = ({topic}) + ({partition} << 40)"
+            log.execute(f"UPDATE partitions SET begin = min({begin}, next - 1) WHERE {place}")
+    stream = open_stream(tmp_path, sample_every=1)
+    expected, before = content(stream), told(stream)
+    assert ingest(stream, from_start=True).counts.repaired == 0
+    assert content(stream) == expected
+    assert told(stream) == before
     stream.close()
