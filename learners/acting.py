@@ -9,7 +9,8 @@ A policy's arrays say all that it is:
 - its head: `value.*` and `advantage.*` (dueling values; with Q quantiles each, A * Q columns), or
   `logits.*` (a softmax policy), or `mean.*` and `log_std` (a diagonal Gaussian).
 - optional `observation.mean` and `observation.scale`: the network sees (obs - mean) / scale.
-- optional `features.weight` float32[D, K]: it also sees these K sums of the observation, as they are.
+- optional `observation.limit` [1]: of an observation it sees no more than lies within so many scales of the mean.
+- optional `features.weight` float32[D, K]: it also sees these K sums of the observation, cut off likewise.
 - optional `activation.tanh`: hidden layers are tanh, else ReLU.
 - optional `prior.*`: see `headrace.learners.prior`.
 - optional `action.low`, `action.high`: bounds that continuous actions are cut to.
@@ -29,6 +30,7 @@ from headrace.learners.prior import RulePrior, prior_from_arrays, prior_to_array
 
 OBSERVATION_MEAN = "observation.mean"
 OBSERVATION_SCALE = "observation.scale"
+OBSERVATION_LIMIT = "observation.limit"
 FEATURES = "features.weight"
 TANH = "activation.tanh"
 LOG_STD = "log_std"
@@ -39,14 +41,27 @@ Arrays = dict[str, NDArray[Any]]
 _Layers = list[tuple[Floats, Floats]]
 
 
+class Seen:
+    """How a network sees observations: (obs - mean) / scale, cut off at `limit` scales from the mean.
+
+    low, high: float32[D], where they are cut off; infinite where there is no limit.
+    """
+
+    def __init__(self, mean: Floats, scale: Floats, limit: float) -> None:
+        self.mean, self.factor = mean.astype(np.float32), np.reciprocal(scale).astype(np.float32)
+        self.low, self.high = ((mean + reach).astype(np.float32) for reach in (-limit * scale, limit * scale))
+
+
 class Network:
     """The folded layers, in batches and for one observation.
 
     Not for use by two threads at once: `outputs_of_one` writes into buffers of its own.
     """
 
-    def __init__(self, layers: _Layers, *, tanh: bool) -> None:
+    def __init__(self, layers: _Layers, low: Floats, high: Floats, *, tanh: bool) -> None:
+        """low, high: float32[D], where observations are cut off."""
         self.inputs = layers[0][0].shape[0]
+        self.low, self.high = low, high
         self.outputs = layers[-1][0].shape[1]
         self.layers = layers
         self.tanh = tanh
@@ -65,7 +80,7 @@ class Network:
         """float32[B, D] -> float32[B, outputs]."""
         assert obs.ndim == 2, obs.shape
         assert obs.shape[1] == self.inputs, (obs.shape, self.inputs)
-        given: Floats = obs.astype(np.float32, copy=False)
+        given: Floats = np.clip(obs.astype(np.float32, copy=False), self.low, self.high)
         for weight, bias in self.layers[:-1]:
             given = given @ weight
             given += bias
@@ -79,7 +94,8 @@ class Network:
 
     def outputs_of_one(self, obs: Floats) -> Floats:
         """float32[D] -> float32[outputs], a buffer that the next call overwrites."""
-        self._observation[:] = obs
+        np.maximum(obs, self.low, out=self._observation)
+        np.minimum(self._observation, self.high, out=self._observation)
         for given, matrix, following, zero in self._hidden:
             given.dot(matrix, following)
             if self.tanh:
@@ -98,7 +114,7 @@ class Policy:
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.softmax = "logits.weight" in arrays
-        self.network = Network(_folded_layers(arrays), tanh=TANH in arrays)
+        self.network = _network(arrays)
         self.observation_width = self.network.inputs
         self.actions = self.network.outputs
         self.prior: RulePrior | None = prior_from_arrays(arrays, self.observation_width, self.actions)
@@ -178,7 +194,7 @@ class BoxPolicy:
     """
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self.network = Network(_folded_layers(arrays), tanh=TANH in arrays)
+        self.network = _network(arrays)
         self.observation_width = self.network.inputs
         self.actions = self.network.outputs
         self.log_std = _row(arrays, LOG_STD, self.actions, 0.0)
@@ -262,9 +278,10 @@ def epsilon_at(step: int, start: float, end: float, decay_steps: int) -> float:
     return start + (end - start) * step / decay_steps
 
 
-def normaliser_arrays(mean: Floats, scale: Floats) -> Arrays:
+def normaliser_arrays(mean: Floats, scale: Floats, limit: float) -> Arrays:
     """A policy's normaliser as its arrays."""
-    return {OBSERVATION_MEAN: mean.astype(np.float32), OBSERVATION_SCALE: scale.astype(np.float32)}
+    numbers = {OBSERVATION_MEAN: mean, OBSERVATION_SCALE: scale, OBSERVATION_LIMIT: np.array([limit])}
+    return {name: value.astype(np.float32) for name, value in numbers.items()}
 
 
 def given_arrays(features: Floats | None, prior: RulePrior | None, bounds: Floats | None = None) -> Arrays:
@@ -275,10 +292,31 @@ def given_arrays(features: Floats | None, prior: RulePrior | None, bounds: Float
     return arrays | prior_to_arrays(prior)
 
 
-def network_inputs(obs: Floats, mean: Floats, scale: Floats, features: Floats | None) -> Floats:
-    """What a network sees: ((obs - mean) / scale, obs @ features), float32[B, D + K] of float32[B, D]."""
-    scaled: Floats = (obs - mean.astype(np.float32)) * np.reciprocal(scale).astype(np.float32)
-    return scaled if features is None else np.concatenate([scaled, obs @ features], axis=1)
+def network_inputs(obs: Floats, seen: Seen, features: Floats | None) -> Floats:
+    """What a network sees: ((cut - mean) / scale, cut @ features), float32[B, D + K] of float32[B, D]."""
+    cut: Floats = np.clip(obs, seen.low, seen.high)
+    scaled: Floats = (cut - seen.mean) * seen.factor
+    return scaled if features is None else np.concatenate([scaled, cut @ features], axis=1)
+
+
+def _network(arrays: Mapping[str, NDArray[Any]]) -> Network:
+    layers = _folded_layers(arrays)
+    width = len(layers[0][0])
+    mean, scale = _normaliser(arrays, width)
+    limit = np.asarray(arrays.get(OBSERVATION_LIMIT, [np.inf]), np.float64)
+    if limit.shape != (1,) or not limit[0] > 0.0:
+        raise ValueError(f"{OBSERVATION_LIMIT} must hold one positive number, found {limit}")
+    seen = Seen(mean, scale, float(limit[0]))
+    return Network(layers, seen.low, seen.high, tanh=TANH in arrays)
+
+
+def _normaliser(arrays: Mapping[str, NDArray[Any]], width: int) -> tuple[Floats, Floats]:
+    """Mean and scale, float64[D] each."""
+    mean = np.asarray(arrays.get(OBSERVATION_MEAN, np.zeros(width)), np.float64)
+    scale = np.asarray(arrays.get(OBSERVATION_SCALE, np.ones(width)), np.float64)
+    if mean.shape != (width,) or scale.shape != mean.shape or not (scale > 0.0).all():
+        raise ValueError(f"the normaliser needs a mean and a positive scale for each of {width} inputs")
+    return mean, scale
 
 
 def _folded_layers(arrays: Mapping[str, NDArray[Any]]) -> _Layers:
@@ -295,10 +333,7 @@ def _folded_layers(arrays: Mapping[str, NDArray[Any]]) -> _Layers:
     if features.ndim != 2 or sum(features.shape) != len(weight):
         raise ValueError(f"{FEATURES} {features.shape} does not fit {len(weight)} inputs")
     width = len(features)
-    mean = np.asarray(arrays.get(OBSERVATION_MEAN, np.zeros(width)), np.float64)
-    scale = np.asarray(arrays.get(OBSERVATION_SCALE, np.ones(width)), np.float64)
-    if mean.shape != (width,) or scale.shape != mean.shape or not (scale > 0.0).all():
-        raise ValueError(f"the normaliser needs a mean and a positive scale for each of {width} inputs")
+    mean, scale = _normaliser(arrays, width)
     bias = bias - (mean / scale) @ weight[:width]
     weight = weight[:width] / scale[:, None] + features @ weight[width:]
     layers[0] = (weight, bias)

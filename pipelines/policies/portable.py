@@ -1,9 +1,9 @@
 """A policy as plain layers, for other runtimes: safetensors with a JSON beside it, ONNX, TorchScript.
 
 Normaliser, features and dueling heads are folded in, as for acting. So what is left is, for observations float32[B, D]:
-h = obs; each layer but the last: h = relu(h @ W + b), or tanh; scores = h @ W + b. Of a prior: scores += table[clip(
-ceil(obs @ w + b), 0, A - 1)]. A discrete action is the greatest score's number. A continuous one is the scores, cut to
-the bounds. docs/acting.md has it for people.
+h = clip(obs, low, high); each layer but the last: h = relu(h @ W + b), or tanh; scores = h @ W + b. Of a prior:
+scores += table[clip(ceil(obs @ w + b), 0, A - 1)]. A discrete action is the greatest score's number. A continuous one
+is the scores, cut to the bounds. docs/acting.md has it for people.
 """
 
 import hashlib
@@ -32,7 +32,8 @@ Arrays = dict[str, NDArray[np.float32]]
 class Portable:
     """A policy's layers. kind: "values" (of actions), "softmax" (logits) or "normal" (means of continuous actions).
 
-    arrays: layer_<i>.weight [inputs, outputs] and .bias; of a prior prior.weight [D], .bias [1] and .table [A, A]; of
+    arrays: observation.low and .high [D], where observations are cut off, infinite where they are not;
+    layer_<i>.weight [inputs, outputs] and .bias; of a prior prior.weight [D], .bias [1] and .table [A, A]; of
     normals log_std [A], action.low and action.high [A], infinite where there is no bound.
     """
 
@@ -45,7 +46,7 @@ class Portable:
     def of(cls, policy: Policy | BoxPolicy) -> "Portable":
         """Take a policy apart."""
         network = policy.network
-        arrays: dict[str, Any] = {}
+        arrays: dict[str, Any] = {"observation.low": network.low, "observation.high": network.high}
         for i, (weight, bias) in enumerate(network.layers):
             arrays |= {f"layer_{i}.weight": weight, f"layer_{i}.bias": bias}
         if isinstance(policy, BoxPolicy):
@@ -118,8 +119,11 @@ _Node = tuple[str, list[str], list[str], dict[str, Any]]
 
 def _nodes(policy: Portable, constants: dict[str, NDArray[Any]]) -> list[_Node]:
     """Return ONNX's steps: operator, inputs, outputs, attributes; the constants that they need more are added."""
-    nodes: list[_Node] = []
-    hidden, last = "obs", policy.layers - 1
+    nodes: list[_Node] = [
+        ("Max", ["obs", "observation.low"], ["raised"], {}),
+        ("Min", ["raised", "observation.high"], ["within"], {}),
+    ]
+    hidden, last = "within", policy.layers - 1
     scores = "sums" if "prior.weight" in policy.arrays else "scores"
     for i in range(policy.layers):
         nodes.append(("MatMul", [hidden, f"layer_{i}.weight"], [f"product_{i}"], {}))
@@ -162,7 +166,7 @@ def to_torchscript(policy: Portable) -> bytes:
             def of(name: str) -> "torch.Tensor":
                 return self.get_buffer(name.replace(".", "_"))
 
-            hidden = obs
+            hidden = torch.minimum(torch.maximum(obs, of("observation.low")), of("observation.high"))
             for i in range(policy.layers):
                 hidden = hidden @ of(f"layer_{i}.weight") + of(f"layer_{i}.bias")
                 if i < policy.layers - 1:

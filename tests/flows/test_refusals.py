@@ -25,10 +25,10 @@ LEARNED = {"dqn": {"config": CONFIG, "settings": GATED}, "ppo": {"config": PPO, 
 def _only_the_first_passes(monkeypatch):
     """The gate as it is, but for its verdict: the first candidate is let through, no other."""
 
-    def judge(pairs, opponent, margin):
-        return dataclasses.replace(gate.judge(pairs, opponent, margin), accepted=opponent == "floor")
+    def judge(pairs, opponent, alpha, margin):
+        return dataclasses.replace(gate.judge(pairs, opponent, alpha, margin), accepted=opponent == "floor")
 
-    monkeypatch.setattr("headrace.pipelines.learn.promotion.judge", judge)
+    monkeypatch.setattr("headrace.learners.judge.trial.judge", judge)
 
 
 @pytest.mark.parametrize("name", LEARNED)
