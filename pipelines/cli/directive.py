@@ -42,9 +42,9 @@ def _newest(services: Services, task: str) -> dict[str, Directive]:
 
 def _row(one: Directive) -> tuple[Any, ...]:
     previous = "" if one.previous is None else f"{one.previous:g}"
-    setting = key_of(one.change, one.target)
+    setting, value = key_of(one.change, one.target), one.text or f"{one.value:g}"
     decided = (one.verdict, one.decided_by, one.proposed_by, one.reason)
-    return (one.directive_id, iso(one.ts), setting, previous, f"{one.value:g}", *decided)
+    return (one.directive_id, iso(one.ts), setting, previous, value, *decided)
 
 
 @command.command("undo", cls=Command)

@@ -50,7 +50,7 @@ class Promotion:
         self._log = log
         self._store = store
         self._clock = clock
-        self._settings = settings
+        self.settings = settings
         self._seed = seed
         self._opponent: tuple[int, Trial] | None = None
 
@@ -86,10 +86,10 @@ class Promotion:
     def simulator(self) -> Simulator | None:
         """Return what policies are judged in; none of the simulators takes continuous actions."""
         known = self._spec.discrete
-        return simulator(self._spec.environment, self._settings.gate_traces, seeds.GATE.first) if known else None
+        return simulator(self._spec.environment, self.settings.gate_traces, seeds.GATE.first) if known else None
 
     def _judged(self, weights: bytes, progress: Progress, kind: Algorithm) -> _Verdict:
-        gated, found = self._settings.gate == "simulator", self.simulator()
+        gated, found = self.settings.gate == "simulator", self.simulator()
         ungated = _Verdict(True, "promoted without a gate, as the settings say", {})
         if found is None:
             return _Verdict(False, "no simulator to judge it by", {}) if gated else ungated
@@ -97,7 +97,7 @@ class Promotion:
         pairs, name = trial.against(opponent)
         name = name if progress.opponent == progress.serving else "best"
         # What an on-policy learner learns from is what serves: behind a gate that wants better it would starve.
-        margin = self._settings.margin if opponent and kind.needs_log_prob else 0.0
+        margin = self.settings.margin if opponent and kind.needs_log_prob else 0.0
         verdict = judge(pairs, name, margin)
         evaluation = {name: float(done.returns.mean()) for name, done in found.baselines().items()}
         evaluation["policy"] = trial.mean(verdict.n)
@@ -121,7 +121,7 @@ class Promotion:
             version=progress.version,
             parent=progress.parent,
             algorithm=training.config.algorithm,
-            config=dataclasses.asdict(training.config) | dataclasses.asdict(self._settings),
+            config=dataclasses.asdict(training.config) | dataclasses.asdict(self.settings),
             seed=self._seed,
             code_version=metadata.version("headrace"),
             weights_hash=weights_hash(weights),
@@ -161,7 +161,7 @@ class Promotion:
             task=version.task,
             version=version.version,
             weights_hash=version.weights_hash,
-            decided_by="gate" if self._settings.gate == "simulator" else "settings",
+            decided_by="gate" if self.settings.gate == "simulator" else "settings",
             reason=version.reason,
             ts=self._clock(),
         )
