@@ -9,6 +9,7 @@ import msgspec
 
 from headrace.learners.checkpoint import pack, unpack
 from headrace.learners.stream.algorithms import algorithm, restored
+from headrace.learners.stream.stated import learned_by
 from headrace.learners.stream.training import Config, Counts, Learned, LearnSettings, Training
 from headrace.pipelines.learn.advice import AdviceState
 from headrace.pipelines.learn.progress import Progress
@@ -89,12 +90,19 @@ class Checkpoint:
             raise _of_another_headrace(self._spec.task, error) from error
 
 
-def place_in(task: str, data: bytes) -> Progress:
+def place_in(task: str, data: bytes) -> tuple[Progress, Counts]:
     """Return how far a checkpoint is; raises CorruptDataError where it can't be read."""
     try:
-        return Progress.read(unpack(data)[1]["progress"])
+        meta = unpack(data)[1]
+        return Progress.read(meta["progress"]), msgspec.convert(meta["counts"], Counts)
     except (KeyError, TypeError, ValueError) as error:
         raise _of_another_headrace(task, error) from error
+
+
+def missing_rows(spec: TaskSpec, data: bytes) -> int:
+    """Return the rows that a task lacks to its next candidate by its checkpoint, and by what is stated of it alone."""
+    progress, counts = place_in(spec.task, data)
+    return progress.missing_rows(counts.rows, learned_by(spec, progress.stated).settings)
 
 
 def warn_of_another(task: str, own: Config, asked: Config) -> None:

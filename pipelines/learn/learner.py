@@ -121,10 +121,8 @@ class Learner:
 
     @property
     def missing_rows(self) -> int:
-        """How many rows must come in before the next candidate is made, if updates were made by then."""
-        count, progress = self.training.counts.rows, self.progress
-        every = self.settings.candidate_after(count, progress.windows)
-        return max(0, every - (count - progress.rows_at_candidate))
+        """How many rows must come in before the next candidate is made; it needs an update too."""
+        return self.progress.missing_rows(self.training.counts.rows, self.settings)
 
     @property
     def due(self) -> bool:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from headrace.learners.stream.training import LearnSettings
 from headrace.pipelines.published import after
 from headrace.schemas.policy_versions import with_one_lineage
 from headrace.schemas.records import ChunkReference, LineageEntry, ServingPolicy
@@ -61,6 +62,10 @@ class Progress(msgspec.Struct):
         """Note a window's event time."""
         if self.newest_start_ms is None or start_ms > self.newest_start_ms:
             self.newest_start_ms, self.windows = start_ms, self.windows + 1
+
+    def missing_rows(self, rows: int, settings: LearnSettings) -> int:
+        """How many rows must come in before the next candidate is made, after so many; it needs an update too."""
+        return max(0, settings.candidate_after(rows, self.windows) - (rows - self.rows_at_candidate))
 
     def forget(self, gone_rows: int) -> None:
         """Drop the references of which the training holds no row any more: it holds none of the first `gone_rows`."""

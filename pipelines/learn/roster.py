@@ -71,7 +71,7 @@ class Roster:
         self._tasks.refresh()
         mine = [task for task in self._tasks.specs if self._of(task) == partition and self._wanted(task)]
         saved = {task: data for task in mine if (data := self._ports.store.load(task)) is not None}
-        places = {task: place_in(task, data) for task, data in saved.items()}
+        places = {task: place_in(task, data)[0] for task, data in saved.items()}
         return [place.next_offset for task, place in places.items() if task not in known or place.from_start]
 
     def _of(self, task: str) -> int:

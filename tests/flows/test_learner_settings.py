@@ -8,9 +8,10 @@ import pytest
 from stream import CONFIG, SETTINGS, learn_with_kills, open_stream, outcome, through, uncached
 
 from headrace.learners.stream.stated import learned_by, require_known
-from headrace.pipelines.fleet.job import START_MS, cloud_task
+from headrace.pipelines.fleet.job import START_MS, Fleet, cloud_task
 from headrace.pipelines.policies.retrain import retrain
 from headrace.pipelines.published import directives
+from headrace.pipelines.tasks import add_task
 from headrace.pipelines.topics import DIRECTIVES
 from headrace.schemas.directives import SETTING
 from headrace.schemas.errors import SettingsError
@@ -79,9 +80,9 @@ def test_before_the_first_row_all_of_it_holds(stream):
 def test_what_is_taken_back_holds_no_longer(stream):
     """`headrace directive undo` works for it too."""
     say(stream, 1, "discount", 0.5)
-    say(stream, 1, "discount", 0.5, verdict="undo")
+    say(stream, 1, "discount", 0.5, verdict="undone")
     assert stream.learn().learners["cloud"].training.config.discount == CONFIG.discount
-    assert [one.verdict for one in directives(stream.log, "cloud")] == ["accepted", "undo"]
+    assert [one.verdict for one in directives(stream.log, "cloud")] == ["accepted", "undone"]
 
 
 def test_from_the_start_a_task_is_learned_anew(stream):
@@ -128,6 +129,23 @@ def test_a_process_of_some_tasks_alone_passes_over_the_others(stream):
     assert stream.learn(only=["another"]).learners == {}
     assert not stream.store.versions("cloud")
     assert stream.learn().learners["cloud"].training.counts.rows == 9 * 800
+
+
+def test_tasks_of_different_algorithms_are_learned_by_one_process(stream):
+    """Each as its file says; the others as the command line has it."""
+    spec = msgspec.structs.replace(SPEC, task="other", learner={"algorithm": "ppo", "rollout_rows": 700})
+    add_task(stream.log, spec)
+    fleet = Fleet(stream.log, stream.store, spec, stream.layout, agents=8, start_ms=START_MS + 9 * SPEC.window_ms)
+    for _ in range(5):
+        fleet.emit_window(stream.advance)
+    stream.ingest()
+    job = stream.learn()
+    found = {task: one.training.config.algorithm for task, one in job.learners.items()}
+    assert found == {"cloud": "dqn", "other": "ppo"}
+    for task, its in (("cloud", SPEC), ("other", spec)):
+        newest = stream.store.versions(task)[-1]
+        assert newest.algorithm == found[task]
+        assert retrain(stream.store, uncached(stream), task, its, newest.version).equal
 
 
 CONTINUOUS = msgspec.structs.replace(SPEC, actions=Bounds((0.0,), (1.0,)))
