@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from headrace.pipelines.layout import grown_topics
+from headrace.pipelines.learn.checkpoint import missing_rows
 from headrace.pipelines.policies.learning import refusals_told
 from headrace.pipelines.published import serving
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.topics import INGEST, PARTITIONED, POLICIES, REPORTS, SINGLE, TRANSITIONS, WINDOWS
 from headrace.pipelines.wiring import ADAPTERS, Services
 from headrace.schemas.errors import CorruptDataError, HeadraceError, UnknownPolicyError, UnknownTopicError
+from headrace.schemas.records import TaskSpec
 
 PACKAGES: Final = (
     "headrace",
@@ -181,11 +183,19 @@ def _serving(services: Services) -> Check:
 
 
 def _learning(services: Services) -> Check:
-    """Tell of each task whose newest candidates the gate has refused; that is no fault of the installation."""
-    versions = {task: services.policies.versions(task) for task in sorted(task_specs(services.log))}
-    told = {task: refusals_told(found) for task, found in versions.items()}
+    """Tell of each task what its learning waits for, or how many candidates were refused; neither is a fault here."""
+    told = {task: _learning_of(services, spec) for task, spec in sorted(task_specs(services.log).items())}
     detail = "; ".join(f"{task}: {sentence}" for task, sentence in told.items() if sentence)
     return Check("learning", ok=True, detail=detail or "no task's newest candidate was refused")
+
+
+def _learning_of(services: Services, spec: TaskSpec) -> str | None:
+    versions = services.policies.versions(spec.task)
+    checkpoint = None if versions else services.policies.load(spec.task)
+    if checkpoint is None:
+        return refusals_told(versions)
+    rows = missing_rows(spec, checkpoint)
+    return f"{rows} more rows make a first candidate" if rows else "its first candidate waits for an update"
 
 
 def rows(checks: list[Check]) -> Iterator[tuple[str, str, str]]:

@@ -4,7 +4,7 @@ A new backend is one file in sinks and one name in ADAPTERS.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -186,9 +186,14 @@ def compose_learn(
     *,
     advised: bool = True,
     until_caught_up: bool = False,
+    only: Sequence[str] = (),
+    from_start: bool = False,
     **options: Any,  # noqa: ANN401
 ) -> "Learn":
-    """Put `learn` together; raises as `services.layout` does. advised: by the setting's advisor, if it names one."""
+    """Put `learn` together; raises as `services.layout` does. advised: by the setting's advisor, if it names one.
+
+    only, from_start: as `Learn` has them.
+    """
     from headrace.pipelines.learn.advice import Advising, advising
     from headrace.pipelines.learn.job import Learn
     from headrace.pipelines.learn.learner import Learning
@@ -196,7 +201,12 @@ def compose_learn(
     advice = advising(services.advisor, services.settings.advisor.options) if advised else Advising()
     tasks, learning = TaskTable(services.log, services.sound_layout), Learning(advising=advice, **options)
     stores = (services.chunks, services.policies)
-    return Learn(services.log, *stores, tasks, services.clock, learning, until_caught_up=until_caught_up)
+    return Learn(
+        *(services.log, *stores, tasks, services.clock, learning),
+        only=only,
+        from_start=from_start,
+        until_caught_up=until_caught_up,
+    )
 
 
 def compose_explain(services: Services, **options: Any) -> "Explainer":  # noqa: ANN401

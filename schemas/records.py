@@ -34,8 +34,9 @@ class TaskSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     actions: names of the discrete actions, or the bounds of continuous ones. window_ms: length of the
     tumbling event-time windows. groups: into how many rows the agents of a window are bundled.
     environment: the Gymnasium environment that simulates the task, if there is one; environment_kwargs: of its making.
-    oldest_ms: the earliest event time; what lies before March 1973 is taken for seconds, unless a task says that it is
-    meant.
+    learner: settings of its learner that are not to be as `headrace run learn` has them, by name (`headrace learner
+    show` lists them). oldest_ms: the earliest event time; what lies before March 1973 is taken for seconds, unless a
+    task says that it is meant.
     """
 
     task: Id
@@ -47,6 +48,7 @@ class TaskSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     bounds: Bounds | None = None
     environment: str | None = None
     environment_kwargs: dict[str, Any] = {}
+    learner: dict[str, str | bool | int | float | tuple[int, ...]] = {}
     oldest_ms: int = 100_000_000_000
     schema_version: Literal[1] = 1
 
@@ -419,6 +421,7 @@ class Directive(Struct, frozen=True):
     directive_id: TASK.VERSION.N. change, target: what is changed (docs/architecture.md lists them). value: what it
     becomes, for the rows learned after `version`; previous: what it was. verdict: "proposed" changes nothing (the
     advisor only logs), "undo" asks for what "undone" then says is done. The last record of an id is what holds.
+    text: of the change "setting", which people make of a learner's setting (`target`), its value as JSON.
     """
 
     directive_id: Annotated[str, Meta(pattern=DIRECTIVE_PATTERN)]
@@ -433,6 +436,7 @@ class Directive(Struct, frozen=True):
     target: str = ""
     previous: float | None = None
     version: int = 0
+    text: str = ""
     schema_version: Literal[1] = 1
 
 

@@ -12,8 +12,8 @@ from headrace.schemas.records import Directive, PolicyVersion
 WHO: Final = "learn"
 _FACTORS: Final = {"learning_rate": 0.5, "epsilon_end": 2.0}
 """What is changed, by how much at a time. An algorithm that lacks one is left with the other."""
-_MOST: Final = 8.0
-"""No change goes further than so many times, or an eighth, of what learning began with."""
+_MOST: Final = {"learning_rate": 8.0, "epsilon_end": 2.0}
+"""How far it goes from what learning began with. What explores costs returns, and the best policy too is not beaten."""
 
 
 def carefully(ledger: Ledger, version: PolicyVersion, ts: int) -> tuple[Ledger, list[Directive]]:
@@ -23,8 +23,8 @@ def carefully(ledger: Ledger, version: PolicyVersion, ts: int) -> tuple[Ledger, 
         now, action = settings.get(change), ACTIONS[change]
         if now is None:
             continue
-        first = float(ledger.base[change])
-        value = min(max(now * factor, action.low, first / _MOST), action.high, first * _MOST)
+        first, most = float(ledger.base[change]), _MOST[change]
+        value = min(max(now * factor, action.low, first / most), action.high, first * most)
         if (value - now) * (factor - 1.0) <= 0.0:
             continue
         record = Directive(

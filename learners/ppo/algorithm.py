@@ -31,6 +31,7 @@ ALGORITHM = Algorithm(
     training=StreamedPPO,
     continuous=True,
     needs_log_prob=True,
+    fixed=("hidden", "critic_hidden", "activation", "log_std"),
     simulated=PPOTraining(
         ppo.PPOConfig(
             discount=0.99,

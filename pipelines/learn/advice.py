@@ -23,7 +23,7 @@ from headrace.learners.explain.simulation import Simulator
 from headrace.learners.judge.trial import as_acting
 from headrace.learners.shaping import fit_potential
 from headrace.learners.stream.training import Training
-from headrace.schemas.directives import key_of
+from headrace.schemas.directives import SETTING, key_of
 from headrace.schemas.errors import EnvironmentFailedError, SettingsError
 from headrace.schemas.ports import Advisor, Clock
 from headrace.schemas.records import Directive, PolicyVersion
@@ -123,9 +123,21 @@ class Advice:
         self._log(records)
         training.config = dataclasses.replace(training.config, **self.state.ledger.config())
 
+    def restate(self, changed: Mapping[str, Any]) -> None:
+        """Begin with settings that people have stated; what directives had changed of these stands no longer."""
+        ledger = self.state.ledger
+        anew = ledger.base.keys() & changed.keys()
+        said = {"task": self._task, "verdict": "undone", "decided_by": "learn", "ts": self._clock()}
+        said["reason"] = "a person has stated the setting"
+        over = [msgspec.structs.asdict(one) | said for one in ledger.standing if one.change in anew]
+        self._log([msgspec.convert(one, Directive) for one in over])
+        ledger = ledger.without([one["directive_id"] for one in over])
+        base = ledger.base | {name: changed[name] for name in anew}
+        self.state.ledger = msgspec.structs.replace(ledger, base=base)
+
     def disown(self, records: Sequence[Directive]) -> None:
         """Say of a learner that begins anew that nothing stands of what the log says: agents follow the log."""
-        newest = {one.directive_id: one for one in records}
+        newest = {one.directive_id: one for one in records if one.change != SETTING}
         lost = {"verdict": "undone", "decided_by": "learn", "reason": "learning began anew", "ts": self._clock()}
         standing = [one for one in newest.values() if one.verdict in {"accepted", "undo"}]
         self._log([msgspec.structs.replace(one, **lost) for one in standing])

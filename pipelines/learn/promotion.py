@@ -50,7 +50,7 @@ class Promotion:
         self._log = log
         self._store = store
         self._clock = clock
-        self._settings = settings
+        self.settings = settings
         self._seed = seed
         self._simulator: Simulator | None = None
 
@@ -91,14 +91,14 @@ class Promotion:
 
     def _made_simulator(self) -> Simulator | None:
         if self._simulator is None:
-            self._simulator = task_simulator(self._spec, self._settings.gate_traces, seeds.GATE.first)
+            self._simulator = task_simulator(self._spec, self.settings.gate_traces, seeds.GATE.first)
         return self._simulator
 
     def _judged(self, weights: bytes, progress: Progress, kind: Algorithm) -> _Verdict:
-        gated = self._settings.gate == "simulator"
+        gated = self.settings.gate == "simulator"
         ungated = _Verdict(True, "promoted without a gate, as the settings say", {})
         # What an on-policy learner learns from is what serves: behind a gate that wants better it would starve.
-        margin = self._settings.margin if kind.needs_log_prob else 0.0
+        margin = self.settings.margin if kind.needs_log_prob else 0.0
         try:
             found = self._made_simulator()
             if found is None:
@@ -128,7 +128,7 @@ class Promotion:
             version=progress.version,
             parent=progress.parent,
             algorithm=training.config.algorithm,
-            config=dataclasses.asdict(training.config) | dataclasses.asdict(self._settings),
+            config=dataclasses.asdict(training.config) | dataclasses.asdict(self.settings),
             seed=self._seed,
             code_version=metadata.version("headrace"),
             weights_hash=weights_hash(weights),
@@ -169,7 +169,7 @@ class Promotion:
             task=version.task,
             version=version.version,
             weights_hash=version.weights_hash,
-            decided_by="gate" if self._settings.gate == "simulator" else "settings",
+            decided_by="gate" if self.settings.gate == "simulator" else "settings",
             reason=version.reason,
             ts=self._clock(),
         )

@@ -61,7 +61,7 @@ class Stream:
             job.close()
         return job.counts
 
-    def learner(self, store=None, settings=SETTINGS, config=CONFIG, **options):
+    def learner(self, store=None, settings=SETTINGS, config=CONFIG, only=(), from_start=False, **options):
         tasks = TaskTable(self.log, self.layout)
         return learn.Learn(
             self.log,
@@ -70,6 +70,8 @@ class Stream:
             tasks,
             self.clock,
             Learning(config=config, settings=settings, **options),
+            only=only,
+            from_start=from_start,
             poll_windows=5,
             until_caught_up=True,
         )
