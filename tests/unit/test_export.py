@@ -47,6 +47,7 @@ def made(kind):
     arrays = {"hidden_0.weight": normal(WIDTH + 2, 16), "hidden_0.bias": normal(16)}
     arrays |= {"hidden_1.weight": normal(16, 8), "hidden_1.bias": normal(8), "features.weight": normal(WIDTH, 2)}
     arrays |= {"observation.mean": normal(WIDTH), "observation.scale": np.abs(normal(WIDTH)) + np.float32(0.1)}
+    arrays |= {"observation.limit": np.full(1, 2.0, np.float32)}
     if kind == "normal":
         arrays |= {"mean.weight": normal(8, ACTIONS), "mean.bias": normal(ACTIONS), "log_std": normal(ACTIONS)}
         bounds = {"action.low": np.array([-1, -0.5, -np.inf, 0]), "action.high": np.array([1, np.inf, 0.5, 0.1])}
