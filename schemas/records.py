@@ -4,7 +4,6 @@ docs/topics.md shows each with an example; contracts/*.schema.json are generated
 """
 
 import re
-from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -13,6 +12,7 @@ from msgspec import Meta, Struct
 from headrace.schemas.canary import Canary
 from headrace.schemas.errors import InvalidTaskError
 from headrace.schemas.judgement import Judgement
+from headrace.schemas.names import name_checks
 
 ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
@@ -97,26 +97,14 @@ def task_problem(spec: TaskSpec) -> str | None:
         (0 <= spec.oldest_ms <= MAX_TS_MS, f"oldest_ms is {spec.oldest_ms}; 0 to {MAX_TS_MS} are allowed"),
         (0 < spec.groups <= 65_536, f"groups is {spec.groups}; 1 to 65,536 are allowed"),
         (len(spec.reward_terms) <= 64, f"reward_terms has {len(spec.reward_terms)} names; 64 are allowed"),
-        *_names("observations", spec.observations),
-        *_names("reward_terms", spec.reward_terms),
-        *_names("actions", () if isinstance(spec.actions, Bounds) else spec.actions),
+        *name_checks("observations", spec.observations),
+        *name_checks("reward_terms", spec.reward_terms),
+        *name_checks("actions", () if isinstance(spec.actions, Bounds) else spec.actions),
         (_bounds_ok(spec.bounds, spec.width), "bounds: low and high need one value per observation, low <= high"),
         (_bounds_ok(spec.actions, spec.action_count), "actions: low and high need the same length, low <= high"),
         (spec.environment or not spec.environment_kwargs, "environment_kwargs: there is no environment to make"),
     )
     return next((message for ok, message in checks if not ok), None)
-
-
-def _names(field: str, names: tuple[str, ...]) -> Iterator[tuple[bool, str]]:
-    """Check a field's names, each with its own message."""
-    seen: set[str] = set()
-    for name in names:
-        yield name not in seen, f"{field}: {name[:80]!r} is there twice; names must be unique"
-        seen.add(name)
-        meant = re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("_")[:64]
-        such = f"; write it as {meant!r}" if meant else ""
-        told = f"{field}: {name[:80]!r} is no name: 1 to 64 of A-Z, a-z, 0-9, ., _, +, - are allowed{such}"
-        yield bool(re.fullmatch(r"[A-Za-z0-9._+-]{1,64}", name)), told
 
 
 def _bounds_ok(bounds: object, width: int) -> bool:

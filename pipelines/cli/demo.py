@@ -3,17 +3,14 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from headrace.learners.stream.algorithms import ALGORITHMS
 from headrace.pipelines.cli.logs import log_to_stderr
-from headrace.pipelines.cli.options import json_option, verbose_option
+from headrace.pipelines.cli.options import INTERRUPTED, json_option, verbose_option
 from headrace.pipelines.cli.output import print_json
-
-INTERRUPTED: Final = 130
-"""The exit status of what Ctrl-C ended, as shells have it."""
 
 
 @click.command("demo")

@@ -18,6 +18,9 @@ from headrace.pipelines.wiring import ADAPTERS, open_services
 
 R = TypeVar("R")
 
+INTERRUPTED: Final = 130
+"""The exit status of what Ctrl-C ended, as shells have it."""
+
 _POLICY: Final = re.compile(r"([A-Za-z0-9._-]{1,64})@([1-9][0-9]{0,8})")
 
 

@@ -12,6 +12,7 @@ from headrace.learners.checkpoint import unpack, weights_hash
 from headrace.learners.simulate.training import train
 from headrace.learners.stream.algorithms import algorithm, begun
 from headrace.learners.stream.training import LearnSettings
+from headrace.pipelines.policies.cut_short import train_until
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError, UnknownTaskError
 from headrace.schemas.ports import PolicyStore
 from headrace.schemas.records import UNKNOWN_ROW, PolicyVersion, TaskSpec
@@ -95,7 +96,12 @@ def _from_simulation(version: PolicyVersion, progress: Callable[[int, int], None
     config, steps = version.config, int(version.config["steps"])
     kind = algorithm(version.algorithm)
     training = _part(type(kind.simulated), {**config, "config": _part(type(kind.streamed), config)})
-    done = train(training, config["environment"], version.seed, steps, lambda point: progress(point.steps, steps))
+    order = (training, config["environment"], version.seed, steps)
+    stopped = config.get("stopped")
+    if stopped is None:
+        done = train(*order, lambda point: progress(point.steps, steps))
+    else:
+        done = train_until(*order, int(stopped), lambda point: progress(point.steps, int(stopped)))
     return _compared(version, weights_hash(done.arrays), 0, done.steps, done.updates)
 
 
