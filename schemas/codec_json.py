@@ -18,8 +18,9 @@ from msgspec import Meta, Raw, Struct
 from numpy.typing import NDArray
 
 from headrace.schemas.checker import BadMessageError, Checker
+from headrace.schemas.formats import BYTE_ORDER_MARK
 from headrace.schemas.json_faults import fault
-from headrace.schemas.reasons import BYTE_ORDER_MARK, time_ahead, time_out_of_range, unknown_action, unknown_term
+from headrace.schemas.reasons import time_ahead, time_out_of_range, unknown_action, unknown_term
 from headrace.schemas.records import MAX_TS_MS, Bounds, TaskSpec
 from headrace.schemas.transition import COLUMNS, NO_POLICY_VERSION, Names, TransitionBatch
 

@@ -25,8 +25,8 @@ def add(services: Services, file: BinaryIO, *, as_json: bool) -> None:
     \b
     {"task": "valve", "observations": ["x0", "x1"], "actions": ["open", "shut"], "window_ms": 10000}
 
-    Optional: "groups", "reward_terms", "bounds" of observations, and {"low": [...], "high": [...]} as "actions"
-    where they are continuous.
+    Optional: "groups", "reward_terms", "bounds" of observations, "oldest_ms" (0 where the clock begins at 0), and
+    {"low": [...], "high": [...]} as "actions" where they are continuous.
     """  # noqa: D301 \b is click's
     spec = decode_task(file.read())
     added = add_task(services.log, spec)
