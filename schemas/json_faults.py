@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from headrace.schemas.checker import BadMessageError
-from headrace.schemas.reasons import not_finite, other_format, time_of_another_type
+from headrace.schemas.formats import other_format
+from headrace.schemas.reasons import not_finite, time_of_another_type
 
 _FINITE_RULES = {
     "obs": "obs_finite",

@@ -8,57 +8,13 @@ from typing import Any, Final
 
 from headrace.schemas.records import MAX_TS_MS
 
-BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-"""What Windows tools write before UTF-8 text. It means nothing, and is passed over."""
-
-_SECONDS: Final = range(100_000_000, 100_000_000_000)
-"""Times since March 1973, in seconds."""
+_OLDEST_S: Final = 100_000_000
+_OLDEST_MS: Final = 1000 * _OLDEST_S
+"""March 1973: what lies before it as milliseconds may be seconds of a time after it."""
 _HALF_HOUR_MS: Final = 1_800_000
 _ZONES_MS: Final = 14 * 3_600_000
 """How far local time may be ahead of UTC."""
 _SHOWN_NAMES: Final = 8
-
-_FORMATS: Final = (
-    (b"PAR1", "a Parquet file"),
-    (b"PARE", "an encrypted Parquet file"),
-    (b"ARROW1", "an Arrow file"),
-    (b"FEA1", "a Feather file"),
-    (b"\xff\xff\xff\xff", "an Arrow stream"),
-    (b"ORC", "an ORC file"),
-    (b"Obj\x01", "an Avro file"),
-    (b"\x89HDF", "an HDF5 file (Minari, D4RL, d3rlpy)"),
-    (b"\x93NUMPY", "a NumPy array"),
-    (b"MATLAB ", "a MATLAB file"),
-    (b"SQLite format 3", "a SQLite database"),
-    (b"%PDF", "a PDF file"),
-    *((b"\x80" + bytes([protocol]), "a Python pickle") for protocol in range(2, 6)),
-    *((b"PK" + tail, "a zip archive (or a NumPy .npz, or .xlsx)") for tail in (b"\x03\x04", b"\x05\x06", b"\x07\x08")),
-    (b"\x1f\x8b", "compressed by gzip (try `zcat FILE | headrace produce -`)"),
-    (b"\x1f\x9d", "compressed by compress (try `zcat FILE | headrace produce -`)"),
-    (b"(\xb5/\xfd", "compressed by zstd (try `zstdcat FILE | headrace produce -`)"),
-    (b"BZh", "compressed by bzip2 (try `bzcat FILE | headrace produce -`)"),
-    (b"\xfd7zXZ\0", "compressed by xz (try `xzcat FILE | headrace produce -`)"),
-    (b"\x04\x22M\x18", "compressed by lz4 (try `lz4cat FILE | headrace produce -`)"),
-    (b"\xff\x06\0\0sNaPpY", "compressed by snappy"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-    (b"Rar!", "a RAR archive"),
-    (b"\xff\xfe\0\0", "UTF-32 text (try `iconv -f UTF-32 -t UTF-8 FILE | headrace produce -`)"),
-    (b"\0\0\xfe\xff", "UTF-32 text (try `iconv -f UTF-32 -t UTF-8 FILE | headrace produce -`)"),
-    (b"\xff\xfe", "UTF-16 text (try `iconv -f UTF-16 -t UTF-8 FILE | headrace produce -`)"),
-    (b"\xfe\xff", "UTF-16 text (try `iconv -f UTF-16 -t UTF-8 FILE | headrace produce -`)"),
-)
-"""What other files begin with. Of two that fit, the longer stands first."""
-_TAR_MARK: Final = slice(257, 262)
-
-
-def other_format(head: bytes) -> str | None:
-    """Say what bytes are that begin like no JSON text; None where they may be one."""
-    if head[_TAR_MARK] == b"ustar":
-        return "a tar archive"
-    found = next((name for magic, name in _FORMATS if head.startswith(magic)), None)
-    if found is None and b"\0" in head[:512]:
-        return "binary, or UTF-16 or UTF-32 text (it holds zero bytes)"
-    return found
 
 
 def not_finite(name: str, value: float) -> str:
@@ -69,15 +25,20 @@ def not_finite(name: str, value: float) -> str:
     return f"{name} is {sign}Infinity, or too large for float32 (3.4e38): a finite number is expected"
 
 
+def looks_like_seconds(ts: float) -> bool:
+    """Whether a time is hardly one in milliseconds."""
+    return _OLDEST_S <= ts < _OLDEST_MS
+
+
 def time_out_of_range(ts: int, oldest_ms: int) -> str:
     """Say what a time looks like that lies before the task's oldest one, or after the year 9999."""
     text = f"ts is {ts}; {oldest_ms} to {MAX_TS_MS} are allowed, milliseconds since 1970"
     for unit, ratio in (("microseconds", 1_000), ("nanoseconds", 1_000_000)):
-        if _SECONDS.stop <= ts // ratio <= MAX_TS_MS < ts:
+        if _OLDEST_MS <= ts // ratio <= MAX_TS_MS < ts:
             return f"{text}: it looks like {unit}, send ts // {ratio}"
     if not 0 <= ts < oldest_ms:
         return text
-    seconds = "it looks like seconds, send ts * 1000; " if ts in _SECONDS else ""
+    seconds = "it looks like seconds, send ts * 1000; " if looks_like_seconds(ts) else ""
     return f'{text}: {seconds}if so old a time is meant, or a clock from 0 on, set "oldest_ms" in the task file'
 
 

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from headrace.schemas.canary import Canary
 from headrace.schemas.errors import InvalidTaskError
+from headrace.schemas.formats import BYTE_ORDER_MARK, no_json
 from headrace.schemas.judgement import Judgement
 from headrace.schemas.names import name_checks
 
@@ -77,10 +78,11 @@ class TaskSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 def decode_task(data: bytes) -> TaskSpec:
     """Read a task file; raises InvalidTaskError, which names the field."""
     try:
-        spec = msgspec.json.decode(data, type=TaskSpec)
-    except msgspec.MsgspecError as error:
+        spec = msgspec.json.decode(data.removeprefix(BYTE_ORDER_MARK), type=TaskSpec)
+    except (msgspec.MsgspecError, UnicodeError) as error:
         known = ", ".join(field.name for field in msgspec.structs.fields(TaskSpec))
-        raise InvalidTaskError(f"task file: {error}. A task file has the fields: {known}.") from error
+        reason = no_json(data, error)
+        raise InvalidTaskError(f"task file: {reason}. A task file has the fields: {known}.") from error
     problem = task_problem(spec)
     if problem:
         raise InvalidTaskError(f"task {spec.task}: {problem}")

@@ -26,10 +26,10 @@ def add(services: Services, file: BinaryIO, *, as_json: bool) -> None:
     \b
     {"task": "valve", "observations": ["x0", "x1"], "actions": ["open", "shut"], "window_ms": 10000}
 
-    Optional: "groups", "reward_terms", "bounds" of observations, and {"low": [...], "high": [...]} as "actions"
-    where they are continuous. "environment", a Gymnasium id, with "environment_kwargs": what the task's policies are
-    judged in. It must fit the task, and be installed here and where `run learn` runs. "learner": {...}, settings that
-    `headrace learner show` lists.
+    Optional: "groups", "reward_terms", "bounds" of observations, "oldest_ms" (0 where the clock begins at 0), and
+    {"low": [...], "high": [...]} as "actions" where they are continuous. "environment", a Gymnasium id, with
+    "environment_kwargs": what the task's policies are judged in. It must fit the task, and be installed here and where
+    `run learn` runs. "learner": {...}, settings that `headrace learner show` lists.
     """  # noqa: D301 \b is click's
     spec = decode_task(file.read())
     _require_fit(spec)

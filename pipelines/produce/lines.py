@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from headrace.schemas.errors import SettingsError
-from headrace.schemas.reasons import BYTE_ORDER_MARK, other_format
+from headrace.schemas.formats import BYTE_ORDER_MARK, other_format
 
 BLOCK_LINES: Final = 2_000
 BLOCK_BYTES: Final = 4 << 20
@@ -47,6 +47,8 @@ def blocks(source: BinaryIO, name: str) -> Iterator[Block]:
 
 def _refuse(line: bytes, number: int, name: str) -> None:
     if number == 1 and (found := other_format(line)):
-        raise SettingsError(f"{name} is {found}: give lines of JSON in UTF-8, one transition each")
+        raise SettingsError(
+            f"{name} is {found}: give lines of JSON in UTF-8, one transition each, such as `... | headrace produce -`"
+        )
     if len(line) > MAX_LINE_BYTES:
         raise SettingsError(f"{name}: line {number} has more than {MAX_LINE_BYTES} bytes: one transition a line")

@@ -30,6 +30,7 @@ from headrace.pipelines.topics import TRANSITIONS
 from headrace.pipelines.wiring import open_services, system_clock
 from headrace.schemas.errors import HeadraceError, SettingsError
 from headrace.schemas.ports import Clock, Log
+from headrace.schemas.records import Bounds
 from headrace.schemas.transition import NO_POLICY_VERSION
 
 Acted = Callable[[Any], tuple[int | None, Any]]
@@ -233,14 +234,21 @@ def record(
         agents = tuple(f"{agent_id}-{i}" for i in range(env.num_envs))
     else:
         numbers, agents = NumericSpaces(env.observation_space, env.action_space), (agent_id,)
-    start_ms = clock()
-    asked = Asked(tuple(observations), tuple(actions), tuple(reward_terms), window_ms, start_ms)
+    start_ms, reach = clock(), _reach(env)
+    asked = Asked(tuple(observations), tuple(actions), tuple(reward_terms), window_ms, start_ms, reach)
     derived = derive_task(task, numbers, asked, made_again_by(env))
     with ExitStack() as stack:
         opened = _opened(log, stack)
         writer = Writer(opened, known_task(opened, derived, asked), agents, clock, batch, grace_ms)
         tape = _Tape(writer, numbers, _run(opened, start_ms), stack.pop_all())
     return VectorRecorder(env, tape) if isinstance(env, VectorEnv) else Recorder(env, tape)
+
+
+def _reach(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> Bounds | None:
+    """Return the bounds that an environment says its observations have, infinite ones among them."""
+    space = env.single_observation_space if isinstance(env, VectorEnv) else env.observation_space
+    flat = gym.spaces.flatten_space(space)
+    return Bounds(tuple(flat.low.tolist()), tuple(flat.high.tolist())) if isinstance(flat, gym.spaces.Box) else None
 
 
 def _opened(log: str | Log | None, stack: ExitStack) -> Log:

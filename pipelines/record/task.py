@@ -16,6 +16,7 @@ from headrace.learners.spaces import NumericSpaces
 from headrace.pipelines.tasks import add_task, task_specs
 from headrace.schemas.errors import InvalidTaskError
 from headrace.schemas.ports import Log
+from headrace.schemas.reasons import looks_like_seconds
 from headrace.schemas.records import Bounds, TaskSpec, task_problem
 
 WINDOW_MS: Final = 10_000
@@ -28,13 +29,17 @@ _LARGEST: Final = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a caller wants of a task beside the spaces; empty or None: nothing. start_ms: where its clock stands."""
+    """What a caller wants of a task beside the spaces; empty or None: nothing.
+
+    start_ms: where its clock stands. reach: what the environment says its observations lie in.
+    """
 
     observations: tuple[str, ...] = ()
     actions: tuple[str, ...] = ()
     reward_terms: tuple[str, ...] = ()
     window_ms: int | None = None
     start_ms: int | None = None
+    reach: Bounds | None = None
 
 
 def known_task(log: Log, derived: TaskSpec, asked: Asked) -> TaskSpec:
@@ -44,6 +49,8 @@ def known_task(log: Log, derived: TaskSpec, asked: Asked) -> TaskSpec:
     """
     present = task_specs(log).get(derived.task)
     if present is None:
+        if asked.start_ms is not None and looks_like_seconds(asked.start_ms):
+            raise InvalidTaskError(f"task {derived.task}: the clock gives seconds, {asked.start_ms}; give milliseconds")
         add_task(log, derived)
         return derived
     other = "; ".join(_differences(present, derived, asked))
@@ -72,6 +79,8 @@ def _differences(present: TaskSpec, derived: TaskSpec, asked: Asked) -> Iterator
     chosen = bool(asked.actions) or (isinstance(one, tuple) and _numbered(one))
     if isinstance(one, tuple) and isinstance(other, tuple) and chosen and one != other:
         yield f"its actions are {_listed(one)}, not {_listed(other)}"
+    if present.bounds and asked.reach and _beyond(_limits(asked.reach), _limits(present.bounds)):
+        yield f"its observations' bounds are {_shown(present.bounds)}, the environment's {_shown(asked.reach)}"
     terms = tuple(name for name in asked.reward_terms if name not in present.reward_terms)
     if terms:
         yield f"it has no reward terms {_listed(terms)}"
@@ -96,6 +105,12 @@ def _shown(bounds: Bounds) -> str:
 def _limits(bounds: Bounds) -> NDArray[np.float32]:
     """Return float32[2, A]: a task file's .1 and a space's are the same."""
     return np.clip(np.array([bounds.low, bounds.high], np.float64), -_LARGEST, _LARGEST).astype(np.float32)
+
+
+def _beyond(reach: NDArray[np.float32], bounds: NDArray[np.float32]) -> bool:
+    """Whether the environment's own bounds lie outside of others; a side that it does not bound says nothing."""
+    beyond = np.stack([reach[0] < bounds[0], reach[1] > bounds[1]])
+    return bool((beyond & (np.abs(reach) < _LARGEST)).any())
 
 
 def _numbered(names: Sequence[str]) -> bool:

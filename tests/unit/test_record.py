@@ -325,6 +325,30 @@ def test_a_virtual_clock_may_begin_at_0(services):
     assert len({(row["episode_id"], row["step"]) for row in rows}) == 2
 
 
+@pytest.mark.parametrize("clock", [lambda: T0 // 1000, lambda: T0 / 1000])
+def test_a_clock_of_seconds_is_refused(services, clock):
+    with pytest.raises(InvalidTaskError, match=r"task count: the clock gives seconds, 1700000000.*; give milliseconds"):
+        record(Counter(), task="count", log=services.log, clock=clock)
+
+
+@pytest.mark.parametrize(("high", "good"), [(5.0, True), (1.0, False)])
+def test_bounds_of_observations_hold_what_the_environment_gives(services, high, good):
+    """A side that the environment does not bound may be bounded by the task."""
+
+    class Bounded(Counter):
+        observation_space = spaces.Box(np.array([0, -np.inf], np.float32), np.array([5, np.inf], np.float32))
+
+    spec = TaskSpec("t", ("a", "b"), ("l", "m", "r"), 1_000, bounds=Bounds((0.0, -9.0), (high, 9.0)))
+    add_task(services.log, spec)
+    if good:
+        record(Bounded(), task="t", log=services.log, actions=["l", "m", "r"]).close()
+    else:
+        with pytest.raises(
+            InvalidTaskError, match=r"observations' bounds are 0.0, -9.0 to 1.0, 9.0, the environment's"
+        ):
+            record(Bounded(), task="t", log=services.log)
+
+
 class Telling(Counter):
     """Gives the rewards and infos that it is given, one a step."""
 
