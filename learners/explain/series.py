@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from msgspec.structs import replace
 
 from headrace.learners.explain.behaviour import MAX_DIMENSIONS, dimension_name
 from headrace.learners.explain.evidence import (
@@ -14,8 +15,10 @@ from headrace.learners.explain.evidence import (
     situations,
 )
 from headrace.learners.explain.interval import Totals
+from headrace.learners.explain.rows import SampledRows, taken_histogram
 from headrace.learners.judge.statistics import paired_difference
 from headrace.schemas.records import PolicyVersion, Series, TaskSpec
+from headrace.schemas.transition import concat
 
 MAX_POINTS = 200
 MAX_ACTIONS = 8
@@ -109,13 +112,32 @@ def _mix(names: tuple[str, ...], table: np.ndarray, labels: tuple[str, ...]) -> 
     return [Series(name, _places(labels), tuple(share.tolist()), labels) for name, share in shares]
 
 
-def interval_series(spec: TaskSpec, current: Totals, previous: Totals | None) -> dict[str, list[Series]]:
+def interval_series(
+    spec: TaskSpec, current: Totals, previous: Totals | None, rows: SampledRows | None = None
+) -> dict[str, list[Series]]:
     """Make the plots of an interval's report: the reward's course, and the actions of both intervals."""
     parts = [("this interval", current)]
     if previous is not None and previous.rows:
         parts.append(("the interval before", previous))
-    plots = {"reward": _reward_course(parts), "action_mix": _actions_of(spec, parts)}
+    plots = {
+        "reward": _reward_course(parts),
+        "action_mix": _actions_of(spec, parts),
+        "action_shares": _taken(spec, rows) if rows else [],
+    }
     return {name: series for name, series in plots.items() if series}
+
+
+def _taken(spec: TaskSpec, rows: SampledRows) -> list[Series]:
+    """How the values of continuous actions lie: of each dimension now, and before where there is but one."""
+    if spec.discrete or not rows.current:
+        return []
+    now, count = concat(rows.current), spec.action_count
+    names = [dimension_name(place, count) for place in range(min(count, MAX_DIMENSIONS))]
+    found = [Series(name, *taken_histogram(now, place)) for place, name in enumerate(names)]
+    if count == 1 and rows.previous:
+        found = [replace(found[0], name="this interval")]
+        found.append(Series("the interval before", *taken_histogram(concat(rows.previous), 0)))
+    return found
 
 
 def _reward_course(parts: list[tuple[str, Totals]]) -> list[Series]:

@@ -248,6 +248,37 @@ def _served(facts: Known) -> Iterator[Sentence]:
         yield Sentence(f"The transitions were made by {_listed(items)}.")
 
 
+def _earned(facts: Known) -> Iterator[Sentence]:
+    """What agents earned by each version, and the action whose share is another most of all."""
+    levels = [key for key in facts if key.startswith("observed.")]
+    if levels:
+        each = "an episode" if facts[levels[0]].unit == "return" else "a step"
+        items = [f"{{{key}}} by {{{key}@name}}" for key in levels]
+        yield Sentence(f"In a sample of the rows agents earned {_listed(items)}, {each}.")
+    if "earned.change" in facts:
+        words: dict[Direction, str] = {
+            "up": "Agents earned more by {earned.change@name} than by the version before: {earned.change}.",
+            "down": "Agents earned less by {earned.change@name} than by the version before: {earned.change}.",
+            "flat": "It is not shown that agents earned otherwise by {earned.change@name}: {earned.change}.",
+        }
+        yield _by_direction(facts, "earned.change", words)
+    shares = [key for key in facts if key.startswith("shift.")]
+    if len(shares) > 1:
+        items = [f"{{{key}@value}} of actions" for key in shares]
+        yield Sentence(
+            f"What they did most otherwise: they took \u201c{{{shares[0]}@name}}\u201d in {items[0]} under the earlier "
+            f"of these versions and in {items[1]} under the later."
+        )
+
+
+def _taken(facts: Known) -> Iterator[Sentence]:
+    """The mean of continuous actions."""
+    means = [key for key in facts if key.startswith("taken.")]
+    if means:
+        items = [f"{{{key}@name}} was {{{key}}}" for key in means[:MAX_NAMED]]
+        yield Sentence(f"In a sample of the rows {_listed(items)} on average.")
+
+
 def _exploration(facts: Known) -> Iterator[Sentence]:
     """That what agents did is not all the policy's choice, lest a change in reward be taken for its merit."""
     if "reward.mean" not in facts:
@@ -303,7 +334,7 @@ VERSION_PARTS: tuple[Part, ...] = (
     _certainty,
     _training,
 )
-INTERVAL_PARTS: tuple[Part, ...] = (_reward, _volume, _served, _exploration, _quality)
+INTERVAL_PARTS: tuple[Part, ...] = (_reward, _volume, _served, _earned, _taken, _limits, _exploration, _quality)
 
 
 ADAPTER: Final = Adapter(lambda *_: TemplateNarrator())

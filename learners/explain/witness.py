@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from headrace.learners.acting import BoxPolicy, Policy, load_policy
 from headrace.learners.explain.evidence import ContinuousDecisions, RecordedDecisions, VersionEvidence
+from headrace.learners.explain.rows import SampledRows
 from headrace.learners.explain.simulation import Simulator, measure_of, task_simulator
+from headrace.learners.explain.timeline import ClosedInterval
 from headrace.learners.judge.observed import observed_returns
 from headrace.schemas.errors import CorruptDataError, EnvironmentFailedError, UnknownPolicyError
 from headrace.schemas.records import ChunkReference, PolicyVersion, TaskSpec
@@ -58,6 +60,15 @@ class Witness:
             logger.warning("rows that a report would tell of cannot be read: %s", error)
             return []
 
+    def sampled(self, spec: TaskSpec, closed: ClosedInterval) -> SampledRows | None:
+        """Read rows of an interval and of the one before, where their summaries do not tell enough."""
+        current, previous = closed.current, closed.previous
+        versions = {*current.versions, *(previous.versions if previous else ())}
+        if spec.discrete and len(versions) < 2:
+            return None
+        parts = [total.references for total in (current, previous) if total is not None]
+        return SampledRows(*(self.rows(spaced(references, MAX_CHUNKS)) for references in parts))
+
     def _simulated(
         self,
         version: PolicyVersion,
@@ -96,6 +107,11 @@ class Witness:
             return None
         fits = (policy.observation_width, policy.actions) == (spec.width, spec.action_count)
         return policy if fits and isinstance(policy, Policy) == spec.discrete else None
+
+
+def spaced(references: Sequence[ChunkReference], count: int) -> Sequence[ChunkReference]:
+    """Return so many of the references, evenly spaced, or all."""
+    return references[:: -(-len(references) // count) or 1]
 
 
 def decided(

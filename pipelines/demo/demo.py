@@ -17,8 +17,8 @@ from headrace.pipelines.demo.embedded import Embedded, EmbeddedSettings, WindowP
 from headrace.pipelines.fleet.job import VirtualClock
 from headrace.pipelines.published import reports
 from headrace.pipelines.query.index_hash import index_hash
-from headrace.pipelines.report import render
 from headrace.pipelines.report.compose import Envelope
+from headrace.pipelines.report.files import write_report
 from headrace.pipelines.runtime.stop import stopped_by_signals
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.wiring import Services, compose_digest, open_services
@@ -146,14 +146,7 @@ def _compared(services: Services, spec: TaskSpec, versions: list[PolicyVersion])
 
 def _write_reports(services: Services, folder: Path) -> list[Path]:
     folder.mkdir(exist_ok=True)
-    paths = []
-    for report in reports(services.log):
-        path = folder / f"{report.report_id}.html"
-        path.write_text(render.to_html(report), encoding="utf-8")
-        path.with_suffix(".md").write_text(render.to_markdown(report), encoding="utf-8")
-        path.with_suffix(".json").write_bytes(render.to_json(report))
-        paths.append(path)
-    return paths
+    return [write_report(report, folder) for report in reports(services.log)]
 
 
 def _send_digest(services: Services, out: Path) -> str | None:

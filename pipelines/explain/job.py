@@ -140,8 +140,9 @@ class Explainer:
         report_id = interval_id(spec.task, current.start_ms)
         if self._is_reported(report_id):
             return None
-        facts = interval_facts(spec, current, closed.previous, rejected, closed.unreported)
-        series = interval_series(spec, current, closed.previous)
+        rows = self._witness.sampled(spec, closed)
+        facts = interval_facts(spec, current, closed.previous, rejected, closed.unreported, rows)
+        series = interval_series(spec, current, closed.previous, rows)
         span_ms = current.start_ms, current.end_ms
         return Report(report_id, spec.task, "interval", *span_ms, None, facts, BARE, series)
 

@@ -193,6 +193,17 @@ def _action_range(figure: "Figure", series: Sequence[Series]) -> None:
     _legend(axes, min(len(series), 4))
 
 
+def _action_shares(figure: "Figure", series: Sequence[Series]) -> None:
+    """A line a dimension, or an interval; the first one is filled."""
+    (axes,) = _axes(figure)
+    axes.fill_between(series[0].x, series[0].y, color=FAINT)
+    for one, colour in zip(series, COLOURS, strict=False):
+        axes.plot(one.x, one.y, color=colour, linewidth=1.6, label=one.name)
+    axes.set_ylim(bottom=0)
+    axes.set(xlabel="action", ylabel="share of actions (%)", xmargin=0.01)
+    _legend(axes, min(len(series), 4))
+
+
 def _episode(figure: "Figure", series: Sequence[Series]) -> None:
     """Above the load, below what was running."""
     top, bottom = _axes(figure, 2)
@@ -235,6 +246,9 @@ PLOTS: dict[str, Plot] = {
     "action_mix": Plot("What it does, and when", "How often each action is taken, in %.", 2.2, _action_mix),
     "action_range": Plot(
         "What it does, and when", "Its action by situation: the median, and a bar over 80 % of it.", 2.4, _action_range
+    ),
+    "action_shares": Plot(
+        "What was done", "How the values of the actions taken lie, exploration and all.", 2.4, _action_shares
     ),
     "episode": Plot("One episode", "Of the fixed traces, the one whose load varies most.", 3.6, _episode),
 }

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -84,6 +85,10 @@ def test_its_report_can_be_read(done):
     assert shown["report_id"] == report["report_id"]
     assert done.here("report", "show", report["report_id"]).startswith(b"# ")
     assert b"<html" in done.here("report", "show", report["report_id"], "--html")
+    paths = done.json("report", "export", "--all", "--out", "told")["reports"]
+    assert {Path(path).stem for path in paths} == {one["report_id"] for one in done.lines("report", "list")}
+    assert all((done.folder / path).with_suffix(".md").exists() for path in paths)
+    assert b"name reports, or say --all" in done("report", "export", code=2).stderr
     assert b"`headrace report list`" in done("report", "show", "none", code=1).stderr
 
 

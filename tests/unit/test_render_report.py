@@ -101,7 +101,8 @@ def test_names_from_elsewhere_are_escaped() -> None:
 @pytest.mark.parametrize("name", plots.PLOTS)
 def test_a_plot_is_a_small_png_and_the_same_each_time(name: str) -> None:
     ranges = [Series("the action", (0.0, 1.0), (0.5, 1.5), ("x > 1", "x \u2264 1"), (0.0, 1.0), (1.0, 2.0))]
-    known = version_report().series | interval_report().series | {"action_range": ranges}
+    shares = [Series(name, (0.0, 1.0, 2.0), (20.0, 50.0, 30.0)) for name in ("this interval", "the interval before")]
+    known = version_report().series | interval_report().series | {"action_range": ranges, "action_shares": shares}
     series = known[name]
     first = plots.png(name, series, dpi=90)
     assert first == plots.png(name, series, dpi=90)
