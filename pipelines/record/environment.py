@@ -180,7 +180,7 @@ class VectorRecorder(VectorWrapper[Any, Any, Any]):
                 self._tape.agents[i].begin(flat)
                 continue
             outcome = (float(rewards[i]), flat, bool(terminated[i]), bool(truncated[i]))
-            log_prob = None if self.log_prob is None else self.log_prob[i]
+            log_prob = _of_many(self.log_prob, i)
             self._tape.write(i, number, outcome, partial(_told, info, i), (self.policy_version, log_prob))
         self.log_prob = None
         return obs, rewards, terminated, truncated, info
@@ -190,6 +190,12 @@ class VectorRecorder(VectorWrapper[Any, Any, Any]):
         """Send the rest and a heartbeat to each partition, then close the environments."""
         self._tape.close()
         super().close(**kwargs)
+
+
+def _of_many(values: NDArray[np.float32] | Sequence[float | None] | None, i: int) -> float | None:
+    """Return environment i's number. Arrays can't hold None: NaN stands for what is not known, as in Arrow messages."""
+    value = None if values is None else values[i]
+    return None if value is None or np.isnan(value) else float(value)
 
 
 def _told(info: dict[str, Any], i: int, name: str) -> Any:  # noqa: ANN401 as the environment gives it
