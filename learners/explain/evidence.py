@@ -3,14 +3,17 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners.explain.regions import regions, told
-from headrace.learners.judge.observed import ObservedReturn
 from headrace.learners.simulate.environments import CALLED, environment_of
 from headrace.schemas.records import Series, TaskSpec
+
+if TYPE_CHECKING:  # agents load this file, and need none of the statistics
+    from headrace.learners.judge.observed import ObservedReturn
 
 CLAIRVOYANT = "clairvoyant"
 """A simulator's name for a baseline that knows the future: it bounds what can be won, and is no rival."""
@@ -107,7 +110,7 @@ class VersionEvidence:
     baselines: Mapping[str, Outcomes] = field(default_factory=dict)
     decisions: RecordedDecisions | ContinuousDecisions | None = None
     plots: Mapping[str, list[Series]] = field(default_factory=dict)
-    observed: ObservedReturn | None = None
+    observed: "ObservedReturn | None" = None
 
     @property
     def others(self) -> dict[str, Outcomes]:

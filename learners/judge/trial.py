@@ -102,16 +102,20 @@ class Tried(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """Who is judged. version: its number. serving: the number of the version that serves, with its policy, if any."""
+    """Who is judged. version: its number. opponent: the number of a version with its policy, if any serves.
+
+    name: what the gate calls the opponent.
+    """
 
     version: int
     policy: Policy | BoxPolicy
-    serving: tuple[int, Policy | BoxPolicy] | None
+    opponent: tuple[int, Policy | BoxPolicy] | None
+    name: str = "serving"
 
     @property
     def number(self) -> int:
-        """Its place among those that met what serves; after a rollback those that others met count too."""
-        return max(1, self.version - (self.serving[0] if self.serving else 0))
+        """Its place among those that met its opponent; after a rollback those that others met count too."""
+        return max(1, self.version - (self.opponent[0] if self.opponent else 0))
 
     @property
     def seed(self) -> int:
@@ -119,24 +123,23 @@ class Candidate(NamedTuple):
         return seeds.CANDIDATE.first + self.version % seeds.CANDIDATE.count
 
 
-def tried(candidate: Candidate, fixed: Simulator, fresh: Callable[[int, int], Simulator]) -> Tried:
-    """Judge a candidate on traces of its own against what serves, or the floor.
+def tried(candidate: Candidate, fixed: Simulator, fresh: Callable[[int, int], Simulator], margin: float = 0.0) -> Tried:
+    """Judge a candidate on traces of its own against its opponent, or the floor.
 
     fixed: the simulator as of whose traces returns are told: the floor's there, and the difference to it on the fresh
-    ones, so that versions can be compared. fresh: makes a simulator of a number of traces and a seed.
+    ones, so that versions can be compared. fresh: makes a simulator of a number of traces and a seed. margin: by how
+    much it may be worse than an opponent, as `judge` says; the floor it must beat.
     """
     world = fresh(traces_for(candidate.number, fixed.count), candidate.seed)
-    own, floor, serving = policy_trial(world, candidate.policy), floor_trial(world), candidate.serving
-    rival = policy_trial(world, serving[1]) if serving else floor
+    own, floor, opponent = policy_trial(world, candidate.policy), floor_trial(world), candidate.opponent
+    rival, name = (policy_trial(world, opponent[1]), candidate.name) if opponent else (floor, "floor")
     alpha = spent(candidate.number)
-    verdict = judge(zip(own, rival, strict=True), "serving" if serving else "floor", alpha)
+    verdict = judge(zip(own, rival, strict=True), name, alpha, margin if opponent else 0.0)
     if not fixed.repeats:
         verdict = dataclasses.replace(verdict, reason=verdict.reason + UNPAIRED)
-    evaluation = _evaluation(fixed, verdict.n, floor, {"policy": own} | ({"serving": rival} if serving else {}))
-    opponent = serving[0] if serving else 0
-    return Tried(
-        verdict, evaluation, Judgement(opponent, candidate.number, alpha, candidate.seed, world.count, verdict.n)
-    )
+    evaluation = _evaluation(fixed, verdict.n, floor, {"policy": own} | ({name: rival} if opponent else {}))
+    met = opponent[0] if opponent else 0
+    return Tried(verdict, evaluation, Judgement(met, candidate.number, alpha, candidate.seed, world.count, verdict.n))
 
 
 def _evaluation(fixed: Simulator, count: int, floor: Trial, trials: Mapping[str, Trial]) -> dict[str, float]:

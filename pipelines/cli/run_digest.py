@@ -112,3 +112,4 @@ def _run(services: Services, job: Digest) -> None:
     with as_service(services, "digest", job, METRICS, stop, lambda: job.positions):
         logger.info("digest is ready: log %s, mail %s", services.settings.log, services.settings.mail)
         job.run(stop)
+        logger.info("digest has ended: %d digests sent", job.outbox.sent)

@@ -15,6 +15,7 @@ from headrace.pipelines.cli.serving import run_dataflow
 from headrace.pipelines.learn.job import dataflow
 from headrace.pipelines.learn.learner import Learner
 from headrace.pipelines.learn.metrics import METRICS
+from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.wiring import Services, compose_learn
 
 
@@ -23,11 +24,11 @@ from headrace.pipelines.wiring import Services, compose_learn
 @click.option(
     "--algorithm",
     type=click.Choice(list(ALGORITHMS)),
-    default="dqn",
-    show_default=True,
-    help="Of tasks that have no checkpoint yet (so are the next three). PPO needs agents that send log_prob; it learns "
-    "continuous actions too.",
+    help="Of tasks that have no checkpoint yet and state none (so are the next three). PPO needs agents that send "
+    "log_prob.  [default: dqn; ppo where actions are continuous]",
 )
+@click.option("--task", "tasks", multiple=True, help="Learn this task alone; more than once for more.  [default: all]")
+@click.option("--from-start", is_flag=True, help="Learn --task anew, from the first window that the log holds.")
 @click.option("--n-step", type=click.IntRange(1, 20), help="DQN: steps that a reward spans.  [default: 1]")
 @click.option("--priority", type=Within(0, 1), help="DQN: replay's bent for large errors.  [default: 0]")
 @click.option("--accept-gap", is_flag=True, help="Learn without chunks that are missing from the index.")
@@ -45,7 +46,9 @@ def command(
     services: Services,
     *,
     until_caught_up: bool,
-    algorithm: str,
+    algorithm: str | None,
+    tasks: tuple[str, ...],
+    from_start: bool,
     n_step: int | None,
     priority: float | None,
     accept_gap: bool,
@@ -54,6 +57,12 @@ def command(
     as_json: bool,
 ) -> None:
     """Learn from windows, from the last checkpoint on; promote the candidates that pass the gate."""
+    known = task_specs(services.log) if tasks else {}
+    for task in tasks:
+        if task not in known:
+            raise click.UsageError(f"there is no task {task!r}: `headrace task list` shows those that there are")
+    if from_start and not tasks:
+        raise click.UsageError("--from-start needs --task, which says what to learn anew")
     torch.set_num_threads(1)  # more processes are the way to use more cores
     job = compose_learn(
         services,
@@ -62,8 +71,10 @@ def command(
         seed=seed,
         until_caught_up=until_caught_up,
         accept_gap=accept_gap,
+        only=tasks,
+        from_start=from_start,
     )
-    run_dataflow(services, "learn", job, dataflow, METRICS, lambda: _told(job.learners.copy(), gate), "policies")
+    run_dataflow(services, "learn", job, dataflow, METRICS, lambda: _told(job.learners.copy()), "policies")
     if as_json:
         print_json(_shown(task, learner) for task, learner in job.learners.items())
 
@@ -79,17 +90,19 @@ def _shown(task: str, learner: Learner) -> dict[str, Any]:
     }
 
 
-def _config(name: str, n_step: int | None, priority: float | None) -> Config:
-    config = algorithm(name).streamed
+def _config(name: str | None, n_step: int | None, priority: float | None) -> Config | None:
     asked = {key: value for key, value in (("n_step", n_step), ("priority", priority)) if value is not None}
+    if name is None and not asked:
+        return None
+    config = algorithm(name or "dqn").streamed
     if not asked.keys() <= config.__dataclass_fields__.keys():
         raise click.UsageError(f"--n-step and --priority are DQN's: leave them out for {name}")
     return dataclasses.replace(config, **asked)
 
 
-def _told(learners: Mapping[str, Learner], gate: str) -> str:
+def _told(learners: Mapping[str, Learner]) -> str:
     told = [
-        f"{task}: {one.training.counts.rows} rows{_unusable(one)}, {one.training.updates} updates, {_serves(one, gate)}"
+        f"{task}: {one.training.counts.rows} rows{_unusable(one)}, {one.training.updates} updates, {_serves(one)}"
         for task, one in learners.items()
     ]
     return "; ".join(told) or "no new windows"
@@ -100,12 +113,21 @@ def _unusable(learner: Learner) -> str:
     return f" ({count} of them say no log_prob, which PPO needs)" if count else ""
 
 
-def _serves(learner: Learner, gate: str) -> str:
+def _serves(learner: Learner) -> str:
+    gate = learner.settings.gate
     if learner.progress.serving:
         return f"version {learner.progress.serving} serves"
     if gate == "none" or learner.spec.environment:
-        return "nothing serves yet"
+        return f"nothing serves yet{_missing(learner)}"
     return (
-        "nothing serves yet, and without a simulator nothing will unless `headrace policy promote` or "
-        "`headrace run learn --gate none` says so"
+        f"nothing serves yet{_missing(learner)}, and without a simulator nothing will unless `headrace policy promote` "
+        "or `headrace run learn --gate none` says so"
     )
+
+
+def _missing(learner: Learner) -> str:
+    """Say what a task still lacks that has no version yet."""
+    if learner.progress.parent is not None:
+        return ""
+    rows = learner.missing_rows
+    return f": {rows} more rows make a first candidate" if rows else ": its first candidate waits for an update"

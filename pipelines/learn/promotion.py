@@ -12,6 +12,7 @@ from headrace.learners.acting import load_policy
 from headrace.learners.checkpoint import pack, weights_hash
 from headrace.learners.explain.simulation import Simulator, fresh_simulator, task_simulator
 from headrace.learners.judge.trial import Candidate, tried
+from headrace.learners.stream.algorithms import Algorithm, algorithm
 from headrace.learners.stream.training import LearnSettings, Training
 from headrace.pipelines.learn.progress import Progress
 from headrace.pipelines.published import published
@@ -24,13 +25,19 @@ logger = logging.getLogger(__name__)
 
 
 class _Verdict(NamedTuple):
-    """What became of a candidate; judged: how, where there is a simulator."""
+    """What became of a candidate; judged: how, where there is a simulator. best: whether it beats what was best."""
 
     promoted: bool
     reason: str
     evaluation: dict[str, float]
     difference: Interval | None = None
     judged: Judgement | None = None
+    best: bool = True
+
+    @property
+    def refused(self) -> bool:
+        """Whether it was tried and not found good enough."""
+        return self.judged is not None and not self.promoted
 
 
 class Promotion:
@@ -43,7 +50,7 @@ class Promotion:
         self._log = log
         self._store = store
         self._clock = clock
-        self._settings = settings
+        self.settings = settings
         self._seed = seed
         self._simulator: Simulator | None = None
 
@@ -53,14 +60,15 @@ class Promotion:
         progress.version += 1
         self.follow(progress)
         held = progress.holding
-        verdict = self._judged(weights, progress)
+        verdict = self._judged(weights, progress, algorithm(training.config.algorithm))
+        progress.refusals = progress.refusals + 1 if verdict.refused else 0
         if held:
             reason = f"promotion is on hold by {held.decided_by} ({held.reason}); {verdict.reason}"
             verdict = verdict._replace(promoted=False, reason=reason)
         version = self._stored(self._version(weights, verdict, training, progress), weights, progress)
         logger.info("%s@%d: %s", version.task, version.version, version.reason)
         if version.promoted and not held:
-            progress.serving = version.version
+            progress.promoted(version.version, best=verdict.best)
             progress.pending.append(self._record(version))
         return version
 
@@ -83,28 +91,32 @@ class Promotion:
 
     def _made_simulator(self) -> Simulator | None:
         if self._simulator is None:
-            self._simulator = task_simulator(self._spec, self._settings.gate_traces, seeds.GATE.first)
+            self._simulator = task_simulator(self._spec, self.settings.gate_traces, seeds.GATE.first)
         return self._simulator
 
-    def _judged(self, weights: bytes, progress: Progress) -> _Verdict:
-        gated = self._settings.gate == "simulator"
+    def _judged(self, weights: bytes, progress: Progress, kind: Algorithm) -> _Verdict:
+        gated = self.settings.gate == "simulator"
         ungated = _Verdict(True, "promoted without a gate, as the settings say", {})
+        # What an on-policy learner learns from is what serves: behind a gate that wants better it would starve.
+        margin = self.settings.margin if kind.needs_log_prob else 0.0
         try:
             found = self._made_simulator()
             if found is None:
                 return _Verdict(False, "no simulator to judge it by", {}) if gated else ungated
-            done = tried(self._candidate(weights, progress), found, self._fresh)
+            done = tried(self._candidate(weights, progress), found, self._fresh, margin)
         except EnvironmentFailedError as error:  # of an environment that is anybody's: the next candidate may do
             return _Verdict(False, f"it could not be judged: {error}", {}) if gated else ungated
         verdict = done.verdict
         promoted, reason = (verdict.accepted, verdict.reason) if gated else ungated[:2]
         difference = Interval(verdict.mean_difference, verdict.low, verdict.high)
-        return _Verdict(promoted, reason, done.evaluation, difference, done.judgement)
+        best = verdict.low > 0.0 or not gated
+        return _Verdict(promoted, reason, done.evaluation, difference, done.judgement, best)
 
     def _candidate(self, weights: bytes, progress: Progress) -> Candidate:
-        number = progress.serving
-        serving = number and (number, load_policy(self._store.weights(self._spec.task, number)))
-        return Candidate(progress.version, load_policy(weights), serving or None)
+        number = progress.opponent
+        opponent = number and (number, load_policy(self._store.weights(self._spec.task, number)))
+        name = "serving" if number == progress.serving else "best"
+        return Candidate(progress.version, load_policy(weights), opponent or None, name)
 
     def _fresh(self, count: int, seed: int) -> Simulator:
         assert self._spec.environment_id is not None
@@ -116,7 +128,7 @@ class Promotion:
             version=progress.version,
             parent=progress.parent,
             algorithm=training.config.algorithm,
-            config=dataclasses.asdict(training.config) | dataclasses.asdict(self._settings),
+            config=dataclasses.asdict(training.config) | dataclasses.asdict(self.settings),
             seed=self._seed,
             code_version=metadata.version("headrace"),
             weights_hash=weights_hash(weights),
@@ -129,6 +141,8 @@ class Promotion:
             promoted=verdict.promoted,
             reason=verdict.reason,
             judged=verdict.judged,
+            refusals=progress.refusals,
+            went_back_to=progress.went_back_to,
         )
 
     def _stored(self, version: PolicyVersion, weights: bytes, progress: Progress) -> PolicyVersion:
@@ -155,7 +169,7 @@ class Promotion:
             task=version.task,
             version=version.version,
             weights_hash=version.weights_hash,
-            decided_by="gate" if self._settings.gate == "simulator" else "settings",
+            decided_by="gate" if self.settings.gate == "simulator" else "settings",
             reason=version.reason,
             ts=self._clock(),
         )

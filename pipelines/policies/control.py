@@ -34,6 +34,8 @@ class Control:
         if now.version == number:
             raise SettingsError(f"{task}@{number} serves already")
         version = self._fitting(task, number)
+        if version.difference is not None and not version.promoted:
+            logger.warning("%s@%d was refused at the gate (%s), and serves all the same", task, number, version.reason)
         return self._send(now, version.version, version.weights_hash, reason, held=now.held)
 
     def rollback(self, task: str, reason: str, number: int | None = None, *, hold: bool = False) -> ServingPolicy:

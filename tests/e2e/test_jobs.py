@@ -46,6 +46,7 @@ def test_returns_on_different_traces_are_not_set_side_by_side(done, tmp_path):
     for number, (row, begin) in enumerate(zip(rows, begins, strict=True), 1):
         assert re.match(rf"cloud@{number} +{begin}", row), row
     assert "7.5" not in rows[2]
+    assert max(map(len, rows)) <= 80
     told = [shell.here("policy", "show", f"cloud@{number}").decode() for number in (1, 2, 3)]
     assert "mean returns as of the gate's fixed traces" in told[0]
     assert "none: nothing simulated it" in told[1]
