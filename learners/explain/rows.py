@@ -92,8 +92,12 @@ def consecutive(rows: TransitionBatch) -> tuple[NDArray[np.intp], NDArray[np.int
     return first[follows], second[follows]
 
 
-def taken_histogram(rows: TransitionBatch, place: int, bins: int = 24) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the middles of a dimension's bins, and the share of the actions in each, in %."""
+def taken_histogram(
+    rows: TransitionBatch, bounds: Bounds, place: int, bins: int = 24
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the middles of a dimension's bins, between its bounds where it has any, and each one's share in %."""
     taken = rows.action[:, place].astype(np.float64)
-    counts, edges = np.histogram(taken, bins=bins)
+    low, high = bounds.low[place], bounds.high[place]
+    bounded = np.isfinite(high - low) and high > low
+    counts, edges = np.histogram(taken, bins=bins, range=(low, high) if bounded else None)
     return tuple(((edges[1:] + edges[:-1]) / 2.0).tolist()), tuple((100.0 * counts / max(len(taken), 1)).tolist())
