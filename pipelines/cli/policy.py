@@ -57,7 +57,7 @@ def list_policies(services: Services, *, task: str | None, as_json: bool) -> Non
     names = [{"promoted": "promoted by learn", "difference": "at the gate"}.get(name, name) for name in columns]
     short = ({**_told_difference(row), "hash": row["hash"][:_HASH]} for row in rows)
     print_table(names, ([_cell(row[column]) for column in columns] for row in short))
-    for record in (now[name] for name in sorted({row["task"] for row in rows} & now.keys())):
+    for record in (now[name] for name in sorted(found.keys() & now.keys())):
         click.echo(f"{_serves(record)}: decided {_told(record)}", err=True)
     for name, versions in found.items():
         if refusals := refusals_told(versions):

@@ -41,7 +41,7 @@ def transition(rng, spec, agent, step, ts, episode="e0"):
         "truncated": bool(rng.random() < 0.05),
     }
     if spec.reward_terms and rng.random() < 0.5:
-        row["reward_terms"] = {"speed": 0.5, "other": 3.0}
+        row["reward_terms"] = {"speed": 0.5}
     if rng.random() < 0.5:
         row["policy_version"] = int(rng.integers(3))
     return row
