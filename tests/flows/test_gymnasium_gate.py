@@ -15,7 +15,7 @@ from headrace.learners.ppo import PPOConfig
 from headrace.learners.spaces import NumericSpaces
 from headrace.pipelines.learn.advice import Advising
 from headrace.pipelines.record import record
-from headrace.pipelines.record.task import derive_task
+from headrace.pipelines.record.task import Asked, derive_task
 from headrace.pipelines.tasks import add_task, task_specs
 from headrace.schemas.records import ServingPolicy
 
@@ -113,7 +113,7 @@ def test_continuous_actions_pass_the_same_gate(stream):
 
 def test_a_candidate_whose_trial_breaks_is_refused_and_learning_goes_on(stream):
     env = gym.make("signs/Signs-v0")
-    spec = derive_task("signs", NumericSpaces(env.observation_space, env.action_space))
+    spec = derive_task("signs", NumericSpaces(env.observation_space, env.action_space), Asked())
     broken = {"environment": f"{__name__}:signs/Signs-v0", "environment_kwargs": {"stuck": True}}
     add_task(stream.log, msgspec.structs.replace(spec, **broken))
     recorded(stream, env, 4_000, uniform)
