@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from headrace.learners import seeds
 from headrace.learners.explain.evidence import Outcomes, RecordedDecisions
 from headrace.learners.simulate.environments import environment_of
-from headrace.learners.simulate.fitting import misfit
 from headrace.schemas.errors import EnvironmentFailedError
 from headrace.schemas.records import Series, TaskSpec
 
@@ -104,6 +103,8 @@ def task_simulator(spec: TaskSpec, count: int = TRACES, seed: int = seeds.EXPLAN
 
     Raises EnvironmentFailedError where the environment can't be made here, or does not fit the task.
     """
+    from headrace.learners.simulate.fitting import misfit  # noqa: PLC0415 Gymnasium is slow to load
+
     problem = misfit(spec)
     if problem:
         raise EnvironmentFailedError(problem)
