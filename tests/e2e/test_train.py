@@ -1,5 +1,7 @@
 """headrace train and evaluate as a user has them: reproducible, comparable, and nothing half-written."""
 
+import json
+
 import gymnasium
 import numpy as np
 import pytest
@@ -125,3 +127,35 @@ def test_a_policy_of_another_task_is_refused(shell):
     for environment in (CLOUD, "Pendulum-v1"):
         with pytest.raises(HeadraceError, match="trained for another task"):
             shell.here("evaluate", "--policy", "cartpole@1", "--env", environment)
+
+
+LAKE = {
+    "task": "lake",
+    "observations": [f"s{i}" for i in range(16)],
+    "actions": ["left", "down", "right", "up"],
+    "window_ms": 10_000,
+    "environment": "FrozenLake-v1",
+    "environment_kwargs": {"is_slippery": False},
+}
+
+
+def test_a_task_names_its_environment(shell):
+    """It is trained and evaluated there, with what it is made with; one that does not fit is refused."""
+    shell.json("init")
+    for name, change, told in (
+        ("typo.json", {"environment": "FrozenLak-v1"}, "task lake: .*Did you mean: `FrozenLake`"),
+        ("kwargs.json", {"environment_kwargs": {"ice": 1}}, "task lake: .*unexpected keyword argument 'ice'"),
+        ("width.json", {"observations": ["x"]}, "task lake: .* has 16 observations, the task names 1"),
+        ("none.json", {"environment": None}, "there is no environment to make"),
+    ):
+        (shell.folder / name).write_text(json.dumps(LAKE | change))
+        with pytest.raises(HeadraceError, match=told):
+            shell.here("task", "add", name)
+    (shell.folder / "lake.json").write_text(json.dumps(LAKE))
+    shell.json("task", "add", "lake.json")
+    made = shell.json("train", "dqn", "--task", "lake", "--steps", 1_024)
+    assert (made["version"], made["environment"]) == ("lake@1", 'FrozenLake-v1{"is_slippery":false}')
+    order = ("evaluate", "--traces", 8)
+    assert shell.json(*order, "--policy", "lake@1")["environment"] == made["environment"]
+    still = shell.json(*order, "--baseline", "constant", "--env", made["environment"])
+    assert set(still["returns"]) == {0.0}  # dry ice: no constant action reaches the goal
