@@ -36,7 +36,7 @@ class RecordedDecisions:
     """M decisions of a policy.
 
     obs: float32[M, D]. values: float64[M, A], of each action. shadows: by controller, int64[M], what it would
-    have done in the policy's place. order: the actions' sizes where they have an order (replicas), else (). measure:
+    have done in the policy's place. order: the actions' sizes where they have an order, else (). measure:
     what the values are: "value", or "log-probability" (but for a constant) where agents draw.
     """
 

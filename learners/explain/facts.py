@@ -1,6 +1,6 @@
 """The facts of a promoted version.
 
-Ids are stable and readable: `return.vs-serving`, `term.latency.vs-hpa`, `action.s1.left`,
+Ids are stable and readable: `return.vs-serving`, `term.speed.vs-random`, `action.s1.left`,
 `margin.s2`, `differs.serving`. A label is "name, detail" (see schemas/grounding.py).
 """
 
