@@ -58,7 +58,8 @@ class LearnSettings:
     beats the serving policy there, and nothing where a task has none; "none" promotes every candidate. margin: how much
     worse than the best version a candidate may be that an on-policy algorithm has made, in standard deviations of the
     returns; a tenth is half of what Cohen (1988, "Statistical Power Analysis") calls a small effect. refusals: after so
-    many candidates in a row that the gate refused, learning goes on from what serves; 0 for never.
+    many candidates in a row that the gate refused learning goes on from what serves, and again after twice as many more
+    each time; 0 for never.
 
     DQN alone. samples_per_row: rows drawn from replay per row that came in (the sample-to-insert ratio). min_rows: new
     rows before an update falls due. learning_starts: rows before the first.

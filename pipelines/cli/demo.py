@@ -79,6 +79,8 @@ def _print(result: dict[str, Any]) -> None:
         f"{result['windows']:,d} windows; {served}; {result['seconds']} s\n"
         f"index hash  {result['index_hash']}"
     )
+    if result["refusals"]:
+        click.echo(f"in the end  {result['refusals']}")
     if result["reports"]:
         click.echo(f"reports     {Path(result['reports'][-1]).parent}  ({len(result['reports'])}; open the .html)")
     else:

@@ -15,6 +15,7 @@ from headrace.learners.explain.simulation import simulator
 from headrace.learners.judge.statistics import paired_difference
 from headrace.pipelines.demo.embedded import Embedded, EmbeddedSettings, WindowProgress
 from headrace.pipelines.fleet.job import VirtualClock
+from headrace.pipelines.policies.learning import refusals_told
 from headrace.pipelines.published import reports
 from headrace.pipelines.query.index_hash import index_hash
 from headrace.pipelines.report.compose import Envelope
@@ -105,6 +106,7 @@ def run_demo(out: Path, settings: EmbeddedSettings, on_window: Callable[[WindowP
             "windows": sum(1 for _ in services.index.windows()),
             "index_hash": index_hash(services.index),
             "policies": [_policy(version) for version in versions],
+            "refusals": refusals_told(versions),
             **_compared(services, embedded.spec, versions),
             "reports": [str(path) for path in _write_reports(services, out / "reports")],
             "digest": _send_digest(services, out),

@@ -134,11 +134,11 @@ class Learner:
     def take(self, summary: WindowSummary, offset: int) -> None:
         """Take in a window's new rows; update, and make a candidate, where that falls due."""
         progress, actions = self.progress, self.spec.action_count if self.spec.discrete else 0
+        progress.saw(summary.start_ms, self.training.counts.rows)
         for rows in self._feed.take(summary.references, self.training, progress):
             self.meters.took(rows, progress.version)
             self.advice.state.meter.saw(rows.action, actions, rows.reward_terms)
         progress.next_offset = offset + 1
-        progress.saw(summary.start_ms)
         count = self.training.counts.rows
         if self.missing_rows > 0:
             return
@@ -156,7 +156,8 @@ class Learner:
         self.progress.parent = self.training.counts.version = version.version
         self._restate()
         back = self._back_to()
-        self._advise(version, careful=back is not None and self.progress.refusals > self.settings.refusals)
+        again = self.progress.refusals > self.settings.refusals
+        self._advise(version, careful=again and back is not None)
         self.progress.lineage = []
         self.progress.went_back_to = None if back is None else self._gone_back(back)
         self.meters.judged(promoted=version.promoted, now_ms=self._ports.clock())
@@ -188,9 +189,13 @@ class Learner:
         logger.info("%s: from version %d on by what was stated: %s", self.spec.task, self.progress.version, now)
 
     def _back_to(self) -> int | None:
-        """Return the version to go back to, as enough candidates in a row were refused; None where there is no need."""
-        every, count = self.settings.refusals, self.progress.refusals
-        return self.progress.serving if every and count and not count % every else None
+        """Return the version to go back to, as enough candidates in a row were refused; None where there is no need.
+
+        Enough are each time twice as many more: what is near the best needs a longer way to become better.
+        """
+        first, count = self.settings.refusals, self.progress.refusals
+        times, rest = divmod(count, first) if first and count else (0, 0)
+        return self.progress.serving if times and not rest and not times & (times + 1) else None
 
     def _gone_back(self, version: int) -> int | None:
         """Go on from a version's weights; None where they are of another net, and learning goes on as it was."""

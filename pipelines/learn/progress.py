@@ -21,8 +21,9 @@ class Progress(msgspec.Struct):
     been shown to beat all before it, or that people let serve: candidates are judged against it. refusals: of
     candidates in a row by the gate. went_back_to: by whose weights learning went on after the newest candidate. stated:
     settings of the learner that hold since then. windows: how many event times have had windows, by the newest one's
-    start, so that late windows and those of other groups don't count. from_start: whether a person had the task learned
-    anew: then it may be behind the commit of a group that had learned it before.
+    start, so that late windows and those of other groups don't count. rows_before: those that came before the newest.
+    from_start: whether a person had the task learned anew: then it may be behind the commit of a group that had learned
+    it before.
     """
 
     next_offset: int = 0
@@ -42,6 +43,7 @@ class Progress(msgspec.Struct):
     stated: dict[str, Any] = {}
     windows: int = 0
     newest_start_ms: int | None = None
+    rows_before: int = 0
     from_start: bool = False
     pending: list[ServingPolicy] = []
     seen: ServingPolicy | None = None
@@ -58,14 +60,18 @@ class Progress(msgspec.Struct):
         window = self.lineage[-1].window + 1 if self.lineage else 0
         self.lineage += [LineageEntry(reference, first_row, window) for reference, first_row in pieces]
 
-    def saw(self, start_ms: int) -> None:
-        """Note a window's event time."""
+    def saw(self, start_ms: int, rows: int) -> None:
+        """Note a window's event time, and how many rows came before it."""
         if self.newest_start_ms is None or start_ms > self.newest_start_ms:
-            self.newest_start_ms, self.windows = start_ms, self.windows + 1
+            self.newest_start_ms, self.windows, self.rows_before = start_ms, self.windows + 1, rows
 
     def missing_rows(self, rows: int, settings: LearnSettings) -> int:
         """How many rows must come in before the next candidate is made, after so many; it needs an update too."""
-        return max(0, settings.candidate_after(rows, self.windows) - (rows - self.rows_at_candidate))
+        # The newest window may not be whole yet; and where partitions are read one after another, no window was.
+        every = max(
+            settings.candidate_after(self.rows_before, self.windows - 1), settings.candidate_after(rows, self.windows)
+        )
+        return max(0, every - (rows - self.rows_at_candidate))
 
     def forget(self, gone_rows: int) -> None:
         """Drop the references of which the training holds no row any more: it holds none of the first `gone_rows`."""
