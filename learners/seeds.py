@@ -47,6 +47,8 @@ STUDY_TRAINING: Final = Seeds(1_000, 1_000, "training", "runs of the study, as m
 LOOKUPS: Final = Seeds(0, 65, "draws", "the lookup benchmark: the order of chunks, and the picks of each process")
 STUDY_CANDIDATES: Final = Seeds(20_261_122, 1, "draws", "the schedules that the study's search tries")
 ACTIONS: Final = Seeds(86_028_121, 1, "draws", "the actions of a policy that draws them, where the gate judges it")
+FITS: Final = Seeds(141_650_939, 1, "draws", "features and groups of rows, by which the gate judges by data")
+EVALUATIONS: Final = Seeds(20_261_129, 1, "draws", "the benchmark of off-policy evaluation: policies, rows")
 CANDIDATES: Final = Seeds(179_424_673, 1, "draws", "the parameters that tuning tries")
 
 ALL: Final = {name: value for name, value in list(globals().items()) if isinstance(value, Seeds)}

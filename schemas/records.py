@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from headrace.schemas.canary import Canary
 from headrace.schemas.errors import InvalidTaskError
+from headrace.schemas.judged import DataEvidence
 
 ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
@@ -262,7 +263,8 @@ class PolicyVersion(Struct, frozen=True):
     lineage: what it learned from since its parent, in the order in which it was taken in.
     complete: False where chunks were lost before a restart, and replay was begun anew: it can't be retrained.
     evaluation: mean returns on the gate's fixed traces, by policy ("policy", "serving", baselines). Where the gate
-    stopped early it is the floor's mean and the difference to it on the traces that it took.
+    stopped early it is the floor's mean and the difference to it on the traces that it took. Where rows judged it, as
+    by_data says, they are discounted returns ("policy"; "serving" or "agents", what these did).
     """
 
     task: str
@@ -281,6 +283,7 @@ class PolicyVersion(Struct, frozen=True):
     promoted: bool
     reason: str
     complete: bool = True
+    by_data: DataEvidence | None = None
     schema_version: Literal[2] = 2
 
     @property

@@ -38,6 +38,7 @@ def require_ranges(config: Config, *, shares: Iterable[str], positive: Iterable[
             raise ValueError(f"{name} must be positive, got {getattr(config, name)}")
 
 
+Gate = Literal["auto", "simulator", "data", "none"]
 Piece = tuple[TransitionBatch, int]
 """A chunk's rows, and the first of them that is new."""
 Learned = Callable[[Mapping[str, float]], None]
@@ -49,7 +50,8 @@ class LearnSettings:
     """How a learner follows its stream.
 
     candidate_rows: rows between candidates. checkpoint_rows: rows between checkpoints. gate: "simulator" promotes what
-    beats the serving policy there, and nothing where a task has none; "none" promotes every candidate.
+    beats the serving policy there, and nothing where a task has none; "data" what is shown to by the rows that came;
+    "auto" asks the simulator where there is one, else the rows; "none" promotes every candidate.
 
     DQN alone. samples_per_row: rows drawn from replay per row that came in (the sample-to-insert ratio). min_rows: new
     rows before an update falls due. learning_starts: rows before the first.
@@ -63,7 +65,7 @@ class LearnSettings:
     learning_starts: int = 5_000
     candidate_rows: int = 25_600
     checkpoint_rows: int = 65_536
-    gate: Literal["simulator", "none"] = "simulator"
+    gate: Gate = "auto"
     gate_traces: int = 512
     rollout_rows: int = 6_400
     rollout_steps: int = 100

@@ -58,7 +58,7 @@ class Learner:
         self.settings = settings = learning.settings
         self.meters = LearnerMeters()
         self._ports = ports
-        self._promotion = Promotion(spec, ports.log, ports.store, ports.clock, settings, learning.seed)
+        self._promotion = Promotion(spec, ports.log, ports.chunks, ports.store, ports.clock, settings, learning.seed)
         self._checkpoint = Checkpoint(spec, ports.store)
         saved = self._checkpoint.load(settings, self._learned)
         if saved is None:

@@ -11,14 +11,18 @@ from headrace.learners import seeds
 from headrace.learners.acting import Policy
 from headrace.learners.checkpoint import pack, weights_hash
 from headrace.learners.explain.simulation import Simulator, simulator
+from headrace.learners.judge.data import ESTIMATOR
 from headrace.learners.judge.gate import judge
 from headrace.learners.judge.trial import Trial
-from headrace.learners.stream.training import LearnSettings, Training
+from headrace.learners.stream.training import Config, LearnSettings, Training
+from headrace.pipelines.learn.by_data import judged_by_data
 from headrace.pipelines.learn.progress import Progress
 from headrace.pipelines.published import published
 from headrace.schemas.errors import StorageError
+from headrace.schemas.judged import DataEvidence
 from headrace.schemas.ports import Clock, Log, PolicyStore
 from headrace.schemas.records import Interval, PolicyVersion, ServingPolicy, TaskSpec
+from headrace.sinks.chunks import CachedChunks
 
 logger = logging.getLogger(__name__)
 
@@ -31,15 +35,24 @@ class _Verdict(NamedTuple):
     evaluation: dict[str, float]
     difference: Interval | None = None
     trial: Trial | None = None
+    by_data: DataEvidence | None = None
 
 
 class Promotion:
     """Judges a task's candidates against what serves, and follows what people decide."""
 
     def __init__(
-        self, spec: TaskSpec, log: Log, store: PolicyStore, clock: Clock, settings: LearnSettings, seed: int
+        self,
+        spec: TaskSpec,
+        log: Log,
+        chunks: CachedChunks,
+        store: PolicyStore,
+        clock: Clock,
+        settings: LearnSettings,
+        seed: int,
     ) -> None:
         self._spec = spec
+        self._chunks = chunks
         self._log = log
         self._store = store
         self._clock = clock
@@ -53,7 +66,7 @@ class Promotion:
         progress.version += 1
         self.follow(progress)
         held = progress.holding
-        verdict = self._judged(weights, progress)
+        verdict = self._judged(weights, progress, training.config)
         if held:
             reason = f"promotion is on hold by {held.decided_by} ({held.reason}); {verdict.reason}"
             verdict = verdict._replace(promoted=False, reason=reason)
@@ -81,8 +94,11 @@ class Promotion:
         known = self._spec.discrete
         return simulator(self._spec.environment, self._settings.gate_traces, seeds.GATE.first) if known else None
 
-    def _judged(self, weights: bytes, progress: Progress) -> _Verdict:
-        gated, found = self._settings.gate == "simulator", self.simulator()
+    def _judged(self, weights: bytes, progress: Progress, config: Config) -> _Verdict:
+        gate, found = self._settings.gate, self.simulator()
+        if gate == "data" or (gate == "auto" and found is None):
+            return self._judged_by_data(weights, progress, config)
+        gated = gate != "none"
         ungated = _Verdict(True, "promoted without a gate, as the settings say", {})
         if found is None:
             return _Verdict(False, "no simulator to judge it by", {}) if gated else ungated
@@ -95,6 +111,12 @@ class Promotion:
         promoted, reason = (verdict.accepted, verdict.reason) if gated else ungated[:2]
         difference = Interval(verdict.mean_difference, verdict.low, verdict.high)
         return _Verdict(promoted, reason, evaluation, difference, trial)
+
+    def _judged_by_data(self, weights: bytes, progress: Progress, config: Config) -> _Verdict:
+        found = judged_by_data(self._spec, self._chunks, self._store, weights, progress, config)
+        difference = found.difference and Interval(*found.difference)
+        evidence = DataEvidence(ESTIMATOR, found.rows, found.effective_rows, found.groups)
+        return _Verdict(found.accepted, found.reason, found.returns, difference, by_data=evidence)
 
     def _serving_trial(self, simulator: Simulator, serving: int | None) -> Trial | None:
         if self._serving is None and serving is not None:
@@ -119,6 +141,7 @@ class Promotion:
             difference=verdict.difference,
             promoted=verdict.promoted,
             reason=verdict.reason,
+            by_data=verdict.by_data,
         )
 
     def _stored(self, version: PolicyVersion, weights: bytes, progress: Progress) -> PolicyVersion:
@@ -145,7 +168,7 @@ class Promotion:
             task=version.task,
             version=version.version,
             weights_hash=version.weights_hash,
-            decided_by="gate" if self._settings.gate == "simulator" else "settings",
+            decided_by="settings" if self._settings.gate == "none" else "gate",
             reason=version.reason,
             ts=self._clock(),
         )
