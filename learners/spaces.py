@@ -3,6 +3,7 @@
 from typing import Any
 
 import gymnasium
+import msgspec
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
@@ -11,9 +12,14 @@ from headrace.schemas.errors import EnvironmentFailedError, SettingsError
 
 
 def make_environment(name: str) -> gymnasium.Env[Any, Any]:
-    """Return a Gymnasium environment by its id; raises EnvironmentFailedError."""
+    """Return a Gymnasium environment by its id, behind which may stand what it is made with: `Taxi-v4{"rainy": true}`.
+
+    Raises EnvironmentFailedError.
+    """
+    identity, brace, kwargs = name.partition("{")
     try:
-        return gymnasium.make(name)
+        asked = msgspec.json.decode(brace + kwargs, type=dict[str, Any]) if brace else {}
+        return gymnasium.make(identity, **{"disable_env_checker": True} | asked)
     except Exception as error:
         raise EnvironmentFailedError(f"environment {name!r} can't be made: {error}") from error
 

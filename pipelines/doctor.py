@@ -10,10 +10,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+from headrace.pipelines.layout import grown_topics
+from headrace.pipelines.learn.checkpoint import missing_rows
+from headrace.pipelines.policies.learning import refusals_told
+from headrace.pipelines.published import serving
 from headrace.pipelines.tasks import task_specs
-from headrace.pipelines.topics import INGEST, PARTITIONED, SINGLE, TRANSITIONS
+from headrace.pipelines.topics import INGEST, PARTITIONED, POLICIES, REPORTS, SINGLE, TRANSITIONS, WINDOWS
 from headrace.pipelines.wiring import ADAPTERS, Services
-from headrace.schemas.errors import HeadraceError, UnknownTopicError
+from headrace.schemas.errors import CorruptDataError, HeadraceError, UnknownPolicyError, UnknownTopicError
+from headrace.schemas.records import TaskSpec
 
 PACKAGES: Final = (
     "headrace",
@@ -27,6 +32,8 @@ PACKAGES: Final = (
     "redis",
 )
 
+READERS: Final = {"learn": (WINDOWS,), "explain": (WINDOWS, POLICIES), "digest": (REPORTS,)}
+"""What the jobs after ingest read, each as the group of its name."""
 INIT: Final = "run `headrace init`"
 
 
@@ -51,6 +58,10 @@ def examine(services: Services) -> list[Check]:
         checks.append(_guarded("layout", partial(_layout, services), INIT))
     if "log" in opened:
         checks.append(_guarded("lag", partial(_lag, services), INIT))
+        checks.append(_guarded("jobs", partial(_jobs, services), INIT))
+    if {"log", "policies"} <= opened:
+        checks.append(_guarded("serving", partial(_serving, services), INIT))
+        checks.append(_guarded("learning", partial(_learning, services)))
     return checks
 
 
@@ -98,6 +109,8 @@ def _topics(services: Services) -> Check:
             missing.append(name)
     if missing:
         return Check("topics", ok=False, detail=f"missing: {', '.join(missing)}", remedy=INIT)
+    if faults := services.log.faults([*SINGLE, *PARTITIONED]):
+        return Check("topics", ok=False, detail="; ".join(faults.values()))
     return Check("topics", ok=True, detail=", ".join(found))
 
 
@@ -108,6 +121,8 @@ def _tasks(services: Services) -> Check:
 
 def _layout(services: Services) -> Check:
     found = services.layout
+    if grown := grown_topics(services.log, found):
+        return Check("layout", ok=False, detail="; ".join(grown))
     shown = f"segment {found.segment}, grace {found.grace_ms} ms, clock skew {found.max_clock_skew_ms} ms"
     return Check("layout", ok=True, detail=f"log {found.log}, {shown}")
 
@@ -127,6 +142,60 @@ def _lag(services: Services) -> Check:
         return Check("lag", ok=False, detail=detail, remedy="run `headrace run ingest --accept-gap` to go on without")
     hint = ": `headrace run ingest` takes them in" if behind else ""
     return Check("lag", ok=True, detail=f"group {INGEST} is {behind} messages behind{hint}")
+
+
+def _jobs(services: Services) -> Check:
+    """Say how far the other jobs are behind; one that has committed nothing never ran."""
+    return Check("jobs", ok=True, detail="; ".join(_behind(services, job, topics) for job, topics in READERS.items()))
+
+
+def _behind(services: Services, job: str, topics: tuple[str, ...]) -> str:
+    behind, ran = {}, False
+    for topic in topics:
+        commits = services.log.committed(job, topic)
+        ran = ran or bool(commits)
+        bounds = (services.log.bounds(topic, place) for place in range(services.log.topic(topic).partitions))
+        behind[topic] = sum(
+            end - max(begin, commits[place].offset if place in commits else begin)
+            for place, (begin, end) in enumerate(bounds)
+        )
+    if not ran:
+        return f"{job} never ran"
+    told = " and ".join(f"{count} messages of {topic}" for topic, count in behind.items() if count)
+    return f"{job} is {told} behind: `headrace run {job}`" if told else f"{job} is up to date"
+
+
+def _serving(services: Services) -> Check:
+    """Look whether what serves is in the policy store, whole."""
+    found, faults = [], []
+    for task, policy in sorted(serving(services.log).items()):
+        if policy.version:
+            name = f"{task}@{policy.version}"
+            try:
+                services.policies.weights(task, policy.version)
+                found.append(name)
+            except (UnknownPolicyError, CorruptDataError) as error:
+                faults.append(f"{name} serves, and can't be loaded: {error}")
+    if faults:
+        remedy = "put the store's files or rows back, or let another version serve: `headrace policy promote`"
+        return Check("serving", ok=False, detail="; ".join(faults), remedy=remedy)
+    return Check("serving", ok=True, detail=", ".join(found) or "no policy yet")
+
+
+def _learning(services: Services) -> Check:
+    """Tell of each task what its learning waits for, or how many candidates were refused; neither is a fault here."""
+    told = {task: _learning_of(services, spec) for task, spec in sorted(task_specs(services.log).items())}
+    detail = "; ".join(f"{task}: {sentence}" for task, sentence in told.items() if sentence)
+    return Check("learning", ok=True, detail=detail or "no task's newest candidate was refused")
+
+
+def _learning_of(services: Services, spec: TaskSpec) -> str | None:
+    versions = services.policies.versions(spec.task)
+    checkpoint = None if versions else services.policies.load(spec.task)
+    if checkpoint is None:
+        return refusals_told(versions)
+    rows = missing_rows(spec, checkpoint)
+    return f"{rows} more rows make a first candidate" if rows else "its first candidate waits for an update"
 
 
 def rows(checks: list[Check]) -> Iterator[tuple[str, str, str]]:

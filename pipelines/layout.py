@@ -1,14 +1,26 @@
 """The layout: what binds a log and an index together, made once by `headrace init`, and compared by every job."""
 
+import logging
 from typing import Final
 
 from headrace.pipelines.settings import Settings
-from headrace.pipelines.topics import PARTITIONED, SINGLE, TRANSITIONS
+from headrace.pipelines.topics import PARTITIONED, REJECTED, SINGLE, TRANSITIONS, WINDOWS
 from headrace.schemas.errors import LayoutMismatchError, SettingsError, UnknownTopicError
-from headrace.schemas.ports import Index, Log, TopicInfo
+from headrace.schemas.ports import Index, Log, Retention, TopicInfo
 from headrace.schemas.records import Layout
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_PARTITIONS: Final = 4
+ORDERED: Final = (TRANSITIONS, WINDOWS)
+"""What is read on in the order of its partitions; all of another topic is read, whatever partition it lies in."""
+
+_REMEDIES: Final = {
+    TRANSITIONS: "No partition can be taken away: make another log by `headrace init` (kafka://host/PREFIX, a new "
+    "index, --partitions), and send the rows to it",
+    WINDOWS: "Stop the jobs and delete the topic; `headrace init` makes it anew, and `headrace run ingest "
+    "--from-start` fills it",
+}
 
 
 def initialise(
@@ -35,7 +47,7 @@ def initialise(
     count = topic.partitions if topic else partitions or DEFAULT_PARTITIONS
     for name in PARTITIONED:
         log.create(name, count)
-    found = index.layout(Layout(log.topic(TRANSITIONS).identity, **wanted))
+    found = index.layout(Layout(log.topic(TRANSITIONS).identity, count, **wanted))
     assert found is not None
     _require_same(settings, found, wanted)  # another process may have been first
     return found
@@ -61,6 +73,45 @@ def stored_layout(log: Log, index: Index, settings: Settings) -> Layout:
                 f"headrace has {getattr(ours, field)}: use the headrace that wrote it, or ingest into a new index"
             )
     return stored
+
+
+def retain(log: Log, layout: Layout, age_ms: int | None, size_bytes: int | None) -> None:
+    """Say how long the log keeps rows, windows and what was rejected; raises SettingsError as the log does.
+
+    Whole segments go, unless one is too large by itself; what a job has yet to commit stays.
+    """
+    log.retain(TRANSITIONS, Retention(age_ms, size_bytes, step=layout.segment))
+    log.retain(WINDOWS, Retention(age_ms, size_bytes))
+    log.retain(REJECTED, Retention(age_ms, size_bytes, committed=False))
+
+
+def require_sound(log: Log, layout: Layout) -> None:
+    """Raise where the topics are no longer as `headrace init` made them, such that jobs would go wrong unseen.
+
+    SettingsError where a setting breaks a law; LayoutMismatchError where a topic has got more partitions, whose keys
+    then lie elsewhere: an agent's rows, or a task's windows, would no longer come in order.
+    """
+    try:
+        faults = log.faults([*SINGLE, *PARTITIONED])
+    except SettingsError as error:  # this user may not see them
+        logger.warning("the topics' settings are not checked: %s", error)
+        faults = {}
+    if faults:
+        raise SettingsError("; ".join(faults.values()))
+    if grown := grown_topics(log, layout):
+        raise LayoutMismatchError("; ".join(grown))
+
+
+def grown_topics(log: Log, layout: Layout) -> list[str]:
+    """Say which topics have other partitions than they were made with, and what to do."""
+    found = {name: log.topic(name).partitions for name in ORDERED}
+    wanted = layout.partitions or found[TRANSITIONS]
+    return [
+        f"topic {name} has {count} partitions, it was made with {wanted}: keys lie elsewhere since, and their order is "
+        f"lost. {_REMEDIES[name]}"
+        for name, count in found.items()
+        if count != wanted
+    ]
 
 
 def _topic(log: Log) -> TopicInfo | None:

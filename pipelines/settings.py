@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from headrace.pipelines.report.addresses import parse_recipients
 from headrace.pipelines.service.address import MORE_PORTS, Address, parse_address
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.url import Url, parse_url
@@ -38,15 +39,25 @@ DEFAULTS: Final[Mapping[str, str | Address]] = {
     "advisor": "rules:?mode=log",
     "metrics": Address(more_ports=MORE_PORTS),
     "log_format": "text",
+    "digest_to": "team@localhost",
+    "digest_cron": "0 8 * * *",
+    "digest_zone": "UTC",
 }
-_PARSERS: Final[Mapping[str, Callable[[object], Any]]] = {"metrics": parse_address, "log_format": parse_format}
+_PARSERS: Final[Mapping[str, Callable[[object], Any]]] = {
+    "metrics": parse_address,
+    "log_format": parse_format,
+    "digest_to": parse_recipients,
+    "digest_cron": str,
+    "digest_zone": str,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Where everything is; without settings it lies under ./.headrace/. Build it by `read_settings`.
 
-    metrics: where a job serves its metrics and health. log_format: of stderr.
+    metrics: where a job serves its metrics and health. log_format: of stderr. digest_to, digest_cron, digest_zone: to
+    whom and when digests go.
     """
 
     log: Url
@@ -58,6 +69,9 @@ class Settings:
     advisor: Url
     metrics: Address
     log_format: LogFormat
+    digest_to: tuple[str, ...]
+    digest_cron: str
+    digest_zone: str
 
 
 def read_settings(options: Mapping[str, object] | None = None) -> Settings:

@@ -4,13 +4,13 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from operator import itemgetter
 from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
 
 from headrace.schemas.errors import CorruptDataError
-from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Commit, Headers, Log, MessageBatch
 
 logger = logging.getLogger(__name__)
@@ -69,16 +69,39 @@ class TopicReader:
     offsets: dict[int, int] = field(default_factory=dict)
 
     def batches(self) -> Iterator[MessageBatch]:
-        """Read the partitions one after another, each to the end that it has when its turn comes."""
-        count = self.log.topic(self.topic).partitions
-        for partition in range(count) if self.key is None else [partition_of(self.key.encode(), count)]:
-            yield from self.partition(partition)
+        """Read the partitions one after another, each to the end that it has when its turn comes.
+
+        A key's messages come in the order of their append times, wherever they lie: a topic that has got more
+        partitions has older ones in another.
+        """
+        partitions = range(self.log.topic(self.topic).partitions)
+        if self.key is None:
+            for partition in partitions:
+                yield from self.partition(partition)
+        else:
+            yield from self._under(self.key.encode(), partitions)
 
     def partition(self, partition: int) -> Iterator[MessageBatch]:
         """Read one partition on."""
         for batch in partition_messages(self.log, self.topic, partition, self.offsets.get(partition, 0)):
-            yield batch if self.key is None else _under(batch, self.key.encode())
+            yield batch
             self.offsets[partition] = batch.next_offset
+
+    def _under(self, key: bytes, partitions: Iterable[int]) -> Iterator[MessageBatch]:
+        """Read a key's messages of all partitions on."""
+        ends: dict[int, int] = {}
+        found: list[tuple[int, MessageBatch]] = []
+        for partition in partitions:
+            latest_ts = -1  # a clock that was set back does not change a partition's own order
+            for batch in partition_messages(self.log, self.topic, partition, self.offsets.get(partition, 0)):
+                ends[partition] = batch.next_offset
+                for row in (row for row, own in enumerate(batch.keys) if own == key):
+                    latest_ts = max(latest_ts, int(batch.append_ts[row]))
+                    found.append((latest_ts, batch.take([row])))
+        for _, message in sorted(found, key=itemgetter(0)):
+            yield message
+            self.offsets[message.partition] = message.next_offset
+        self.offsets.update(ends)
 
 
 def messages(log: Log, topic: str, key: str | None = None) -> Iterator[MessageBatch]:
@@ -102,10 +125,6 @@ def partition_messages(
             return  # nothing but marks of transactions, or one that is open
         yield batch
         offset = batch.next_offset
-
-
-def _under(batch: MessageBatch, key: bytes) -> MessageBatch:
-    return batch.take([row for row, own in enumerate(batch.keys) if own == key])
 
 
 @cache
@@ -136,16 +155,21 @@ def records(batches: Iterable[MessageBatch], kind: type[Kind], *, strict: bool =
 
 
 def newest(log: Log, topic: str, kind: type[Kind], *, strict: bool = False) -> dict[str, Kind]:
-    """Return the newest record under each key that the log holds; a tombstone takes its key's away."""
-    found: dict[str, Kind] = {}
+    """Return the newest record under each key that the log holds; a tombstone takes its key's away.
+
+    Of messages in two partitions (where the topic has got more of them) the one that was appended later is the newest.
+    """
+    found: dict[str, tuple[int, int, Kind | None]] = {}
     for batch in messages(log, topic):
-        for key, value, record in zip(batch.keys, batch.values, decoded(batch, kind, strict=strict), strict=True):
+        times = batch.append_ts.tolist()
+        for key, value, ts, record in zip(
+            batch.keys, batch.values, times, decoded(batch, kind, strict=strict), strict=True
+        ):
             name = (key or b"").decode("utf-8", "replace")
-            if record is not None:
-                found[name] = record
-            elif not value:
-                found.pop(name, None)
-    return found
+            partition, known_ts, _ = found.get(name, (batch.partition, ts, None))
+            if (record is not None or not value) and (partition == batch.partition or ts > known_ts):
+                found[name] = batch.partition, ts, record
+    return {name: record for name, (_, _, record) in found.items() if record is not None}
 
 
 def header(headers: Headers, name: str) -> str | None:

@@ -4,7 +4,7 @@ A new backend is one file in sinks and one name in ADAPTERS.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -76,12 +76,20 @@ def system_clock() -> int:
 class Services:
     """The ports, each opened when it is first used: a job needs only its own backends to be up."""
 
-    def __init__(self, settings: Settings, clock: Clock = system_clock, *, create: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock = system_clock,
+        *,
+        create: bool = False,
+        parts: Iterable[str] = tuple(ADAPTERS),
+    ) -> None:
+        """parts: those that may be used; the others' adapters are neither checked nor loaded."""
         self.settings = settings
         self.clock = clock
         self._create = create
         self._stack = ExitStack()
-        self.adapters = {part: _adapter(part, getattr(settings, part)) for part in ADAPTERS}
+        self.adapters = {part: _adapter(part, getattr(settings, part)) for part in parts}
 
     log = cached_property[Log](lambda self: self._open("log"))
     index = cached_property[Index](lambda self: self._open("index"))
@@ -100,6 +108,12 @@ class Services:
     def layout(self) -> Layout:
         """The index's layout; raises as `stored_layout` does."""
         return layout.stored_layout(self.log, self.index, self.settings)
+
+    @cached_property
+    def sound_layout(self) -> Layout:
+        """The layout, for a job: raises as `require_sound` does as well."""
+        layout.require_sound(self.log, self.layout)
+        return self.layout
 
     def initialise(self, **wanted: int | None) -> Layout:
         """Make topics, layout and policy store; raises as `layout.initialise` does."""
@@ -164,7 +178,7 @@ def compose_ingest(services: Services, **options: Any) -> "Ingest":  # noqa: ANN
     """Put `ingest` together; raises as `services.layout` does."""
     from headrace.pipelines.ingest.job import Ingest
 
-    return Ingest(services.log, services.index, services.cache, services.layout, **options)
+    return Ingest(services.log, services.index, services.cache, services.sound_layout, **options)
 
 
 def compose_learn(
@@ -172,24 +186,34 @@ def compose_learn(
     *,
     advised: bool = True,
     until_caught_up: bool = False,
+    only: Sequence[str] = (),
+    from_start: bool = False,
     **options: Any,  # noqa: ANN401
 ) -> "Learn":
-    """Put `learn` together; raises as `services.layout` does. advised: by the setting's advisor, if it names one."""
+    """Put `learn` together; raises as `services.layout` does. advised: by the setting's advisor, if it names one.
+
+    only, from_start: as `Learn` has them.
+    """
     from headrace.pipelines.learn.advice import Advising, advising
     from headrace.pipelines.learn.job import Learn
     from headrace.pipelines.learn.learner import Learning
 
     advice = advising(services.advisor, services.settings.advisor.options) if advised else Advising()
-    tasks, learning = TaskTable(services.log, services.layout), Learning(advising=advice, **options)
+    tasks, learning = TaskTable(services.log, services.sound_layout), Learning(advising=advice, **options)
     stores = (services.chunks, services.policies)
-    return Learn(services.log, *stores, tasks, services.clock, learning, until_caught_up=until_caught_up)
+    return Learn(
+        *(services.log, *stores, tasks, services.clock, learning),
+        only=only,
+        from_start=from_start,
+        until_caught_up=until_caught_up,
+    )
 
 
 def compose_explain(services: Services, **options: Any) -> "Explainer":  # noqa: ANN401
     """Put `explain` together; raises as `services.layout` does."""
     from headrace.pipelines.explain.job import Explainer
 
-    tasks = TaskTable(services.log, services.layout)
+    tasks = TaskTable(services.log, services.sound_layout)
     return Explainer(services.log, services.policies, services.chunks, tasks, services.narrator, **options)
 
 
@@ -204,6 +228,6 @@ def compose_fleet(services: Services, **options: Any) -> "Fleet":  # noqa: ANN40
     """Put the fleet together, and add its task; raises as `services.layout` does."""
     from headrace.pipelines.fleet.job import Fleet, cloud_task
 
-    spec, found = cloud_task(), services.layout
+    spec, found = cloud_task(), services.sound_layout
     add_task(services.log, spec)
     return Fleet(services.log, services.policies, spec, found, **options)

@@ -35,7 +35,7 @@ def _check(value: bytes) -> bytes:
             (size,) = _int32(value, place)
             place += 4
         if size == 0:
-            break
+            return _ended(value, place, shape)
         metadata = value[place : place + size]
         if size < 0 or len(metadata) < size:
             raise BadMessageError("syntax", f"not a valid Arrow stream: a frame of {size} bytes at byte {place}")
@@ -47,6 +47,14 @@ def _check(value: bytes) -> bytes:
         if unpacked > MAX_UNPACKED_BYTES:
             raise BadMessageError("size", f"would unpack to {unpacked} bytes; {MAX_UNPACKED_BYTES} are allowed")
         place += body_bytes
+    return _ended(value, min(place, len(value)), shape)
+
+
+def _ended(value: bytes, end: int, shape: bytes) -> bytes:
+    """Return the shape of a stream that ends with its message: a reader would pass over what comes after it."""
+    if end < len(value):
+        reason = f"{len(value) - end} bytes after the end of the Arrow stream: send one stream a message"
+        raise BadMessageError("syntax", reason)
     return shape
 
 

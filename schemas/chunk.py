@@ -55,6 +55,9 @@ class ChunkRow:
         return ChunkSummary(self.key.segment, self.key.part, self.rows, self.checksum)
 
 
+_REPAIR = "`headrace run ingest --from-start` writes it again, if the log still holds its rows"
+
+
 class _Zstandard(threading.local):
     """A compressor and a decompressor for each thread: two threads may not share one."""
 
@@ -83,15 +86,14 @@ def uncompress(payload: bytes, checksum: int, name: object) -> bytes:
     try:
         size = zstandard.frame_content_size(payload)
         if not 0 <= size <= MAX_PAYLOAD_BYTES:
-            raise CorruptDataError(f"chunk {name}: its payload claims {size} bytes; {MAX_PAYLOAD_BYTES} are allowed")
+            raise CorruptDataError(
+                f"chunk {name}: its payload claims {size} bytes, {MAX_PAYLOAD_BYTES} are allowed; {_REPAIR}"
+            )
         raw = _zstandard.decompress(payload, max_output_size=size, allow_extra_data=False)
     except (zstandard.ZstdError, MemoryError) as error:
-        raise CorruptDataError(f"chunk {name}: its payload does not decompress ({error})") from error
+        raise CorruptDataError(f"chunk {name}: its payload does not decompress ({error}); {_REPAIR}") from error
     if zlib.crc32(raw) != checksum:
-        raise CorruptDataError(
-            f"chunk {name}: checksum {zlib.crc32(raw):08x}, expected {checksum:08x}; "
-            "re-ingest its segment, or restore the index"
-        )
+        raise CorruptDataError(f"chunk {name}: checksum {zlib.crc32(raw):08x}, expected {checksum:08x}; {_REPAIR}")
     return raw
 
 
@@ -101,7 +103,7 @@ def decode_chunk(payload: bytes, checksum: int, name: object) -> TransitionBatch
     try:
         return rows_of(raw)
     except (msgspec.MsgspecError, ValueError, OverflowError) as error:
-        raise CorruptDataError(f"chunk {name}: {error}") from error
+        raise CorruptDataError(f"chunk {name}: {error}; {_REPAIR}") from error
 
 
 def decode_reference(row_payload: bytes, row: ChunkReference, wanted: ChunkReference) -> TransitionBatch:
@@ -110,11 +112,11 @@ def decode_reference(row_payload: bytes, row: ChunkReference, wanted: ChunkRefer
     if len(batch) == wanted.rows and row.checksum == wanted.checksum:
         return batch
     if not 0 < wanted.rows <= len(batch):
-        raise CorruptDataError(f"chunk {wanted}: the index holds {len(batch)} of its rows; re-ingest its segment")
+        raise CorruptDataError(f"chunk {wanted}: the index holds {len(batch)} of its rows; {_REPAIR}")
     batch = batch.slice(0, wanted.rows)
     found = zlib.crc32(payload_bytes(batch))
     if found != wanted.checksum:
-        raise CorruptDataError(f"chunk {wanted}: the index holds other rows (checksum {found:08x})")
+        raise CorruptDataError(f"chunk {wanted}: the index holds other rows (checksum {found:08x}); {_REPAIR}")
     return batch
 
 
@@ -189,7 +191,7 @@ def encode_stats(stats: ChunkStats) -> bytes:
 def decode_stats(data: bytes, name: object = "of unknown key") -> ChunkStats:
     """Read stats from bytes; raises CorruptDataError, which names the chunk."""
     if len(data) < 4 or zlib.crc32(data[4:]) != int.from_bytes(data[:4], "little"):
-        raise CorruptDataError(f"chunk {name}: its stats don't match their checksum; re-ingest its segment")
+        raise CorruptDataError(f"chunk {name}: its stats don't match their checksum; {_REPAIR}")
     try:
         _, agents, counts, rewards, versions = _stats_decoder.decode(data[4:])
         return ChunkStats(
@@ -199,7 +201,7 @@ def decode_stats(data: bytes, name: object = "of unknown key") -> ChunkStats:
             np.frombuffer(versions, np.int64).reshape(-1, 3),
         )
     except (msgspec.MsgspecError, ValueError) as error:
-        raise CorruptDataError(f"chunk {name}: its stats can't be read ({error})") from error
+        raise CorruptDataError(f"chunk {name}: its stats can't be read ({error}); {_REPAIR}") from error
 
 
 def fold_stats(parts: Sequence[ChunkStats]) -> ChunkStats:

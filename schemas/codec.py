@@ -4,6 +4,7 @@ A message is accepted or rejected whole. What becomes of it depends on its own b
 added before it, never on its neighbours.
 """
 
+import json
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -29,6 +30,12 @@ CONTENT_TYPES: Final[dict[str, Callable[[Checker, Positions], None]]] = {
 ARROW_HEADERS: Headers = (("content-type", codec_arrow.CONTENT_TYPE.encode()),)
 
 
+UNSTAMPED = (
+    "the message carries its producer's time, not the log's: set its topic's message.timestamp.type to LogAppendTime, "
+    "then `headrace rejected replay`"
+)
+
+
 def check(messages: MessageBatch, tasks: Tasks, layout: Layout) -> Checked:
     """Decode and validate one partition's messages."""
     checked = Checked([], [], np.full(len(messages), -1, np.int64))
@@ -42,12 +49,16 @@ def check(messages: MessageBatch, tasks: Tasks, layout: Layout) -> Checked:
 def _by_content(checker: Checker) -> dict[str, Positions]:
     """Return the positions of messages by content type; reject what is empty, too large or something else."""
     values, limit = checker.messages.values, checker.layout.max_message_bytes
-    if not any(checker.messages.headers) and all(values) and max(map(len, values), default=0) <= limit:  # type: ignore[arg-type]
+    stamped = checker.messages.append_ts >= 0
+    plain_alone = stamped.all() and not any(checker.messages.headers)
+    if plain_alone and all(values) and max(map(len, values), default=0) <= limit:  # type: ignore[arg-type]
         return {codec_json.CONTENT_TYPE: np.arange(len(values))}
     kinds: dict[str, list[int]] = {content: [] for content in CONTENT_TYPES}
     plain = kinds[codec_json.CONTENT_TYPE]
     for position, (value, headers) in enumerate(zip(values, checker.messages.headers, strict=True)):
-        if not value:
+        if not stamped[position]:
+            checker.reject(position, "clock", UNSTAMPED)
+        elif not value:
             checker.reject(position, "empty", "the message has no value")
         elif len(value) > limit:
             checker.reject(position, "size", f"{len(value)} bytes; {limit} are allowed")
@@ -56,7 +67,8 @@ def _by_content(checker: Checker) -> dict[str, Positions]:
         elif (content := _content_type(headers)) in kinds:
             kinds[content].append(position)
         else:
-            checker.reject(position, "content_type", f"content-type {content[:80]!r}")
+            known = ", ".join(CONTENT_TYPES)
+            checker.reject(position, "content_type", f"content-type is {content[:80]!r}; accepted are {known}")
     return {content: np.array(found, np.int64) for content, found in kinds.items()}
 
 
@@ -107,7 +119,13 @@ def to_records(batch: TransitionBatch, spec: TaskSpec) -> list[dict[str, Any]]:
 
 def encode_json(batch: TransitionBatch, spec: TaskSpec) -> list[bytes]:
     """Return one JSON message a row."""
-    return [msgspec.json.encode(record) for record in to_records(batch, spec)]
+    return [encode_record(record) for record in to_records(batch, spec)]
+
+
+def encode_record(record: dict[str, Any]) -> bytes:
+    """Write a record of `to_records`. A number that is not finite stands as Python has it, for a rule to reject."""
+    value = msgspec.json.encode(record)
+    return json.dumps(record).encode() if b"null" in value else value  # msgspec writes null for it: absent, to a reader
 
 
 def heartbeat(task: str, agent_id: str, ts: int) -> bytes:

@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from headrace.schemas.arrow_frames import check_frames
+from headrace.schemas.arrow_types import check_views, is_list, is_string, plain
 from headrace.schemas.checker import BadMessageError, Checker, Task
 from headrace.schemas.codec_json import Row
+from headrace.schemas.reasons import time_of_another_type, unknown_action, unknown_term
 from headrace.schemas.records import TaskSpec
 from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch
 
@@ -90,6 +92,7 @@ def read(value: bytes, max_rows: int) -> Message:
             if rows > max_rows:
                 raise BadMessageError("size", f"more than {max_rows} rows in one message")
             batch.validate(full=True)
+            check_views(shape, batch)
             batches.append(batch)
     except ARROW_ERRORS as error:
         raise BadMessageError("syntax", f"not a valid Arrow stream: {error}"[:200]) from error
@@ -116,7 +119,7 @@ def _task(batches: Sequence[Any]) -> str:
 def _distinct(array: Any) -> list[str | None]:
     """Return a column's distinct names; a dictionary of one name and no nulls needs no look at the rows."""
     names = array.dictionary if isinstance(array, pa.DictionaryArray) else array
-    if not isinstance(names, pa.StringArray | pa.LargeStringArray):
+    if not isinstance(names, pa.StringArray | pa.LargeStringArray | pa.StringViewArray):
         raise BadMessageError("type", f"task is {array.type}, not a string")
     if names is not array and len(names) == 1 and not array.null_count:
         return names.to_pylist() if len(array) else []
@@ -139,7 +142,7 @@ def _columns(table: pa.Table, counts: Sequence[int], offsets: NDArray[np.int64],
     _check_names(table.column_names)
     if not _KNOWN.issuperset(table.column_names):
         table = table.select([name for name in table.column_names if name in _KNOWN])
-    table = table.unify_dictionaries().combine_chunks()
+    table = plain(table).unify_dictionaries().combine_chunks()
     if (_numbers(table, "schema_version", np.int64) != 1).any():
         raise BadMessageError("schema_version", "another schema_version than 1")
     agents, agent = _codes(table, "agent_id")
@@ -153,10 +156,12 @@ def _columns(table: pa.Table, counts: Sequence[int], offsets: NDArray[np.int64],
         agent=agent,
         episode=episode,
         step=_numbers(table, "step", np.int64),
-        ts=_numbers(table, "ts", np.int64),
+        ts=_times(table),
         offset=np.repeat(offsets, counts),
         obs=_vectors(table, "obs", spec.width),
-        action=_numbers(table, "action", np.int32) if spec.discrete else _vectors(table, "action", spec.action_count),
+        action=_actions(table, spec.actions)
+        if isinstance(spec.actions, tuple)
+        else _vectors(table, "action", spec.action_count),
         reward=_numbers(table, "reward", np.float32),
         next_obs=_vectors(table, "next_obs", spec.width),
         terminated=_booleans(table, "terminated"),
@@ -188,7 +193,7 @@ def _codes(table: pa.Table, name: str) -> tuple[tuple[str, ...], NDArray[np.int3
     array = _column(table, name)
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
-    if not (pa.types.is_string(array.type.value_type) or pa.types.is_large_string(array.type.value_type)):
+    if not is_string(array.type):
         raise BadMessageError("type", f"{name} is {array.type.value_type}, not a string")
     if array.dictionary.null_count:
         raise BadMessageError("type", f"{name} holds nulls")
@@ -205,6 +210,31 @@ def _numbers(table: pa.Table, name: str, dtype: type[np.generic]) -> NDArray[Any
     return _cast(_column(table, name), name, dtype)
 
 
+def _times(table: pa.Table) -> NDArray[np.int64]:
+    array = _column(table, "ts")
+    if pa.types.is_temporal(array.type):
+        convert = "convert with ts.cast(pa.timestamp('ms')).cast(pa.int64())"
+        raise BadMessageError("type", f"ts is {array.type}: milliseconds since 1970 (UTC) are expected; {convert}")
+    if not pa.types.is_integer(array.type) and len(array):
+        raise BadMessageError("type", time_of_another_type(array[0].as_py()))
+    return _cast(array, "ts", np.int64)
+
+
+def _actions(table: pa.Table, labels: tuple[str, ...]) -> NDArray[np.int32]:
+    """Return int32[N] from numbers, or from the actions' names."""
+    array = _column(table, "action")
+    if not is_string(array.type):
+        return _cast(array, "action", np.int32)
+    kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
+    codes = pc.index_in(array, value_set=pa.array(labels, kind))
+    if codes.null_count:
+        label = array.filter(codes.is_null())[0].as_py()
+        if label is None:
+            raise BadMessageError("type", "action holds nulls")
+        raise BadMessageError("action", unknown_action(label, labels))
+    return codes.to_numpy(zero_copy_only=False)
+
+
 def _cast(array: Any, name: str, dtype: type[np.generic]) -> NDArray[Any]:
     """Cast integers only from integers that fit; floats from any number, too large becoming infinite."""
     integers = pa.types.is_integer(array.type)
@@ -215,7 +245,7 @@ def _cast(array: Any, name: str, dtype: type[np.generic]) -> NDArray[Any]:
     if not (integers or pa.types.is_floating(array.type)):
         raise BadMessageError("type", f"{name} is {array.type}, not a number")
     values = array.to_numpy(zero_copy_only=False)
-    with np.errstate(over="ignore"):  # integers become doubles first, as those of JSON do
+    with np.errstate(over="ignore", invalid="ignore"):  # integers become doubles first, as those of JSON do
         return (values.astype(np.float64) if integers else values).astype(dtype, copy=False)
 
 
@@ -230,7 +260,7 @@ def _vectors(table: pa.Table, name: str, width: int) -> NDArray[np.float32]:
     array = _column(table, name)
     if pa.types.is_fixed_size_list(array.type):
         found = array.type.list_size
-    elif pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+    elif is_list(array.type):
         widths = pc.unique(pc.list_value_length(array)).to_pylist()
         found = widths[0] if len(widths) == 1 else -1
     else:
@@ -245,13 +275,16 @@ def _vectors(table: pa.Table, name: str, width: int) -> NDArray[np.float32]:
 
 
 def _terms(table: pa.Table, names: tuple[str, ...]) -> NDArray[np.float32]:
-    """Return float32[N, K] from a struct column, NaN where absent; fields that the task has not are ignored."""
+    """Return float32[N, K] from a struct column, NaN where absent."""
     out = np.full((table.num_rows, len(names)), np.nan, np.float32)
-    if "reward_terms" not in table.column_names or not names:
-        return out
     array = _optional(table, "reward_terms")
+    if pa.types.is_null(array.type):
+        return out
     if not pa.types.is_struct(array.type):
         raise BadMessageError("type", f"reward_terms is {array.type}, not a struct")
+    for place, field in enumerate(array.type):
+        if field.name not in names and not _absent(pc.struct_field(array, [place])):
+            raise BadMessageError("reward_terms", unknown_term(field.name, names))
     for k, name in enumerate(names):
         places = array.type.get_all_field_indices(name)
         if len(places) > 1:
@@ -259,6 +292,11 @@ def _terms(table: pa.Table, names: tuple[str, ...]) -> NDArray[np.float32]:
         if places:
             out[:, k] = _nullable(pc.struct_field(array, places), name)
     return out
+
+
+def _absent(array: Any) -> bool:
+    """Whether a column holds nulls alone, or NaN."""
+    return bool(pc.all(pc.is_null(array, nan_is_null=True)).as_py())
 
 
 def _nullable(array: Any, name: str) -> NDArray[np.float32]:

@@ -18,8 +18,10 @@ from msgspec import Meta, Raw, Struct
 from numpy.typing import NDArray
 
 from headrace.schemas.checker import BadMessageError, Checker
-from headrace.schemas.records import TaskSpec
-from headrace.schemas.rules import MAX_TS_MS
+from headrace.schemas.formats import BYTE_ORDER_MARK
+from headrace.schemas.json_faults import fault
+from headrace.schemas.reasons import time_ahead, time_out_of_range, unknown_action, unknown_term
+from headrace.schemas.records import MAX_TS_MS, Bounds, TaskSpec
 from headrace.schemas.transition import COLUMNS, NO_POLICY_VERSION, Names, TransitionBatch
 
 CONTENT_TYPE = "application/json"
@@ -43,7 +45,7 @@ class Row(Struct, gc=False):
     step: _Int64
     ts: _Int64
     obs: Raw
-    action: int | list[float]
+    action: int | str | list[float]
     reward: float
     next_obs: Raw
     terminated: bool
@@ -105,14 +107,14 @@ def decode_one(value: bytes, max_rows: int) -> list[Row] | HeartbeatRow:
     """Decode any message; raises BadMessageError."""
     if _too_deep(value):
         raise BadMessageError("syntax", f"brackets nest deeper than {MAX_DEPTH}")
+    value = value.removeprefix(BYTE_ORDER_MARK)
     is_array = value.lstrip()[:1] == b"["
     try:
         rows = _rows(value) if is_array else [_row(value)]
     except _DECODE_ERRORS as error:
         if not is_array and b'"heartbeat"' in value:
             return _decode_heartbeat(value)
-        rule = "type" if isinstance(error, msgspec.ValidationError) else "syntax"
-        raise BadMessageError(rule, str(error)[:200]) from error
+        raise fault(value, error) from error
     if not rows:
         raise BadMessageError("empty", "an array of no transitions")
     if len(rows) > max_rows:
@@ -128,8 +130,8 @@ def _decode_heartbeat(value: bytes) -> HeartbeatRow:
     try:
         row = _heartbeat(value)
     except _DECODE_ERRORS as error:
-        rule = "type" if isinstance(error, msgspec.ValidationError) else "syntax"
-        raise BadMessageError(rule, f"heartbeat: {error}"[:200]) from error
+        found = fault(value, error)
+        raise BadMessageError(found.rule, f"heartbeat: {found.reason}"[:250]) from error
     if not row.heartbeat:
         raise BadMessageError("type", "heartbeat is false")
     return row
@@ -162,7 +164,7 @@ class Columns:
             next_obs,
             np.frombuffer(bytes([row.terminated for row in rows]), np.bool_),
             np.frombuffer(bytes([row.truncated for row in rows]), np.bool_),
-            _terms([row.reward_terms for row in rows], spec.reward_terms),
+            _terms([row.reward_terms for row in rows], spec.reward_terms, errors),
             _optional([row.policy_version for row in rows], NO_POLICY_VERSION, np.int64),
             _optional([row.log_prob for row in rows], np.nan, np.float32),
         )
@@ -255,11 +257,14 @@ def _simdjson_list(text: bytes) -> list[Any] | None:
         return None
 
 
-def _actions(actions: Sequence[int | list[float]], spec: TaskSpec, errors: dict[int, BadMessageError]) -> NDArray[Any]:
+def _actions(actions: Sequence[Any], spec: TaskSpec, errors: dict[int, BadMessageError]) -> NDArray[Any]:
     """Return int32[N], or float32[N, A]; note the errors of rows whose action is something else."""
     values = _plain_actions(actions, spec)
     if values is not None:
         return values
+    if not isinstance(spec.actions, Bounds):  # a text is an action's name
+        codes = {name: code for code, name in enumerate(spec.actions)}
+        actions = [codes.get(action, action) if isinstance(action, str) else action for action in actions]
     found = [_action_error(action, spec) for action in actions]
     errors |= {i: error for i, error in enumerate(found) if error}
     absent: Any = 0 if spec.discrete else [0.0] * spec.action_count
@@ -278,9 +283,11 @@ def _plain_actions(actions: Sequence[Any], spec: TaskSpec) -> NDArray[Any] | Non
     return _float32(values) if values.shape == (len(actions), spec.action_count) else None
 
 
-def _action_error(action: int | list[float], spec: TaskSpec) -> BadMessageError | None:
-    if spec.discrete != isinstance(action, int):
-        wanted = "an integer" if spec.discrete else f"an array of {spec.action_count} numbers"
+def _action_error(action: int | str | list[float], spec: TaskSpec) -> BadMessageError | None:
+    if isinstance(action, str) and not isinstance(spec.actions, Bounds):
+        return BadMessageError("action", unknown_action(action, spec.actions))
+    if not isinstance(action, int if spec.discrete else list):
+        wanted = "an integer or a name" if spec.discrete else f"an array of {spec.action_count} numbers"
         return BadMessageError("type", f"action is not {wanted}")
     if isinstance(action, list) and len(action) != spec.action_count:
         return BadMessageError("width", f"action has {len(action)} values; the task has {spec.action_count}")
@@ -298,13 +305,21 @@ def _optional(values: Sequence[Any], absent: float, dtype: type[np.generic]) -> 
     return _float32(np.array(values, np.float64)) if dtype is np.float32 else np.array(values, dtype)
 
 
-def _terms(rows: Sequence[dict[str, float | None] | None], names: tuple[str, ...]) -> NDArray[np.float32]:
-    """Return float32[N, K], NaN where absent; names that the task has not are ignored."""
+def _terms(
+    rows: Sequence[dict[str, float | None] | None], names: tuple[str, ...], errors: dict[int, BadMessageError]
+) -> NDArray[np.float32]:
+    """Return float32[N, K], NaN where absent; note the errors of rows that have a term which the task has not."""
     out = np.full((len(rows), len(names)), np.nan)
-    if names:
-        for i, row in enumerate(rows):
-            if row:
-                out[i] = [np.nan if (value := row.get(name)) is None else value for name in names]
+    told = [row or {} for row in rows] if any(rows) else []
+    for i, row in enumerate(told):
+        if row:
+            out[i] = [np.nan if (value := row.get(name)) is None else value for name in names]
+    if frozenset(names).issuperset(frozenset().union(*told)):  # of all rows at once: the common case, cheaper
+        return _float32(out)
+    for i, row in enumerate(told):
+        unknown = next((name for name in row if name not in names and row[name] is not None), None)
+        if unknown is not None:
+            errors[i] = BadMessageError("reward_terms", unknown_term(unknown, names))
     return _float32(out)
 
 
@@ -368,11 +383,11 @@ def _check_heartbeat(checker: Checker, heartbeat: HeartbeatRow, position: int) -
     if not checker.known(heartbeat.schema_version, heartbeat.task, position):
         return
     append_ts, skew_ms = int(checker.messages.append_ts[position]), checker.layout.max_clock_skew_ms
+    oldest_ms = checker.tasks[heartbeat.task].spec.oldest_ms
     ahead_ms = heartbeat.ts - append_ts
-    if not 0 <= heartbeat.ts <= MAX_TS_MS:
-        checker.reject(position, "ts", f"ts is {heartbeat.ts}; 0 to {MAX_TS_MS} are allowed")
+    if not oldest_ms <= heartbeat.ts <= MAX_TS_MS:
+        checker.reject(position, "ts", time_out_of_range(heartbeat.ts, oldest_ms))
     elif ahead_ms > skew_ms:
-        reason = f"ts {heartbeat.ts} is {ahead_ms} ms ahead of the log's append time; {skew_ms} are allowed"
-        checker.reject(position, "clock", reason)
+        checker.reject(position, "clock", time_ahead(heartbeat.ts, ahead_ms, skew_ms))
     else:
         checker.checked.stream_ts[position] = min(heartbeat.ts, append_ts)

@@ -62,12 +62,12 @@ def _schema(name: str) -> dict[str, Any]:
     if name in {"transition", "heartbeat"}:
         properties = definition["properties"]
         properties["schema_version"] = {"const": 1}
-        for rule in rules_for(TaskSpec("task", ("x",), ("a",), 1), Layout(log="")):
+        for rule in rules_for(TaskSpec("task", ("x",), ("a",), 1, oldest_ms=0), Layout(log="")):
             _apply(rule, properties)
     if name == "heartbeat":
         definition["properties"]["heartbeat"] = {"const": True}
     if name == "transition":
-        definition["properties"]["action"] = {"anyOf": [{"type": "integer", "minimum": 0}, _VECTOR]}
+        definition["properties"]["action"] = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}, _VECTOR]}
         definition["title"] = "Transition"
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"headrace/{name}.schema.json"}
     return {**head, **definition, **({"$defs": definitions} if definitions else {})}
@@ -75,7 +75,7 @@ def _schema(name: str) -> dict[str, Any]:
 
 def _apply(rule: Rule, properties: dict[str, Any]) -> None:
     """Add a rule to the schema of its column; what depends on the task or on the clock is left to ingest."""
-    if rule.column not in properties or rule.name in {"action", "clock"}:
+    if rule.column not in properties or rule.name in {"action", "clock", "log_prob"}:
         return
     if rule.kind == "pattern":
         properties[rule.column] = {"type": "string", "pattern": rule.pattern}

@@ -113,8 +113,8 @@ def _unpack(packed: Sequence[bytes]) -> NDArray[Any]:
     layout = _layout(*np.frombuffer(widths.ljust(_WIDTHS_BYTES, b"\0"), "<u2").tolist())
     if any(len(one) != layout.itemsize or not one.startswith(widths) for one in packed):
         raise CorruptDataError(
-            "sampled decisions of one task differ in their widths: re-ingest them (`run ingest --from-start`) into a "
-            "new index"
+            "sampled decisions of one task differ in their widths: some are damaged; `headrace run ingest "
+            "--from-start` writes them again, if the log still holds their rows"
         )
     return np.frombuffer(b"".join(packed), layout)
 

@@ -35,6 +35,8 @@ ACTIONS: Final[dict[str, Action]] = {
     "shaping": Action("weight of a reward term's potential, added as shaping", -1.0, 1.0, step=0.25, target="term"),
     "explore_rule": Action("share of exploration that follows a decision rule", 0.0, 0.8, step=0.4, target="rule"),
 }
+SETTING: Final = "setting"
+"""A directive's change that no advisor proposes: a person states a setting of the task's learner, `target`."""
 PROPOSALS_MAX: Final = 3
 """Read of an advisor's answer; what it says beyond is dropped."""
 REASON_CHARACTERS: Final = 300

@@ -1,6 +1,7 @@
 """The errors that headrace raises on purpose; drivers' errors are mapped onto them at the adapters.
 
-Each is a HeadraceError; a MissingChunkError is a CorruptDataError too.
+Each is a HeadraceError; a MissingChunkError is a CorruptDataError too,
+a HiddenRowsError a StorageError.
 """
 
 
@@ -10,6 +11,10 @@ class HeadraceError(Exception):
 
 class SettingsError(HeadraceError):
     """An option, a variable or a URL that cannot be used."""
+
+
+class RejectedDataError(HeadraceError):
+    """Data of which every line would be rejected."""
 
 
 class InvalidTaskError(HeadraceError):
@@ -34,6 +39,10 @@ class UnavailableError(HeadraceError):
 
 class StorageError(HeadraceError):
     """A disk that is full, a database that is read-only or damaged."""
+
+
+class HiddenRowsError(StorageError):
+    """Rows that a store took and does not show: a later deletion or write lies over them."""
 
 
 class LayoutMismatchError(HeadraceError):

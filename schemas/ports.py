@@ -62,7 +62,8 @@ class Record:
 class MessageBatch:
     """Consecutive messages of one partition, as columns of equal length N, in offset order.
 
-    offsets and append_ts are int64[N]; append_ts is the log's own append time in ms.
+    offsets and append_ts are int64[N]; append_ts is the log's own append time in ms, -1 where a message carries its
+    producer's instead.
     """
 
     topic: str
@@ -107,6 +108,27 @@ class TopicInfo:
 
     identity: str
     partitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long a topic's messages are kept, and how many bytes of them; None: for ever, any number.
+
+    step: the topic is cut off at multiples of so many offsets, unless that leaves more than size_bytes. committed:
+    whether what a group that reads the topic has not committed is kept all the same, and all of it while there is no
+    such group.
+    """
+
+    age_ms: int | None = None
+    size_bytes: int | None = None
+    step: int = 1
+    committed: bool = True
+
+    def __str__(self) -> str:
+        """Say it in a phrase."""
+        age = None if self.age_ms is None else f"{self.age_ms / 3_600_000:g} hours"
+        size = None if self.size_bytes is None else f"{self.size_bytes / 1e6:g} MB"
+        return " and ".join(filter(None, (age, size))) or "for ever"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +214,20 @@ class Log(Backend, Protocol):
     def topic(self, topic: str) -> TopicInfo:
         """Return the topic's identity and partitions; raises UnknownTopicError."""
 
+    def faults(self, topics: Sequence[str]) -> dict[str, str]:
+        """Say, by topic, what of its settings breaks a law, and the remedy; raises UnknownTopicError."""
+
+    def retain(self, topic: str, retention: Retention) -> None:
+        """Say how long the topic's messages are kept from now on; raises SettingsError where that is said elsewhere."""
+
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """Return the first offset held and the next one to be written, open transactions included."""
 
     def send(self, records: Sequence[Record]) -> None:
         """Append the records, in order; they are durable when this returns."""
+
+    def overwrite(self, topic: str, partition: int, records: Mapping[int, Record]) -> None:
+        """Put other records in the place of some, by offset; raises SettingsError where a log can't."""
 
     def read(self, topic: str, partition: int, offset: int, limit: int) -> MessageBatch:
         """Return at most `limit` messages from `offset` on, outside any group."""
@@ -208,11 +239,26 @@ class Log(Backend, Protocol):
         """Join the group."""
 
 
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """How much of an index goes, or has gone."""
+
+    chunks: int
+    windows: int
+    decisions: int
+
+
 class Decisions(Protocol):
     """Sampled decisions by similarity: when did we last see this, and what happened?"""
 
     def put(self, batches: Sequence[DecisionBatch]) -> None:
         """Begin to write the decisions; they are durable after the index's `flush`. The same again changes nothing."""
+
+    def repair(self, batches: Sequence[DecisionBatch]) -> int:
+        """Write flushed decisions over what the store has in their place; return how many differed.
+
+        Raises HiddenRowsError where the store can't, with what people can do.
+        """
 
     def similar(self, task: str, vector: NDArray[np.float32], limit: int) -> Neighbours | None:
         """Return at most `limit` (1 to 250) of a task's decisions, the nearest to float32[D] first; None without any.
@@ -240,6 +286,12 @@ class Index(Backend, Protocol):
     def flush(self) -> None:
         """Wait until everything put is durable; after an error it is kept, and flush may be tried again."""
 
+    def replace(self, chunks: Sequence[ChunkRow], windows: Sequence[WindowRow]) -> None:
+        """Write rows, durably, over damaged ones, whatever write time those have.
+
+        Raises HiddenRowsError where the store can't, with what people can do.
+        """
+
     def chunks(self, references: Sequence[ChunkReference]) -> list[ChunkRow | None]:
         """Return the row of each reference's key (it may have grown since), None where there is none."""
 
@@ -263,6 +315,9 @@ class Index(Backend, Protocol):
     def window(self, key: WindowKey) -> WindowRow | None:
         """Return one window row."""
 
+    def forget(self, task: str, end_ms: int, *, remove: bool) -> Forgotten:
+        """Count a task's chunks and windows that begin before end_ms, and its decisions before it; remove them too."""
+
 
 class Cache(Backend, Protocol):
     """Immutable entries by chunk reference; never invalidated, may forget anything at any time.
@@ -275,6 +330,9 @@ class Cache(Backend, Protocol):
 
     def put(self, entries: Sequence[tuple[ChunkReference, bytes]]) -> None:
         """Store payloads."""
+
+    def forget(self, task: str, end_ms: int) -> int:
+        """Remove a task's entries whose window begins before end_ms; return how many. Raises UnavailableError."""
 
 
 class PolicyStore(Backend, Protocol):

@@ -11,11 +11,16 @@ from msgspec import Meta, Struct
 
 from headrace.schemas.canary import Canary
 from headrace.schemas.errors import InvalidTaskError
+from headrace.schemas.formats import BYTE_ORDER_MARK, no_json
 from headrace.schemas.judged import DataEvidence
+from headrace.schemas.judgement import Judgement
+from headrace.schemas.names import name_checks
 
 ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
 SCHEMA_VERSION = 1
+MAX_TS_MS: Final = 253_402_300_799_999
+"""The end of the year 9999."""
 
 
 class Bounds(Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,7 +35,10 @@ class TaskSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 
     actions: names of the discrete actions, or the bounds of continuous ones. window_ms: length of the
     tumbling event-time windows. groups: into how many rows the agents of a window are bundled.
-    environment: the Gymnasium environment that simulates the task, if there is one.
+    environment: the Gymnasium environment that simulates the task, if there is one; environment_kwargs: of its making.
+    learner: settings of its learner that are not to be as `headrace run learn` has them, by name (`headrace learner
+    show` lists them). oldest_ms: the earliest event time; what lies before March 1973 is taken for seconds, unless a
+    task says that it is meant.
     """
 
     task: Id
@@ -41,12 +49,21 @@ class TaskSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     reward_terms: tuple[str, ...] = ()
     bounds: Bounds | None = None
     environment: str | None = None
+    environment_kwargs: dict[str, Any] = {}
+    learner: dict[str, str | bool | int | float | tuple[int, ...]] = {}
+    oldest_ms: int = 100_000_000_000
     schema_version: Literal[1] = 1
 
     @property
     def width(self) -> int:
         """The number of observation features, D."""
         return len(self.observations)
+
+    @property
+    def environment_id(self) -> str | None:
+        """What headrace calls the environment: its id, and what it is made with as JSON behind it, if anything."""
+        kwargs = msgspec.json.encode(self.environment_kwargs, order="sorted").decode()
+        return self.environment and self.environment + (kwargs if self.environment_kwargs else "")
 
     @property
     def discrete(self) -> bool:
@@ -62,10 +79,11 @@ class TaskSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 def decode_task(data: bytes) -> TaskSpec:
     """Read a task file; raises InvalidTaskError, which names the field."""
     try:
-        spec = msgspec.json.decode(data, type=TaskSpec)
-    except msgspec.MsgspecError as error:
+        spec = msgspec.json.decode(data.removeprefix(BYTE_ORDER_MARK), type=TaskSpec)
+    except (msgspec.MsgspecError, UnicodeError) as error:
         known = ", ".join(field.name for field in msgspec.structs.fields(TaskSpec))
-        raise InvalidTaskError(f"task file: {error}. A task file has the fields: {known}.") from error
+        reason = no_json(data, error)
+        raise InvalidTaskError(f"task file: {reason}. A task file has the fields: {known}.") from error
     problem = task_problem(spec)
     if problem:
         raise InvalidTaskError(f"task {spec.task}: {problem}")
@@ -79,26 +97,21 @@ def task_problem(spec: TaskSpec) -> str | None:
         (0 < spec.width <= 4096, f"observations has {spec.width} names; 1 to 4096 are allowed"),
         (0 < spec.action_count <= 4096, f"actions has {spec.action_count} entries; 1 to 4096 are allowed"),
         (0 < spec.window_ms <= 86_400_000 * 31, f"window_ms is {spec.window_ms}; 1 to 31 days are allowed"),
+        (0 <= spec.oldest_ms <= MAX_TS_MS, f"oldest_ms is {spec.oldest_ms}; 0 to {MAX_TS_MS} are allowed"),
         (0 < spec.groups <= 65_536, f"groups is {spec.groups}; 1 to 65,536 are allowed"),
         (len(spec.reward_terms) <= 64, f"reward_terms has {len(spec.reward_terms)} names; 64 are allowed"),
-        (_names_ok(spec.observations), "observations: names must be unique and match " + ID_PATTERN),
-        (_names_ok(spec.reward_terms), "reward_terms: names must be unique and match " + ID_PATTERN),
-        (isinstance(spec.actions, Bounds) or _names_ok(spec.actions), "actions: as observations"),
+        *name_checks("observations", spec.observations),
+        *name_checks("reward_terms", spec.reward_terms),
+        *name_checks("actions", () if isinstance(spec.actions, Bounds) else spec.actions),
         (_bounds_ok(spec.bounds, spec.width), "bounds: low and high need one value per observation, low <= high"),
-        (
-            not isinstance(spec.actions, Bounds) or _bounds_ok(spec.actions, spec.action_count),
-            "actions: low and high need the same length, low <= high",
-        ),
+        (_bounds_ok(spec.actions, spec.action_count), "actions: low and high need the same length, low <= high"),
+        (spec.environment or not spec.environment_kwargs, "environment_kwargs: there is no environment to make"),
     )
     return next((message for ok, message in checks if not ok), None)
 
 
-def _names_ok(names: tuple[str, ...]) -> bool:
-    return len(set(names)) == len(names) and all(re.fullmatch(r"[A-Za-z0-9._+-]{1,64}", n) for n in names)
-
-
-def _bounds_ok(bounds: Bounds | None, width: int) -> bool:
-    if bounds is None:
+def _bounds_ok(bounds: object, width: int) -> bool:
+    if not isinstance(bounds, Bounds):
         return True
     return len(bounds.low) == len(bounds.high) == width and all(
         low <= high for low, high in zip(bounds.low, bounds.high, strict=True)
@@ -108,11 +121,13 @@ def _bounds_ok(bounds: Bounds | None, width: int) -> bool:
 class Layout(Struct, frozen=True):
     """What decides an index's bytes, written into it once.
 
-    log: the identity of the `transitions` topic. segment: S. sample_every: one in so many decisions is kept to be
+    log: the identity of the `transitions` topic. partitions: how many the topics were made with, 0 where an older
+    headrace did not note it. segment: S. sample_every: one in so many decisions is kept to be
     found by similarity, 0 for none. rules_version and codec_version change when the same log would give other rows.
     """
 
     log: str
+    partitions: int = 0
     segment: int = 16_384
     grace_ms: int = 5_000
     max_clock_skew_ms: int = 300_000
@@ -120,7 +135,7 @@ class Layout(Struct, frozen=True):
     max_message_rows: int = 8_192
     sample_every: int = 1_024
     codec_version: int = 1
-    rules_version: int = 1
+    rules_version: int = 2
 
 
 class AgentStats(Struct, frozen=True, omit_defaults=True):
@@ -233,7 +248,7 @@ class WindowRow(Struct, frozen=True):
 
 
 class Interval(Struct, frozen=True):
-    """A mean and its 95 % confidence interval."""
+    """A mean and its confidence interval: of 95 %, where a record's `judged` does not tell another level."""
 
     mean: float
     low: float
@@ -262,9 +277,11 @@ class PolicyVersion(Struct, frozen=True):
     parent: the version whose training this one went on from, None where it began from the seed.
     lineage: what it learned from since its parent, in the order in which it was taken in.
     complete: False where chunks were lost before a restart, and replay was begun anew: it can't be retrained.
-    evaluation: mean returns on the gate's fixed traces, by policy ("policy", "serving", baselines). Where the gate
-    stopped early it is the floor's mean and the difference to it on the traces that it took. Where rows judged it, as
-    by_data says, they are discounted returns ("policy"; "serving" or "agents", what these did).
+    evaluation: mean returns on the gate's fixed traces, by policy ("policy", "serving", baselines): of policies it is
+    the floor's mean there and the difference to it on the traces that they were judged on. judged: how that was done.
+    by_data: the rows that judged it instead, by discounted returns ("policy"; "serving" or "agents", what these did).
+    refusals: how many candidates in a row the gate has refused, this one included. went_back_to: the version by whose
+    weights learning went on after the parent, as too many were refused; what the parent holds beside them it kept.
     """
 
     task: str
@@ -283,7 +300,10 @@ class PolicyVersion(Struct, frozen=True):
     promoted: bool
     reason: str
     complete: bool = True
+    judged: Judgement | None = None
     by_data: DataEvidence | None = None
+    refusals: int = 0
+    went_back_to: int | None = None
     schema_version: Literal[2] = 2
 
     @property
@@ -394,6 +414,7 @@ class Directive(Struct, frozen=True):
     directive_id: TASK.VERSION.N. change, target: what is changed (docs/architecture.md lists them). value: what it
     becomes, for the rows learned after `version`; previous: what it was. verdict: "proposed" changes nothing (the
     advisor only logs), "undo" asks for what "undone" then says is done. The last record of an id is what holds.
+    text: of the change "setting", which people make of a learner's setting (`target`), its value as JSON.
     """
 
     directive_id: Annotated[str, Meta(pattern=DIRECTIVE_PATTERN)]
@@ -408,6 +429,7 @@ class Directive(Struct, frozen=True):
     target: str = ""
     previous: float | None = None
     version: int = 0
+    text: str = ""
     schema_version: Literal[1] = 1
 
 

@@ -11,14 +11,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.schemas.records import ID_PATTERN, Bounds, Layout, TaskSpec
+from headrace.schemas.reasons import not_finite, time_ahead, time_out_of_range
+from headrace.schemas.records import ID_PATTERN, MAX_TS_MS, Bounds, Layout, TaskSpec
 from headrace.schemas.transition import TransitionBatch
 
 MAX_STEP = 2**40 - 1
-MAX_TS_MS = 253_402_300_799_999
-"""The end of the year 9999."""
+MAX_LOG_PROB = 1e-4
+"""The logarithm of a probability is at most 0, but for what float32 rounds."""
 
-Kind = Literal["between", "finite", "finite_or_absent", "pattern", "not_ahead"]
+Kind = Literal["between", "finite", "finite_or_absent", "at_most_or_absent", "pattern", "not_ahead"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Rule:
     """A condition that every value of a column must meet.
 
     between: low <= value <= high, per dimension. finite_or_absent: NaN stands for absent.
-    not_ahead: at most `high` ms after the log's own append time.
+    not_ahead: at most `high` ms after the log's own append time. fields: names of the column's dimensions.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Rule:
     low: float | tuple[float, ...] | None = None
     high: float | tuple[float, ...] | None = None
     pattern: str | None = None
+    fields: tuple[str, ...] = ()
 
 
 MESSAGE_RULES = {
@@ -46,6 +48,7 @@ MESSAGE_RULES = {
     "schema_version": "schema_version is 1",
     "unknown_task": "the task was added before the message was appended",
     "one_agent": "all rows of a message are of one task and one agent",
+    "reward_terms": "each reward term is one that the task names",
     "width": "obs and next_obs have one value per observation; a vector action one per dimension",
 }
 """Rules of a message as a whole, by name."""
@@ -57,18 +60,19 @@ def rules_for(spec: TaskSpec, layout: Layout) -> tuple[Rule, ...]:
         Rule("agent_id", "agent_id", "pattern", pattern=ID_PATTERN),
         Rule("episode_id", "episode_id", "pattern", pattern=ID_PATTERN),
         Rule("step", "step", "between", 0, MAX_STEP),
-        Rule("ts", "ts", "between", 0, MAX_TS_MS),
+        Rule("ts", "ts", "between", spec.oldest_ms, MAX_TS_MS),
         Rule("clock", "ts", "not_ahead", high=layout.max_clock_skew_ms),
         Rule("obs_finite", "obs", "finite"),
         Rule("next_obs_finite", "next_obs", "finite"),
         Rule("reward_finite", "reward", "finite"),
-        Rule("reward_terms_finite", "reward_terms", "finite_or_absent"),
+        Rule("reward_terms_finite", "reward_terms", "finite_or_absent", fields=spec.reward_terms),
         Rule("log_prob_finite", "log_prob", "finite_or_absent"),
     ]
     if isinstance(spec.actions, Bounds):
         rules.append(Rule("action", "action", "between", spec.actions.low, spec.actions.high))
     else:
         rules.append(Rule("action", "action", "between", 0, len(spec.actions) - 1))
+        rules.append(Rule("log_prob", "log_prob", "at_most_or_absent", high=MAX_LOG_PROB))
     if spec.bounds:
         rules.append(Rule("obs_bounds", "obs", "between", spec.bounds.low, spec.bounds.high))
         rules.append(Rule("next_obs_bounds", "next_obs", "between", spec.bounds.low, spec.bounds.high))
@@ -97,6 +101,8 @@ def broken(rule: Rule, batch: TransitionBatch, append_ts: NDArray[np.int64]) -> 
         bad = ~((column >= low) & (column <= high))
     elif rule.kind == "finite":
         bad = ~np.isfinite(column)
+    elif rule.kind == "at_most_or_absent":
+        bad = column > np.float32(rule.high)  # type: ignore[arg-type]
     else:
         bad = np.isinf(column)
     if not bad.any():
@@ -144,7 +150,14 @@ def explain(rule: Rule, batch: TransitionBatch, row: int, append_ts: int) -> str
         return f"{rule.column} {name[:80]!r} does not match {rule.pattern}"
     value: Any = getattr(batch, rule.column)[row]
     if rule.kind == "not_ahead":
-        return f"ts {value} is {value - append_ts} ms ahead of the log's append time; {rule.high} are allowed"
+        return time_ahead(int(value), int(value) - append_ts, int(rule.high))  # type: ignore[arg-type]
+    if rule.kind == "at_most_or_absent":
+        return (
+            f"log_prob is {value!s}; a discrete action's is at most 0: the logarithm of its probability, "
+            "not the probability, nor the logarithm negated"
+        )
+    if rule.column == "ts":
+        return time_out_of_range(int(value), int(rule.low))  # type: ignore[arg-type]
     values = np.atleast_1d(value)
     low, high = (np.broadcast_to(bound, values.shape) for bound in _bounds(rule, values.dtype))
     if rule.kind == "between":
@@ -153,9 +166,9 @@ def explain(rule: Rule, batch: TransitionBatch, row: int, append_ts: int) -> str
         good = np.isfinite(values) if rule.kind == "finite" else ~np.isinf(values)
     place = int(np.argmin(good))
     name = f"{rule.column}[{place}]" if np.ndim(value) else rule.column
-    if rule.kind == "between":
-        return f"{name} is {values[place]!s}; {low[place]!s} to {high[place]!s} are allowed"
-    return f"{name} is {values[place]!s}: not a finite float32"
+    if not np.isfinite(values[place]):
+        return not_finite(f"{rule.column}.{rule.fields[place]}" if rule.fields else name, float(values[place]))
+    return f"{name} is {values[place]!s}; {low[place]!s} to {high[place]!s} are allowed"
 
 
 def first_broken(rules: Sequence[Rule], batch: TransitionBatch, append_ts: NDArray[np.int64]) -> list[tuple[int, int]]:

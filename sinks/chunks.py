@@ -36,6 +36,11 @@ class TwoLevels(Backend):
         self.near.put(entries)
         self.far.put(entries)
 
+    def forget(self, task: str, end_ms: int) -> int:
+        """Remove entries from both levels; return how many the far one had."""
+        self.near.forget(task, end_ms)
+        return self.far.forget(task, end_ms)
+
     def about(self) -> str:
         return self.far.about()
 
@@ -88,8 +93,9 @@ class CachedChunks:
         for reference, row in zip(references, self._index.chunks(references), strict=True):
             if row is None:
                 raise MissingChunkError(
-                    f"chunk {reference}: missing from the index; it was never written, or its time to live is over: "
-                    "`headrace run ingest --from-start` writes it again, if the log still holds its rows"
+                    f"chunk {reference}: missing from the index; it was never written, its time to live is over, or "
+                    "`headrace forget` took it: `headrace run ingest --from-start` writes it again, if the log still "
+                    "holds its rows"
                 )
             batch = decode_reference(row.payload, row.reference, reference)
             batches.append(batch)

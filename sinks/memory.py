@@ -55,6 +55,13 @@ class MemoryCache(Backend):
             _, forgotten = self._entries.popitem(last=False)
             self.used_bytes -= ENTRY_BYTES + len(forgotten)
 
+    def forget(self, task: str, end_ms: int) -> int:
+        with self._lock:
+            gone = [one for one in self._entries if one.task == task and one.start_ms < end_ms]
+            for reference in gone:
+                self.used_bytes -= ENTRY_BYTES + len(self._entries.pop(reference))
+            return len(gone)
+
     def counters(self) -> Mapping[tuple[str, ...], float]:
         return {("memory", "hit"): self.hits, ("memory", "miss"): self.misses}
 

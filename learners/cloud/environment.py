@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners.cloud.baselines import BASELINE_NAMES, CALLED, baseline, evaluate
-from headrace.learners.cloud.plant import ACTION_NAMES, FEATURES, FRAMES, OBSERVATION_NAMES, RATE
+from headrace.learners.cloud.plant import ACTION_NAMES, FEATURES, FRAMES
 from headrace.learners.cloud.simulator import COMPARED, CloudSimulator
 from headrace.learners.cloud.training_environment import CloudTrainingEnvironment
 from headrace.learners.cloud.workload import draw_traces
@@ -33,5 +33,4 @@ ENVIRONMENT = Environment(
     returns=_returns,
     preset=_preset,
     called={name: CALLED[name] for name in COMPARED},
-    load=OBSERVATION_NAMES[RATE::FEATURES],
 )

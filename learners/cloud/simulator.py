@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners import seeds
-from headrace.learners.cloud import baselines, plant, workload
+from headrace.learners.cloud import baselines, controllers, plant, workload
 from headrace.learners.explain.evidence import Outcomes, RecordedDecisions
-from headrace.learners.explain.simulation import ALL, TRACES, Learned, greedy, measure_of
+from headrace.learners.explain.simulation import ALL, TRACES, Learned, Valued, acting, measure_of
 from headrace.schemas.records import Series
 
 FLOOR: Final = "hpa"
@@ -27,10 +27,11 @@ class CloudSimulator:
 
     floor: str = FLOOR
     rules: tuple[str, ...] = EXPLORED
+    repeats: bool = True
 
     def __init__(self, count: int = TRACES, seed: int = seeds.EXPLANATION.first) -> None:
+        self.count = count
         self._traces = workload.draw_traces(seed, count, workload.EPISODE_STEPS)
-        self._rules = {name: baselines.baseline(name, self._traces) for name in COMPARED}
         self._evaluate = baselines.evaluate_detailed
         self._order = tuple(float(change) for change in plant.ACTION_CHANGES)
         self._minutes = tuple(step * workload.STEP_MS / 60_000 for step in range(workload.EPISODE_STEPS))
@@ -38,21 +39,27 @@ class CloudSimulator:
 
     def outcomes(self, policy: Learned, rows: slice = ALL) -> Outcomes:
         """Run the greedy policy on every trace, or on some rows of them."""
-        done = self._evaluate(greedy(policy), self._traces.take(rows))
+        done = self._evaluate(acting(policy), self._traces.take(rows))
+        return Outcomes(done.returns, done.terms)
+
+    def floored(self, rows: slice = ALL) -> Outcomes:
+        """Run the floor on every trace, or on some rows of them."""
+        done = self._evaluate(self._rule(FLOOR), self._traces.take(rows))
         return Outcomes(done.returns, done.terms)
 
     def baselines(self) -> Mapping[str, Outcomes]:
         """Run each baseline, once in this object's life."""
         if not self._baselines:
-            done = {name: self._evaluate(rule, self._traces) for name, rule in self._rules.items()}
+            done = {name: self._evaluate(self._rule(name), self._traces) for name in COMPARED}
             self._baselines = {name: Outcomes(one.returns, one.terms) for name, one in done.items()}
         return self._baselines
 
     def decisions(self, policy: Learned) -> RecordedDecisions:
         """Record the policy's episodes, and what the rules would have done at each of their steps."""
+        assert isinstance(policy, Valued), policy
         seen: list[NDArray[np.float32]] = []
         values: list[NDArray[np.float64]] = []
-        rules = {name: rule for name, rule in self._rules.items() if name in SHADOWS}
+        rules = {name: self._rule(name) for name in SHADOWS}
         shadows: dict[str, list[NDArray[np.int64]]] = {name: [] for name in rules}
         for rule in rules.values():
             rule.reset(len(self._traces))
@@ -71,11 +78,14 @@ class CloudSimulator:
     def episode(self, policy: Learned, name: str) -> list[Series]:
         """Take the trace whose load varies most: load, and the replicas of the policy and of the strongest rule."""
         row = int(np.argmax(self._traces.arrivals_rps.std(axis=1)))
-        own = self._evaluate(greedy(policy), self._traces, row)
-        rule = self._evaluate(self._rules[SHADOWS[0]], self._traces, row)
+        own = self._evaluate(acting(policy), self._traces, row)
+        rule = self._evaluate(self._rule(SHADOWS[0]), self._traces, row)
         courses = (
             ("load", own.load_rps),
             (f"{name}'s replicas", own.ready + own.pending),
             (f"{baselines.CALLED[SHADOWS[0]]}'s replicas", rule.ready + rule.pending),
         )
         return [Series(label, self._minutes, tuple(map(float, values))) for label, values in courses]
+
+    def _rule(self, name: str) -> controllers.Baseline:
+        return baselines.baseline(name, self._traces)

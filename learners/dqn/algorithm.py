@@ -27,6 +27,7 @@ ALGORITHM = Algorithm(
     init=_init,
     load=dqn.state_from_arrays,
     training=StreamedDQN,
+    fixed=("hidden", "replay_capacity", "quantiles", "n_step", "priority"),
     simulated=DQNTraining(
         dqn.DQNConfig(
             discount=0.99,

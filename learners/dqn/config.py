@@ -35,11 +35,11 @@ class DQNConfig:
     averaging: float = 5e-4  # share of the online weights that enters the averaged (acting) weights
     centre_rewards: bool = True  # learn values less the running mean reward's, which an episode's end has too
     reward_mean_rate: float = 1e-3  # share of a batch's mean reward that enters the running mean
-    normaliser_updates: int = 1_000  # updates whose batches make the observation normaliser; then it is frozen
+    normaliser_updates: int = 1_000  # updates that move the observation normaliser; later ones move it slowly; 0: none
     epsilon_start: float = 1.0  # exploration at the first step
     epsilon_end: float = 0.05  # exploration after the ramp
     epsilon_steps: int = 384_000  # length of the ramp in environment steps, all agents together
-    loss_limit: float = 1e6  # a loss above this counts as diverged
+    loss_limit: float = 1e6  # a loss above this, in squares of the networks' unit, counts as diverged
     double: bool = True  # let the online weights choose the action that the target's price
     error: str = "squared"  # or "huber"; with more than one quantile it is the quantiles' own
     quantiles: int = 1  # of the return that stand for a value; 1 for its mean alone

@@ -8,12 +8,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from headrace.learners.acting import FEATURES, given_arrays, normaliser_arrays
+from headrace.learners.acting import (
+    FEATURES,
+    OBSERVATION_MEAN,
+    OBSERVATION_SCALE,
+    Seen,
+    given_arrays,
+    network_inputs,
+    normaliser_arrays,
+)
 from headrace.learners.checkpoint import generator_from_meta, generator_to_meta, require_algorithm
 from headrace.learners.dqn.config import DQNConfig
-from headrace.learners.nets.dueling import DuelingNetwork, DuelingShape, initial_dueling
+from headrace.learners.nets.dueling import DuelingNetwork, DuelingShape, heads_of, initial_dueling
 from headrace.learners.nets.mlp import arrays_from_parameters, parameters_from_arrays
-from headrace.learners.nets.normaliser import Moments, no_moments
+from headrace.learners.nets.normaliser import INPUT_LIMIT, Moments, no_moments, normalising
+from headrace.learners.nets.rewards import RewardScale
 from headrace.learners.prior import RulePrior, prior_from_arrays
 
 _VECTORS = ("parameters", "target", "averaged", "first_moment", "second_moment")
@@ -31,7 +40,8 @@ class DQNState:
     first_moment: torch.Tensor  # Adam's mean gradient
     second_moment: torch.Tensor  # Adam's mean squared gradient
     inputs: Moments  # of the observations, of which the normaliser is made
-    reward_mean: float  # running
+    rewards: RewardScale
+    unit: float  # the reward that is 1 in the networks' outputs
     terminates: bool  # whether any row so far ended its episode
     updates: int  # done
     rng: np.random.Generator  # for drawing from replay; it advances in place
@@ -59,13 +69,9 @@ class Passes:
     def normalised(self, state: DQNState, obs: NDArray[np.float32]) -> torch.Tensor:
         """What the networks see of float32[B, D], as `acting.network_inputs` has it: float32[B, D + K]."""
         if self._inputs is not state.inputs:
-            self._inputs, self._mean = state.inputs, state.inputs.mean.astype(np.float32)
-            self._factor = np.reciprocal(state.inputs.scale).astype(np.float32)
-        scaled = obs - self._mean
-        scaled *= self._factor
-        if state.features is not None:
-            scaled = np.concatenate([scaled, obs @ state.features], axis=1)
-        return torch.from_numpy(scaled)
+            self._inputs = state.inputs
+            self._seen = Seen(state.inputs.mean, state.inputs.scale, INPUT_LIMIT)
+        return torch.from_numpy(network_inputs(obs, self._seen, state.features))
 
 
 def passes_of(state: DQNState) -> Passes:
@@ -99,7 +105,8 @@ def init(
         first_moment=torch.zeros_like(parameters),
         second_moment=torch.zeros_like(parameters),
         inputs=no_moments(observation_width),
-        reward_mean=0.0,
+        rewards=RewardScale(),
+        unit=1.0,
         terminates=False,
         updates=0,
         rng=np.random.default_rng(replay_seed),
@@ -109,10 +116,30 @@ def init(
 
 
 def policy_arrays(state: DQNState) -> dict[str, NDArray[Any]]:
-    """What acts: the averaged weights and the normaliser, float32, for `acting.Policy`."""
-    weights = arrays_from_parameters(state.averaged, state.shape)
-    normaliser = normaliser_arrays(state.inputs.mean, state.inputs.scale)
+    """What acts: the averaged weights and the normaliser, float32, for `acting.Policy`; values in the reward's unit."""
+    averaged = state.averaged.clone()
+    heads_of(averaged, state.shape).mul_(state.unit)
+    weights = arrays_from_parameters(averaged, state.shape)
+    normaliser = normaliser_arrays(state.inputs.mean, state.inputs.scale, INPUT_LIMIT)
     return weights | normaliser | given_arrays(state.features, state.prior)
+
+
+def gone_back(state: DQNState, arrays: Mapping[str, NDArray[Any]]) -> DQNState:
+    """The state with the weights and the normaliser of a policy of its net, and no momentum.
+
+    The mean squared gradient stays: Adam's correction for its start is over after so many updates.
+    """
+    weights = parameters_from_arrays(arrays, state.shape)
+    heads_of(weights, state.shape).div_(state.unit)
+    return dataclasses.replace(
+        state,
+        parameters=weights,
+        target=weights.clone(),
+        averaged=weights.clone(),
+        first_moment=torch.zeros_like(weights),
+        inputs=normalising(state.inputs, arrays[OBSERVATION_MEAN], arrays[OBSERVATION_SCALE]),
+        passes=None,
+    )
 
 
 def state_to_arrays(state: DQNState) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -130,7 +157,8 @@ def state_to_arrays(state: DQNState) -> tuple[dict[str, NDArray[Any]], dict[str,
         "observation_width": state.shape.inputs,
         "actions": state.shape.actions,
         "observation_rows": state.inputs.rows,
-        "reward_mean": state.reward_mean,
+        "rewards": list(state.rewards),
+        "unit": state.unit,
         "terminates": state.terminates,
         "updates": state.updates,
         "rng": generator_to_meta(state.rng),
@@ -156,7 +184,8 @@ def state_from_arrays(arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any
         state,
         **vectors,
         inputs=Moments(meta["observation_rows"], mean, square),
-        reward_mean=meta["reward_mean"],
+        rewards=RewardScale(*meta["rewards"]),
+        unit=meta["unit"],
         terminates=meta["terminates"],
         updates=meta["updates"],
         rng=generator_from_meta(meta["rng"]),

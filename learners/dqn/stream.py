@@ -4,7 +4,7 @@ Rewards span several steps within a chunk's new rows, so that these alone say wh
 the checkpoint; the rows that they are of are read again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,9 @@ class StreamedDQN(Training[dqn.DQNState]):
         if self.memory.prioritised is not None and self._saved is not None:
             self.memory.prioritised.restore(self._saved[_PRIORITIES], float(self._saved[_GREATEST][0]))
         self._saved = None
+
+    def _gone_back(self, arrays: Mapping[str, np.ndarray]) -> dqn.DQNState:
+        return dqn.gone_back(self.state, arrays)
 
     def policy_arrays(self) -> dict[str, np.ndarray]:
         """Return what acts."""

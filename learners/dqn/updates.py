@@ -21,10 +21,15 @@ from headrace.learners.dqn.losses import double_q_learning, huber_error, quantil
 from headrace.learners.dqn.replay import Batch
 from headrace.learners.dqn.state import DQNState, Passes, passes_of
 from headrace.learners.nets.adam import adam_step, clip_by_norm, l2_norm, require_finite
-from headrace.learners.nets.mlp import backward, forward
-from headrace.learners.nets.normaliser import merged
+from headrace.learners.nets.dueling import heads_of
+from headrace.learners.nets.mlp import backward, forward, split_layers
+from headrace.learners.nets.normaliser import Moments, carry_over, merged
+from headrace.learners.nets.rewards import RewardScale
 from headrace.learners.shaping import shaping
 
+_NORMALISER_EVERY, _NORMALISER_BATCHES = 16, 1_000
+"""After its first updates the normaliser moves on with each 16th, as a mean of about the last thousand of these."""
+_END_UNITS = 20.0
 _ERRORS = {"squared": squared_error, "huber": huber_error}
 
 
@@ -33,8 +38,9 @@ def update(state: DQNState, batch: Batch) -> tuple[DQNState, dict[str, float]]:
 
     The given state is consumed: the returned one owns its tensors, which are overwritten in place.
 
-    Returns the next state, and metrics: `loss` (mean, half squared), `q_mean` (of the actions taken, centred),
-    `td_abs` (mean absolute error), `grad_norm` (before shortening). Raises LearnerDivergedError where the loss or the
+    Returns the next state, and metrics: `loss` (mean, half squared, in the square of the networks' unit),
+    `q_mean` (of the actions taken, centred), `td_abs` (mean absolute error), both in the reward's unit, and `grad_norm`
+    (before shortening). Raises LearnerDivergedError where the loss or the
     gradient is not finite, or the loss is beyond its limit; the state is then untouched and good.
     """
     following, metrics, _ = update_prioritised(state, batch, None)
@@ -46,15 +52,16 @@ def update_prioritised(
 ) -> tuple[DQNState, dict[str, float], NDArray[np.float32]]:
     """As `update`, with each row's loss weighted by float32[B]; for prioritised replay.
 
-    Returns the absolute errors too, float32[B]: the rows' new priorities.
+    Returns the absolute errors too, float32[B], in the networks' unit: the rows' new priorities.
     """
     passes = passes_of(state)
-    following = _with_statistics(state, passes, batch)
+    inputs, rewards = _statistics(state, batch)
+    following = _begun(state, passes, batch, inputs, rewards)
     with np.errstate(all="ignore"):  # what is not finite is told by a LearnerDivergedError
         gradient, metrics, sizes = _gradient(following, passes, batch, weight)
     require_finite(f"update {following.updates}", metrics["loss"], state.config.loss_limit, metrics["grad_norm"])
     _descend(following, gradient, metrics["grad_norm"])
-    return following, metrics, sizes
+    return _restated(following, inputs), metrics, sizes
 
 
 def greedy(state: DQNState, obs: NDArray[np.float32]) -> NDArray[np.intp]:
@@ -65,22 +72,56 @@ def greedy(state: DQNState, obs: NDArray[np.float32]) -> NDArray[np.intp]:
     return actions
 
 
-def _with_statistics(state: DQNState, passes: Passes, batch: Batch) -> DQNState:
-    """The state one update on, with the reward mean, and early on the normaliser, moved on by the batch."""
-    # The rate 1/n of a plain mean at first, so that the start value 0 has no weight.
-    rate = max(state.config.reward_mean_rate, 1.0 / (state.updates + 1))
-    summed = batch.reward if batch.steps is None else batch.reward / _spans(state.config, batch.steps)
-    reward_mean = state.reward_mean + rate * (float(summed.mean(dtype=np.float64)) - state.reward_mean)
-    frozen = state.updates >= state.config.normaliser_updates
-    inputs = state.inputs if frozen else merged(state.inputs, batch.obs)
-    return dataclasses.replace(
+def _statistics(state: DQNState, batch: Batch) -> tuple[Moments, RewardScale]:
+    """The normaliser and the rewards' scale, moved on by the batch: the normaliser often at first, later seldom."""
+    config = state.config
+    # The rate 1/n of a plain mean at first, so that the start values have no weight.
+    rate = max(config.reward_mean_rate, 1.0 / (state.updates + 1))
+    by_step = batch.reward if batch.steps is None else batch.reward / _spans(config, batch.steps)
+    due = state.updates < config.normaliser_updates or (
+        config.normaliser_updates and state.updates % _NORMALISER_EVERY == 0
+    )
+    inputs = merged(state.inputs, batch.obs, _NORMALISER_BATCHES * len(batch.obs)) if due else state.inputs
+    return inputs, state.rewards.moved(by_step, rate)
+
+
+def _begun(state: DQNState, passes: Passes, batch: Batch, inputs: Moments, rewards: RewardScale) -> DQNState:
+    """The state one update on, by the scales that its networks were learned by; by the first ones where it has none."""
+    following = dataclasses.replace(
         state,
-        reward_mean=reward_mean,
+        inputs=state.inputs if state.inputs.rows else inputs,
+        rewards=rewards,
         terminates=state.terminates or bool(batch.terminated.any()),
-        inputs=inputs,
         updates=state.updates + 1,
         passes=passes,
     )
+    return following if state.rewards.size else dataclasses.replace(following, unit=_unit(following))
+
+
+def _unit(state: DQNState) -> float:
+    """The reward that counts 1 where the networks learn: the rewards' size; more where centring makes an end costlier.
+
+    An end is then worth at most `_END_UNITS`, which the networks can tell from the values of a few steps.
+    """
+    config, scale = state.config, state.rewards
+    if not (config.centre_rewards and state.terminates and config.discount < 1.0):
+        return scale.unit
+    return max(scale.unit, abs(scale.mean) / (1.0 - config.discount) / _END_UNITS)
+
+
+def _restated(state: DQNState, inputs: Moments) -> DQNState:
+    """The state by other scales: first layers and heads are rewritten in place, so that no value changes.
+
+    Source: van Hasselt et al. (2016), "Learning values across many orders of magnitude".
+    """
+    unit = _unit(state)
+    for flat in (state.parameters, state.target, state.averaged):
+        if inputs is not state.inputs:
+            weight, bias = split_layers(flat, state.shape)[0]
+            carry_over(state.inputs, inputs, weight[: len(inputs.mean)], bias)
+        if unit != state.unit:
+            heads_of(flat, state.shape).mul_(state.unit / unit)
+    return dataclasses.replace(state, inputs=inputs, unit=unit)
 
 
 def _gradient(
@@ -99,8 +140,8 @@ def _gradient(
     gradient, sizes = passes.gradient.distribute(), np.abs(td_error)
     metrics = {
         "loss": float((losses * share).sum()),
-        "q_mean": float(_values(state, outputs).reshape(-1).take(taken).sum()) / rows,
-        "td_abs": float(sizes.sum()) / rows,
+        "q_mean": float(_values(state, outputs).reshape(-1).take(taken).sum()) / rows * state.unit,
+        "td_abs": float(sizes.sum()) / rows * state.unit,
         "grad_norm": l2_norm(gradient),
     }
     return gradient, metrics, sizes
@@ -138,13 +179,14 @@ def _spans(config: DQNConfig, steps: NDArray[np.int64]) -> NDArray[np.floating]:
 
 
 def _rewards(state: DQNState, batch: Batch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Rewards less their running mean, and discounts of what follows: float32[B] each."""
+    """Centred rewards in the networks' unit, and discounts of what follows: float32[B] each."""
     config = state.config
     discount = (config.discount if batch.steps is None else config.discount**batch.steps) * ~batch.terminated
-    reward = batch.reward - (_centre(state, batch, discount) if config.centre_rewards else 0.0)
+    spans = 1.0 if batch.steps is None else _spans(config, batch.steps)
+    reward = spans * state.rewards.cut(batch.reward / spans) - _centre(state, batch, discount)
     if config.potential:
         reward = reward + shaping(batch.obs, batch.next_obs, discount, config.potential)
-    return reward.astype(np.float32), discount.astype(np.float32)
+    return (reward / state.unit).astype(np.float32), discount.astype(np.float32)
 
 
 def _centre(state: DQNState, batch: Batch, discount: NDArray[np.floating]) -> NDArray[np.floating] | float:
@@ -154,11 +196,13 @@ def _centre(state: DQNState, batch: Batch, discount: NDArray[np.floating]) -> ND
     would pay for an early end wherever it is positive, and for a late one wherever it is negative. Undiscounted values
     have such a common part only where nothing ends.
     """
+    if not state.config.centre_rewards:
+        return 0.0
     if state.config.discount < 1.0:
-        return state.reward_mean * (1.0 - discount) / (1.0 - state.config.discount)
+        return state.rewards.mean * (1.0 - discount) / (1.0 - state.config.discount)
     if state.terminates:
         return 0.0
-    return state.reward_mean * (1.0 if batch.steps is None else batch.steps)
+    return state.rewards.mean * (1.0 if batch.steps is None else batch.steps)
 
 
 def _values(state: DQNState, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -170,10 +214,10 @@ def _values(state: DQNState, outputs: NDArray[np.float32]) -> NDArray[np.float32
 
 
 def _with_prior(state: DQNState, outputs: NDArray[np.float32], obs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The outputs float32[B, A * Q], overwritten, with the rule's values added to each quantile."""
+    """The outputs float32[B, A * Q], overwritten, with the rule's values added to each quantile, in the same unit."""
     if state.prior is not None:
         shaped = outputs.reshape(-1, state.shape.actions, state.config.quantiles)
-        shaped += state.prior.logits(obs)[:, :, None]
+        shaped += state.prior.logits(obs)[:, :, None] / np.float32(state.unit)
     return outputs
 
 

@@ -1,21 +1,26 @@
-"""What the facts of a version are computed from, and how decisions are split into situations."""
+"""What the facts of a version are computed from, and the situations that its decisions are told by."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.schemas.records import Bounds, Series
+from headrace.learners.explain.regions import regions, told
+from headrace.learners.simulate.environments import CALLED, environment_of
+from headrace.schemas.records import Series, TaskSpec
+
+if TYPE_CHECKING:  # agents load this file, and need none of the statistics
+    from headrace.learners.judge.observed import ObservedReturn
 
 CLAIRVOYANT = "clairvoyant"
 """A simulator's name for a baseline that knows the future: it bounds what can be won, and is no rival."""
-TREND = 0.08
-"""Load counts as rising or falling when the newer half of the stacked readings differs by more than this.
 
-A reading's noise is 5 %, so the ratio of two means of two has a standard deviation of 5 %.
-"""
+
+_ROLES = {"serving": "the version before", "floor": "the baseline to beat", "agents": "the agents as they acted"}
+"""What text calls a version's opponents that are no environment's baselines."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +51,40 @@ class RecordedDecisions:
         """The greedy action of each decision, int64[M]."""
         return np.asarray(self.values.argmax(axis=1), np.int64)
 
+    @property
+    def targets(self) -> NDArray[np.float64]:
+        """The actions as ones and zeros, float64[M, A]."""
+        return np.eye(self.values.shape[1])[self.actions]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ContinuousDecisions:
+    """M decisions of a policy over vectors: float64[M, A], within their bounds.
+
+    obs: float32[M, D]. following: what it does one step later. before: what the version before it would have done,
+    where that is known. low, high: float64[A], infinite where there is no bound.
+    """
+
+    obs: NDArray[np.float32]
+    actions: NDArray[np.float64]
+    following: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    before: NDArray[np.float64] | None = None
+
+    @property
+    def range(self) -> NDArray[np.float64]:
+        """What actions are measured by, float64[A]: the width of their bounds, else their own spread."""
+        width = self.high - self.low
+        spread = np.ptp(self.actions, axis=0) if len(self.actions) else np.ones(len(width))
+        found: NDArray[np.float64] = np.where(np.isfinite(width) & (width > 0.0), width, np.where(spread, spread, 1.0))
+        return found
+
+    @property
+    def targets(self) -> NDArray[np.float64]:
+        """The actions in shares of their range, float64[M, A]."""
+        return self.actions / self.range
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Situation:
@@ -60,7 +99,8 @@ class Situation:
 class VersionEvidence:
     """Everything computed about a version: what a simulator gave, if there is one, and its decisions.
 
-    previous_version: the version that served before it. plots: series that only a simulator can give.
+    previous_version: the version that served before it. plots: series that only a simulator can give. observed: what
+    agents earned by the version before, in the last rows that this one learned from.
     """
 
     version: int
@@ -68,8 +108,9 @@ class VersionEvidence:
     policy: Outcomes | None = None
     previous: Outcomes | None = None
     baselines: Mapping[str, Outcomes] = field(default_factory=dict)
-    decisions: RecordedDecisions | None = None
+    decisions: RecordedDecisions | ContinuousDecisions | None = None
     plots: Mapping[str, list[Series]] = field(default_factory=dict)
+    observed: "ObservedReturn | None" = None
 
     @property
     def others(self) -> dict[str, Outcomes]:
@@ -77,57 +118,31 @@ class VersionEvidence:
         return {**({} if self.previous is None else {"serving": self.previous}), **self.baselines}
 
 
-def situations(
-    names: Sequence[str], obs: NDArray[np.float32], bounds: Bounds | None = None, load: Sequence[str] = ()
-) -> list[Situation]:
-    """Split decisions by the trend of the load where it is observed, else by the most varied feature.
+def situations(names: Sequence[str], decisions: "RecordedDecisions | ContinuousDecisions") -> list[Situation]:
+    """Split decisions by what the policy itself goes by: the regions of its observations where it acts otherwise.
 
-    names: of the D features of obs, float32[M, D]. load: those that show it, the oldest first. Situations that never
-    occur are left out.
+    names: of the D features of what it saw.
     """
+    obs = decisions.obs
     assert obs.ndim == 2, obs.shape
     assert obs.shape[1] == len(names), (obs.shape, len(names))
-    if len(obs) and load and set(load) <= set(names):
-        found = _by_trend(obs[:, [names.index(name) for name in load]])
-    else:
-        found = _by_terciles(names, obs, bounds)
-    return [situation for situation in found if situation.mask.any()]
-
-
-def _by_trend(rate: NDArray[np.float32]) -> list[Situation]:
-    """rate: float32[M, frames], the oldest first."""
-    half = rate.shape[1] // 2
-    older, newer = rate[:, :half].mean(axis=1), rate[:, half:].mean(axis=1)
-    rising, falling = newer > (1.0 + TREND) * older, newer < (1.0 - TREND) * older
-    return [
-        Situation("rising", "load rising", rising),
-        Situation("steady", "load steady", ~rising & ~falling),
-        Situation("falling", "load falling", falling),
-    ]
-
-
-def _by_terciles(names: Sequence[str], obs: NDArray[np.float32], bounds: Bounds | None) -> list[Situation]:
     if len(obs) == 0:
         return []
-    feature = most_varied(obs, bounds)
-    values, name = obs[:, feature], names[feature].replace(",", " ")
-    lower, upper = np.quantile(values, (1 / 3, 2 / 3))
-    low, high = values <= lower, values > upper
     return [
-        Situation("low", f"{name} low", low),
-        Situation("middle", f"{name} middling", ~low & ~high),
-        Situation("high", f"{name} high", high),
+        Situation(f"s{place}", told(one.conditions, names) or "all that it saw", one.mask)
+        for place, one in enumerate(regions(obs, decisions.targets), 1)
     ]
 
 
-def most_varied(obs: NDArray[np.float32], bounds: Bounds | None) -> int:
-    """Return the feature with the widest standard deviation in proportion to its bounds, or else its size."""
-    finite = np.nan_to_num(obs.astype(np.float64))
-    size = np.abs(finite).max(axis=0)
-    if bounds is not None:
-        span = np.array(bounds.high) - np.array(bounds.low)
-        size = np.where(np.isfinite(span) & (span > 0.0), span, size)
-    return int(np.argmax(finite.std(axis=0) / np.maximum(size, 1e-12)))
+def controllers(spec: TaskSpec) -> Mapping[str, str]:
+    """Return what text calls the baselines of the task's environment."""
+    own = environment_of(spec.environment)
+    return own.called if own else CALLED
+
+
+def controller_name(spec: TaskSpec, key: str) -> str:
+    """Return a controller's name for text; what is unknown is called by its own name."""
+    return _ROLES.get(key) or controllers(spec).get(key, key.replace(",", " "))
 
 
 def slug(name: str) -> str:

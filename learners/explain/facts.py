@@ -1,7 +1,7 @@
 """The facts of a promoted version.
 
-Ids are stable and readable: `return.vs-serving`, `term.latency.vs-hpa`, `action.rising.plus-2`,
-`margin.falling`, `differs.rate_rule`. A label is "name, detail" (see schemas/grounding.py).
+Ids are stable and readable: `return.vs-serving`, `term.latency.vs-hpa`, `action.s1.left`,
+`margin.s2`, `differs.serving`. A label is "name, detail" (see schemas/grounding.py).
 """
 
 import math
@@ -12,43 +12,33 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-from headrace.learners.explain.evidence import Outcomes, RecordedDecisions, Situation, VersionEvidence, situations, slug
+from headrace.learners.explain.behaviour import behaviour_facts
+from headrace.learners.explain.evidence import Outcomes, VersionEvidence, controller_name, slug
+from headrace.learners.judge.observed import ObservedReturn
 from headrace.learners.judge.statistics import MeanInterval, mean_interval, paired_difference
-from headrace.learners.simulate.environments import environment_of
 from headrace.schemas.grounding import direction_of
 from headrace.schemas.records import Fact, Facts, PolicyVersion, TaskSpec
 
+GATE, SETTINGS, CANARY = "gate", "settings", "canary"
+"""What lets a version serve, as `policies` has it; any other is a person."""
 LEVEL = 0.05
 """Probability that a report calls any direction wrongly where there is no difference; its intervals stay 95 %."""
-MAX_ACTIONS = 6
-"""Actions, the most frequent overall, that every situation's facts tell of beside its own commonest one."""
-
-
-def controllers(spec: TaskSpec) -> Mapping[str, str]:
-    """Return what text calls the baselines of the task's environment."""
-    own = environment_of(spec.environment)
-    return own.called if own else {}
-
-
-def controller_name(spec: TaskSpec, key: str) -> str:
-    """Return a controller's name for text; what is unknown is called by its own name."""
-    return "the version before" if key == "serving" else controllers(spec).get(key, key.replace(",", " "))
-
-
-def split_by_situation(spec: TaskSpec, decisions: RecordedDecisions) -> list[Situation]:
-    """Split the decisions as the task's environment, or else their features, suggest."""
-    own = environment_of(spec.environment)
-    return situations(spec.observations, decisions.obs, spec.bounds, own.load if own else ())
 
 
 def version_facts(
-    spec: TaskSpec, version: PolicyVersion, evidence: VersionEvidence, parent: PolicyVersion | None = None
+    spec: TaskSpec,
+    version: PolicyVersion,
+    evidence: VersionEvidence,
+    parent: PolicyVersion | None = None,
+    decided_by: str = GATE,
 ) -> Facts:
     """Compute everything that a version's report may speak of.
 
-    parent: the version that this one was trained from, where it has one and the store still holds it.
+    parent: the version that this one was trained from, where it has one and the store still holds it. decided_by: who
+    or what lets it serve, as `policies` has it.
     """
     found = [*_identity_facts(version, evidence), *_training_facts(version, parent)]
+    found.append(_judged_fact(version, decided_by))
     if evidence.policy is not None:
         own, others = evidence.policy, evidence.others
         found += _level_facts(spec, own, others)
@@ -56,11 +46,10 @@ def version_facts(
         found += corrected(changes, len(own.returns))
     else:
         found += _evaluation_facts(spec, version)
+    if evidence.observed is not None:
+        found.append(observed_fact(evidence.observed))
     if evidence.decisions is not None and len(evidence.decisions.obs):
-        split = split_by_situation(spec, evidence.decisions)
-        found += _action_facts(spec, evidence.decisions, split)
-        found += _margin_facts(evidence.decisions, split)
-        found += _difference_facts(spec, evidence.decisions, split)
+        found += behaviour_facts(spec, evidence.decisions)
     return Facts(spec.task, f"v{version.version}", tuple(tellable(found)))
 
 
@@ -155,74 +144,49 @@ def _term_facts(spec: TaskSpec, own: Outcomes, others: Mapping[str, Outcomes]) -
             yield change(f"term.{slug(term)}.vs-{slug(key)}", label, interval)
 
 
+def _judged_fact(version: PolicyVersion, decided_by: str) -> Fact:
+    """By what it was let serve: the id says it to the sentences, the label to people."""
+    if decided_by not in {GATE, SETTINGS, CANARY}:
+        kind, label = ("person", "a person") if version.promoted else ("overruled", "a person, over the gate's head")
+    elif decided_by == GATE and _by_data(version):
+        kind, label = "data", "the gate, by recorded rows"
+    else:
+        kind, label = {
+            SETTINGS: ("untested", "the settings, without a test"),
+            CANARY: ("canary", "a canary, which a part of the agents tried"),
+            GATE: ("gate", "the gate, in a simulator"),
+        }[decided_by]
+    return Fact(f"judged.{kind}", f"let serve by {label}", version.version, "version")
+
+
+def _by_data(version: PolicyVersion) -> bool:
+    """Whether rows have judged it, not a simulator."""
+    return version.config.get("gate") in {"data", "auto"} and version.judged is None
+
+
+def observed_fact(observed: ObservedReturn) -> Fact:
+    """Make the fact of what agents earned by a version."""
+    name, count = f"v{observed.version}", observed.episodes
+    if observed.measure == "return":
+        label = f"{name}, mean return of {count} episodes of its agents, exploration and all"
+        return Fact(f"observed.{observed.version}", label, observed.mean, "return", observed.low, observed.high)
+    label = f"{name}, mean reward of its agents, exploration and all"
+    return Fact(f"observed.{observed.version}", label, observed.mean, "per step", observed.low, observed.high)
+
+
 def _evaluation_facts(spec: TaskSpec, version: PolicyVersion) -> Iterator[Fact]:
-    """What the gate measured, for tasks that nothing here can simulate."""
+    """What the gate measured, where nothing can be measured here and now."""
+    by = "as rows let the gate estimate it" if _by_data(version) else "as the gate measured it"
     if version.difference is not None:
+        opponents = ("serving", "agents") if _by_data(version) else ("serving",)
+        key = next((one for one in opponents if one in version.evaluation), "floor")
+        label = f"{controller_name(spec, key)}, difference in return {by}"
         mean, low, high = version.difference.mean, version.difference.low, version.difference.high
-        label = f"{controller_name(spec, 'serving')}, difference in return as the gate measured it"
-        yield Fact("return.vs-serving", label, mean, "return", low, high, direction_of(mean, low, high))
+        shown = direction_of(mean, low, high)
+        if version.judged is None:
+            yield Fact(f"return.vs-{key}", label, mean, "return", low, high, shown)
+        else:  # its interval is as wide as the error that this candidate could spend asked for: not of 95 %
+            yield Fact(f"return.vs-{key}", label, mean, "return", direction=None if shown == "flat" else shown)
     for key, value in sorted(version.evaluation.items()):
         name = "return" if key == "policy" else controller_name(spec, key)
-        yield Fact(f"return.{slug(key)}", f"{name}, as the gate measured it", value, "return")
-
-
-def _action_facts(spec: TaskSpec, decisions: RecordedDecisions, split: list[Situation]) -> Iterator[Fact]:
-    """How often each action is taken, by situation, in % of the situation's decisions."""
-    names = spec.actions if isinstance(spec.actions, tuple) else ()
-    if len(names) != decisions.values.shape[1]:
-        return
-    yield Fact("decisions.count", "decisions looked at", len(decisions.obs), "decisions")
-    actions = decisions.actions
-    frequent = _most_frequent(actions, len(names))[:MAX_ACTIONS]
-    for situation in split:
-        label = f"{situation.name}, share of all decisions"
-        yield Fact(f"situation.{situation.key}", label, percent(situation.mask), "%")
-        commonest = _most_frequent(actions[situation.mask], len(names))[0]
-        # The commonest comes first, so that it is the one kept when another has the same slug.
-        for action in (commonest, *sorted({*frequent} - {commonest})):
-            label = f"{names[action]}, share of decisions with {situation.name}"
-            fact_id = f"action.{situation.key}.{slug(names[action])}"
-            yield Fact(fact_id, label, percent(actions[situation.mask] == action), "%")
-
-
-def _most_frequent(actions: NDArray[np.int64], count: int) -> list[int]:
-    """Return the actions 0 to count, the most frequent first."""
-    return [int(action) for action in np.argsort(-np.bincount(actions, minlength=count), kind="stable")]
-
-
-def percent(mask: NDArray[np.bool_]) -> float:
-    """Return the share of true entries in %; of none, 0."""
-    return 100.0 * float(mask.mean()) if len(mask) else 0.0
-
-
-def margins(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the best action's value minus the second best's: float64[M] of float64[M, A]."""
-    assert values.ndim == 2, values.shape
-    if values.shape[1] < 2:
-        return np.zeros(len(values))
-    top = np.partition(values, -2, axis=1)[:, -2:]
-    return np.asarray(top[:, 1] - top[:, 0], np.float64)
-
-
-def _margin_facts(decisions: RecordedDecisions, split: list[Situation]) -> Iterator[Fact]:
-    margin = margins(decisions.values)
-    for situation in split:
-        label = f"{situation.name}, {decisions.measure} of the best action minus the second best's"
-        yield Fact(f"margin.{situation.key}", label, float(margin[situation.mask].mean()))
-
-
-def _difference_facts(spec: TaskSpec, decisions: RecordedDecisions, split: list[Situation]) -> Iterator[Fact]:
-    """Where the policy decides otherwise than the rules that it could be replaced by."""
-    actions = decisions.actions
-    for key, shadow in decisions.shadows.items():
-        name, part = controller_name(spec, key), slug(key)
-        yield Fact(f"differs.{part}", f"{name}, decisions in which it would differ", percent(actions != shadow), "%")
-        for situation in split:
-            label = f"{situation.name}, decisions in which {name} would differ"
-            value = percent((actions != shadow)[situation.mask])
-            yield Fact(f"differs.{part}.{situation.key}", label, value, "%")
-        if decisions.order:
-            size = np.array(decisions.order)
-            for word, mask in (("larger", size[actions] > size[shadow]), ("smaller", size[actions] < size[shadow])):
-                label = f"{word} step here, than {name} would take, share of all decisions"
-                yield Fact(f"differs.{part}.{word}", label, percent(mask), "%")
+        yield Fact(f"return.{slug(key)}", f"{name}, {by}", value, "return")

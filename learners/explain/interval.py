@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import numpy as np
 from msgspec.structs import replace
@@ -13,9 +14,10 @@ from scipy.special import stdtrit
 
 from headrace.learners.explain.evidence import slug
 from headrace.learners.explain.facts import change, corrected, tellable
+from headrace.learners.explain.rows import SampledRows, row_facts
 from headrace.learners.judge.statistics import MeanInterval
 from headrace.schemas.grounding import direction_of
-from headrace.schemas.records import AgentStats, Fact, Facts, TaskSpec, WindowKey, WindowSummary
+from headrace.schemas.records import AgentStats, ChunkReference, Fact, Facts, TaskSpec, WindowKey, WindowSummary
 
 MAX_RULES = 5
 MAX_VERSIONS = 5
@@ -41,7 +43,7 @@ class Totals:
 
     table: float64[U, 2 + K]: rows, reward sum, sum of each reward term. by_version: rows and reward sum of what
     was done under one version alone. windows: by window start, rows and reward sum. late_rows: rows that came
-    after their window's first summary. named: whether all units are agents.
+    after their window's first summary. named: whether all units are agents. references: a chunk of each window.
     """
 
     start_ms: int
@@ -57,6 +59,7 @@ class Totals:
     versions: Counter[int]
     by_version: dict[int, tuple[int, float]]
     windows: dict[int, tuple[int, float]]
+    references: tuple[ChunkReference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +72,7 @@ class _Window:
     codes: NDArray[np.int32]
     table: NDArray[np.float64]
     by_version: dict[int, tuple[int, float]]
+    references: list[ChunkReference]
 
 
 class IntervalFold:
@@ -98,6 +102,7 @@ class IntervalFold:
             np.array(codes, np.int32),
             table,
             _by_version(stats),
+            summary.references[-1:],
         )
 
     def totals(self) -> Totals:
@@ -128,6 +133,7 @@ class IntervalFold:
             versions=versions,
             by_version=by_version,
             windows=course,
+            references=tuple(reference for window in windows for reference in window.references),
         )
 
 
@@ -178,10 +184,12 @@ def interval_facts(
     previous: Totals | None,
     rejected: RejectedCounts | None = None,
     unreported: int = 0,
+    rows: SampledRows | None = None,
 ) -> Facts:
     """Compute what an interval's report may speak of.
 
-    rejected: None where that is not known. unreported: windows told too late for their own report.
+    rejected: None where that is not known. unreported: windows told too late for their own report. rows: of both
+    intervals, where they were read.
     """
     if previous is not None and not previous.rows:
         previous = None
@@ -191,6 +199,7 @@ def interval_facts(
         *_reward_changes(spec, current, previous),
         *_action_facts(spec, current),
         *_version_facts(current, previous),
+        *(row_facts(spec, rows) if rows else ()),
         *(_rejected_facts(rejected, current) if rejected else ()),
     ]
     return Facts(spec.task, span(current.start_ms, current.end_ms), tuple(tellable(found)))
@@ -210,9 +219,25 @@ def _between(start_ms: int, end_ms: int, comma: str, clock: str) -> str:
     return f"{dates[0]}{start:{clock}} to {dates[1]}{end:{clock}} UTC"
 
 
+def rows_comparable(current: Totals, previous: Totals) -> bool:
+    """Whether a change in rows would tell of the agents, not of where the intervals' bounds lie.
+
+    An agent of a constant pace has one row more in one interval than in the next where the pace does not divide them.
+    """
+    by_bounds = 0 < abs(current.rows - previous.rows) <= len(previous.units)
+    return not by_bounds and not _began_within(previous)
+
+
+def _began_within(total: Totals) -> bool:
+    """Whether a task seems to have begun within an interval: nothing is in it at first for longer than ever after."""
+    starts = [start_ms for start_ms, (rows, _) in sorted(total.windows.items()) if rows]
+    gaps = [after - before for before, after in pairwise(starts)]
+    return bool(starts) and starts[0] - total.start_ms >= max(gaps, default=1)
+
+
 def _volume_facts(current: Totals, previous: Totals | None, unreported: int) -> Iterator[Fact]:
     yield Fact("rows.total", "transitions", current.rows, "rows")
-    if previous is not None:
+    if previous is not None and rows_comparable(current, previous):
         value = 100.0 * (current.rows / previous.rows - 1.0)
         label = "transitions, against the interval before"
         yield Fact("rows.change", label, value, "%", direction=direction_of(value))

@@ -3,12 +3,22 @@
 from collections.abc import Sequence
 
 import numpy as np
+from msgspec.structs import replace
 
-from headrace.learners.explain.evidence import VersionEvidence
-from headrace.learners.explain.facts import controller_name, controllers, split_by_situation
+from headrace.learners.explain.behaviour import MAX_DIMENSIONS, dimension_name
+from headrace.learners.explain.evidence import (
+    ContinuousDecisions,
+    RecordedDecisions,
+    VersionEvidence,
+    controller_name,
+    controllers,
+    situations,
+)
 from headrace.learners.explain.interval import Totals
+from headrace.learners.explain.rows import SampledRows, taken_histogram
 from headrace.learners.judge.statistics import paired_difference
 from headrace.schemas.records import PolicyVersion, Series, TaskSpec
+from headrace.schemas.transition import concat
 
 MAX_POINTS = 200
 MAX_ACTIONS = 8
@@ -23,6 +33,7 @@ def version_series(
         "learning_curve": learning_curve(spec, versions),
         "terms": term_differences(spec, evidence),
         "action_mix": action_mix(spec, evidence),
+        "action_range": action_range(spec, evidence),
         **evidence.plots,
     }
     return {name: series for name, series in plots.items() if series}
@@ -50,7 +61,8 @@ def term_differences(spec: TaskSpec, evidence: VersionEvidence) -> list[Series]:
         return []
     own = evidence.policy
     labels = (*spec.reward_terms[: own.terms.shape[1]], "return")
-    told = {"serving", *(evidence.decisions.shadows if evidence.decisions else ())}
+    decisions = evidence.decisions
+    told = {"serving", *(decisions.shadows if isinstance(decisions, RecordedDecisions) else ())}
     found = []
     for key, other in evidence.others.items():
         if key not in told:
@@ -64,12 +76,27 @@ def term_differences(spec: TaskSpec, evidence: VersionEvidence) -> list[Series]:
 def action_mix(spec: TaskSpec, evidence: VersionEvidence) -> list[Series]:
     """Share of each action (a series) in each situation (a label), in %."""
     decisions = evidence.decisions
-    if decisions is None or not len(decisions.obs) or not isinstance(spec.actions, tuple):
+    if not isinstance(decisions, RecordedDecisions) or not len(decisions.obs) or not isinstance(spec.actions, tuple):
         return []
-    split = split_by_situation(spec, decisions)
+    split = situations(spec.observations, decisions)
     counts = [np.bincount(decisions.actions[one.mask], minlength=len(spec.actions)) for one in split]
     table = np.array([count / one.mask.sum() * 100.0 for count, one in zip(counts, split, strict=True)])
     return _mix(spec.actions, table, tuple(one.name for one in split))
+
+
+def action_range(spec: TaskSpec, evidence: VersionEvidence) -> list[Series]:
+    """Each dimension of continuous actions (a series) by situation (a label): median, and where 80 % lie."""
+    decisions = evidence.decisions
+    if not isinstance(decisions, ContinuousDecisions) or not len(decisions.obs):
+        return []
+    split, count = situations(spec.observations, decisions), decisions.actions.shape[1]
+    labels = tuple(one.name for one in split)
+    found = []
+    for place in range(min(count, MAX_DIMENSIONS)):
+        levels = [np.quantile(decisions.actions[one.mask, place], (0.1, 0.5, 0.9)).tolist() for one in split]
+        low, middle, high = zip(*levels, strict=True)
+        found.append(Series(dimension_name(place, count), _places(labels), middle, labels, low, high))
+    return found
 
 
 def _places(labels: tuple[str, ...]) -> tuple[float, ...]:
@@ -85,13 +112,32 @@ def _mix(names: tuple[str, ...], table: np.ndarray, labels: tuple[str, ...]) -> 
     return [Series(name, _places(labels), tuple(share.tolist()), labels) for name, share in shares]
 
 
-def interval_series(spec: TaskSpec, current: Totals, previous: Totals | None) -> dict[str, list[Series]]:
+def interval_series(
+    spec: TaskSpec, current: Totals, previous: Totals | None, rows: SampledRows | None = None
+) -> dict[str, list[Series]]:
     """Make the plots of an interval's report: the reward's course, and the actions of both intervals."""
     parts = [("this interval", current)]
     if previous is not None and previous.rows:
         parts.append(("the interval before", previous))
-    plots = {"reward": _reward_course(parts), "action_mix": _actions_of(spec, parts)}
+    plots = {
+        "reward": _reward_course(parts),
+        "action_mix": _actions_of(spec, parts),
+        "action_shares": _taken(spec, rows) if rows else [],
+    }
     return {name: series for name, series in plots.items() if series}
+
+
+def _taken(spec: TaskSpec, rows: SampledRows) -> list[Series]:
+    """How the values of continuous actions lie: of each dimension now, and before where there is but one."""
+    if spec.discrete or not rows.current:
+        return []
+    now, count = concat(rows.current), spec.action_count
+    names = [dimension_name(place, count) for place in range(min(count, MAX_DIMENSIONS))]
+    found = [Series(name, *taken_histogram(now, place)) for place, name in enumerate(names)]
+    if count == 1 and rows.previous:
+        found = [replace(found[0], name="this interval")]
+        found.append(Series("the interval before", *taken_histogram(concat(rows.previous), 0)))
+    return found
 
 
 def _reward_course(parts: list[tuple[str, Totals]]) -> list[Series]:

@@ -145,17 +145,44 @@ def _under(facts: Known, prefix: str) -> list[Fact]:
     return [fact for key, fact in facts.items() if key.startswith(prefix)]
 
 
+def _judged(facts: Known) -> Iterator[Sentence]:
+    """How it was tested, and what agents earned before it."""
+    for kind, text in JUDGED.items():
+        if f"judged.{kind}" in facts:
+            yield Sentence(text)
+    for key in [key for key in facts if key.startswith("observed.")]:
+        each = "an episode" if facts[key].unit == "return" else "a step"
+        yield Sentence(f"Before it, agents that acted by {{{key}@name}} earned {{{key}}} {each}, exploration and all.")
+
+
 def _behaviour(facts: Known) -> Iterator[Sentence]:
-    """What it does most, situation by situation."""
-    items = []
+    """What it does most, situation by situation, each in a sentence of its own."""
     for key in [key for key in facts if key.startswith("situation.")]:
         actions = _under(facts, f"action.{key.removeprefix('situation.')}.")
-        if actions:
+        if actions and actions[0].unit == "%":
             most = max(actions, key=lambda fact: fact.value).fact_id
-            # In quotation marks, because a name may be a number: "0" with load rising.
-            items.append(f"\u201c{{{most}@name}}\u201d with {{{key}@name}} ({{{most}@value}} of decisions)")
-    if items:
-        yield Sentence(f"Its commonest action is {_listed(items[:MAX_NAMED])}.")
+            # In quotation marks, because a name may be a number: "0".
+            yield Sentence(
+                f"Where {{{key}@name}}, it takes \u201c{{{most}@name}}\u201d in {{{most}@value}} of {{{key}}}."
+            )
+        elif actions:
+            items = _listed([f"{{{fact.fact_id}@name}} is {{{fact.fact_id}}}" for fact in actions[:MAX_NAMED]])
+            yield Sentence(f"Where {{{key}@name}}, {items} on average (in {{{key}}}).")
+    if "situations.explained" in facts:
+        kind = "of its decisions" if any(key.startswith("margin.") for key in facts) else "of how its action varies"
+        yield Sentence(f"These situations alone account for {{situations.explained}} {kind}.")
+
+
+def _limits(facts: Known) -> Iterator[Sentence]:
+    """How often a continuous action lies at a bound, how smoothly it runs, and how far the version before was."""
+    for key in [key for key in facts if key.startswith("smoothness.")][:MAX_NAMED]:
+        place = key.removeprefix("smoothness.")
+        text = f"From each step to the next {{{key}@name}} moves by {{{key}}} of its range on average"
+        sides = {side: f"saturation.{place}.{side}" for side in ("lowest", "highest")}
+        items = [f"at its {side} value in {{{one}}}" for side, one in sides.items() if one in facts]
+        yield Sentence(text + (f"; it lies {_listed(items)} of decisions." if items else "."))
+    if "apart.serving" in facts:
+        yield Sentence("What {apart.serving@name} would do lies {apart.serving} of the range away on average.")
 
 
 def _certainty(facts: Known) -> Iterator[Sentence]:
@@ -176,6 +203,8 @@ def _disagreements(facts: Known) -> Iterator[Sentence]:
         larger, smaller = f"{key}.larger", f"{key}.smaller"
         if larger in facts and smaller in facts:
             text += f" ({{{larger}@name}} in {{{larger}}}, {{{smaller}@name}} in {{{smaller}}})"
+        if f"{key}.switch" in facts:
+            text += f", most often {{{key}.switch@name}} ({{{key}.switch}} of all)"
         yield Sentence(text + ".")
 
 
@@ -219,6 +248,37 @@ def _served(facts: Known) -> Iterator[Sentence]:
         yield Sentence(f"The transitions were made by {_listed(items)}.")
 
 
+def _earned(facts: Known) -> Iterator[Sentence]:
+    """What agents earned by each version, and the action whose share is another most of all."""
+    levels = [key for key in facts if key.startswith("observed.")]
+    if levels:
+        each = "an episode" if facts[levels[0]].unit == "return" else "a step"
+        items = [f"{{{key}}} by {{{key}@name}}" for key in levels]
+        yield Sentence(f"In a sample of the rows agents earned {_listed(items)}, {each}.")
+    if "earned.change" in facts:
+        words: dict[Direction, str] = {
+            "up": "Agents earned more by {earned.change@name} than by the version before: {earned.change}.",
+            "down": "Agents earned less by {earned.change@name} than by the version before: {earned.change}.",
+            "flat": "It is not shown that agents earned otherwise by {earned.change@name}: {earned.change}.",
+        }
+        yield _by_direction(facts, "earned.change", words)
+    shares = [key for key in facts if key.startswith("shift.")]
+    if len(shares) > 1:
+        items = [f"{{{key}@value}} of actions" for key in shares]
+        yield Sentence(
+            f"What they did most otherwise: they took \u201c{{{shares[0]}@name}}\u201d in {items[0]} under the earlier "
+            f"of these versions and in {items[1]} under the later."
+        )
+
+
+def _taken(facts: Known) -> Iterator[Sentence]:
+    """The mean of continuous actions."""
+    means = [key for key in facts if key.startswith("taken.")]
+    if means:
+        items = [f"{{{key}@name}} was {{{key}}}" for key in means[:MAX_NAMED]]
+        yield Sentence(f"In a sample of the rows {_listed(items)} on average.")
+
+
 def _exploration(facts: Known) -> Iterator[Sentence]:
     """That what agents did is not all the policy's choice, lest a change in reward be taken for its merit."""
     if "reward.mean" not in facts:
@@ -257,8 +317,24 @@ def _quality(facts: Known) -> Iterator[Sentence]:
         yield Sentence(f"{_listed(noted)}.")
 
 
-VERSION_PARTS: tuple[Part, ...] = (_baselines, _terms, _behaviour, _disagreements, _certainty, _training)
-INTERVAL_PARTS: tuple[Part, ...] = (_reward, _volume, _served, _exploration, _quality)
+JUDGED: dict[str, str] = {
+    "untested": "No gate has tested it: the settings let each version serve.",
+    "person": "A person let it serve.",
+    "overruled": "A person let it serve, though the gate had refused it.",
+    "canary": "A part of the agents tried it before it came to serve all.",
+    "data": "No simulator has tested it: the gate estimated from recorded rows what it would earn.",
+}
+VERSION_PARTS: tuple[Part, ...] = (
+    _baselines,
+    _judged,
+    _terms,
+    _behaviour,
+    _limits,
+    _disagreements,
+    _certainty,
+    _training,
+)
+INTERVAL_PARTS: tuple[Part, ...] = (_reward, _volume, _served, _earned, _taken, _limits, _exploration, _quality)
 
 
 ADAPTER: Final = Adapter(lambda *_: TemplateNarrator())

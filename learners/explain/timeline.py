@@ -17,9 +17,12 @@ IDLE_INTERVALS = 2
 """A task that has emitted nothing for so long, by append time, is closed and no longer waited for."""
 
 
-def last_end_ms(end_ms: int, window_ms: int) -> int:
-    """Return the end of the last window that begins before `end_ms`."""
-    return (end_ms - 1) // window_ms * window_ms + window_ms
+def whole_windows_ms(interval_ms: int, window_ms: int) -> int:
+    """Return the shortest length, of `interval_ms` or more, that windows divide.
+
+    An interval of such a length begins and ends where a window does, so that it has the rows of its windows alone.
+    """
+    return -(-interval_ms // window_ms) * window_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class IngestProgress:
         stream is a window's length ahead of it, because what it holds now may be all that it will ever hold.
         emitted_ms: the end of the latest window emitted; None: nobody is waited for who has no lag (a silent task).
         """
-        closes_ms = last_end_ms(end_ms, window_ms) + self.grace_ms
+        closes_ms = end_ms + self.grace_ms
         seen_ms = _EVER_MS if emitted_ms is None else emitted_ms + self.grace_ms
         stream_ms = max([seen_ms, *(place.stream_ms for place in self.places)])
         return stream_ms >= closes_ms and all(
@@ -101,10 +104,12 @@ class _Span:
 class _Course:
     """One task: its open intervals by start, its last closed one, and how far its stream has come.
 
-    emitted_ms: the append time until which the closed intervals tell of what was appended.
+    interval_ms: the length of its intervals. emitted_ms: the append time until which the closed intervals tell of what
+    was appended.
     """
 
     spec: TaskSpec
+    interval_ms: int
     emitted_ms: int
     open: dict[int, _Span] = field(default_factory=dict)
     unpassed: set[int] = field(default_factory=set)
@@ -117,7 +122,10 @@ class _Course:
 
 
 class Timeline:
-    """The intervals of all tasks of one partition of `windows`. append_ms: the latest append time so far."""
+    """The intervals of all tasks of one partition of `windows`. append_ms: the latest append time so far.
+
+    interval_ms: an interval's length, made longer where a task's windows do not divide it.
+    """
 
     def __init__(self, interval_ms: int, reported: Reported = lambda _task, _start_ms: None) -> None:
         self.append_ms = 0
@@ -131,16 +139,17 @@ class Timeline:
         self.append_ms = max(self.append_ms, append_ms)
         self._note_silence()
         first_ms = append_ms - min(spec.window_ms, self._interval_ms)
-        course = self._courses.setdefault(spec.task, _Course(spec, first_ms))
+        length_ms = whole_windows_ms(self._interval_ms, spec.window_ms)
+        course = self._courses.setdefault(spec.task, _Course(spec, length_ms, first_ms))
         self._close_reported(course, offset)
-        start_ms = summary.start_ms - summary.start_ms % self._interval_ms
+        start_ms = summary.start_ms - summary.start_ms % length_ms
         if course.closed_until_ms is not None and start_ms < course.closed_until_ms:
             course.unreported += 1
             if course.last is not None and course.last.fold.start_ms == start_ms:
                 course.last.fold.add(summary)  # what the next interval is compared with is as complete as can be
         else:
             if start_ms not in course.open:
-                fold = IntervalFold(start_ms, start_ms + self._interval_ms, len(spec.reward_terms))
+                fold = IntervalFold(start_ms, start_ms + length_ms, len(spec.reward_terms))
                 course.open[start_ms] = _Span(fold, offset)
                 course.unpassed.add(start_ms)
             course.open[start_ms].fold.add(summary)
@@ -152,9 +161,7 @@ class Timeline:
     def looks_over(self, *, to_the_end: bool = False) -> bool:
         """Whether it is worth asking how far `ingest` has come; to_the_end: as no more windows are waited for."""
         return any(
-            to_the_end
-            or course.silent
-            or last_end_ms(min(course.open) + self._interval_ms, course.spec.window_ms) <= course.latest_ms
+            to_the_end or course.silent or min(course.open) + course.interval_ms <= course.latest_ms
             for course in self._courses.values()
             if course.open
         )
@@ -166,7 +173,7 @@ class Timeline:
             self._close_reported(course, offset)
             emitted_ms = None if course.silent else course.latest_ms
             for start_ms in sorted(course.open):
-                if not progress.passed(start_ms + self._interval_ms, course.spec.window_ms, emitted_ms):
+                if not progress.passed(start_ms + course.interval_ms, course.spec.window_ms, emitted_ms):
                     break
                 closed.append(_close(course, start_ms, Closing(offset, self.append_ms)))
             if course.silent and not course.open:

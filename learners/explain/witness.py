@@ -2,13 +2,18 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from headrace.learners.acting import Policy
-from headrace.learners.explain.evidence import RecordedDecisions, VersionEvidence
-from headrace.learners.explain.simulation import measure_of, simulator
-from headrace.schemas.errors import CorruptDataError, UnknownPolicyError
+from headrace.learners.acting import BoxPolicy, Policy, load_policy
+from headrace.learners.explain.evidence import ContinuousDecisions, RecordedDecisions, VersionEvidence
+from headrace.learners.explain.rows import SampledRows
+from headrace.learners.explain.simulation import Simulator, measure_of, task_simulator
+from headrace.learners.explain.timeline import ClosedInterval
+from headrace.learners.judge.observed import observed_returns
+from headrace.schemas.errors import CorruptDataError, EnvironmentFailedError, UnknownPolicyError
 from headrace.schemas.records import ChunkReference, PolicyVersion, TaskSpec
 from headrace.schemas.transition import TransitionBatch
 
@@ -34,43 +39,97 @@ class Witness:
         """Run the version and the one that served before it where a simulator is; else look at what it decides."""
         before = next((one.version for one in reversed(earlier) if one.promoted), None)
         policy = self._policy(spec, version.version)
-        world = simulator(spec.environment)
-        if policy is None:
-            return VersionEvidence(version.version, before)
-        if world is None:
-            return VersionEvidence(version.version, before, decisions=self._decisions(policy, version))
+        world = self._world(spec)
         previous = None if before is None else self._policy(spec, before)
+        if policy is not None and world is not None:
+            try:
+                return self._simulated(version, before, policy, previous, world)
+            except EnvironmentFailedError as error:
+                logger.warning("%s@%d cannot be run: %s", spec.task, version.version, error)
+        rows = self.rows(version.references)
+        observed = next((one for one in observed_returns(rows) if one.version == before), None)
+        decisions = None if policy is None else decided(policy, previous, rows)
+        return VersionEvidence(version.version, before, decisions=decisions, observed=observed)
+
+    def rows(self, references: Sequence[ChunkReference]) -> list[TransitionBatch]:
+        """Return the rows of the last chunks, each once; none where they cannot be read."""
+        grown = {reference.key: reference for reference in references}
+        try:
+            return self._transitions([*grown.values()][-MAX_CHUNKS:])
+        except CorruptDataError as error:
+            logger.warning("rows that a report would tell of cannot be read: %s", error)
+            return []
+
+    def sampled(self, spec: TaskSpec, closed: ClosedInterval) -> SampledRows | None:
+        """Read rows of an interval and of the one before, where their summaries do not tell enough."""
+        current, previous = closed.current, closed.previous
+        versions = {*current.versions, *(previous.versions if previous else ())}
+        if spec.discrete and len(versions) < 2:
+            return None
+        parts = [total.references for total in (current, previous) if total is not None]
+        return SampledRows(*(self.rows(spaced(references, MAX_CHUNKS)) for references in parts))
+
+    def _simulated(
+        self,
+        version: PolicyVersion,
+        before: int | None,
+        policy: Policy | BoxPolicy,
+        previous: Policy | BoxPolicy | None,
+        world: Simulator,
+    ) -> VersionEvidence:
+        found = world.decisions(policy)
+        decisions = decided(policy, previous, self.rows(version.references)) if found is None else None
+        if found is not None and isinstance(previous, Policy):
+            found = replace(found, shadows=_serving(previous, found.obs) | {**found.shadows})
         return VersionEvidence(
             version.version,
             before,
             world.outcomes(policy),
             None if previous is None else world.outcomes(previous),
             world.baselines(),
-            world.decisions(policy),
+            found or decisions,
             {"episode": world.episode(policy, f"v{version.version}")},
         )
 
-    def _policy(self, spec: TaskSpec, version: int) -> Policy | None:
-        """Return a version that can be asked for values; None for one that is of another kind, or gone."""
-        if not spec.discrete:  # a continuous policy gives the action itself, and compares none
-            return None
+    def _world(self, spec: TaskSpec) -> Simulator | None:
         try:
-            policy = Policy.from_bytes(self._weights(spec.task, version))
+            return task_simulator(spec)
+        except EnvironmentFailedError as error:
+            logger.warning("task %s has no simulator: %s", spec.task, error)
+            return None
+
+    def _policy(self, spec: TaskSpec, version: int) -> Policy | BoxPolicy | None:
+        """Return a version's policy; None for one that does not fit the task, or is gone."""
+        try:
+            policy = load_policy(self._weights(spec.task, version))
         except (ValueError, CorruptDataError, UnknownPolicyError) as error:
             logger.warning("%s@%d cannot be asked what it would do: %s", spec.task, version, error)
             return None
-        return policy if (policy.observation_width, policy.actions) == (spec.width, spec.action_count) else None
+        fits = (policy.observation_width, policy.actions) == (spec.width, spec.action_count)
+        return policy if fits and isinstance(policy, Policy) == spec.discrete else None
 
-    def _decisions(self, policy: Policy, version: PolicyVersion) -> RecordedDecisions | None:
-        """Let the version decide on the last rows that it learned from."""
-        references = version.references[-MAX_CHUNKS:]
-        try:
-            batches = self._transitions(references)
-        except CorruptDataError as error:
-            logger.warning("%s@%d: its last rows cannot be read: %s", version.task, version.version, error)
-            return None
-        if not batches:
-            return None
-        obs = np.concatenate([batch.obs for batch in batches])
-        obs = obs[:: -(-len(obs) // MAX_DECISIONS)]
-        return RecordedDecisions(obs, policy.q_values(obs).astype(np.float64), measure=measure_of(policy))
+
+def spaced(references: Sequence[ChunkReference], count: int) -> Sequence[ChunkReference]:
+    """Return so many of the references, evenly spaced, or all."""
+    return references[:: -(-len(references) // count) or 1]
+
+
+def decided(
+    policy: Policy | BoxPolicy, previous: Policy | BoxPolicy | None, rows: Sequence[TransitionBatch]
+) -> RecordedDecisions | ContinuousDecisions | None:
+    """Let a version, and the one before it, decide on rows, evenly spaced ones; None where there are none."""
+    if not rows:
+        return None
+    every = -(-sum(map(len, rows)) // MAX_DECISIONS)
+    obs, next_obs = (np.concatenate([getattr(one, name) for one in rows])[::every] for name in ("obs", "next_obs"))
+    if isinstance(policy, BoxPolicy):
+        low, high = policy.bounds
+        actions, following = (policy.act(seen).astype(np.float64) for seen in (obs, next_obs))
+        before = previous.act(obs).astype(np.float64) if isinstance(previous, BoxPolicy) else None
+        return ContinuousDecisions(obs, actions, following, low, high, before)
+    shadows = _serving(previous, obs) if isinstance(previous, Policy) else {}
+    return RecordedDecisions(obs, policy.q_values(obs).astype(np.float64), shadows, measure=measure_of(policy))
+
+
+def _serving(previous: Policy, obs: NDArray[np.float32]) -> dict[str, NDArray[np.int64]]:
+    return {"serving": np.asarray(previous.q_values(obs).argmax(axis=1), np.int64)}

@@ -79,6 +79,31 @@ def ratio_interval(tops: np.ndarray, bottoms: np.ndarray, confidence: float = 0.
     return mean_interval(ratio + (tops - ratio * bottoms) / bottoms.mean(), confidence)
 
 
+def skewed_interval(values: np.ndarray, tail: float) -> MeanInterval:
+    """The mean's interval that leaves `tail` on either side, by Student's t corrected for the values' skewness.
+
+    Returns are skewed: what does a little better in most episodes, and fails badly in a few, has a t interval that lies
+    above its true mean far too often, and the more so the smaller the tail. Source: Hall (1992), "On the Removal of
+    Skewness by Transformation", the monotone cubic. Raises as `mean_interval` does.
+    """
+    mean, _, _, n = mean_interval(values)
+    centred = np.asarray(values, np.float64) - mean
+    deviation, root = float(centred.std(ddof=1)), math.sqrt(n)
+    if deviation == 0.0:
+        return MeanInterval(mean, mean, mean, n)
+    quantile = -float(stdtrit(n - 1, tail))
+    skewness = float((centred**3).mean()) / float(centred.std()) ** 3
+    low, high = (mean - deviation / root * _unskewed(side, skewness / root) for side in (quantile, -quantile))
+    return MeanInterval(mean, low, high, n)
+
+
+def _unskewed(quantile: float, skew: float) -> float:
+    """Return the t statistic that the cubic turns into a quantile; skew: the values' skewness / √n."""
+    if abs(skew) < 1e-9:
+        return quantile
+    return 3.0 / skew * (float(np.cbrt(1.0 + skew * (quantile - skew / 6.0))) - 1.0)
+
+
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
     """Mean of the middle half, along the last axis: float64[..., N] -> float64[...].
 

@@ -1,17 +1,23 @@
-"""A policy on the gate's fixed traces, part by part, each run when the gate first asks for it."""
+"""A candidate and its opponent on fresh traces, part by part, each run when the gate first asks for it."""
 
-from collections.abc import Iterable, Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners import seeds
-from headrace.learners.acting import Policy
+from headrace.learners.acting import BoxPolicy, Policy
 from headrace.learners.explain.simulation import Learned, Simulator
-from headrace.learners.judge.spending import LOOKS
+from headrace.learners.judge.gate import GateVerdict, judge
+from headrace.learners.judge.spending import LOOKS, spent, traces_for
+from headrace.schemas.judgement import Judgement
 
 Returns = NDArray[np.float64]
+UNPAIRED = "; the environment does not repeat an episode of the same seed, so the pairs share nothing"
+"""What a reason says further of such an environment: the test is valid there, and needs more traces."""
 
 
 class _Drawing:
@@ -28,40 +34,115 @@ class _Drawing:
         return ones
 
 
-def as_acting(policy: Policy) -> Learned:
-    """Return a policy as agents act by it once they explore no more: one of values greedily, a softmax by draws."""
+class _DrawingVectors:
+    """A policy of normals as agents act by it: a draw, cut to the bounds, the same in every trial."""
+
+    def __init__(self, policy: BoxPolicy) -> None:
+        self._policy = policy
+        self._rng = np.random.default_rng(seeds.ACTIONS.first)
+
+    def act(self, obs: NDArray[np.float32]) -> NDArray[Any]:
+        """Return the actions drawn, float32[B, A]."""
+        return self._policy.cut(self._policy.sample(obs, self._rng)[0])
+
+
+def as_acting(policy: Policy | BoxPolicy) -> Learned:
+    """Return a policy as agents act by it once they explore no more: one of values greedily, others by draws."""
+    if isinstance(policy, BoxPolicy):
+        return _DrawingVectors(policy)
     return _Drawing(policy) if policy.softmax else policy
 
 
 class Trial:
-    """A policy's returns in a simulator, as far as they were needed."""
+    """A controller's returns on a simulator's traces, as far as they were needed.
 
-    def __init__(self, simulator: Simulator, policy: Policy) -> None:
-        self._simulator = simulator
-        self._policy = as_acting(policy)
-        self._floor: Returns = simulator.baselines()[simulator.floor].returns
-        edges = [len(self._floor) * part // LOOKS for part in range(LOOKS + 1)]
+    count: of the traces. play: gives the returns on some rows of them.
+    """
+
+    def __init__(self, count: int, play: Callable[[slice], Returns]) -> None:
+        edges = [count * part // LOOKS for part in range(LOOKS + 1)]
         self._parts = [slice(start, stop) for start, stop in pairwise(edges)]
+        self._play = play
         self._returns: list[Returns] = []
 
     def __iter__(self) -> Iterator[Returns]:
         """Yield each part's returns."""
         for number, part in enumerate(self._parts):
             if number == len(self._returns):
-                self._returns.append(self._simulator.outcomes(self._policy, part).returns)
+                self._returns.append(self._play(part))
             yield self._returns[number]
 
-    def against(self, serving: "Trial | None") -> tuple[Iterable[tuple[Returns, Returns]], str]:
-        """Return what the gate judges: the paired returns, and who the opponent is."""
-        if serving is not None:
-            return zip(self, serving, strict=True), "serving"
-        return zip(self, map(self._floor.__getitem__, self._parts), strict=True), "floor"
+    def first(self, count: int) -> Returns:
+        """Return the returns on the first `count` traces."""
+        found: list[Returns] = []
+        for part in self:
+            found.append(part)
+            if sum(map(len, found)) >= count:
+                break
+        return np.concatenate(found)[:count]
 
-    def mean(self, count: int) -> float:
-        """Return the mean return on all traces, as far as the first `count` tell.
 
-        It is the floor's mean on all of them and the mean difference on these, so that versions judged by more or
-        fewer traces can be compared.
-        """
-        returns = np.concatenate(self._returns)[:count]
-        return float(self._floor.mean() + (returns - self._floor[:count]).mean())
+def policy_trial(simulator: Simulator, policy: Policy | BoxPolicy) -> Trial:
+    """Return the trial of a policy as agents act by it."""
+    acts = as_acting(policy)
+    return Trial(simulator.count, lambda rows: simulator.outcomes(acts, rows).returns)
+
+
+def floor_trial(simulator: Simulator) -> Trial:
+    """Return the trial of a simulator's floor."""
+    return Trial(simulator.count, lambda rows: simulator.floored(rows).returns)
+
+
+class Tried(NamedTuple):
+    """What came of a candidate. evaluation: mean returns as of the fixed traces, of policies and baselines."""
+
+    verdict: GateVerdict
+    evaluation: dict[str, float]
+    judgement: Judgement
+
+
+class Candidate(NamedTuple):
+    """Who is judged. version: its number. opponent: the number of a version with its policy, if any serves.
+
+    name: what the gate calls the opponent.
+    """
+
+    version: int
+    policy: Policy | BoxPolicy
+    opponent: tuple[int, Policy | BoxPolicy] | None
+    name: str = "serving"
+
+    @property
+    def number(self) -> int:
+        """Its place among those that met its opponent; after a rollback those that others met count too."""
+        return max(1, self.version - (self.opponent[0] if self.opponent else 0))
+
+    @property
+    def seed(self) -> int:
+        """The seed of its own traces."""
+        return seeds.CANDIDATE.first + self.version % seeds.CANDIDATE.count
+
+
+def tried(candidate: Candidate, fixed: Simulator, fresh: Callable[[int, int], Simulator], margin: float = 0.0) -> Tried:
+    """Judge a candidate on traces of its own against its opponent, or the floor.
+
+    fixed: the simulator as of whose traces returns are told: the floor's there, and the difference to it on the fresh
+    ones, so that versions can be compared. fresh: makes a simulator of a number of traces and a seed. margin: by how
+    much it may be worse than an opponent, as `judge` says; the floor it must beat.
+    """
+    world = fresh(traces_for(candidate.number, fixed.count), candidate.seed)
+    own, floor, opponent = policy_trial(world, candidate.policy), floor_trial(world), candidate.opponent
+    rival, name = (policy_trial(world, opponent[1]), candidate.name) if opponent else (floor, "floor")
+    alpha = spent(candidate.number)
+    verdict = judge(zip(own, rival, strict=True), name, alpha, margin if opponent else 0.0)
+    if not fixed.repeats:
+        verdict = dataclasses.replace(verdict, reason=verdict.reason + UNPAIRED)
+    evaluation = _evaluation(fixed, verdict.n, floor, {"policy": own} | ({name: rival} if opponent else {}))
+    met = opponent[0] if opponent else 0
+    return Tried(verdict, evaluation, Judgement(met, candidate.number, alpha, candidate.seed, world.count, verdict.n))
+
+
+def _evaluation(fixed: Simulator, count: int, floor: Trial, trials: Mapping[str, Trial]) -> dict[str, float]:
+    found = {name: float(done.returns.mean()) for name, done in fixed.baselines().items()}
+    below = floor.first(count)
+    return found | {name: found[fixed.floor] + float((one.first(count) - below).mean()) for name, one in trials.items()}

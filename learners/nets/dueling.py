@@ -35,6 +35,11 @@ def initial_dueling(shape: DuelingShape, rng: np.random.Generator) -> torch.Tens
     return torch.from_numpy(np.concatenate(parts).astype(np.float32))
 
 
+def heads_of(flat: torch.Tensor, shape: DuelingShape) -> torch.Tensor:
+    """The part of float32[P] that both heads are, as a view: all values are linear in it."""
+    return flat[-(shape.hidden[-1] + 1) * (shape.actions + 1) * shape.quantiles :]
+
+
 class DuelingNetwork:
     """A flat vector float32[P], parameters or their gradient, viewed as layers: a ReLU torso and one linear head.
 
@@ -48,7 +53,7 @@ class DuelingNetwork:
         self.flat = flat
         rows, columns = shape.hidden[-1] + 1, shape.actions * shape.quantiles
         # A head's weight and bias lie side by side: together they are one matrix, the bias its last row.
-        heads = flat[-rows * (columns + shape.quantiles) :].numpy()
+        heads = heads_of(flat, shape).numpy()
         self._value = heads[: rows * shape.quantiles].reshape(rows, shape.quantiles)
         self._advantage = heads[rows * shape.quantiles :].reshape(rows, columns)
         self._spread = np.tile(np.eye(shape.quantiles, dtype=np.float32), shape.actions)

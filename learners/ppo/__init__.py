@@ -5,6 +5,7 @@ from headrace.learners.ppo.rows import Rollout
 from headrace.learners.ppo.state import (
     PPOState,
     behaviour_arrays,
+    gone_back,
     init,
     policy_arrays,
     progress_of,
@@ -18,6 +19,7 @@ __all__ = [
     "PPOState",
     "Rollout",
     "behaviour_arrays",
+    "gone_back",
     "init",
     "policy_arrays",
     "progress_of",

@@ -22,7 +22,7 @@ ALGORITHM = Algorithm(
         hidden=(96, 96),
         activation="relu",
         minibatch_size=512,
-        normaliser_rows=25_600,
+        normaliser_rows=409_600,
         importance_max=5.0,
         schedule_rows=10**12,
     ),
@@ -31,6 +31,7 @@ ALGORITHM = Algorithm(
     training=StreamedPPO,
     continuous=True,
     needs_log_prob=True,
+    fixed=("hidden", "critic_hidden", "activation", "log_std"),
     simulated=PPOTraining(
         ppo.PPOConfig(
             discount=0.99,

@@ -29,7 +29,7 @@ class PPOConfig:
     kl_stop: float = 0.03  # epochs end when the policy has moved so far (mean KL, nats); 0 for never
     gradient_norm_max: float = 1.0  # longer gradients are clipped to this
     averaging: float = 1.0  # share of the weights that enters the averaged (acting) weights after a rollout
-    normaliser_rows: int = 200_000  # rows that make the observation normaliser; then it is frozen
+    normaliser_rows: int = 200_000  # rows that the observation normaliser reaches back; a plain mean of the first ones
     value_rate: float = 0.02  # share of a rollout's value statistics that enters the running ones
     log_std: float = -0.5  # of continuous actions, at first
     age_max: int = 4  # rows from a policy more than so many versions old are dropped

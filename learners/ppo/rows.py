@@ -7,16 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.learners.acting import network_inputs
-from headrace.learners.nets.normaliser import merged
-from headrace.learners.ppo.config import PPOConfig
+from headrace.learners.acting import Seen, network_inputs
+from headrace.learners.nets.normaliser import INPUT_LIMIT, carry_over, merged
 from headrace.learners.ppo.policy_gradient import Floats, distribution, generalised_advantages
 from headrace.learners.ppo.state import PPOState
 from headrace.schemas.errors import LearnerDivergedError
 
 Bools = NDArray[np.bool_]
 _ADVANTAGE_FLOOR = 1e-6
-"""Advantages that vary less are all zero but for rounding: a constant reward teaches nothing."""
+"""Advantages that vary less, of the rewards' size, are zero but for rounding: a constant reward teaches nothing."""
 
 
 class Rollout(NamedTuple):
@@ -74,34 +73,50 @@ def require_finite_columns(rollout: Rollout, state: PPOState) -> None:
 
 
 def with_inputs(state: PPOState, rollout: Rollout) -> PPOState:
-    """The state with the input normaliser moved on, while it is not frozen."""
-    if state.inputs.rows >= state.config.normaliser_rows:
+    """The state with the input normalisers moved on; first layers are rewritten so that no output changes."""
+    there, config = _kept(state, rollout)[0], state.config
+    if not there.any():
         return state
-    there = _present(rollout)
-    inputs = merged(state.inputs, rollout.obs[there])
+    inputs = merged(state.inputs, rollout.obs[there], config.normaliser_rows)
     privileged = state.privileged
     if rollout.privileged is not None:
-        privileged = merged(privileged, rollout.privileged[there])
-    return dataclasses.replace(state, inputs=inputs, privileged=privileged)
+        privileged = merged(privileged, rollout.privileged[there], config.normaliser_rows)
+    moved_on = dataclasses.replace(state, inputs=inputs, privileged=privileged)
+    return _carried_over(moved_on, state) if state.inputs.rows else moved_on
+
+
+def _carried_over(state: PPOState, before: PPOState) -> PPOState:
+    """A state by new normalisers with first layers of its own."""
+    policy, critic, averaged = state.policy.clone(), state.critic.clone(), state.averaged.clone()
+    width = len(state.inputs.mean)
+    for net in (policy, critic, policy._replace(parameters=averaged)):
+        weight, bias = net.layers[0]
+        carry_over(before.inputs, state.inputs, weight[:width], bias)
+    if extra := len(state.privileged.mean):
+        weight, bias = critic.layers[0]
+        carry_over(before.privileged, state.privileged, weight[-extra:], bias)
+    return dataclasses.replace(state, policy=policy, critic=critic, averaged=averaged)
 
 
 def _inputs(state: PPOState, obs: Floats, privileged: Floats | None) -> tuple[Floats, Floats]:
     """What the policy and the critic see of observations float32[R, D]: the same array where nothing is privileged."""
-    inputs = network_inputs(obs, state.inputs.mean, state.inputs.scale, state.features)
+    inputs = network_inputs(obs, Seen(state.inputs.mean, state.inputs.scale, INPUT_LIMIT), state.features)
     if privileged is None:
         return inputs, inputs
-    extra = network_inputs(privileged.reshape(len(obs), -1), state.privileged.mean, state.privileged.scale, None)
+    seen = Seen(state.privileged.mean, state.privileged.scale, INPUT_LIMIT)
+    extra = network_inputs(privileged.reshape(len(obs), -1), seen, None)
     return inputs, np.concatenate([inputs, extra], axis=1)
 
 
 def prepared(state: PPOState, rollout: Rollout) -> tuple[PPOState, Rows, dict[str, float]]:
-    """The rows to learn from, and the state with its values' scale moved on."""
+    """The rows to learn from, and the state with its rewards' and its values' scale moved on."""
     obs, action = (column.reshape(-1, *column.shape[2:]) for column in (rollout.obs, rollout.action))
     behaviour = rollout.log_prob.reshape(-1).astype(np.float32)
     inputs, critic_inputs = _inputs(state, obs, rollout.privileged)
     prior = None if state.prior is None else state.prior.logits(obs)
     log_prob, weight = _log_prob_now(state, rollout, (inputs, prior, action, behaviour))
     keep, dropped = _kept(state, rollout)
+    state, rollout = _with_reward_scale(state, rollout, keep)
     value = _values(state, critic_inputs).reshape(keep.shape)
     advantage = _advantages(state, rollout, value, weight)
     target = value + advantage
@@ -111,13 +126,23 @@ def prepared(state: PPOState, rollout: Rollout) -> tuple[PPOState, Rows, dict[st
         target = value + advantage * np.minimum(1.0, weight.reshape(value.shape))
     state = _with_value_scale(state, target[keep])
     scaled_target = ((target - state.value_mean) / state.value_scale).astype(np.float32)
-    scaled_advantage = _standardised(state.config, advantage, keep)
+    scaled_advantage = _standardised(state, advantage, keep)
     rows = Rows(
         inputs, critic_inputs, prior, action, log_prob, weight, scaled_advantage.reshape(-1), scaled_target.reshape(-1)
     )
     if not keep.all():
         rows = rows.take(np.flatnonzero(keep))
     return state, rows, {"dropped_share": dropped} | _told(target[keep], advantage[keep], rows.weight)
+
+
+def _with_reward_scale(state: PPOState, rollout: Rollout, keep: Bools) -> tuple[PPOState, Rollout]:
+    """Move the rewards' scale on, and cut off the rewards that are absurdly far out of it."""
+    reward = rollout.reward[keep]
+    if not len(reward):
+        return state, rollout
+    rate = max(state.config.value_rate, 1.0 / (state.version + 1))
+    rewards = state.rewards.moved(reward, rate)
+    return dataclasses.replace(state, rewards=rewards), rollout._replace(reward=rewards.cut(rollout.reward))
 
 
 def _told(target: Floats, advantage: Floats, weight: Floats | None) -> dict[str, float]:
@@ -153,7 +178,8 @@ def _log_prob_now(
     """Log-probabilities under the state's policy, and the importance weights of what others took."""
     inputs, prior, action, behaviour = columns
     own = rollout.version is None or bool((rollout.version == state.version).all())
-    if own and state.inputs.rows >= state.config.normaliser_rows and state.config.averaging >= 1.0:
+    # Before the first update the policy acted by no normaliser yet.
+    if own and state.version and state.config.averaging >= 1.0:
         return behaviour, None
     log_prob = distribution(state.policy.outputs(inputs), prior, state.policy.log_std, action).log_prob
     weight = np.minimum(np.exp(np.clip(log_prob - behaviour, -20.0, 20.0)), state.config.importance_max)
@@ -194,13 +220,13 @@ def _advantages(state: PPOState, rollout: Rollout, value: Floats, weight: Floats
     return generalised_advantages(rollout.reward.astype(np.float64), discount, continues, value, following, trace)
 
 
-def _standardised(config: PPOConfig, advantage: Floats, keep: Bools) -> Floats:
+def _standardised(state: PPOState, advantage: Floats, keep: Bools) -> Floats:
     """float32[T, N], to mean 0 and deviation 1 over the rows kept; all 0 where they don't differ."""
     kept = advantage[keep]
-    if not config.normalise_advantages or not len(kept):
+    if not state.config.normalise_advantages or not len(kept):
         return advantage.astype(np.float32)
     deviation = float(kept.std())
-    if deviation < _ADVANTAGE_FLOOR:
+    if deviation <= _ADVANTAGE_FLOOR * state.rewards.size:
         return np.zeros(advantage.shape, np.float32)
     standardised: Floats = (advantage - kept.mean()) / deviation
     return standardised.astype(np.float32)
@@ -212,7 +238,8 @@ def _with_value_scale(state: PPOState, target: Floats) -> PPOState:
         return state
     rate = max(state.config.value_rate, 1.0 / (state.version + 1))
     mean = state.value_mean + rate * (float(target.mean()) - state.value_mean)
-    deviation = max(float(target.std()), 0.01 * abs(mean), 1e-3)  # targets that are all alike have no scale
+    # Targets that are all alike have no scale.
+    deviation = max(float(target.std()), 0.01 * abs(mean), 1e-3 * state.rewards.unit)
     scale = state.value_scale + rate * (deviation - state.value_scale)
     if not state.version:  # nothing was learned yet that must be kept
         return dataclasses.replace(state, value_mean=mean, value_scale=scale)

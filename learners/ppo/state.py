@@ -13,6 +13,8 @@ from headrace.learners.acting import (
     ACTION_LOW,
     FEATURES,
     LOG_STD,
+    OBSERVATION_MEAN,
+    OBSERVATION_SCALE,
     TANH,
     given_arrays,
     normaliser_arrays,
@@ -24,9 +26,11 @@ from headrace.learners.nets.mlp import (
     arrays_from_parameters,
     forward,
     initial_mlp,
+    parameters_from_arrays,
     split_layers,
 )
-from headrace.learners.nets.normaliser import Moments, no_moments
+from headrace.learners.nets.normaliser import INPUT_LIMIT, Moments, carry_over, no_moments, normalising
+from headrace.learners.nets.rewards import RewardScale
 from headrace.learners.ppo.config import PPOConfig
 from headrace.learners.ppo.policy_gradient import LOG_STD_MAX, LOG_STD_MIN
 from headrace.learners.prior import RulePrior, prior_from_arrays
@@ -79,6 +83,7 @@ class PPOState:
     bounds: NDArray[np.float32] | None  # [2, A], lowest and highest continuous action
     inputs: Moments  # of the observations
     privileged: Moments  # of what the critic alone sees
+    rewards: RewardScale  # what is absurd lies beyond it
     value_mean: float  # what the critic's output 0 stands for
     value_scale: float  # what 1 more of it stands for
     rows: int  # learned from
@@ -122,6 +127,7 @@ def init(
         bounds=bounds,
         inputs=no_moments(observation_width),
         privileged=no_moments(privileged_width),
+        rewards=RewardScale(),
         value_mean=0.0,
         value_scale=1.0,
         rows=0,
@@ -156,8 +162,32 @@ def _arrays_of(state: PPOState, net: Net) -> dict[str, NDArray[Any]]:
         arrays[LOG_STD] = np.clip(net.log_std, LOG_STD_MIN, LOG_STD_MAX)
     if net.shape.activation == "tanh":
         arrays[TANH] = np.ones(1, np.int8)
-    arrays |= normaliser_arrays(state.inputs.mean, state.inputs.scale)
+    arrays |= normaliser_arrays(state.inputs.mean, state.inputs.scale, INPUT_LIMIT)
     return arrays | given_arrays(state.features, state.prior, state.bounds)
+
+
+def gone_back(state: PPOState, arrays: Mapping[str, NDArray[Any]]) -> PPOState:
+    """The state with the weights and the normaliser of a policy of its net, and fresh optimiser state.
+
+    The critic stays: it has learned from the rows of what serves. It sees what the new normaliser gives it.
+    """
+    weights = parameters_from_arrays(arrays, state.policy.shape)
+    if LOG_STD in arrays:
+        weights = torch.cat([weights, torch.from_numpy(arrays[LOG_STD].astype(np.float32))])
+    inputs = normalising(state.inputs, arrays[OBSERVATION_MEAN], arrays[OBSERVATION_SCALE])
+    critic = _net(state.critic.shape, _renormalised(state.critic, state.inputs, inputs))
+    return dataclasses.replace(
+        state, policy=_net(state.policy.shape, weights), averaged=weights.clone(), critic=critic, inputs=inputs
+    )
+
+
+def _renormalised(net: Net, before: Moments, after: Moments) -> torch.Tensor:
+    """A net's parameters, with the first layer so that it gives for inputs normalised anew what it gave before."""
+    parameters, width = net.parameters.clone(), len(before.mean)
+    if after is not before:
+        weight, bias = split_layers(parameters, net.shape)[0]
+        carry_over(before, after, weight[:width], bias)
+    return parameters
 
 
 def state_to_arrays(state: PPOState) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -175,6 +205,7 @@ def state_to_arrays(state: PPOState) -> tuple[dict[str, NDArray[Any]], dict[str,
         "actions": state.policy.shape.outputs,
         "moment_rows": [state.inputs.rows, state.privileged.rows],
         "steps": [state.policy.steps, state.critic.steps],
+        "rewards": list(state.rewards),
         "value": [state.value_mean, state.value_scale],
         "rows": state.rows,
         "version": state.version,
@@ -210,6 +241,7 @@ def state_from_arrays(arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any
         averaged=_fitting(arrays["averaged"], state.averaged, "averaged"),
         inputs=inputs,
         privileged=privileged,
+        rewards=RewardScale(*meta["rewards"]),
         value_mean=meta["value"][0],
         value_scale=meta["value"][1],
         rows=meta["rows"],

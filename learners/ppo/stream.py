@@ -1,6 +1,6 @@
 """PPO on a stream: rows wait until there are enough for a rollout, are learned from once, and are let go."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -47,6 +47,9 @@ class StreamedPPO(Training[ppo.PPOState]):
             return False
         self.counts.rows_at_update = self.counts.rows
         return True
+
+    def _gone_back(self, arrays: Mapping[str, np.ndarray]) -> ppo.PPOState:
+        return ppo.gone_back(self.state, arrays)
 
     def policy_arrays(self) -> dict[str, np.ndarray]:
         """Return what acts."""

@@ -16,6 +16,9 @@ if TYPE_CHECKING:  # a record loads what it is made of; the table's names must c
 ENVIRONMENTS: Final[dict[str, str]] = {"headrace/CloudService-v0": "headrace.learners.cloud.environment"}
 """By id: the module that holds the environment's record as `ENVIRONMENT`."""
 
+CALLED: Final[Mapping[str, str]] = {"random": "random play", "constant": "the best constant action"}
+"""What text calls the baselines of any other environment."""
+
 Act = Callable[[NDArray[np.float32]], NDArray[np.int64]]
 """Gives the actions int64[N] of observations float32[N, D]."""
 
@@ -28,8 +31,7 @@ class Environment:
     what a policy can be compared with. training: what is trained in, by the arguments of `training_environment`.
     simulator: what policies are judged and explained in, by number and seed of its traces. returns: runs a policy, or
     the baseline of a name, on so many traces of a seed: unscaled, float64[N]. preset: how an algorithm trains best in
-    it, where that was measured. called: what text calls the baselines. load: the observations that show the load, the
-    oldest first.
+    it, where that was measured. called: what text calls the baselines.
     """
 
     task: str
@@ -41,7 +43,6 @@ class Environment:
     returns: Callable[[Act | str, int, int], NDArray[np.float64]]
     preset: "Callable[[str], TrainingConfig | None]"
     called: Mapping[str, str] = field(default_factory=dict)
-    load: tuple[str, ...] = ()
 
 
 def environment_of(name: str | None) -> Environment | None:

@@ -40,7 +40,8 @@ class Algorithm:
     task's first state, from such a configuration and a seed. load: gives the state that `state_to_arrays` wrote; raises
     ValueError or KeyError where that is another's. training: its kind of training. scheduled: gives what it learns by
     on a stream of so many rows, by the rows drawn for each. continuous: whether it learns continuous actions.
-    needs_log_prob: whether it learns only from rows that say how likely their action was.
+    needs_log_prob: whether it learns only from rows that say how likely their action was. fixed: fields of its
+    configuration that hold from where learning begins, such as the net's sizes.
     """
 
     streamed: Config
@@ -51,6 +52,7 @@ class Algorithm:
     scheduled: Callable[[int, float], Config] | None = None
     continuous: bool = False
     needs_log_prob: bool = False
+    fixed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse names that stand twice in a version's record, which is flat: replay could not tell them apart."""

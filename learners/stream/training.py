@@ -7,7 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, replace
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -45,13 +45,22 @@ Learned = Callable[[Mapping[str, float]], None]
 """Is told each update's metrics."""
 
 
+PACE_WINDOWS: Final = 4
+PACE_ROWS: Final = (6_400, 25_600)
+"""Fewer rows teach little before the next test; after more, agents would wait for a policy that is there."""
+
+
 @dataclass(frozen=True, slots=True)
 class LearnSettings:
     """How a learner follows its stream.
 
-    candidate_rows: rows between candidates. checkpoint_rows: rows between checkpoints. gate: "simulator" promotes what
-    beats the serving policy there, and nothing where a task has none; "data" what is shown to by the rows that came;
-    "auto" asks the simulator where there is one, else the rows; "none" promotes every candidate.
+    candidate_rows: rows between candidates; 0 for as many as four windows of the task bring, but `PACE_ROWS` at the
+    outside. checkpoint_rows: rows between checkpoints. gate: "simulator" promotes what beats the serving policy there,
+    and nothing where a task has none; "data" what is shown to by the rows that came; "auto" asks the simulator where
+    there is one, else the rows; "none" promotes every candidate. margin: how much
+    worse than the best version a candidate may be that an on-policy algorithm has made, in standard deviations of the
+    returns; a tenth is half of what Cohen (1988, "Statistical Power Analysis") calls a small effect. refusals: after so
+    many candidates in a row that the gate refused, learning goes on from what serves; 0 for never.
 
     DQN alone. samples_per_row: rows drawn from replay per row that came in (the sample-to-insert ratio). min_rows: new
     rows before an update falls due. learning_starts: rows before the first.
@@ -63,12 +72,29 @@ class LearnSettings:
     samples_per_row: float = 8.0
     min_rows: int = 1_024
     learning_starts: int = 5_000
-    candidate_rows: int = 25_600
+    candidate_rows: int = 0
     checkpoint_rows: int = 65_536
     gate: Gate = "auto"
     gate_traces: int = 512
+    margin: float = 0.1
+    refusals: int = 3
     rollout_rows: int = 6_400
     rollout_steps: int = 100
+
+    def candidate_after(self, rows: int, windows: int) -> int:
+        """Return the rows from one candidate to the next, of a task of which so many rows came in so many windows."""
+        least, most = PACE_ROWS
+        return self.candidate_rows or min(max(PACE_WINDOWS * rows // max(1, windows), least), most)
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        positive = ("samples_per_row", "min_rows", "checkpoint_rows", "gate_traces", "rollout_rows", "rollout_steps")
+        for name in positive:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("learning_starts", "candidate_rows", "margin", "refusals"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
 
 class Counts(msgspec.Struct):
@@ -160,6 +186,21 @@ class Training(ABC, Generic[S]):
     def let_go(self) -> bool:
         """Whether no row since the last update can matter any more; if so they are not held any longer."""
         return False
+
+    def go_back(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on from a policy's weights and its normaliser, with fresh optimiser state; rows and counts stay.
+
+        arrays: as `policy_arrays` gives them. Raises ValueError where they are of another net.
+        """
+        own, given = ({name: array.shape for name, array in of.items()} for of in (self.policy_arrays(), arrays))
+        if own != given:
+            differing = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+            raise ValueError(f"the policy is of another net: {', '.join(differing)} differ")
+        self.state = self._gone_back(arrays)
+
+    def _gone_back(self, arrays: Mapping[str, np.ndarray]) -> S:  # noqa: ARG002 for those that can
+        """Return the state with a policy's weights, which are of the same net; raises ValueError where it can't."""
+        raise ValueError(f"{self.config.algorithm} has no way back to a policy's weights")
 
     @abstractmethod
     def policy_arrays(self) -> dict[str, np.ndarray]:

@@ -8,7 +8,8 @@ acts. Where log and store are down, the agent acts on by what came last.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from numbers import Integral
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -21,7 +22,7 @@ from headrace.pipelines.act.choosers import Rule, Ruled
 from headrace.pipelines.act.follower import Follower
 from headrace.pipelines.act.versions import Reader, kept
 from headrace.pipelines.settings import read_settings
-from headrace.pipelines.wiring import Services, open_services
+from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import UnknownTaskError
 from headrace.schemas.ports import Log, PolicyStore
 
@@ -101,7 +102,7 @@ def follow(
     policies: str | PolicyStore | None = None,
     env: "Env | None" = None,
     explore: bool | Exploration = True,
-    fallback: Rule | int | Sequence[float] | None = None,
+    fallback: Rule | float | Sequence[float] | None = None,
     keep: str | Path | None = None,
     agent_id: str = "agent",
     seed: int | None = None,
@@ -119,8 +120,7 @@ def follow(
     where all else is down. agent_id: says whether the agent takes part in a canary. wait_s: how long to wait for the
     first look at the log.
 
-    Raises SettingsError for settings that can't be used, UnknownTaskError where nothing says what the actions are,
-    CorruptDataError for a kept file that is none.
+    Raises SettingsError for settings that can't be used, UnknownTaskError where nothing says what the actions are.
     """
     schedule = (explore if isinstance(explore, Exploration) else Exploration()) if explore else None
     choice = Choice(task, schedule, np.random.default_rng(seed))
@@ -148,9 +148,11 @@ def follow(
     return agent
 
 
-def _constant(action: int | Sequence[float]) -> Rule:
-    given = action if isinstance(action, int) else np.asarray(action, np.float32)
-    return lambda _: given
+def _constant(action: float | Sequence[float]) -> Rule:
+    if isinstance(action, Integral):
+        return lambda _: int(action)
+    given = np.atleast_1d(np.asarray(action, np.float32))
+    return lambda _: given.copy()
 
 
 def _spaces(env: "Env | None") -> "Spaces | None":
@@ -166,11 +168,11 @@ def _opening(
 ) -> Callable[[ExitStack], tuple[Log, PolicyStore]]:
     """Return what opens log and store; raises SettingsError for URLs that can't be used."""
     urls = {name: url for name, url in (("log", log), ("policies", policies)) if isinstance(url, str)}
-    settings = read_settings(urls)
-    Services(settings).close()  # opens nothing, but checks each
+    settings, parts = read_settings(urls), ("log", "policies")
+    Services(settings, parts=parts)  # opens nothing, but checks the URLs
 
     def opened(stack: ExitStack) -> tuple[Log, PolicyStore]:
-        services = stack.enter_context(open_services(settings))
+        services = stack.enter_context(closing(Services(settings, parts=parts)))
         found = services.log if log is None or isinstance(log, str) else log
         return found, services.policies if policies is None or isinstance(policies, str) else policies
 

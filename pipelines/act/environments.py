@@ -53,6 +53,7 @@ class Spaces:
         """Let the recorder, where one of the environment's wrappers is one, ask what acted, and how likely that was."""
         inner: Any = self._env
         while inner is not None:
-            if "acted" in vars(inner):
+            own = getattr(inner, "__dict__", {})
+            if "acted" in own:
                 inner.acted = acted
-            inner = vars(inner).get("env")
+            inner = own.get("env")

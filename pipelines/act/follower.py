@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 LONGEST_WAIT_S: Final = 30.0
 """Between two looks while something is down."""
+LOOKS: Final = 60
+"""Then log and store are opened anew: a file or a topic that another took the place of does not say so."""
 
 
 class Follower:
@@ -65,9 +67,11 @@ class Follower:
             self._failures = min(self._failures + 1, 32)
 
     def _follow(self, stack: ExitStack) -> None:
-        """Look again and again, with what is open, until a look fails."""
+        """Look again and again, with what is open, until a look fails, or long enough."""
         reader = self._opened(stack)
-        while not self._closed.is_set():
+        for _ in range(LOOKS):
+            if self._closed.is_set():
+                return
             self._look(reader)
             self._tell("")
             self._failures = 0

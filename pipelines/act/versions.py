@@ -1,6 +1,7 @@
 """Versions for an agent: read from log and store, checked by hash, and kept in a file."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -10,16 +11,18 @@ from headrace.learners.checkpoint import pack, unpack, weights_hash
 from headrace.learners.stream.exploring import Exploration, Explorer
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.topics import DIRECTIVES, POLICIES, TopicReader, records
-from headrace.schemas.errors import CorruptDataError
+from headrace.schemas.errors import CorruptDataError, SettingsError
 from headrace.schemas.policy_versions import acts_by
 from headrace.schemas.ports import Log, PolicyStore
 from headrace.schemas.records import Directive, ServingPolicy, TaskSpec
 from headrace.sinks.files.policies import replace_file
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version, checked and loaded. weights: as stored. steps: environment steps that it learned from."""
+    """A version, checked and loaded. weights: as stored. steps: rows learned from, where epsilon follows."""
 
     task: str
     number: int
@@ -68,8 +71,11 @@ class Reader:
         expected = canary.weights_hash if canary and number == canary.version else self._wanted.weights_hash
         if not number or (than is not None and (than.number, than.hash) == (number, expected)):
             return None
+        version = loaded(self._task, number, expected, 0, self._store.weights(self._task, number))
+        if isinstance(version.policy, BoxPolicy) or version.policy.softmax:
+            return version  # it explores by no schedule, so the manifests need not be read
         steps = (one.environment_steps for one in self._store.versions(self._task) if one.version == number)
-        return loaded(self._task, number, expected, next(steps, 0), self._store.weights(self._task, number))
+        return replace(version, steps=next(steps, 0))
 
 
 def loaded(task: str, number: int, expected: str, steps: int, weights: bytes) -> Version:
@@ -90,15 +96,19 @@ def keep(path: Path, version: Version) -> None:
 
 
 def kept(path: Path, task: str) -> Version | None:
-    """Return the version that a file keeps, None where there is no file; raises as `loaded` does."""
+    """Return the version that a file keeps; None, with a warning where it is damaged, if it keeps none.
+
+    Raises SettingsError where it is another task's.
+    """
     try:
         weights = path.read_bytes()
+        found = msgspec.convert(unpack(weights)[1], _Kept)
+        version = loaded(found.task, found.number, found.hash, found.steps, weights)
     except FileNotFoundError:
         return None
-    try:
-        found = msgspec.convert(unpack(weights)[1], _Kept)
-    except msgspec.ValidationError as error:
-        raise CorruptDataError(f"{path} keeps no version ({error}): move it away") from error
+    except (CorruptDataError, ValueError) as error:  # msgspec's are ValueErrors
+        logger.warning("%s keeps no version that can act: %s", path, error)
+        return None
     if found.task != task:
-        raise CorruptDataError(f"{path} keeps a policy of task {found.task}, not of {task}: name another file")
-    return loaded(task, found.number, found.hash, found.steps, weights)
+        raise SettingsError(f"{path} keeps a policy of task {found.task}, not of {task}: name another file")
+    return version

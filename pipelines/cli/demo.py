@@ -3,17 +3,14 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from headrace.learners.stream.algorithms import ALGORITHMS
 from headrace.pipelines.cli.logs import log_to_stderr
-from headrace.pipelines.cli.options import json_option, verbose_option
+from headrace.pipelines.cli.options import INTERRUPTED, json_option, verbose_option
 from headrace.pipelines.cli.output import print_json
-
-INTERRUPTED: Final = 130
-"""The exit status of what Ctrl-C ended, as shells have it."""
 
 
 @click.command("demo")
@@ -47,7 +44,7 @@ def command(out: Path, *, verbose: bool, as_json: bool, **much: Any) -> None:  #
 
 
 def _run(out: Path, *, windows: int, **much: Any) -> dict[str, Any]:  # noqa: ANN401
-    from headrace.pipelines.demo.demo import run_demo  # noqa: PLC0415 torch takes seconds to load
+    from headrace.pipelines.demo.demo import alone, run_demo  # noqa: PLC0415 torch takes seconds to load
     from headrace.pipelines.demo.embedded import EmbeddedSettings, WindowProgress  # noqa: PLC0415
 
     def show(progress: WindowProgress) -> None:
@@ -61,7 +58,8 @@ def _run(out: Path, *, windows: int, **much: Any) -> dict[str, Any]:  # noqa: AN
         elif progress.windows % 5 == 0 or progress.windows == windows:
             click.echo(line, err=True)
 
-    return run_demo(out, EmbeddedSettings(windows=windows, **much), show)
+    with alone(out):
+        return run_demo(out, EmbeddedSettings(windows=windows, **much), show)
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from headrace.pipelines.published import directives
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.topics import DIRECTIVES
 from headrace.pipelines.wiring import Services
-from headrace.schemas.directives import key_of
+from headrace.schemas.directives import SETTING, key_of
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.ports import Record
 from headrace.schemas.records import Directive
@@ -42,9 +42,9 @@ def _newest(services: Services, task: str) -> dict[str, Directive]:
 
 def _row(one: Directive) -> tuple[Any, ...]:
     previous = "" if one.previous is None else f"{one.previous:g}"
-    setting = key_of(one.change, one.target)
+    setting, value = key_of(one.change, one.target), one.text or f"{one.value:g}"
     decided = (one.verdict, one.decided_by, one.proposed_by, one.reason)
-    return (one.directive_id, iso(one.ts), setting, previous, f"{one.value:g}", *decided)
+    return (one.directive_id, iso(one.ts), setting, previous, value, *decided)
 
 
 @command.command("undo", cls=Command)
@@ -61,6 +61,7 @@ def undo(services: Services, directive_id: str, *, reason: str, who: str, as_jso
     one = newest[directive_id]
     if one.verdict != "accepted":
         raise SettingsError(f"directive {directive_id} is {one.verdict}: only an accepted one can be undone")
-    record = msgspec.structs.replace(one, verdict="undo", decided_by=who, reason=reason, ts=services.clock())
+    verdict = "undone" if one.change == SETTING else "undo"  # what a person has set that person takes back
+    record = msgspec.structs.replace(one, verdict=verdict, decided_by=who, reason=reason, ts=services.clock())
     services.log.send([Record(DIRECTIVES, task.encode(), msgspec.json.encode(record))])
     print_answer(record, f"{directive_id} will be undone at the next version of {task}", as_json=as_json)

@@ -3,9 +3,9 @@
 import click
 import msgspec
 
-from headrace.pipelines.cli.options import Command, with_settings
+from headrace.pipelines.cli.options import BYTES, MILLISECONDS, Command, Quantity, with_settings
 from headrace.pipelines.cli.output import print_answer
-from headrace.pipelines.layout import DEFAULT_PARTITIONS
+from headrace.pipelines.layout import DEFAULT_PARTITIONS, retain
 from headrace.pipelines.settings import Settings
 from headrace.pipelines.topics import INGEST, TRANSITIONS
 from headrace.pipelines.wiring import open_services
@@ -39,8 +39,21 @@ _DEFAULT = Layout(log="")
     help="One in so many decisions is kept for `query similar`: 1 for a small log, 0 for none.  "
     f"[default: {_DEFAULT.sample_every}]",
 )
+@click.option(
+    "--retention",
+    type=Quantity(MILLISECONDS, "7d"),
+    help="How long a log on SQLite keeps rows, windows and what was rejected, such as 36h or 7d; none: for ever, as "
+    "without it. What a job has yet to commit stays. It may be changed at any time.",
+)
+@click.option(
+    "--retention-size",
+    type=Quantity(BYTES, "2GB"),
+    help="How much of each it keeps, such as 500MB or 2GB.",
+)
 @with_settings
-def command(settings: Settings, *, as_json: bool, **values: int | None) -> None:
+def command(
+    settings: Settings, *, retention: int | None, retention_size: int | None, as_json: bool, **values: int | None
+) -> None:
     """Make the log's topics and the index's layout.
 
     Running it again is harmless; other values than the first time's are an error, as they would change what the
@@ -49,6 +62,8 @@ def command(settings: Settings, *, as_json: bool, **values: int | None) -> None:
     with open_services(settings, create=True) as services:
         new_index = services.index.layout() is None
         layout = services.initialise(**values)
+        if retention is not None or retention_size is not None:
+            retain(services.log, layout, retention or None, retention_size or None)
         found = {"partitions": services.log.topic(TRANSITIONS).partitions, **msgspec.structs.asdict(layout)}
         ingested = sum(commit.offset for commit in services.log.committed(INGEST, TRANSITIONS).values())
     if new_index and ingested:

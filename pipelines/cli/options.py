@@ -3,7 +3,7 @@
 import functools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar, cast
 
@@ -17,6 +17,9 @@ from headrace.pipelines.settings import DEFAULTS, LOG_FORMATS, Settings, parse_f
 from headrace.pipelines.wiring import ADAPTERS, open_services
 
 R = TypeVar("R")
+
+INTERRUPTED: Final = 130
+"""The exit status of what Ctrl-C ended, as shells have it."""
 
 _POLICY: Final = re.compile(r"([A-Za-z0-9._-]{1,64})@([1-9][0-9]{0,8})")
 
@@ -99,12 +102,12 @@ metrics_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, is_eager=True, help="JSON to stdout.")
 task_option = click.option("--task", help="Only this task's.")
+DEFAULT_ENVIRONMENT = "headrace/CloudService-v0"  # spelt out: the module that names it loads Gymnasium
 environment_option = click.option(
     "--env",
     "environment",
-    default="headrace/CloudService-v0",  # spelt out: the module that names it loads Gymnasium
-    show_default=True,
-    help="A Gymnasium environment's id.",
+    help="A Gymnasium environment's id; with what it is made with as JSON behind it, if need be: "
+    f"'Taxi-v4{{\"is_rainy\": true}}'.  [default: the task's, or {DEFAULT_ENVIRONMENT}]",
 )
 limit_option = click.option(
     "--limit",
@@ -138,6 +141,41 @@ class PolicyName(click.ParamType[tuple[str, int]]):
         if not match:
             self.fail(f"{value!r} is no policy: write TASK@VERSION, such as cloud@3", param, ctx)
         return match[1], int(match[2])
+
+
+MILLISECONDS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+BYTES: Final = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+class Quantity(click.ParamType[int]):
+    """A number with a unit, as a whole number of the smallest; "none" is 0."""
+
+    def __init__(self, units: Mapping[str, int], example: str) -> None:
+        self.units = units
+        self.example = example
+        self.name = example
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if value == "none":
+            return 0
+        match = re.fullmatch(rf"(?i)([0-9]{{1,9}}(?:\.[0-9]{{1,6}})?) ?({'|'.join(self.units)})", str(value))
+        units = {name.lower(): size for name, size in self.units.items()}
+        number = round(float(match[1]) * units[match[2].lower()]) if match else 0
+        if not number:
+            self.fail(f"{value!r} is no number with one of {', '.join(self.units)}, such as {self.example}", param, ctx)
+        return number
+
+
+class PolicyOrTask(click.ParamType[tuple[str, int | None]]):
+    """A policy, TASK@VERSION; or TASK, for the version of it that serves."""
+
+    name = "task[@version]"
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int | None]:
+        text = str(value)
+        return PolicyName().convert(value, param, ctx) if "@" in text else (text, None)
 
 
 class Timestamp(click.ParamType[int]):

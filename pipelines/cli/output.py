@@ -70,6 +70,22 @@ def print_answer(record: object, text: str, *, as_json: bool) -> None:
         click.echo(text)
 
 
+def print_markdown(text: str) -> None:
+    """Write Markdown: laid out for a terminal of its width, as it is into a pipe."""
+    if not sys.stdout.isatty():
+        click.echo(text)
+        return
+    from rich.console import Console  # noqa: PLC0415 slow to load
+    from rich.markdown import Markdown  # noqa: PLC0415
+
+    Console(emoji=False, highlight=False).print(Markdown(text))
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: 1 report, 2 reports."""
+    return f"{count:,d} {noun}" if count == 1 else f"{count:,d} {noun}s"
+
+
 def _print_plain(console: "Console", table: "Table") -> None:
     with console.capture() as captured:
         console.print(table)

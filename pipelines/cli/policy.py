@@ -4,22 +4,28 @@ import dataclasses
 import functools
 import getpass
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from headrace.pipelines.cli.options import Command, PolicyName, Timestamp, task_option, with_services
+from headrace.pipelines.cli.options import Command, PolicyName, PolicyOrTask, Timestamp, task_option, with_services
 from headrace.pipelines.cli.output import bar, iso, print_answer, print_json, print_records, print_table
+from headrace.pipelines.policies.learning import refusals_told
 from headrace.pipelines.published import published, serving
 from headrace.pipelines.query.scan import task_spec
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import HeadraceError
+from headrace.schemas.judgement import Judgement
 from headrace.schemas.records import PolicyVersion, ServingPolicy
 
 if TYPE_CHECKING:
     from headrace.learners.judge.observed import ObservedReturn
     from headrace.pipelines.policies.control import Control
+
+_HASH: Final = 8
+"""How much of a hash the list shows."""
 
 policy_argument = click.argument("policy", type=PolicyName(), metavar="TASK@VERSION")
 reason_option = click.option("--reason", required=True, help="Why; it stands in the record for everyone to read.")
@@ -37,19 +43,25 @@ def command() -> None:
 def list_policies(services: Services, *, task: str | None, as_json: bool) -> None:
     """List the versions: where each came from, how it did at the gate, and which one serves."""
     now = serving(services.log)
+    found = {name: services.policies.versions(name) for name in ([task] if task else sorted(task_specs(services.log)))}
     rows = [
         _shown(version, serves=name in now and now[name].version == version.version)
-        for name in ([task] if task else sorted(task_specs(services.log)))
-        for version in services.policies.versions(name)
+        for name, versions in found.items()
+        for version in versions
     ]
     if as_json:
         print_json(rows)
         return
-    columns = ("policy", "serves", "promoted", "difference", "updates", "parent", "hash", "reason")
+    # No wider than a terminal; why, and the rest, `policy show` tells.
+    columns = ("policy", "serves", "promoted", "difference", "updates", "hash")
     names = [{"promoted": "promoted by learn", "difference": "at the gate"}.get(name, name) for name in columns]
-    print_table(names, ([_cell(_told_difference(row)[column]) for column in columns] for row in rows))
+    short = ({**_told_difference(row), "hash": row["hash"][:_HASH]} for row in rows)
+    print_table(names, ([_cell(row[column]) for column in columns] for row in short))
     for record in (now[name] for name in sorted({row["task"] for row in rows} & now.keys())):
         click.echo(f"{_serves(record)}: decided {_told(record)}", err=True)
+    for name, versions in found.items():
+        if refusals := refusals_told(versions):
+            click.echo(f"{name}: {refusals}", err=True)
 
 
 def _cell(value: object) -> object:
@@ -59,7 +71,8 @@ def _cell(value: object) -> object:
 
 
 def _shown(version: PolicyVersion, *, serves: bool) -> dict[str, Any]:
-    names = ("promoted", "evaluation", "difference", "environment_steps", "updates", "seed", "reason")
+    verdict = ("promoted", "evaluation", "difference", "refusals", "went_back_to")
+    names = (*verdict, "environment_steps", "updates", "seed", "reason")
     return {
         "policy": f"{version.task}@{version.version}",
         **{name: getattr(version, name) for name in ("task", "version", "parent", "algorithm")},
@@ -87,6 +100,7 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
         "complete": version.complete,
         "lineage": version.references,
         "decisions": [record for record in records if record.version == number],
+        "judged": version.judged,
     }
     if as_json:
         print_json([row])
@@ -97,6 +111,7 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
         "lineage": f"windows from {iso(min(starts))} to {iso(max(starts))}" if starts else "none",
         "decisions": "; ".join(map(_told, row["decisions"])),
         "evaluation": _told_evaluation(version),
+        "judged": _told_judged(version.judged),
         "config": ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in version.config.items()),
     }
     print_table(("field", "value"), ((name, _cell(value)) for name, value in shown.items()))
@@ -105,19 +120,26 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
 def _told_difference(row: dict[str, Any]) -> dict[str, Any]:
     """Tell what the gate decided by. Mean returns differ between versions by the traces that each was judged on."""
     difference = row["difference"]
-    opponent = "serving" if "serving" in row["evaluation"] else "floor"
+    opponent = next((name for name in ("serving", "best") if name in row["evaluation"]), "floor")
     return row | {"difference": difference and f"{difference.mean:+.3f} to {opponent}"}
 
 
 def _told_evaluation(version: PolicyVersion) -> str:
     if not version.evaluation:
-        return "none: there was no simulator"
+        return "none: nothing simulated it"
     if version.config.get("source") == "simulation":
         where = "mean return in simulation, on traces of its own"
     else:
-        where = f"mean returns on the gate's {version.config['gate_traces']} traces (policy, serving: as far as tell "
-        where += "those that it needed)"
+        where = "mean returns as of the gate's fixed traces (policy, serving: by their difference to the floor)"
     return f"{where}: " + ", ".join(f"{name} {_cell(value)}" for name, value in version.evaluation.items())
+
+
+def _told_judged(judged: Judgement | None) -> str:
+    if judged is None:
+        return "no"
+    opponent = f"version {judged.opponent}" if judged.opponent else "the floor"
+    told = f"candidate {judged.number} against {opponent}, on {judged.taken} of {judged.traces} traces of seed "
+    return f"{told}{judged.seed}; it might err with probability {judged.alpha:.2g}"
 
 
 def _serves(record: ServingPolicy) -> str:
@@ -266,3 +288,21 @@ def replay(services: Services, policy: tuple[str, int], *, as_json: bool) -> Non
             f"{task}@{number}: retraining gave the weights {found.hash}, not {found.expected}; it was trained by "
             f"headrace {found.code_version}, perhaps on another machine or with other versions of torch or NumPy"
         )
+
+
+@command.command("export", cls=Command)
+@click.argument("policy", type=PolicyOrTask(), metavar="TASK[@VERSION]")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@with_services
+def export_policy(services: Services, policy: tuple[str, int | None], file: Path, *, as_json: bool) -> None:
+    """Write a version, or the one that serves, to a file of another runtime, and a model card beside it.
+
+    FILE's suffix says the format: .safetensors (with a .json that describes it), .onnx, or .pt for TorchScript.
+    """
+    from headrace.pipelines.policies.export import export  # noqa: PLC0415 it loads the learners
+
+    task, number = policy
+    spec = task_specs(services.log).get(task)
+    number, files = export(services.log, services.policies, spec, task, number, file)
+    shown = {"policy": f"{task}@{number}", "files": [str(path) for path in files]}
+    print_answer(shown, f"{task}@{number}: {', '.join(shown['files'])}", as_json=as_json)

@@ -10,39 +10,65 @@ import click
 
 from headrace.pipelines.cli.options import Command, with_services
 from headrace.pipelines.cli.output import print_answer
-from headrace.pipelines.produce.producer import Producer, produce
+from headrace.pipelines.produce.producer import Produced, Producer, produce
 from headrace.pipelines.wiring import Services
+from headrace.schemas.errors import HeadraceError
+from headrace.schemas.records import Layout
 
 
 @click.command("produce", cls=Command)
 @click.argument("file", type=click.File("rb"))
 @click.option("--batch", type=click.IntRange(1), metavar="N", help="Pack N of an agent's rows to one Arrow message.")
 @click.option("--close", is_flag=True, help="End with a heartbeat to each partition, so that the windows close.")
+@click.option("--check", is_flag=True, help="Send nothing; say what ingest would reject (exit status 1).")
+@click.option("--anyway", is_flag=True, help="Send also where every line will be rejected.")
 @with_services
-def command(services: Services, file: BinaryIO, *, batch: int | None, close: bool, as_json: bool) -> None:
+def command(
+    services: Services, file: BinaryIO, *, batch: int | None, close: bool, check: bool, anyway: bool, as_json: bool
+) -> None:
     """Send FILE (- is stdin): one transition a line, as JSON.
 
-    Bytes are sent as they are, so that bad lines reach the quarantine (`headrace rejected list`). The key is the
-    line's agent_id, where it can be read: an agent's rows stay in order.
+    Each line is judged by the rules of ingest first. Bad lines are named, and sent as they are: they reach the
+    quarantine (`headrace rejected list`). Where every line is bad nothing is sent. The key is the line's agent_id,
+    where it can be read: an agent's rows stay in order.
     """
-    found = services.layout if batch or close else None
-    if batch and found and batch > found.max_message_rows:
+    found = _layout(services, needed=bool(batch or close))
+    if batch and batch > found.max_message_rows:
         raise click.BadParameter(f"at most {found.max_message_rows} rows a message are accepted", param_hint="--batch")
-    producer = Producer(services.log, services.clock, found, pack=batch or 0, watch=close)
+    producer = Producer(services.log, services.clock, found, pack=batch or 0, check=check, anyway=anyway)
     with _progress(file) as advance:
-        done = produce(file, file.name, producer, close=close, advance=advance)
-    if done.doubtful:
-        click.echo(
-            f"{done.doubtful} of the lines will be rejected, the first because: {done.doubt} (sent all the same; "
-            "after ingest: headrace rejected list)",
-            err=True,
-        )
-    for reason in (*done.warnings, *done.open_windows):
-        click.echo(reason, err=True)
+        done = produce(file, file.name, producer, close=close and not check, advance=advance)
+    _tell(done, check=check)
+    if check:
+        good = done.lines - done.rejected.lines
+        print_answer(done, f"{done.lines} lines, {good} of them good; nothing was sent", as_json=as_json)
+        sys.exit(1 if done.rejected else 0)
     if close and not done.heartbeats:
         click.echo("no line was a transition of a known task, so there are no windows to close", err=True)
     beats = f", {done.heartbeats} of them heartbeats" if done.heartbeats else ""
     print_answer(done, f"{done.lines} lines sent as {done.messages} messages{beats}", as_json=as_json)
+
+
+def _layout(services: Services, *, needed: bool) -> Layout:
+    """Return the index's layout; where a producer can't reach the index, one of the same limits as most have."""
+    try:
+        return services.layout
+    except HeadraceError as error:
+        if needed:
+            raise
+        click.echo(f"lines are judged by headrace's default limits: {error}", err=True)
+        return Layout(log="")
+
+
+def _tell(done: Produced, *, check: bool) -> None:
+    """Say on stderr what is wrong."""
+    if not done.lines:
+        click.echo("there is no line in it", err=True)
+    if done.rejected:
+        then = "would be rejected" if check else "will be rejected, into the quarantine (headrace rejected list)"
+        click.echo(f"{done.rejected.lines} of {done.lines} lines {then}:", err=True)
+    for text in (*(f"  {told}" for told in done.rejected.told()), *done.open_windows):
+        click.echo(text, err=True)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""headrace query: windows, chunks and transitions of a task, and the decisions that are similar to one."""
+"""headrace query: windows, agents, chunks and transitions of a task, and the decisions that are similar to one."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -11,8 +11,10 @@ from headrace.pipelines.cli.options import Command, Timestamp, limit_option, wit
 from headrace.pipelines.cli.output import iso, print_records
 from headrace.pipelines.query import scan as query
 from headrace.pipelines.query import similar as similarity
+from headrace.pipelines.query.agents import agents, why_empty
 from headrace.pipelines.query.scan import Selection
 from headrace.pipelines.query.similar import StepKey
+from headrace.pipelines.query.windows import windows as newest_windows
 from headrace.pipelines.wiring import Services
 from headrace.schemas.decisions import MOST_SIMILAR
 from headrace.schemas.ports import Index
@@ -27,27 +29,55 @@ def command() -> None:
     """Ask the index. A transition's time is its ts, a window's and a chunk's the window's start."""
 
 
+def _selecting(of_agent: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the options that say which rows are meant."""
+
+    def decorated(function: Callable[..., None]) -> Callable[..., None]:
+        for option in (
+            click.option("--to", "end_ms", type=Timestamp(), help="Only before this time."),
+            click.option("--from", "start_ms", type=Timestamp(), help="Only from this time on."),
+            click.option("--agent", "agent_id", help=of_agent),
+            click.option("--task", required=True, help="The task's name."),
+        ):
+            function = option(function)
+        return function
+
+    return decorated
+
+
 def _asking(name: str, help_text: str, ask: Ask, columns: Sequence[str], row: Row) -> None:
     """Make the command that asks for one kind of thing."""
 
     @command.command(name, cls=Command, help=help_text)
-    @click.option("--task", required=True, help="The task's name.")
-    @click.option(
-        "--agent", "agent_id", help="Only this agent's transitions; windows and chunks: those that hold some."
-    )
-    @click.option("--from", "start_ms", type=Timestamp(), help="Only from this time on.")
-    @click.option("--to", "end_ms", type=Timestamp(), help="Only before this time.")
+    @_selecting("Only this agent's; chunks: those that hold some.")
     @limit_option
     @with_services
     def run(services: Services, *, task: str, limit: int | None, as_json: bool, **only: Any) -> None:  # noqa: ANN401
-        _ = services.layout  # there is one, and it is this log's
-        found = ask(services.index, Selection(query.task_spec(services.log, task), **only))
+        selection = _selection(services, task, **only)
+        found = _or_why(services, selection, name, ask(services.index, selection))
         print_records(found, columns, row, as_json=as_json, limit=limit)
+
+
+def _selection(services: Services, task: str, **only: Any) -> Selection:  # noqa: ANN401
+    _ = services.layout  # there is one, and it is this log's
+    return Selection(query.task_spec(services.log, task), **only)
+
+
+def _or_why(
+    services: Services, selection: Selection, what: str, found: Iterator[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Give what was found; where that is nothing, say why on stderr."""
+    first = next(found, None)
+    if first is None:
+        click.echo(why_empty(services.log, services.index, selection, what), err=True)
+        return iter(())
+    return chain([first], found)
 
 
 def _window_row(window: dict[str, Any]) -> tuple[object, ...]:
     start, agents, totals = iso(window["start_ms"]), len(window["agents"]) or "many", window["totals"]
-    where, counts = (window["group"], window["partition"]), (window["rows"], window["duplicates"])
+    where = (window["group"], window["partition"]) if "group" in window else (window["groups"],)
+    counts = (window["rows"], window["duplicates"])
     return start, *where, agents, *counts, f"{totals['reward_sum'] / window['rows']:.4g}", totals["episode_ends"]
 
 
@@ -59,12 +89,40 @@ def _transition_row(row: dict[str, Any]) -> tuple[object, ...]:
 _CHUNK: Final = ("group", "partition", "segment", "part", "rows", "bytes")
 _DECISION: Final = ("agent_id", "episode_id", "step")
 
+_COUNTED: Final = ("agents", "rows", "duplicates", "mean reward", "episodes ended")
+
+
+@command.command("windows", cls=Command)
+@_selecting("Only this agent's rows; with --by group, the windows that hold some.")
+@click.option("--by", type=click.Choice(["group"]), help="A line for each group and partition.  [default: over all]")
+@limit_option
+@with_services
+def windows(
+    services: Services,
+    *,
+    task: str,
+    by: str | None,
+    limit: int | None,
+    as_json: bool,
+    **only: Any,  # noqa: ANN401
+) -> None:
+    """What happened in each closed window, the newest first."""
+    selection = _selection(services, task, **only)
+    latest_ms = services.clock() + services.layout.max_clock_skew_ms
+    found = newest_windows(services.index, selection, latest_ms, by_group=by is not None)
+    columns = ("start (UTC)", *(("group", "partition") if by else ("groups",)), *_COUNTED)
+    print_records(_or_why(services, selection, "windows", found), columns, _window_row, as_json=as_json, limit=limit)
+
+
 _asking(
-    "windows",
-    "What happened in each window: the fold of its chunks' statistics, with their references.",
-    query.windows,
-    ("start (UTC)", "group", "partition", "agents", "rows", "duplicates", "mean reward", "episodes ended"),
-    _window_row,
+    "agents",
+    "Who has sent what: rows, mean reward, episodes ended, first and last window, policy versions.",
+    agents,
+    ("agent", "rows", "mean reward", "episodes ended", "first window (UTC)", "last window (UTC)", "versions"),
+    lambda one: (
+        *(one["agent_id"], one["rows"], f"{one['mean_reward']:.4g}", one["episode_ends"]),
+        *(iso(one["first_ms"]), iso(one["last_ms"]), ", ".join(one["policy_versions"])),
+    ),
 )
 _asking(
     "chunks",

@@ -1,13 +1,26 @@
 """headrace rejected: what was refused, and sending it again."""
 
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
 import click
+import msgspec
+from typing_extensions import override
 
-from headrace.pipelines.cli.options import Command, limit_option, with_services
-from headrace.pipelines.cli.output import print_answer, print_json, print_table
-from headrace.pipelines.query.rejected import LATER_RULES, RejectedMessage, original, rejected, replay, safe_text
+from headrace.pipelines.cli.options import Command, Timestamp, limit_option, with_services
+from headrace.pipelines.cli.output import iso, print_answer, print_json, print_records, print_table
+from headrace.pipelines.query.quarantine import (
+    RejectedMessage,
+    Rejections,
+    find,
+    original,
+    rejected,
+    safe_text,
+    summary,
+    whole,
+)
+from headrace.pipelines.query.rejected import LATER_RULES, replay
 from headrace.pipelines.wiring import Services
 from headrace.schemas.ports import Log
 from headrace.schemas.rules import RULE_NAMES
@@ -22,23 +35,68 @@ def command() -> None:
     """What was refused, and why; sending it again."""
 
 
-@command.command("list", cls=Command)
-@rule_option
+def _chosen(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say which rejections are meant."""
+    for option in (
+        click.option("--to", "end_ms", type=Timestamp(), help="Only what was refused before this time."),
+        click.option("--from", "start_ms", type=Timestamp(), help="Only what was refused from this time on."),
+        rule_option,
+    ):
+        function = option(function)
+    return function
+
+
+@command.command("summary", cls=Command)
+@_chosen
 @limit_option
 @with_services
-def list_rejected(services: Services, *, rules: tuple[str, ...], limit: int | None, as_json: bool) -> None:
-    """List what was refused: where it lies on the log, by which rule, and why."""
-    found = rejected(services.log, rules)
+def summary_of_rejected(
+    services: Services,
+    *,
+    rules: tuple[str, ...],
+    start_ms: int | None,
+    end_ms: int | None,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """Count what was refused by rule, task and producer (the agent, else the key), each with its newest example."""
+    found = summary(rejected(services.log, rules, start_ms, end_ms))
+    columns = ("messages", "rule", "task", "producer", "first (UTC)", "last (UTC)", "example", "reason")
+    print_records(found, columns, _summary_row, as_json=as_json, limit=limit)
+    if not found:
+        click.echo("nothing was refused", err=True)
+
+
+def _summary_row(one: Rejections) -> tuple[object, ...]:
+    times = (iso(one.first_ts), iso(one.last_ts))
+    return one.messages, one.rule, one.task, one.producer, *times, one.example, safe_text(one.reason.encode(), 300)
+
+
+@command.command("list", cls=Command)
+@_chosen
+@limit_option
+@with_services
+def list_rejected(
+    services: Services,
+    *,
+    rules: tuple[str, ...],
+    start_ms: int | None,
+    end_ms: int | None,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """List what was refused, the newest first: where it lies on the log, by which rule, and why."""
+    found = rejected(services.log, rules, start_ms, end_ms)
     if as_json:
         print_json(_shown(services.log, message) for message in islice(found, limit))
     else:
-        columns = ("partition/offset", "key", "rule", "replay of", "reason", "begins with")
+        columns = ("place", "refused (UTC)", "key", "rule", "replay of", "reason", "begins with")
         print_table(columns, map(_row, found), limit)
 
 
 def _row(message: RejectedMessage) -> tuple[object, ...]:
-    where, reason = f"{message.partition}/{message.offset}", safe_text(message.reason.encode(), 300)
-    return where, safe_text(message.key), message.rule, message.replayed, reason, safe_text(message.kept, 60)
+    where, reason = (message.place, iso(message.ts)), safe_text(message.reason.encode(), 300)
+    return *where, safe_text(message.key), message.rule, message.replayed, reason, safe_text(message.kept, 60)
 
 
 def _shown(log: Log, message: RejectedMessage) -> dict[str, Any]:
@@ -47,6 +105,7 @@ def _shown(log: Log, message: RejectedMessage) -> dict[str, Any]:
         "topic": message.topic,
         "partition": message.partition,
         "offset": message.offset,
+        "rejected_ms": message.ts,
         "key": safe_text(message.key, 200),
         "rule": message.rule,
         "reason": message.reason,
@@ -54,6 +113,39 @@ def _shown(log: Log, message: RejectedMessage) -> dict[str, Any]:
         "preview": safe_text(message.kept),
     }
     return shown | {"replayed": message.replayed} if message.replayed else shown
+
+
+class Place(click.ParamType[tuple[int, int]]):
+    """A message's place on the log."""
+
+    name = "partition:offset"
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        parts = str(value).replace("/", ":").removeprefix("transitions:").split(":")
+        if len(parts) != 2 or not all(part.isdecimal() and len(part) < 20 for part in parts):
+            self.fail(f"{value!r} is no PARTITION:OFFSET, such as 0:17", param, ctx)
+        return int(parts[0]), int(parts[1])
+
+
+@command.command("show", cls=Command)
+@click.argument("place", type=Place())
+@with_services
+def show_rejected(services: Services, *, place: tuple[int, int], as_json: bool) -> None:
+    """Show the whole of a message that was refused. PLACE: as `list` and `summary` have it, such as 0:17."""
+    shown = whole(services.log, find(services.log, *place))
+    if as_json:
+        print_json([shown])
+        return
+    shown["rejected"] = f"{iso(shown.pop('rejected_ms'))} UTC"
+    value = shown.pop("value")
+    for name, told in shown.items():
+        if told not in {None, ""}:
+            click.echo(f"{name.replace('_', ' '):>12}  {told}")
+    text = value if isinstance(value, str) else msgspec.json.format(msgspec.json.encode(value)).decode()
+    click.echo(f"\n{text}")
+    if not shown["complete"]:
+        click.echo("the log no longer holds the whole of it: this is its beginning", err=True)
 
 
 @command.command("replay", cls=Command)

@@ -1,13 +1,16 @@
 """headrace report: what the policies do and why."""
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
 
 from headrace.pipelines import published
 from headrace.pipelines.cli.options import Command, task_option, with_services
-from headrace.pipelines.cli.output import iso, print_json, print_records
+from headrace.pipelines.cli.output import counted, iso, print_answer, print_json, print_markdown, print_records
 from headrace.pipelines.wiring import Services
+from headrace.schemas.errors import SettingsError
 from headrace.schemas.grounding import fill
 from headrace.schemas.records import Report
 
@@ -41,13 +44,41 @@ def _row(shown: dict[str, Any]) -> tuple[Any, ...]:
 @click.option("--html", is_flag=True, help="The whole page, plots inside: redirect it to a file.")
 @with_services
 def show(services: Services, report_id: str, *, html: bool, as_json: bool) -> None:
-    """Print a report: Markdown, or HTML, or with --json as data."""
+    """Print a report: for a terminal, or as Markdown into a pipe; HTML, or with --json as data."""
     if html and as_json:
         raise click.UsageError("--html and --json exclude each other")
     report = published.report(services.log, report_id)
     if as_json:
         print_json([report])
         return
-    from headrace.pipelines.report import render  # noqa: PLC0415 it loads matplotlib
+    from headrace.pipelines.report import render  # noqa: PLC0415 slow to load
 
-    click.echo(render.to_html(report) if html else render.to_markdown(report))
+    if html:
+        click.echo(render.to_html(report))
+    else:
+        print_markdown(render.to_markdown(report))
+
+
+@command.command("export", cls=Command)
+@click.argument("report_ids", metavar="[REPORT_ID]...", nargs=-1)
+@click.option("--all", "whole", is_flag=True, help="Every report, or every one of --task.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("reports"), show_default=True)
+@task_option
+@with_services
+def export(
+    services: Services, *, report_ids: tuple[str, ...], whole: bool, out: Path, task: str | None, as_json: bool
+) -> None:
+    """Write reports into a folder, each as a page, as Markdown and as data."""
+    if whole == bool(report_ids):
+        raise click.UsageError("name reports, or say --all")
+    from headrace.pipelines.report.files import write_report  # noqa: PLC0415 slow to load
+
+    found = published.reports(services.log, task) if whole else map(partial(published.report, services.log), report_ids)
+    by_id = {one.report_id: one for one in found}  # a repeated one is the same
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        paths = [str(write_report(one, out)) for one in by_id.values()]
+    except OSError as error:
+        raise SettingsError(f"{out} can't be written ({error}): name another folder by --out") from error
+    told = f"{counted(len(paths), 'report')} in {out}: a page (.html), Markdown and data of each"
+    print_answer({"reports": paths}, told, as_json=as_json)

@@ -1,9 +1,9 @@
 """headrace run digest."""
 
 import logging
-import re
+from collections.abc import Callable
 from contextlib import closing
-from email.utils import formataddr, parseaddr
+from email.utils import parseaddr
 from typing import Any, Final
 
 import click
@@ -12,65 +12,70 @@ from typing_extensions import override
 from headrace.pipelines.cli.options import Command, metrics_option, with_services
 from headrace.pipelines.cli.output import print_answer
 from headrace.pipelines.cli.serving import as_service
+from headrace.pipelines.report.addresses import parse_mail_address, parse_page_link, parse_unsubscribe
 from headrace.pipelines.report.compose import Envelope
 from headrace.pipelines.report.job import Digest
 from headrace.pipelines.report.metrics import METRICS
 from headrace.pipelines.report.schedule import Schedule
 from headrace.pipelines.runtime.stop import Stop
+from headrace.pipelines.settings import DEFAULTS
 from headrace.pipelines.wiring import Services, compose_digest
+from headrace.schemas.errors import SettingsError
 
 logger = logging.getLogger(__name__)
 
-_ATOM: Final = r"[\w!#$%&'*+/=?^`{|}~-]+"
-_ADDRESS: Final = re.compile(rf"{_ATOM}(\.{_ATOM})*@[a-z\d-]+(\.[a-z\d-]+)*", re.ASCII | re.IGNORECASE)
-_UNSUBSCRIBE: Final = re.compile(r"(mailto|https):[^\s<>]+", re.ASCII)
 
+class Checked(click.ParamType[str]):
+    """A text that a function checks, which raises SettingsError for what it does not take."""
 
-class MailAddress(click.ParamType[str]):
-    """One e-mail address, with a name before it or without."""
-
-    name = "address"
+    def __init__(self, name: str, parse: Callable[[str], str]) -> None:
+        self.name = name
+        self._parse = parse
 
     @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value)
-        name, address = parseaddr(text)
-        # What is left over beside them would be dropped, or be a second address.
-        whole = text == address or text.endswith(f"<{address}>")
-        if not (text.isprintable() and whole and _ADDRESS.fullmatch(address)):
-            self.fail(
-                f"{text!r} is not an e-mail address such as team@example.org or Team <team@example.org>", param, ctx
-            )
-        return formataddr((name, address))
+        try:
+            return self._parse(str(value))
+        except SettingsError as error:
+            self.fail(str(error), param, ctx)
 
 
-def _unsubscribe(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not (value.isprintable() and value.isascii() and _UNSUBSCRIBE.fullmatch(value)):
-        raise click.BadParameter(f"{value!r} is not a mailto: or https: URL", ctx, param)
-    return value
+def _given(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...] | None:
+    return value or None
+
+
+def _setting(name: str) -> str:
+    return f"  [default: {DEFAULTS[name]}; env: HEADRACE_{name.upper()}]"
+
+
+ADDRESS: Final = Checked("address", parse_mail_address)
 
 
 @click.command("digest", cls=Command)
 @click.option("--once", is_flag=True, help="Send now what is in no digest yet, and stop.")
 @click.option(
     "--cron",
-    default="0 8 * * *",
-    show_default=True,
-    help="When, as a cron expression; of six fields the first is seconds.",
+    "digest_cron",
+    help="When, as a cron expression; of six fields the first is seconds." + _setting("digest_cron"),
 )
-@click.option("--zone", default="UTC", show_default=True, help="The time zone of --cron, such as Europe/Zurich.")
+@click.option("--zone", "digest_zone", help="The time zone of --cron, such as Europe/Zurich." + _setting("digest_zone"))
 @click.option(
     "--to",
-    "recipients",
-    type=MailAddress(),
+    "digest_to",
+    type=ADDRESS,
     multiple=True,
-    default=["team@localhost"],
-    show_default=True,
-    help="One address; may be repeated.",
+    callback=_given,
+    help="One address; may be repeated." + _setting("digest_to"),
 )
-@click.option("--from", "sender", type=MailAddress(), default="headrace@localhost", show_default=True)
-@click.option("--unsubscribe", callback=_unsubscribe, help="A mailto: or https: URL.  [default: a mail to the sender]")
-@click.option("--link", default="", help="Of a report's page, with {report_id} in it.")
+@click.option("--from", "sender", type=ADDRESS, default="headrace@localhost", show_default=True)
+@click.option(
+    "--unsubscribe",
+    type=Checked("url", parse_unsubscribe),
+    help="A mailto: or https: URL.  [default: a mail to the sender]",
+)
+@click.option(
+    "--link", type=Checked("url", parse_page_link), default="", help="Of a report's page, with {report_id} in it."
+)
 @click.option("--task", "tasks", multiple=True, help="Only this task's reports; may be repeated.")
 @metrics_option
 @with_services
@@ -78,9 +83,6 @@ def command(
     services: Services,
     *,
     once: bool,
-    cron: str,
-    zone: str,
-    recipients: tuple[str, ...],
     sender: str,
     unsubscribe: str | None,
     link: str,
@@ -88,10 +90,12 @@ def command(
     as_json: bool,
 ) -> None:
     """Mail the reports on schedule; no report is ever mailed twice. One process is enough."""
+    settings = services.settings
+    schedule = Schedule(settings.digest_cron, settings.digest_zone)
     job = compose_digest(
         services,
-        Envelope(sender, recipients, unsubscribe or f"mailto:{parseaddr(sender)[1]}?subject=unsubscribe", link),
-        schedule=None if once else Schedule(cron, zone),
+        Envelope(sender, settings.digest_to, unsubscribe or f"mailto:{parseaddr(sender)[1]}?subject=unsubscribe", link),
+        schedule=None if once else schedule,
         tasks=frozenset(tasks) or None,
     )
     with closing(job):
@@ -108,3 +112,4 @@ def _run(services: Services, job: Digest) -> None:
     with as_service(services, "digest", job, METRICS, stop, lambda: job.positions):
         logger.info("digest is ready: log %s, mail %s", services.settings.log, services.settings.mail)
         job.run(stop)
+        logger.info("digest has ended: %d digests sent", job.outbox.sent)

@@ -6,7 +6,7 @@ from contextlib import suppress
 import click
 
 from headrace.pipelines.cli.options import Command, Timestamp, Within, metrics_option, with_services
-from headrace.pipelines.cli.output import iso, print_json
+from headrace.pipelines.cli.output import counted, iso, print_json
 from headrace.pipelines.cli.serving import as_service, reported
 from headrace.pipelines.fleet.job import START_MS, Fleet
 from headrace.pipelines.fleet.metrics import METRICS
@@ -74,6 +74,6 @@ def _wait(clock: Clock, until_ms: int, stop: Stop) -> None:
 
 
 def _told(fleet: Fleet) -> str:
-    return f"{fleet.windows} windows sent" + (
+    return f"{counted(fleet.windows, 'window')} sent" + (
         f", the last with a mean return of {fleet.mean_return:.2f}" if fleet.windows else ""
     )

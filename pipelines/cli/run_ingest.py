@@ -6,7 +6,7 @@ from functools import partial
 import click
 
 from headrace.pipelines.cli.options import Command, metrics_option, with_services
-from headrace.pipelines.cli.output import print_json
+from headrace.pipelines.cli.output import counted, print_json
 from headrace.pipelines.cli.serving import run_dataflow
 from headrace.pipelines.ingest.job import dataflow
 from headrace.pipelines.ingest.meters import IngestCounts, IngestMeters
@@ -30,13 +30,17 @@ def command(services: Services, *, until_caught_up: bool, accept_gap: bool, from
     run_dataflow(services, "ingest", job, dataflow, METRICS, told, "index")
     if as_json:
         print_json([job.counts])
+    if job.storing.hidden:
+        raise job.storing.hidden
 
 
 def _told(counts: IngestCounts, meters: IngestMeters) -> str:
     # A Counter may grow under the other thread's hands; a copy is made in one step.
     rejected = sum(counts.rejected.copy().values())
-    without = f", without {meters.duplicates} duplicates" if meters.duplicates else ""
+    without = f", without {counted(meters.duplicates, 'duplicate')}" if meters.duplicates else ""
+    repaired = f"; {counted(counts.repaired, 'damaged row')} repaired" if counts.repaired else ""
     return (
-        f"{counts.messages} messages: {counts.transitions} transitions ({counts.late} late), {rejected} "
-        f"messages rejected; {counts.chunks} chunks and {counts.windows} windows written{without}"
+        f"{counted(counts.messages, 'message')}: {counted(counts.transitions, 'transition')} ({counts.late} late), "
+        f"{counted(rejected, 'message')} rejected; {counted(counts.chunks, 'chunk')} and "
+        f"{counted(counts.windows, 'window')} written{without}{repaired}"
     )

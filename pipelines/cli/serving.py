@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from headrace.pipelines.runtime.stop import Stop, stopped_by_signals
@@ -11,6 +12,7 @@ from headrace.pipelines.service.endpoint import served
 from headrace.pipelines.service.metrics import Metric
 from headrace.pipelines.service.service import Positions, Service
 from headrace.pipelines.wiring import Services
+from headrace.sinks.files.lock import held
 
 if TYPE_CHECKING:
     from bytewax.dataflow import Dataflow
@@ -56,6 +58,7 @@ def run_dataflow(
     from headrace.pipelines.runtime.flow import run  # noqa: PLC0415 the fleet and the digest need no Bytewax
 
     with (
+        _alone(services, name),
         closing(job),
         as_service(services, name, job, metrics, job.stop, lambda: job.positions),
         reported(told),
@@ -63,6 +66,18 @@ def run_dataflow(
         settings = services.settings
         logger.info("%s is ready: log %s, %s %s", name, settings.log, beside, getattr(settings, beside))
         run(dataflow(job), job.stop)
+
+
+@contextmanager
+def _alone(services: Services, name: str) -> Iterator[None]:
+    """Keep a second process of the job away from a log in files: both would do everything."""
+    if not services.adapters["log"].local:
+        yield
+        return
+    log = services.settings.log
+    remedy = f"stop it first, or name another log by --log. On Kafka, processes of {name} share the work"
+    with held(Path(f"{log.path}.{name}.lock"), f"{name} runs on {log} already", remedy):
+        yield
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from headrace.pipelines.cli.options import Command, with_services
 from headrace.pipelines.cli.output import print_answer, print_records
 from headrace.pipelines.tasks import add_task, task_specs
 from headrace.pipelines.wiring import Services
+from headrace.schemas.errors import InvalidTaskError
 from headrace.schemas.records import TaskSpec, decode_task
 
 
@@ -25,13 +26,31 @@ def add(services: Services, file: BinaryIO, *, as_json: bool) -> None:
     \b
     {"task": "valve", "observations": ["x0", "x1"], "actions": ["open", "shut"], "window_ms": 10000}
 
-    Optional: "groups", "reward_terms", "bounds" of observations, and {"low": [...], "high": [...]} as "actions"
-    where they are continuous.
+    Optional: "groups", "reward_terms", "bounds" of observations, "oldest_ms" (0 where the clock begins at 0), and
+    {"low": [...], "high": [...]} as "actions" where they are continuous. "environment", a Gymnasium id, with
+    "environment_kwargs": what the task's policies are judged in. It must fit the task, and be installed here and where
+    `run learn` runs. "learner": {...}, settings that `headrace learner show` lists.
     """  # noqa: D301 \b is click's
     spec = decode_task(file.read())
+    _require_fit(spec)
+    if spec.learner:
+        from headrace.learners.stream.stated import require_known  # noqa: PLC0415 it loads torch
+
+        require_known(spec, spec.learner)
     added = add_task(services.log, spec)
     told = f"added task {spec.task}" if added else f"task {spec.task} is there already, with the same content"
     print_answer({"task": spec.task, "added": added}, told, as_json=as_json)
+
+
+def _require_fit(spec: TaskSpec) -> None:
+    """Refuse an environment that can't be made, or has other observations or actions."""
+    if spec.environment is None:
+        return
+    from headrace.learners.simulate.fitting import misfit  # noqa: PLC0415 Gymnasium is slow to load
+
+    problem = misfit(spec)
+    if problem:
+        raise InvalidTaskError(f"task {spec.task}: {problem}")
 
 
 @command.command("list", cls=Command)

@@ -6,8 +6,9 @@ from typing import Any
 import click
 
 from headrace.learners.stream.algorithms import ALGORITHMS
-from headrace.pipelines.cli.options import Command, environment_option, with_services
+from headrace.pipelines.cli.options import DEFAULT_ENVIRONMENT, INTERRUPTED, Command, environment_option, with_services
 from headrace.pipelines.cli.output import print_answer
+from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import SettingsError
 
@@ -35,16 +36,31 @@ def command(services: Services, *, as_json: bool, **asked: Any) -> None:  # noqa
     In headrace/CloudService-v0 learning uses what the simulator offers: features made of the observation, and for PPO
     the rate rule as a prior to start from (so even an untrained policy does as well as that rule) and a critic that
     sees the plant. --plain does without them.
+
+    Ctrl-C stops it and keeps the policy as it was at the last of the 50 points of its curve.
     """
     if (asked["steps"] is None) == (asked["seconds"] is None):
         raise SettingsError("give either --steps or --seconds")
     from headrace.pipelines.policies.train import Order, run_training  # noqa: PLC0415 torch takes seconds to load
 
+    asked["environment"] = asked["environment"] or _environment(services, asked["task"])
     shown = _Shown()
     result = run_training(services.policies, Order(**asked), shown.start, shown.point)
     told = f"{result['version']}  {result['hash'][:12]}  {result['environment_steps']:,d} steps in "
     told += f"{result['seconds']} s  mean return {result['mean_return']:.2f} on {result['traces']} traces of its own"
     print_answer(result, told, as_json=as_json)
+    if result["stopped"] is not None:
+        click.echo(f"headrace: stopped at {result['stopped']:,d} of {result['steps']:,d} steps, and kept", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _environment(services: Services, task: str | None) -> str:
+    """Return the environment of a task that the log has."""
+    try:
+        spec = task_specs(services.log).get(task) if task else None
+    except SettingsError:  # there is no log: training needs none
+        spec = None
+    return (spec and spec.environment_id) or DEFAULT_ENVIRONMENT
 
 
 class _Shown:

@@ -3,32 +3,34 @@
 import json
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from headrace.learners.acting import Policy
-from headrace.learners.explain.facts import controller_name
+from headrace.learners.explain.evidence import controller_name
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.judge.statistics import paired_difference
 from headrace.pipelines.demo.embedded import Embedded, EmbeddedSettings, WindowProgress
 from headrace.pipelines.fleet.job import VirtualClock
 from headrace.pipelines.published import reports
 from headrace.pipelines.query.index_hash import index_hash
-from headrace.pipelines.report import render
 from headrace.pipelines.report.compose import Envelope
+from headrace.pipelines.report.files import write_report
 from headrace.pipelines.runtime.stop import stopped_by_signals
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.wiring import Services, compose_digest, open_services
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.records import PolicyVersion, TaskSpec
+from headrace.sinks.files.lock import held
 from headrace.sinks.files.mail import FileMailer
 
 SEGMENT = 64
 """Offsets in a segment; the fleet's messages hold 100 rows each."""
 _MARKER = "headrace-demo.json"
+_LOCK = ".headrace-demo.lock"
 _STREAM = ("stream/log.db*", "stream/index.db*", "stream/policies")
 _MADE = (*_STREAM, "reports/cloud.version.*", "reports/cloud.interval.*", "digest-now-*.eml")
 """What a demo leaves in its folder beside the marker: all that the next one there removes."""
@@ -39,8 +41,7 @@ def prepare(out: Path) -> None:
 
     Raises SettingsError for a folder of somebody else's.
     """
-    if out.exists() and any(out.iterdir()) and not (out / _MARKER).exists():
-        raise SettingsError(f"{out} holds files that no demo made: name an empty or new folder by --out")
+    _require_ours(out)
     try:
         for path in [found for pattern in _MADE for found in out.glob(pattern)]:
             if path.is_dir() and not path.is_symlink():
@@ -51,6 +52,23 @@ def prepare(out: Path) -> None:
         (out / _MARKER).write_text("{}")
     except OSError as error:
         raise SettingsError(f"{out} can't be made ({error}): name another folder by --out") from error
+
+
+def _require_ours(out: Path) -> None:
+    if out.exists() and {path.name for path in out.iterdir()} - {_LOCK} and not (out / _MARKER).exists():
+        raise SettingsError(f"{out} holds files that no demo made: name an empty or new folder by --out")
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Keep a second demo, which would remove what this one makes, away from the folder."""
+    _require_ours(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"{out} can't be made ({error}): name another folder by --out") from error
+    with held(out / _LOCK, f"a demo runs in {out} already", "wait for it, or name another folder by --out"):
+        yield
 
 
 def run_demo(out: Path, settings: EmbeddedSettings, on_window: Callable[[WindowProgress], None]) -> dict[str, Any]:
@@ -128,14 +146,7 @@ def _compared(services: Services, spec: TaskSpec, versions: list[PolicyVersion])
 
 def _write_reports(services: Services, folder: Path) -> list[Path]:
     folder.mkdir(exist_ok=True)
-    paths = []
-    for report in reports(services.log):
-        path = folder / f"{report.report_id}.html"
-        path.write_text(render.to_html(report), encoding="utf-8")
-        path.with_suffix(".md").write_text(render.to_markdown(report), encoding="utf-8")
-        path.with_suffix(".json").write_bytes(render.to_json(report))
-        paths.append(path)
-    return paths
+    return [write_report(report, folder) for report in reports(services.log)]
 
 
 def _send_digest(services: Services, out: Path) -> str | None:

@@ -31,7 +31,7 @@ def read_on(member: Member, limit: int, timeout_s: float) -> Iterator[MessageBat
 
 
 class Intervals:
-    """Follows `windows`. interval_ms: an interval's length, in event time, aligned at multiples of itself."""
+    """Follows `windows`. interval_ms: an interval's length, in event time: see `Timeline`."""
 
     def __init__(
         self,

@@ -140,8 +140,9 @@ class Explainer:
         report_id = interval_id(spec.task, current.start_ms)
         if self._is_reported(report_id):
             return None
-        facts = interval_facts(spec, current, closed.previous, rejected, closed.unreported)
-        series = interval_series(spec, current, closed.previous)
+        rows = self._witness.sampled(spec, closed)
+        facts = interval_facts(spec, current, closed.previous, rejected, closed.unreported, rows)
+        series = interval_series(spec, current, closed.previous, rows)
         span_ms = current.start_ms, current.end_ms
         return Report(report_id, spec.task, "interval", *span_ms, None, facts, BARE, series)
 
@@ -158,7 +159,7 @@ class Explainer:
         earlier = [one for one in versions if one.version < version.version]
         parent = next((one for one in earlier if one.version == version.parent), None)
         evidence = self._witness.evidence(spec, version, earlier)
-        facts = version_facts(spec, version, evidence, parent)
+        facts = version_facts(spec, version, evidence, parent, serving.decided_by)
         series = version_series(spec, [*earlier, version], evidence)
         return Report(report_id, task, "version", serving.ts, serving.ts, version.version, facts, BARE, series)
 

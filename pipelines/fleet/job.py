@@ -6,7 +6,8 @@ seed is reproducible. One window is one episode of every agent. NumPy alone; tor
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.topics import DIRECTIVES, POLICIES, TRANSITIONS, TopicReader, records
 from headrace.schemas import codec, codec_arrow
 from headrace.schemas.errors import CorruptDataError
+from headrace.schemas.policy_versions import acts_by
 from headrace.schemas.ports import Log, PolicyStore, Record
 from headrace.schemas.records import Directive, Layout, ServingPolicy, TaskSpec
 from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch
@@ -66,31 +68,50 @@ class VirtualClock:
 
 
 class Actor:
-    """The policy that serves now, and how the agents explore beside it."""
+    """The versions that agents act by now, one or, during a canary, two; and how they explore beside them.
 
-    def __init__(self, log: Log, store: PolicyStore, task: str, explorer: Explorer) -> None:
+    version: the one that serves. versions: int64[N], each agent's own.
+    """
+
+    def __init__(self, log: Log, store: PolicyStore, task: str, names: tuple[str, ...], explorer: Explorer) -> None:
         self.store = store
         self.task = task
         self.explorer = explorer
         self.version = NO_POLICY_VERSION
-        self.policy: Policy | None = None
+        self.versions = np.full(len(names), NO_POLICY_VERSION)
+        self._names = names
+        self._loaded: dict[int, Policy] = {}
         self._wanted: ServingPolicy | None = None
+        self._followed: ServingPolicy | None = None
         self._policies = TopicReader(log, POLICIES, task)
         self._directives = TopicReader(log, DIRECTIVES, task)
 
+    @property
+    def policy(self) -> Policy | None:
+        """The policy that serves, None while none does."""
+        return self._loaded.get(self.version)
+
     def refresh_policy(self) -> None:
-        """Load the policy that serves now, if another does than did. Raises CorruptDataError for other weights."""
+        """Load what is to be acted by now, if that is another than was. Raises CorruptDataError for other weights."""
         for record in records(self._policies.batches(), ServingPolicy, strict=True):
             self._wanted = record
         wanted = self._wanted
-        if wanted is None or wanted.version == self.version or not wanted.version:
+        if wanted is None or wanted == self._followed or not wanted.version:
             return
-        weights = self.store.weights(self.task, wanted.version)
-        if weights_hash(weights) != wanted.weights_hash:
-            raise CorruptDataError(f"policy {self.task}@{wanted.version}: the store holds other weights than promoted")
-        self.policy = Policy.from_bytes(weights)
+        hashes = {wanted.version: wanted.weights_hash}
+        if wanted.canary:
+            hashes[wanted.canary.version] = wanted.canary.weights_hash
+        self._loaded = {number: self._loaded.get(number) or self._load(number, hashes[number]) for number in hashes}
         self.version = wanted.version
-        logger.info("agents act with %s@%d", self.task, self.version)
+        self.versions = np.array([acts_by(wanted, name) for name in self._names])
+        self._followed = wanted
+
+    def _load(self, number: int, expected: str) -> Policy:
+        weights = self.store.weights(self.task, number)
+        if weights_hash(weights) != expected:
+            raise CorruptDataError(f"policy {self.task}@{number}: the store holds other weights than promoted")
+        logger.info("agents act with %s@%d", self.task, number)
+        return Policy.from_bytes(weights)
 
     def apply_directives(self) -> None:
         """Explore as the directives say that stand now."""
@@ -101,14 +122,27 @@ class Actor:
         self, obs: NDArray[np.float32], steps: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return actions and their log-probabilities; NaN where a rule or epsilon had a part in them."""
-        policy, unknown = self.policy, np.full(len(obs), np.nan, np.float32)
-        if policy is None:
+        unknown = np.full(len(obs), np.nan, np.float32)
+        if self.policy is None:
             actions = self.explorer.act(lambda _: rng.integers(len(ACTION_NAMES), size=len(obs)), obs, None, rng)
             uniform = np.full(len(obs), -math.log(len(ACTION_NAMES)), np.float32)
             return actions, unknown if self.explorer.now.rule else uniform
-        if policy.softmax:
-            return policy.sample(obs, rng)  # it explores by itself: directives about exploring are not for it
-        return self.explorer.act(lambda epsilon: policy.act(obs, epsilon, rng), obs, steps, rng), unknown
+        if self.policy.softmax:  # it explores by itself: directives about exploring are not for it
+            drawn = {number: policy.sample(obs, rng) for number, policy in self._loaded.items()}
+            taken = self._own({number: actions for number, (actions, _) in drawn.items()})
+            return taken, self._own({number: log_probs for number, (_, log_probs) in drawn.items()})
+
+        def chosen(epsilon: float) -> NDArray[np.int64]:
+            return self._own({number: policy.act(obs, epsilon, rng) for number, policy in self._loaded.items()})
+
+        return self.explorer.act(chosen, obs, steps, rng), unknown
+
+    def _own(self, rows: Mapping[int, NDArray[Any]]) -> NDArray[Any]:
+        """Return each agent's row: that of the version which it acts by."""
+        own = rows[self.version]
+        for number, others in rows.items():
+            own = np.where(self.versions == number, others, own)
+        return own
 
 
 class Fleet:
@@ -137,7 +171,7 @@ class Fleet:
         self._names = tuple(f"agent-{i:04d}" for i in range(agents))
         self._seed = seed
         explorer = Explorer(exploration or Exploration(), RULES)
-        self.actor = Actor(self._log, retried(store, self.stop), spec.task, explorer)
+        self.actor = Actor(self._log, retried(store, self.stop), spec.task, self._names, explorer)
 
     @property
     def version(self) -> int:
@@ -226,6 +260,6 @@ class Fleet:
             terminated=np.zeros(rows, np.bool_),
             truncated=step == EPISODE_STEPS - 1,
             reward_terms=terms.astype(np.float32),
-            policy_version=np.full(rows, self.version),
+            policy_version=np.tile(self.actor.versions, EPISODE_STEPS),
             log_prob=log_prob,
         )

@@ -1,6 +1,6 @@
 """What passes from step to step of `ingest`: a partition's, in log order, or the end of a poll."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from headrace.schemas.checker import Checked
@@ -15,8 +15,9 @@ class Opened:
     """A partition that is assigned, and where it goes on.
 
     segment: the first offset of the open segment, from which it is read again. stream_ms: the stream time at the
-    commit. rejected_to: the messages before it that were rejected are in the quarantine. resumed: whether there is a
-    commit, and with it windows that the index holds a part of.
+    commit. rejected_to: the messages before it that were rejected are in the quarantine. checked_to: the index may
+    hold rows of the segments that begin before it. resumed: whether there is a commit, and with it windows that the
+    index holds a part of.
     """
 
     partition: int
@@ -24,6 +25,7 @@ class Opened:
     committed: int
     stream_ms: int = -1
     rejected_to: int = 0
+    checked_to: int = 0
     resumed: bool = False
 
 
@@ -53,7 +55,9 @@ class Piece:
 class Fold:
     """What a partition's fold wants written (chunks, windows, decisions), emitted (windows), rejected and committed.
 
-    polled_s, folded_s: when its first message came in and when it was made, by time.monotonic.
+    polled_s, folded_s: when its first message came in and when it was made, by time.monotonic. again: whether the
+    index may hold rows of its segment already. whole: whether the segment has ended. late: the windows that may have
+    been emitted before.
     """
 
     partition: int
@@ -64,6 +68,9 @@ class Fold:
     commit: Commit
     polled_s: float
     folded_s: float
+    again: bool = False
+    whole: bool = False
+    late: Sequence[WindowRow] = ()
 
 
 Polled = Opened | Revoked | MessageBatch | EndOfLog | Tick

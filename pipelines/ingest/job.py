@@ -53,7 +53,9 @@ class Ingest:
         tasks = TaskTable(log, layout)
         self.reading = Reading(
             log,
+            index,
             self.stop,
+            layout.segment,
             poll_messages=poll_messages,
             until_caught_up=until_caught_up,
             accept_gap=accept_gap,

@@ -20,6 +20,7 @@ class IngestCounts:
     rejected: Counter[str] = field(default_factory=Counter)
     chunks: int = 0
     windows: int = 0
+    repaired: int = 0
 
 
 @dataclass(slots=True)

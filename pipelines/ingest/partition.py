@@ -34,6 +34,7 @@ class PartitionFold:
     next_offset: int
     committed: int
     rejected_to: int
+    checked_to: int
     rejected: list[Record] = field(default_factory=list)
     polled_s: float | None = None  # when the first message since the last fold came in
     folded_s: float = 0.0
@@ -75,10 +76,11 @@ class PartitionFold:
 
     def fold(self) -> Fold:
         """Encode the chunks that have grown, emit the closed windows that have pending rows, and say where we are."""
-        grown = self.segment.encode()
+        grown, again = self.segment.encode(), self.segment.start < self.checked_to
         decisions = self.segment.sample(self._done, self.layout.sample_every)
         windows = self.windows.emit(grown)
-        if self.next_offset == self.segment_end:
+        late = [row for row in windows if again or self.windows.closed_by(row.key, self._folded_ms)]
+        if whole := self.next_offset == self.segment_end:
             self.windows.close_segment()
             self.segment.begin(self.next_offset)
         self._folded_offset, self._folded_ms = self.next_offset, self.windows.stream_ms
@@ -90,7 +92,7 @@ class PartitionFold:
         now_s = time.monotonic()
         polled_s, self.polled_s = self.polled_s or now_s, None
         chunks = [part.row for part in grown]
-        return Fold(self.partition, chunks, windows, decisions, rejected, commit, polled_s, now_s)
+        return Fold(self.partition, chunks, windows, decisions, rejected, commit, polled_s, now_s, again, whole, late)
 
     def confirm(self, commit: Commit) -> None:
         """Note that a fold's rows are durable and its commit has moved."""
@@ -101,8 +103,9 @@ class PartitionFold:
 def open_partition(opened: Opened, layout: Layout, specs: Mapping[str, TaskSpec], earlier: Earlier) -> PartitionFold:
     """Return the state of a partition at its commit; the caller reads on from its `next_offset`."""
     segment = OpenSegment(opened.partition, opened.segment, specs)
-    windows = OpenWindows(specs, layout.grace_ms, segment, earlier, opened.stream_ms)
+    cut = opened.segment > 0 and not opened.resumed
+    windows = OpenWindows(specs, layout.grace_ms, segment, earlier, opened.stream_ms, cut)
     if opened.resumed:
         windows.load()
-    committed, rejected_to = opened.committed, opened.rejected_to
-    return PartitionFold(opened.partition, layout, segment, windows, opened.segment, committed, rejected_to)
+    places = (opened.segment, opened.committed, opened.rejected_to, opened.checked_to)
+    return PartitionFold(opened.partition, layout, segment, windows, *places, _folded_ms=opened.stream_ms)

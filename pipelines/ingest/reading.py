@@ -1,5 +1,6 @@
 """The first steps of `ingest`: read the log as a member of the group, cut it at segments' ends, check it."""
 
+import logging
 import time
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -13,17 +14,30 @@ from headrace.pipelines.tasks import TaskTable
 from headrace.pipelines.topics import INGEST, TRANSITIONS, IngestCommit
 from headrace.schemas.codec import check
 from headrace.schemas.errors import LogGapError
-from headrace.schemas.ports import Assigned, EndOfLog, Log, MessageBatch, Revoked
+from headrace.schemas.ports import Assigned, EndOfLog, Index, Log, MessageBatch, Revoked
 from headrace.schemas.records import Layout
+
+logger = logging.getLogger(__name__)
 
 
 class Reading:
     """The source: what comes in of the partitions that are assigned, and that they came or went."""
 
     def __init__(
-        self, log: Log, stop: Stop, *, poll_messages: int, until_caught_up: bool, accept_gap: bool, from_start: bool
+        self,
+        log: Log,
+        index: Index,
+        stop: Stop,
+        segment: int,
+        *,
+        poll_messages: int,
+        until_caught_up: bool,
+        accept_gap: bool,
+        from_start: bool,
     ) -> None:
         self.stop = stop
+        self._index = index
+        self._segment = segment
         self.member = Member(log, INGEST, TRANSITIONS, on_assign=self._assigned, on_revoke=self._revoked)
         self._poll_messages = poll_messages
         self._until_caught_up = until_caught_up
@@ -46,15 +60,36 @@ class Reading:
         return [*moves, *found, Tick(commit=not found, commits=self.member.commits.copy())]
 
     def _assigned(self, event: Assigned) -> int:
-        opened = open_at(event, accept_gap=self._accept_gap, from_start=self._from_start)
+        opened = open_at(*self._start(event), accept_gap=self._accept_gap)
         self._moves.append(opened)
         return opened.segment
+
+    def _start(self, event: Assigned) -> tuple[Assigned, bool]:
+        """Return where the log begins, and whether it is read from there.
+
+        Where retention has cut a segment, the index holds all of it, and its rest would be counted twice.
+        """
+        cut = event.begin % self._segment
+        if not self._from_start or not cut or event.commit is None or not self._holds(event.partition):
+            return event, self._from_start
+        begin = event.begin - cut + self._segment
+        logger.warning(
+            "partition %d: the log begins at %d, within a segment; what the index holds of that stays, and the log is "
+            "read again from %d on",
+            event.partition,
+            event.begin,
+            min(begin, event.commit.offset),
+        )
+        return (event, False) if begin > event.commit.offset else (replace(event, begin=begin), True)
+
+    def _holds(self, partition: int) -> bool:
+        return next(self._index.scan(partition=partition, payload=False), None) is not None
 
     def _revoked(self, partition: int) -> None:
         self._moves.append(Revoked(partition))
 
 
-def open_at(event: Assigned, *, accept_gap: bool = False, from_start: bool = False) -> Opened:
+def open_at(event: Assigned, from_start: bool = False, *, accept_gap: bool = False) -> Opened:
     """Return where an assigned partition goes on: at its commit.
 
     from_start: at the first offset that the log still holds, whatever was committed. Raises LogGapError if rows are
@@ -63,7 +98,8 @@ def open_at(event: Assigned, *, accept_gap: bool = False, from_start: bool = Fal
     place = None if event.commit is None else IngestCommit.of(event.commit)
     rejected_to = event.begin if event.commit is None or place is None else max(event.commit.offset, place.rejected_to)
     if event.commit is None or place is None or from_start:
-        return Opened(event.partition, event.begin, event.begin, rejected_to=rejected_to)
+        checked_to = max(rejected_to, event.end if from_start else 0)
+        return Opened(event.partition, event.begin, event.begin, rejected_to=rejected_to, checked_to=checked_to)
     begin, committed = event.begin, event.commit.offset
     if begin > committed and not accept_gap:
         raise LogGapError(
@@ -72,7 +108,9 @@ def open_at(event: Assigned, *, accept_gap: bool = False, from_start: bool = Fal
         )
     # Where retention took rows of the open segment, a segment of its own starts at what is left.
     segment = place.segment if begin <= place.segment else max(committed, begin)
-    return Opened(event.partition, segment, max(committed, segment), place.stream_ms, rejected_to, resumed=True)
+    places = (segment, max(committed, segment), place.stream_ms, rejected_to)
+    # A reading from the start may have been cut off: then rejected_to lies beyond the commit.
+    return Opened(event.partition, *places, checked_to=rejected_to, resumed=True)
 
 
 @dataclass(slots=True)

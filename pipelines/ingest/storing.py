@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from headrace.pipelines.ingest.folding import FOLD_INTERVAL_S, REJECTED_BYTES, held_bytes
 from headrace.pipelines.ingest.items import Fold, Opened, Passed, Tick
 from headrace.pipelines.ingest.meters import IngestMeters
+from headrace.pipelines.ingest.repair import repair
 from headrace.pipelines.runtime.member import Member
 from headrace.pipelines.topics import WINDOWS
-from headrace.schemas.errors import CommitConflictError
+from headrace.schemas.errors import CommitConflictError, HiddenRowsError
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Commit, Index, Record
 from headrace.sinks.chunks import CachedChunks
@@ -30,7 +31,8 @@ class Storing:
     """Writes folds and commits them.
 
     committed: by assigned partition, the offset that is committed. A refused commit takes all partitions away, until
-    they are opened anew. waiting: folds that are written, maybe not yet durable, and not committed.
+    they are opened anew. waiting: folds that are written, maybe not yet durable, and not committed. hidden: why some
+    rows that were written again are not there.
     """
 
     index: Index
@@ -41,6 +43,7 @@ class Storing:
     timer: Callable[[], float]
     committed: dict[int, int] = field(default_factory=dict)
     waiting: list[Fold] = field(default_factory=list)
+    hidden: HiddenRowsError | None = None
     _waiting_since_s: float = 0.0
 
     def store(self, items: list[Fold | Passed]) -> list[None]:
@@ -84,6 +87,8 @@ class Storing:
         """Wait for the index, then send what is emitted and rejected and move the commits, all or nothing."""
         self.index.flush()
         folds, self.waiting = self.waiting, []
+        for fold in folds:
+            self._repair(fold)
         self.chunks.remember([row for fold in folds for row in fold.chunks])
         outputs = [record for fold in folds for record in (*fold.rejected, *self._emitted(fold))]
         commits = {fold.partition: fold.commit for fold in folds}
@@ -93,6 +98,16 @@ class Storing:
             self.committed.clear()
             return
         self._note(folds, commits)
+
+    def _repair(self, fold: Fold) -> None:
+        """Write over what the index holds otherwise than it was written; what can't be is told, and told at the end."""
+        try:
+            repaired = repair(self.index, fold)
+        except HiddenRowsError as error:
+            self.hidden = self.hidden or error
+            logger.error("%s", error)  # noqa: TRY400 it is no fault of ours
+        else:
+            self.meters.counts.repaired += repaired
 
     def _note(self, folds: list[Fold], commits: dict[int, Commit]) -> None:
         for fold in folds:

@@ -43,13 +43,18 @@ class WindowFold:
 
 @dataclass(slots=True)
 class OpenWindows:
-    """The windows of one partition that have rows not yet emitted. stream_ms: the stream time, which closes them."""
+    """The windows of one partition that have rows not yet emitted. stream_ms: the stream time, which closes them.
+
+    cut: whether the log is read from a beginning before which the index may hold chunks: of each window they are asked
+    for then.
+    """
 
     specs: Mapping[str, TaskSpec]
     grace_ms: int
     segment: OpenSegment
     earlier: Earlier
     stream_ms: int
+    cut: bool = False
     _pending: set[WindowKey] = field(default_factory=set)
     _before: dict[WindowKey, WindowFold] = field(default_factory=dict)
     # A window that is not in _before and closes after the horizon has no chunks in earlier segments.
@@ -111,13 +116,18 @@ class OpenWindows:
         return key.start_ms + self.specs[key.task].window_ms + self.grace_ms
 
     def _closed(self, key: WindowKey) -> bool:
-        return self._closes_ms(key) <= self.stream_ms
+        return self.closed_by(key, self.stream_ms)
+
+    def closed_by(self, key: WindowKey, stream_ms: int) -> bool:
+        """Whether the window was closed at a stream time."""
+        return self._closes_ms(key) <= stream_ms
 
     def _fold(self, key: WindowKey) -> WindowFold:
         """Fold a window's chunks: of earlier segments from memory or the index, then the open segment's own."""
         fold = self._before.get(key)
         if fold is None:
-            fold = self._earlier_fold(key) if self._closes_ms(key) <= self._horizon_ms else WindowFold()
+            known = self._closes_ms(key) > self._horizon_ms and not self.cut
+            fold = WindowFold() if known else self._earlier_fold(key)
         return fold.grow(self.segment.of(key))
 
     def _earlier_fold(self, key: WindowKey) -> WindowFold:

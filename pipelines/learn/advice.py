@@ -8,22 +8,23 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
-from headrace.learners.acting import Policy
+from headrace.learners.acting import load_policy
 from headrace.learners.advice.consult import Fit, Judging, Returns, consult
 from headrace.learners.advice.ledger import Ledger
 from headrace.learners.advice.meter import Meter
+from headrace.learners.advice.refusals import carefully, over
 from headrace.learners.explain.simulation import Simulator
 from headrace.learners.judge.trial import as_acting
 from headrace.learners.shaping import fit_potential
 from headrace.learners.stream.training import Training
-from headrace.schemas.directives import key_of
-from headrace.schemas.errors import SettingsError
+from headrace.schemas.directives import SETTING, key_of
+from headrace.schemas.errors import EnvironmentFailedError, SettingsError
 from headrace.schemas.ports import Advisor, Clock
 from headrace.schemas.records import Directive, PolicyVersion
 from headrace.schemas.transition import TransitionBatch
@@ -80,10 +81,13 @@ class Advice:
         judging: Judging | None,
         asked: Sequence[Directive],
         fit: Fit,
+        *,
+        careful: bool = False,
     ) -> None:
         """Undo, ask, check; then the training goes on with the configuration that is in force.
 
-        asked: undoing that people have asked for. fit: for shaping.
+        asked: undoing that people have asked for. fit: for shaping. careful: whether to learn slower and explore more
+        from here on, until a candidate is promoted.
         """
         facts = self.state.meter.facts(
             version=version.version,
@@ -94,23 +98,46 @@ class Advice:
             mean_return=version.evaluation.get("policy"),
             judging=judging,
         )
-        self.state.ledger, records = consult(
+        consulted = partial(
+            consult,
             self.state.ledger,
             facts,
             None if version.version % self._advising.every else self._advising.advisor,
             task=self._task,
-            judging=judging,
-            undo={one.directive_id: (one.decided_by, one.reason) for one in asked},
+            undo={
+                **(over(self.state.ledger) if version.promoted else {}),
+                **{one.directive_id: (one.decided_by, one.reason) for one in asked},
+            },
             fit=fit,
             apply=self._advising.apply,
             ts=self._clock(),
         )
+        try:
+            self.state.ledger, records = consulted(judging=judging)
+        except EnvironmentFailedError as error:
+            logger.warning("task %s: nothing that was advised can be judged now: %s", self._task, error)
+            self.state.ledger, records = consulted(judging=None)
+        if careful:
+            self.state.ledger, more = carefully(self.state.ledger, version, self._clock())
+            records += more
         self._log(records)
         training.config = dataclasses.replace(training.config, **self.state.ledger.config())
 
+    def restate(self, changed: Mapping[str, Any]) -> None:
+        """Begin with settings that people have stated; what directives had changed of these stands no longer."""
+        ledger = self.state.ledger
+        anew = ledger.base.keys() & changed.keys()
+        said = {"task": self._task, "verdict": "undone", "decided_by": "learn", "ts": self._clock()}
+        said["reason"] = "a person has stated the setting"
+        over = [msgspec.structs.asdict(one) | said for one in ledger.standing if one.change in anew]
+        self._log([msgspec.convert(one, Directive) for one in over])
+        ledger = ledger.without([one["directive_id"] for one in over])
+        base = ledger.base | {name: changed[name] for name in anew}
+        self.state.ledger = msgspec.structs.replace(ledger, base=base)
+
     def disown(self, records: Sequence[Directive]) -> None:
         """Say of a learner that begins anew that nothing stands of what the log says: agents follow the log."""
-        newest = {one.directive_id: one for one in records}
+        newest = {one.directive_id: one for one in records if one.change != SETTING}
         lost = {"verdict": "undone", "decided_by": "learn", "reason": "learning began anew", "ts": self._clock()}
         standing = [one for one in newest.values() if one.verdict in {"accepted", "undo"}]
         self._log([msgspec.structs.replace(one, **lost) for one in standing])
@@ -130,14 +157,18 @@ class Advice:
 
 
 def judging(simulator: Simulator | None, weights: Callable[[int], bytes]) -> Judging | None:
-    """Return what a task's versions are judged by; None without a simulator. weights: gives a version's."""
+    """Return what a task's versions are judged by; None without a simulator that works. weights: gives a version's."""
     if simulator is None:
+        return None
+    try:
+        returns = {name: done.returns for name, done in simulator.baselines().items()}
+    except EnvironmentFailedError as error:
+        logger.warning("nothing that is advised can be judged: %s", error)
         return None
 
     def of_version(number: int) -> Returns:
-        return simulator.outcomes(as_acting(Policy.from_bytes(weights(number)))).returns
+        return simulator.outcomes(as_acting(load_policy(weights(number)))).returns
 
-    returns = {name: done.returns for name, done in simulator.baselines().items()}
     return Judging(cache(of_version), {name: returns[name] for name in simulator.rules}, returns[simulator.floor])
 
 

@@ -7,10 +7,9 @@ the same weights. One learner per task; a task's windows lie in one partition.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
 from bytewax.dataflow import Dataflow
 
 from headrace.pipelines.learn.learner import Learner, Learning, Ports
@@ -40,8 +39,6 @@ logger = logging.getLogger(__name__)
 GROUP = "learn"
 UNCOMMITTED_WINDOWS = 10_000
 """Windows read without a checkpoint being due, as those of tasks that are not learned."""
-METADATA_TASKS = 50
-"""Tasks that a commit's metadata names at most; its size is bounded by the log."""
 
 
 def dataflow(learn: "Learn") -> Dataflow:
@@ -61,18 +58,21 @@ class Learn:
         clock: Clock,
         learning: Learning,
         *,
+        only: Sequence[str] = (),
+        from_start: bool = False,
         poll_windows: int = 64,
         until_caught_up: bool = False,
     ) -> None:
+        """only: the tasks to learn, () for all. from_start: whether to learn these from the first window held."""
         self.stop = Stop()
         self.chunks = chunks
         ports = Ports(retried(log, self.stop), retried(chunks, self.stop), retried(store, self.stop), clock)
-        self.roster = Roster(ports, retried(tasks, self.stop), learning)
+        self.roster = Roster(ports, retried(tasks, self.stop), learning, only, from_start=from_start)
         self._until_caught_up = until_caught_up
         self._poll_windows = poll_windows
         self._read = 0
         self._committed: dict[int, Commit] = {}
-        self._member = Member(ports.log, GROUP, WINDOWS, on_assign=self._open, on_revoke=self.roster.close)
+        self._member = Member(ports.log, group_of(only), WINDOWS, on_assign=self._open, on_revoke=self.roster.close)
 
     @property
     def learners(self) -> dict[str, Learner]:
@@ -111,12 +111,12 @@ class Learn:
 
     def _open(self, event: Assigned) -> int | None:
         self._committed[event.partition] = event.commit or Commit(event.begin)
-        known = msgspec.json.decode(event.commit.metadata or "[]", type=list[str]) if event.commit else []
-        lost = self.roster.open(event.partition, known)
-        if not lost:
+        lost, needed = self.roster.open(event.partition, self._committed[event.partition].metadata)
+        if lost:
+            logger.warning("no checkpoint of %s: learning it again from the first window held", ", ".join(lost))
+        if needed is None or needed >= self._committed[event.partition].offset:
             return None
-        logger.warning("no checkpoint of %s: learning it again from the first window held", ", ".join(lost))
-        return event.begin
+        return max(needed, event.begin)
 
     def learn(self, item: MessageBatch | EndOfLog | None) -> list[None]:
         """Take windows in, one by one: updates and candidates fall due between any two of them."""
@@ -143,9 +143,9 @@ class Learn:
     def commit(self, ticks: list[None]) -> list[None]:
         """Where a learner is due: save all checkpoints, then send what was decided and move the commits to them.
 
-        The metadata names the tasks that have a checkpoint. A learner killed in between reads some windows again,
-        skips those that its checkpoint has, and sends what is not on `policies` yet. One that was overtaken saves
-        nothing and sends nothing: it joins again, and goes on from the other's checkpoints.
+        The metadata says up to where the tasks that have a checkpoint were learned. A learner killed in between reads
+        some windows again, skips those that its checkpoint has, and sends what is not on `policies` yet. One that was
+        overtaken saves nothing and sends nothing: it joins again, and goes on from the other's checkpoints.
         """
         due = self._read >= UNCOMMITTED_WINDOWS or any(learner.due for learner in self.learners.values())
         if not self._member.offsets or not (due or self.stop.finished):
@@ -168,7 +168,7 @@ class Learn:
         for learner in self.learners.values():
             learner.save()
             outputs += learner.outputs()
-        commits = {p: Commit(offset, _metadata(self.roster.tasks_of(p))) for p, offset in self._member.offsets.items()}
+        commits = {p: Commit(offset, self.roster.metadata(p)) for p, offset in self._member.offsets.items()}
         self._member.commit(commits, outputs)
         self._committed.update(commits)
         self._read = 0
@@ -186,5 +186,6 @@ class Learn:
         self._member.commit(standing)
 
 
-def _metadata(tasks: list[str]) -> str:
-    return msgspec.json.encode(tasks[:METADATA_TASKS]).decode()
+def group_of(only: Sequence[str]) -> str:
+    """Return the group of who learns these tasks alone: its commits must not pass over the windows of others."""
+    return ".".join([GROUP, *sorted(only)])

@@ -9,16 +9,19 @@ from typing import NamedTuple
 import msgspec
 
 from headrace.learners.advice.ledger import Ledger
-from headrace.learners.stream.algorithms import algorithm, begun
+from headrace.learners.checkpoint import unpack
+from headrace.learners.stream.algorithms import begun
+from headrace.learners.stream.stated import changes, learned_by, stated
 from headrace.learners.stream.training import Config, LearnSettings
 from headrace.pipelines.learn.advice import FITTED_CHUNKS, Advice, AdviceState, Advising, fitted, judging
-from headrace.pipelines.learn.checkpoint import Checkpoint, Saved
+from headrace.pipelines.learn.checkpoint import Checkpoint, Saved, require_newest, warn_of_another
 from headrace.pipelines.learn.feed import Feed
 from headrace.pipelines.learn.meters import LearnerMeters
 from headrace.pipelines.learn.progress import Progress
 from headrace.pipelines.learn.promotion import Promotion
 from headrace.pipelines.published import directives
 from headrace.pipelines.topics import DIRECTIVES, POLICIES
+from headrace.schemas.errors import SettingsError
 from headrace.schemas.ports import Clock, Log, PolicyStore, Record
 from headrace.schemas.records import PolicyVersion, TaskSpec, WindowSummary
 from headrace.sinks.chunks import CachedChunks
@@ -37,12 +40,13 @@ class Ports(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """How tasks are learned. config: what a task begins with; one with a checkpoint goes on by that one's.
+    """How tasks are learned that state nothing of it; one with a checkpoint goes on by that one's algorithm and net.
 
-    accept_gap: whether to go on without chunks that are missing from the index.
+    config: None for the default one of the first algorithm that learns the task's actions. accept_gap: whether to go
+    on without chunks that are missing from the index, or from a checkpoint that is older than what was learned since.
     """
 
-    config: Config = field(default_factory=lambda: algorithm("dqn").streamed)
+    config: Config | None = None
     settings: LearnSettings = field(default_factory=LearnSettings)
     advising: Advising = field(default_factory=Advising)
     seed: int = 0
@@ -52,28 +56,48 @@ class Learning:
 class Learner:
     """A training that follows one task's windows, from its checkpoint on."""
 
-    def __init__(self, spec: TaskSpec, ports: Ports, learning: Learning, *, lost: bool = False) -> None:
-        """lost: whether the task had a checkpoint once: where it has none now, no earlier version is this one's."""
+    def __init__(
+        self,
+        spec: TaskSpec,
+        ports: Ports,
+        learning: Learning,
+        *,
+        lost: bool = False,
+        from_start: bool = False,
+        emitted: int = 0,
+    ) -> None:
+        """Go on from the task's checkpoint, where it has one; raises CorruptDataError for one that is too old.
+
+        lost: whether the task had a checkpoint once: where it has none now, no earlier version is this one's.
+        from_start: whether to leave the checkpoint that it has: it is replaced when this one's is saved. emitted: the
+        offset up to which the log says that the task was learned.
+        """
         self.spec = spec
-        self.settings = settings = learning.settings
+        self._learning = learning
+        now = stated(spec, directives(ports.log, spec.task))
+        config, settings = learned_by(spec, now, learning.config, learning.settings)
         self.meters = LearnerMeters()
         self._ports = ports
         self._promotion = Promotion(spec, ports.log, ports.chunks, ports.store, ports.clock, settings, learning.seed)
         self._checkpoint = Checkpoint(spec, ports.store)
-        saved = self._checkpoint.load(settings, self._learned)
+        saved = self._checkpoint.load(settings, self._learned, from_start=from_start)
         if saved is None:
-            self.training = begun(learning.config, spec, learning.seed, settings, self._learned)
+            self.training = begun(config, spec, learning.seed, settings, self._learned)
             self.progress = self._begun(lost=lost)
+            self.progress.stated, self.progress.from_start = now, from_start
         else:
             self.training, self.progress = saved.training, saved.progress
-        advice = saved.advice if saved else AdviceState(Ledger.begin(dataclasses.asdict(learning.config)))
+            settings = learned_by(spec, self.progress.stated, learning.config, learning.settings).settings
+        self._set(settings)
+        advice = saved.advice if saved else AdviceState(Ledger.begin(dataclasses.asdict(config)))
         self.advice = Advice(spec.task, learning.advising, advice, ports.clock)
         taken = saved.taken if saved else ()
         self._feed = Feed(spec.task, ports.chunks, taken, accept_gap=learning.accept_gap)
         if saved is not None:
             self._feed.refill(self.training, self.progress)
-            self._warn_of_another(learning.config)
-            self._warn_if_old()
+            warn_of_another(spec.task, self.training.config, config)
+            versions = ports.store.versions(spec.task)
+            require_newest(spec.task, self.progress, versions, emitted, accept_gap=learning.accept_gap)
         self._catch_up_with_the_log()
 
     def _catch_up_with_the_log(self) -> None:
@@ -95,28 +119,10 @@ class Learner:
         newest = max((one.version for one in versions if lost), default=0)
         return Progress(version=newest, serving=promoted[-1] if promoted else None)
 
-    def _warn_of_another(self, asked: Config) -> None:
-        """Tell of a checkpoint that does not go on as was asked for: replay depends on what it was begun with."""
-        own, begun_with = self.training.config, ("n_step", "priority")
-        if own.algorithm != asked.algorithm:
-            logger.warning("%s: its checkpoint is of %s: it goes on by that", self.spec.task, own.algorithm)
-            return
-        differing = [name for name in begun_with if getattr(own, name, None) != getattr(asked, name, None)]
-        if differing:
-            kept = ", ".join(f"{name} {getattr(own, name)}" for name in differing)
-            logger.warning("%s: its checkpoint goes on with what it was begun with: %s", self.spec.task, kept)
-
-    def _warn_if_old(self) -> None:
-        """Tell of a checkpoint from a backup: the commit says nothing of it. One version may be newer, after a kill."""
-        versions = self._ports.store.versions(self.spec.task)
-        learned = [one.version for one in versions if one.config.get("source") != "simulation"]
-        newest = max(learned, default=0)
-        if newest > self.progress.version + 1:
-            logger.warning(
-                "%s: the checkpoint is of version %d, but there is version %d: windows between are never learned from. "
-                "Move it away, and the task is learned again from the first window that the log holds",
-                *(self.spec.task, self.progress.version, newest),
-            )
+    @property
+    def missing_rows(self) -> int:
+        """How many rows must come in before the next candidate is made; it needs an update too."""
+        return self.progress.missing_rows(self.training.counts.rows, self.settings)
 
     @property
     def due(self) -> bool:
@@ -132,8 +138,9 @@ class Learner:
             self.meters.took(rows, progress.version)
             self.advice.state.meter.saw(rows.action, actions, rows.reward_terms)
         progress.next_offset = offset + 1
+        progress.saw(summary.start_ms)
         count = self.training.counts.rows
-        if count - progress.rows_at_candidate < self.settings.candidate_rows:
+        if self.missing_rows > 0:
             return
         learned = self.training.updates > progress.updates_at_candidate
         if not learned and self.training.let_go():
@@ -147,11 +154,59 @@ class Learner:
         """Store what has been learned as a version, promote it if it may be, and take advice on how to go on."""
         version = self._promotion.candidate(self.training, self.progress)
         self.progress.parent = self.training.counts.version = version.version
-        self._advise(version)
+        self._restate()
+        back = self._back_to()
+        self._advise(version, careful=back is not None and self.progress.refusals > self.settings.refusals)
         self.progress.lineage = []
+        self.progress.went_back_to = None if back is None else self._gone_back(back)
         self.meters.judged(promoted=version.promoted, now_ms=self._ports.clock())
 
-    def _advise(self, version: PolicyVersion) -> None:
+    def _set(self, settings: LearnSettings) -> None:
+        self.settings = self.training.settings = self._promotion.settings = settings
+
+    def _restate(self) -> None:
+        """Let what people have stated since the last version hold from here on, but for what holds from the start."""
+        before, now = self.progress.stated, stated(self.spec, directives(self._ports.log, self.spec.task))
+        if now == before:
+            return
+        try:
+            old, new = (
+                learned_by(self.spec, values, self._learning.config, self._learning.settings)
+                for values in (before, now)
+            )
+        except SettingsError as error:
+            logger.warning("%s: goes on as before: %s", self.spec.task, error)
+            return
+        self.progress.stated = now
+        self._set(new.settings)
+        own = self.training.config
+        if new.config.algorithm == own.algorithm:
+            changed = changes(own, old.config, new.config)
+            self.training.config = dataclasses.replace(own, **changed)
+            self.advice.restate(changed)
+        warn_of_another(self.spec.task, own, new.config)
+        logger.info("%s: from version %d on by what was stated: %s", self.spec.task, self.progress.version, now)
+
+    def _back_to(self) -> int | None:
+        """Return the version to go back to, as enough candidates in a row were refused; None where there is no need."""
+        every, count = self.settings.refusals, self.progress.refusals
+        return self.progress.serving if every and count and not count % every else None
+
+    def _gone_back(self, version: int) -> int | None:
+        """Go on from a version's weights; None where they are of another net, and learning goes on as it was."""
+        task, count = self.spec.task, self.progress.refusals
+        try:
+            self.training.go_back(unpack(self._ports.store.weights(task, version))[0])
+        except ValueError as error:
+            logger.warning("%s: %d candidates in a row were refused; %s@%d: %s", task, count, task, version, error)
+            return None
+        logger.warning(
+            "%s: %d candidates in a row were refused: learning goes on from the weights of %s@%d, which serves",
+            *(task, count, task, version),
+        )
+        return version
+
+    def _advise(self, version: PolicyVersion, *, careful: bool) -> None:
         """Let directives change the configuration for what is learned after the version."""
         task, newest = self.spec.task, [entry.reference for entry in self.progress.lineage[-FITTED_CHUNKS:]]
         standing = self.advice.state.ledger.standing
@@ -161,6 +216,7 @@ class Learner:
             judging(self._promotion.simulator(), lambda number: self._ports.store.weights(task, number)),
             [one for one in directives(self._ports.log, task) if one.verdict == "undo"] if standing else [],
             lambda place: fitted(self._ports.chunks.transitions(newest), place),
+            careful=careful,
         )
 
     def _learned(self, metrics: Mapping[str, float]) -> None:

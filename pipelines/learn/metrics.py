@@ -93,6 +93,12 @@ METRICS: Final[tuple[Metric[Learn], ...]] = (
         ("task", "verdict"),
     ),
     _by_task(
+        "headrace_learn_refusals",
+        "gauge",
+        "Candidates in a row that the gate has refused.",
+        lambda learner: learner.progress.refusals,
+    ),
+    _by_task(
         "headrace_learn_policy_version",
         "gauge",
         "The version that serves; 0 where none does.",

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from headrace.learners.stream.training import LearnSettings
 from headrace.pipelines.published import after
 from headrace.schemas.policy_versions import with_one_lineage
 from headrace.schemas.records import ChunkReference, LineageEntry, ServingPolicy
@@ -16,7 +17,12 @@ class Progress(msgspec.Struct):
     inserted: references whose rows the training may still hold, in order, and the first row taken of each. first_row:
     how many rows came before them. base_row: of these, how many it never held. lineage, complete:
     as in `PolicyVersion`. version: the newest number taken; parent: the one that this learner made last. pending:
-    policy records that are not yet on the log. seen: the newest one there that was applied.
+    policy records that are not yet on the log. seen: the newest one there that was applied. best: the version that has
+    been shown to beat all before it, or that people let serve: candidates are judged against it. refusals: of
+    candidates in a row by the gate. went_back_to: by whose weights learning went on after the newest candidate. stated:
+    settings of the learner that hold since then. windows: how many event times have had windows, by the newest one's
+    start, so that late windows and those of other groups don't count. from_start: whether a person had the task learned
+    anew: then it may be behind the commit of a group that had learned it before.
     """
 
     next_offset: int = 0
@@ -30,6 +36,13 @@ class Progress(msgspec.Struct):
     version: int = 0
     parent: int | None = None
     serving: int | None = None
+    best: int | None = None
+    refusals: int = 0
+    went_back_to: int | None = None
+    stated: dict[str, Any] = {}
+    windows: int = 0
+    newest_start_ms: int | None = None
+    from_start: bool = False
     pending: list[ServingPolicy] = []
     seen: ServingPolicy | None = None
     format: Literal[2] = 2
@@ -45,6 +58,15 @@ class Progress(msgspec.Struct):
         window = self.lineage[-1].window + 1 if self.lineage else 0
         self.lineage += [LineageEntry(reference, first_row, window) for reference, first_row in pieces]
 
+    def saw(self, start_ms: int) -> None:
+        """Note a window's event time."""
+        if self.newest_start_ms is None or start_ms > self.newest_start_ms:
+            self.newest_start_ms, self.windows = start_ms, self.windows + 1
+
+    def missing_rows(self, rows: int, settings: LearnSettings) -> int:
+        """How many rows must come in before the next candidate is made, after so many; it needs an update too."""
+        return max(0, settings.candidate_after(rows, self.windows) - (rows - self.rows_at_candidate))
+
     def forget(self, gone_rows: int) -> None:
         """Drop the references of which the training holds no row any more: it holds none of the first `gone_rows`."""
         count = 0
@@ -58,6 +80,16 @@ class Progress(msgspec.Struct):
     def begin_anew(self, rows: int) -> None:
         """Go on from `rows` rows without any that were held: what comes of it can't be retrained."""
         self.inserted, self.first_row, self.base_row, self.complete = [], rows, rows, False
+
+    @property
+    def opponent(self) -> int | None:
+        """The version that a candidate is judged against, None while nothing serves."""
+        return None if self.serving is None else self.best or self.serving
+
+    def promoted(self, version: int, *, best: bool) -> None:
+        """Let a version serve. best: whether it was shown to beat the best one before."""
+        self.best = version if best else self.opponent or version
+        self.serving = version
 
     @property
     def holding(self) -> ServingPolicy | None:
@@ -97,4 +129,4 @@ class Progress(msgspec.Struct):
 
     def _yield_to(self, decided: ServingPolicy, *, again: bool) -> None:
         self.pending = [decided] if again else []
-        self.serving = decided.version or None
+        self.serving = self.best = decided.version or None

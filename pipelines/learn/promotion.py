@@ -8,18 +8,19 @@ from typing import Any, NamedTuple
 import msgspec
 
 from headrace.learners import seeds
-from headrace.learners.acting import Policy
+from headrace.learners.acting import load_policy
 from headrace.learners.checkpoint import pack, weights_hash
-from headrace.learners.explain.simulation import Simulator, simulator
+from headrace.learners.explain.simulation import Simulator, fresh_simulator, task_simulator
 from headrace.learners.judge.data import ESTIMATOR
-from headrace.learners.judge.gate import judge
-from headrace.learners.judge.trial import Trial
+from headrace.learners.judge.trial import Candidate, tried
+from headrace.learners.stream.algorithms import Algorithm, algorithm
 from headrace.learners.stream.training import Config, LearnSettings, Training
 from headrace.pipelines.learn.by_data import judged_by_data
 from headrace.pipelines.learn.progress import Progress
 from headrace.pipelines.published import published
-from headrace.schemas.errors import StorageError
+from headrace.schemas.errors import EnvironmentFailedError, StorageError
 from headrace.schemas.judged import DataEvidence
+from headrace.schemas.judgement import Judgement
 from headrace.schemas.ports import Clock, Log, PolicyStore
 from headrace.schemas.records import Interval, PolicyVersion, ServingPolicy, TaskSpec
 from headrace.sinks.chunks import CachedChunks
@@ -28,14 +29,20 @@ logger = logging.getLogger(__name__)
 
 
 class _Verdict(NamedTuple):
-    """What became of a candidate. trial: its own, where there is a simulator."""
+    """What became of a candidate; judged: how, where there is a simulator. best: whether it beats what was best."""
 
     promoted: bool
     reason: str
     evaluation: dict[str, float]
     difference: Interval | None = None
-    trial: Trial | None = None
+    judged: Judgement | None = None
+    best: bool = True
     by_data: DataEvidence | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether it was tried and not found good enough."""
+        return (self.judged or self.difference) is not None and not self.promoted
 
 
 class Promotion:
@@ -56,9 +63,9 @@ class Promotion:
         self._log = log
         self._store = store
         self._clock = clock
-        self._settings = settings
+        self.settings = settings
         self._seed = seed
-        self._serving: Trial | None = None
+        self._simulator: Simulator | None = None
 
     def candidate(self, training: Training[Any], progress: Progress) -> PolicyVersion:
         """Store what has been learned as a version; what is promoted waits to be sent."""
@@ -67,50 +74,61 @@ class Promotion:
         self.follow(progress)
         held = progress.holding
         verdict = self._judged(weights, progress, training.config)
+        progress.refusals = progress.refusals + 1 if verdict.refused else 0
         if held:
             reason = f"promotion is on hold by {held.decided_by} ({held.reason}); {verdict.reason}"
             verdict = verdict._replace(promoted=False, reason=reason)
-        elif verdict.promoted and verdict.trial:
-            self._serving = verdict.trial
         version = self._stored(self._version(weights, verdict, training, progress), weights, progress)
         logger.info("%s@%d: %s", version.task, version.version, version.reason)
         if version.promoted and not held:
-            progress.serving = version.version
+            progress.promoted(version.version, best=verdict.best)
             progress.pending.append(self._record(version))
         return version
 
     def follow(self, progress: Progress) -> None:
         """Apply what is on `policies` since the record that was applied last: a person may have decided."""
-        if progress.apply(published(self._log, self._spec.task)):
-            self._serving = None
+        progress.apply(published(self._log, self._spec.task))
 
     def sent(self, progress: Progress) -> None:
         """Note that the pending records are on the log now."""
-        if progress.pending and progress.sent(published(self._log, self._spec.task)):
-            self._serving = None
+        if progress.pending:
+            progress.sent(published(self._log, self._spec.task))
 
     def simulator(self) -> Simulator | None:
-        """Return what policies are judged in; none of the simulators takes continuous actions."""
-        known = self._spec.discrete
-        return simulator(self._spec.environment, self._settings.gate_traces, seeds.GATE.first) if known else None
+        """Return what versions' returns are told by; None where the task has none that can be made here."""
+        try:
+            return self._made_simulator()
+        except EnvironmentFailedError as error:
+            logger.warning("task %s has no simulator: %s", self._spec.task, error)
+            return None
+
+    def _made_simulator(self) -> Simulator | None:
+        if self._simulator is None:
+            self._simulator = task_simulator(self._spec, self.settings.gate_traces, seeds.GATE.first)
+        return self._simulator
 
     def _judged(self, weights: bytes, progress: Progress, config: Config) -> _Verdict:
-        gate, found = self._settings.gate, self.simulator()
-        if gate == "data" or (gate == "auto" and found is None):
+        gate = self.settings.gate
+        if gate == "data" or (gate == "auto" and self._spec.environment is None):
             return self._judged_by_data(weights, progress, config)
-        gated = gate != "none"
+        return self._judged_by_trial(weights, progress, algorithm(config.algorithm), gated=gate != "none")
+
+    def _judged_by_trial(self, weights: bytes, progress: Progress, kind: Algorithm, *, gated: bool) -> _Verdict:
         ungated = _Verdict(True, "promoted without a gate, as the settings say", {})
-        if found is None:
-            return _Verdict(False, "no simulator to judge it by", {}) if gated else ungated
-        trial, serving = Trial(found, Policy.from_bytes(weights)), self._serving_trial(found, progress.serving)
-        verdict = judge(*trial.against(serving))
-        evaluation = {name: float(done.returns.mean()) for name, done in found.baselines().items()}
-        evaluation["policy"] = trial.mean(verdict.n)
-        if serving is not None:
-            evaluation["serving"] = serving.mean(verdict.n)
+        # What an on-policy learner learns from is what serves: behind a gate that wants better it would starve.
+        margin = self.settings.margin if kind.needs_log_prob else 0.0
+        try:
+            found = self._made_simulator()
+            if found is None:
+                return _Verdict(False, "no simulator to judge it by", {}) if gated else ungated
+            done = tried(self._candidate(weights, progress), found, self._fresh, margin)
+        except EnvironmentFailedError as error:  # of an environment that is anybody's: the next candidate may do
+            return _Verdict(False, f"it could not be judged: {error}", {}) if gated else ungated
+        verdict = done.verdict
         promoted, reason = (verdict.accepted, verdict.reason) if gated else ungated[:2]
         difference = Interval(verdict.mean_difference, verdict.low, verdict.high)
-        return _Verdict(promoted, reason, evaluation, difference, trial)
+        best = verdict.low > 0.0 or not gated
+        return _Verdict(promoted, reason, done.evaluation, difference, done.judgement, best)
 
     def _judged_by_data(self, weights: bytes, progress: Progress, config: Config) -> _Verdict:
         found = judged_by_data(self._spec, self._chunks, self._store, weights, progress, config)
@@ -118,10 +136,15 @@ class Promotion:
         evidence = DataEvidence(ESTIMATOR, found.rows, found.effective_rows, found.groups)
         return _Verdict(found.accepted, found.reason, found.returns, difference, by_data=evidence)
 
-    def _serving_trial(self, simulator: Simulator, serving: int | None) -> Trial | None:
-        if self._serving is None and serving is not None:
-            self._serving = Trial(simulator, Policy.from_bytes(self._store.weights(self._spec.task, serving)))
-        return self._serving
+    def _candidate(self, weights: bytes, progress: Progress) -> Candidate:
+        number = progress.opponent
+        opponent = number and (number, load_policy(self._store.weights(self._spec.task, number)))
+        name = "serving" if number == progress.serving else "best"
+        return Candidate(progress.version, load_policy(weights), opponent or None, name)
+
+    def _fresh(self, count: int, seed: int) -> Simulator:
+        assert self._spec.environment_id is not None
+        return fresh_simulator(self._spec.environment_id, count, seed)
 
     def _version(self, weights: bytes, verdict: _Verdict, training: Training[Any], progress: Progress) -> PolicyVersion:
         return PolicyVersion(
@@ -129,7 +152,7 @@ class Promotion:
             version=progress.version,
             parent=progress.parent,
             algorithm=training.config.algorithm,
-            config=dataclasses.asdict(training.config) | dataclasses.asdict(self._settings),
+            config=dataclasses.asdict(training.config) | dataclasses.asdict(self.settings),
             seed=self._seed,
             code_version=metadata.version("headrace"),
             weights_hash=weights_hash(weights),
@@ -141,7 +164,10 @@ class Promotion:
             difference=verdict.difference,
             promoted=verdict.promoted,
             reason=verdict.reason,
+            judged=verdict.judged,
             by_data=verdict.by_data,
+            refusals=progress.refusals,
+            went_back_to=progress.went_back_to,
         )
 
     def _stored(self, version: PolicyVersion, weights: bytes, progress: Progress) -> PolicyVersion:
@@ -168,7 +194,7 @@ class Promotion:
             task=version.task,
             version=version.version,
             weights_hash=version.weights_hash,
-            decided_by="settings" if self._settings.gate == "none" else "gate",
+            decided_by="settings" if self.settings.gate == "none" else "gate",
             reason=version.reason,
             ts=self._clock(),
         )

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from headrace.learners.acting import Policy, load_policy
-from headrace.learners.explain.simulation import simulator
+from headrace.learners.acting import load_policy
+from headrace.learners.explain.simulation import acting, task_simulator
 from headrace.learners.judge.statistics import MeanInterval, paired_difference
 from headrace.pipelines.published import after, published
 from headrace.pipelines.topics import POLICIES
@@ -34,6 +34,8 @@ class Control:
         if now.version == number:
             raise SettingsError(f"{task}@{number} serves already")
         version = self._fitting(task, number)
+        if version.difference is not None and not version.promoted:
+            logger.warning("%s@%d was refused at the gate (%s), and serves all the same", task, number, version.reason)
         return self._send(now, version.version, version.weights_hash, reason, held=now.held)
 
     def rollback(self, task: str, reason: str, number: int | None = None, *, hold: bool = False) -> ServingPolicy:
@@ -119,7 +121,7 @@ class Difference:
     """How two versions differ: config has (name, one's value, other's).
 
     difference: the other's return less the one's, paired on fixed traces. agreement: share of the one's decisions that
-    the other would make too. None where the task has no simulator.
+    the other would make too, of discrete ones. None where the task has no simulator.
     """
 
     config: list[tuple[str, object, object]]
@@ -131,11 +133,13 @@ def compare(store: PolicyStore, spec: TaskSpec | None, one: PolicyVersion, other
     """Compare two versions of a task: their configurations, and, where it has a simulator, what they do there."""
     pairs = [(name, one.config.get(name), other.config.get(name)) for name in sorted({*one.config, *other.config})]
     config = [(name, mine, yours) for name, mine, yours in pairs if mine != yours]
-    found = simulator(spec.environment) if spec else None
+    found = task_simulator(spec) if spec else None
     if found is None:
         return Difference(config)
-    first, second = (Policy.from_bytes(store.weights(v.task, v.version)) for v in (one, other))
+    first, second = (load_policy(store.weights(v.task, v.version)) for v in (one, other))
     difference = paired_difference(found.outcomes(second).returns, found.outcomes(first).returns)
     decisions = found.decisions(first)
-    agreement = float((second.q_values(decisions.obs).argmax(axis=1) == decisions.actions).mean())
+    if decisions is None:
+        return Difference(config, difference)
+    agreement = float((acting(second)(decisions.obs) == decisions.actions).mean())
     return Difference(config, difference, agreement)

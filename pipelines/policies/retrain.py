@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, TypeVar
 
-from headrace.learners.checkpoint import weights_hash
+import numpy as np
+
+from headrace.learners.checkpoint import unpack, weights_hash
 from headrace.learners.simulate.training import train
 from headrace.learners.stream.algorithms import algorithm, begun
 from headrace.learners.stream.training import LearnSettings
+from headrace.pipelines.policies.cut_short import train_until
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError, UnknownTaskError
 from headrace.schemas.ports import PolicyStore
 from headrace.schemas.records import UNKNOWN_ROW, PolicyVersion, TaskSpec
@@ -86,34 +89,49 @@ def retrain(
         return _from_simulation(chain[-1], progress)
     if spec is None:
         raise UnknownTaskError(f"task {task} was never added: {task}@{number} was learned from its transitions")
-    return _from_stream(chain, spec, chunks, progress)
+    return _from_stream(chain, spec, chunks, progress, lambda other: unpack(store.weights(task, other))[0])
 
 
 def _from_simulation(version: PolicyVersion, progress: Callable[[int, int], None]) -> Retrained:
     config, steps = version.config, int(version.config["steps"])
     kind = algorithm(version.algorithm)
     training = _part(type(kind.simulated), {**config, "config": _part(type(kind.streamed), config)})
-    done = train(training, config["environment"], version.seed, steps, lambda point: progress(point.steps, steps))
+    order = (training, config["environment"], version.seed, steps)
+    stopped = config.get("stopped")
+    if stopped is None:
+        done = train(*order, lambda point: progress(point.steps, steps))
+    else:
+        done = train_until(*order, int(stopped), lambda point: progress(point.steps, int(stopped)))
     return _compared(version, weights_hash(done.arrays), 0, done.steps, done.updates)
 
 
 def _from_stream(
-    chain: Sequence[PolicyVersion], spec: TaskSpec, chunks: CachedChunks, progress: Callable[[int, int], None]
+    chain: Sequence[PolicyVersion],
+    spec: TaskSpec,
+    chunks: CachedChunks,
+    progress: Callable[[int, int], None],
+    arrays_of: Callable[[int], Mapping[str, np.ndarray]],
 ) -> Retrained:
+    """arrays_of: gives a version's weights, where learning went back to one that is not in the chain."""
     kind = type(algorithm(chain[0].algorithm).streamed)
     training = begun(_part(kind, chain[0].config), spec, chain[0].seed, LearnSettings())
+    wanted, gone_back_to = {version.went_back_to for version in chain}, dict[int, Mapping[str, np.ndarray]]()
     done, total = 0, sum(len({entry.window for entry in version.lineage}) for version in chain)
     for version in chain:
         # Settings change at versions only: a directive takes effect after one.
         training.counts.version = version.parent or 0
         training.settings = _part(LearnSettings, version.config)
         training.config = _part(kind, version.config)
+        if version.went_back_to is not None:
+            training.go_back(gone_back_to.get(version.went_back_to) or arrays_of(version.went_back_to))
         for _, entries in groupby(version.lineage, lambda entry: entry.window):
             window = [*entries]
             batches = chunks.transitions([entry.reference for entry in window])
             training.take((batch, entry.first_row) for batch, entry in zip(batches, window, strict=True))
             done += 1
             progress(done, total)
+        if version.version in wanted:
+            gone_back_to[version.version] = training.policy_arrays()
     found = weights_hash(training.policy_arrays())
     count = sum(len(version.lineage) for version in chain)
     return _compared(chain[-1], found, count, training.counts.rows, training.updates)

@@ -15,6 +15,7 @@ from headrace.learners.checkpoint import pack, weights_hash
 from headrace.learners.simulate.curve import CurvePoint, Trained
 from headrace.learners.simulate.environments import ENVIRONMENTS
 from headrace.learners.simulate.training import TrainingConfig, train, training_for
+from headrace.pipelines.policies.cut_short import train_unless_stopped
 from headrace.pipelines.policies.evaluate import evaluated, task_of
 from headrace.schemas.errors import LearnerDivergedError
 from headrace.schemas.ports import PolicyStore
@@ -46,7 +47,8 @@ def run_training(
 ) -> dict[str, Any]:
     """Train, store the policy as the task's next version, and return what the command prints.
 
-    Nothing is stored unless all of it went well. on_start is told the number of steps.
+    Nothing is stored unless all of it went well; what Ctrl-C stops is stored as it was at its last point. on_start is
+    told the number of steps.
 
     Raises SettingsError, EnvironmentFailedError, LearnerDivergedError, or what the store raises.
     """
@@ -58,8 +60,8 @@ def run_training(
     training = training.plain() if order.plain else training
     steps = order.steps or _steps_in(training, order, started_s)
     on_start(steps)
-    trained = train(training, order.environment, order.seed, steps, on_point)
-    version = _stored(store, task, order, training, steps, trained)
+    trained, stopped = train_unless_stopped(training, order.environment, order.seed, steps, on_point)
+    version = _stored(store, task, order, training, steps, trained, stopped)
     return {
         "version": f"{version.task}@{version.version}",
         "hash": version.weights_hash,
@@ -67,6 +69,7 @@ def run_training(
         "environment": order.environment,
         "seed": order.seed,
         "steps": steps,
+        "stopped": stopped,
         "environment_steps": trained.steps,
         "traces": _traces(order),
         "seconds": round(time.perf_counter() - started_s, 2),
@@ -91,19 +94,26 @@ def _steps_in(training: TrainingConfig, order: Order, started_s: float) -> int:
 
 
 def _stored(
-    store: PolicyStore, task: str, order: Order, training: TrainingConfig, steps: int, trained: Trained
+    store: PolicyStore,
+    task: str,
+    order: Order,
+    training: TrainingConfig,
+    steps: int,
+    trained: Trained,
+    stopped: int | None,
 ) -> PolicyVersion:
     weights = pack(trained.arrays)
     mean = float(evaluated(weights, order.environment, _traces(order), seeds.SELECTION.first).mean())
     if math.isnan(mean):
         raise LearnerDivergedError(f"the trained policy's mean return in {order.environment} is not a number")
+    cut = {} if stopped is None else {"stopped": stopped}
     newest = max((one.version for one in store.versions(task)), default=0)
     version = PolicyVersion(
         task=task,
         version=newest + 1,
         parent=None,
         algorithm=order.algorithm,
-        config={"source": "simulation", "environment": order.environment, "steps": steps} | _fields(training),
+        config={"source": "simulation", "environment": order.environment, "steps": steps} | cut | _fields(training),
         seed=order.seed,
         code_version=metadata.version("headrace"),
         weights_hash=weights_hash(weights),
@@ -113,7 +123,8 @@ def _stored(
         evaluation={"policy": mean},
         difference=None,
         promoted=False,
-        reason=f"trained in simulation: {order.environment}, seed {order.seed}, {steps} steps",
+        reason=f"trained in simulation: {order.environment}, seed {order.seed}, {steps} steps"
+        + (f", stopped by a person at {stopped}" if cut else ""),
     )
     store.put(version, weights)
     return version

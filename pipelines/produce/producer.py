@@ -1,192 +1,159 @@
 """A user's own data onto the log: lines of JSON as they are, or packed into Arrow messages.
 
-Bytes that can't be read are sent too: what is wrong with them is for ingest to say, in the quarantine.
+Each line is judged first by the very rules of ingest. What it will reject is sent too, into the quarantine, as long as
+there is a transition among the lines.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import BinaryIO, Final, TypeVar
+from typing import BinaryIO, Final
 
 import msgspec
 import numpy as np
 
+from headrace.pipelines.produce.faults import Faults, layout_hint
+from headrace.pipelines.produce.lines import Block, blocks
 from headrace.pipelines.runtime.heartbeat import close_ms, heartbeats
 from headrace.pipelines.runtime.retry import retried
 from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.tasks import TaskTable
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.schemas import codec, codec_arrow
-from headrace.schemas.errors import SettingsError
+from headrace.schemas.checker import Checked
+from headrace.schemas.errors import RejectedDataError
 from headrace.schemas.ports import Clock, Log, MessageBatch, Record
 from headrace.schemas.records import Layout, TaskSpec
 from headrace.schemas.transition import TransitionBatch, concat
 
-BLOCK_LINES: Final = 2_000
-BLOCK_BYTES: Final = 4 << 20
-MAX_LINE_BYTES: Final = 64 << 20
+HELD_LINES: Final = 2_000
+HELD_BYTES: Final = 64 << 20
+"""Of lines that are held back until one of them is a transition; where none is, nothing is sent."""
 MAX_PENDING_ROWS: Final = 1 << 18
 """Rows that wait until their agent's message is full; above it all are sent as they stand."""
 AGENT_ID: Final = "headrace-produce"
 """Who sends the closing heartbeats."""
-SECONDS_MS: Final = 100_000_000_000
-"""Event times below it are seconds, one may think: as milliseconds they lie before March 1973."""
-YEAR_MS: Final = 31_556_952_000
-
-_FOREIGN: Final = {
-    b"PAR1": "a Parquet file",
-    b"ARROW1": "an Arrow file",
-    b"\x1f\x8b": "compressed by gzip (try `zcat FILE | headrace produce -`)",
-    b"(\xb5/\xfd": "compressed by zstd (try `zstdcat FILE | headrace produce -`)",
-}
-
-
-Content = TypeVar("Content")
+OPTIONAL_RULES: Final = frozenset({"log_prob", "log_prob_finite", "reward_terms_finite"})
+"""Rules of optional values: a line that breaks one of them alone is a transition all the same, for the quarantine."""
 
 
 class _Agent(msgspec.Struct):
     agent_id: str
 
 
-class _Row(msgspec.Struct):
-    task: str
-    ts: int
-
-
 _agents: Callable[[bytes], _Agent | list[_Agent]] = msgspec.json.Decoder(_Agent | list[_Agent]).decode
-_rows: Callable[[bytes], _Row | list[_Row]] = msgspec.json.Decoder(_Row | list[_Row]).decode
 
 
 @dataclass(slots=True)
 class Produced:
     """What was sent: lines read, messages appended, and among them heartbeats; windows left open, in words.
 
-    doubtful: lines that ingest will reject, as far as can be seen here; doubt: what is wrong with the first of them.
-    warnings: what else looks wrong in the first lines, in words.
+    rejected: what ingest will reject, by rule.
     """
 
     lines: int = 0
     messages: int = 0
     heartbeats: int = 0
-    doubtful: int = 0
-    doubt: str = ""
+    rejected: Faults = field(default_factory=Faults)
     open_windows: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
 
 def key_of(line: bytes) -> bytes | None:
     """Return the line's agent_id where it can be read; of an array's, the first one's."""
-    with suppress(UnicodeError):
-        for agent in _readable(line, _agents):
-            return agent.agent_id.encode()
+    with suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
+        found = _agents(line)
+        agents = found if isinstance(found, list) else [found]
+        return agents[0].agent_id.encode() if agents else None
     return None
 
 
-def blocks(source: BinaryIO, name: str) -> Iterator[tuple[list[bytes], int]]:
-    """Yield lines without their ends, some thousand at a time, empty ones left out; and the bytes read.
-
-    A heartbeat is the last line of its block. Raises SettingsError for a line above MAX_LINE_BYTES, or a file
-    that is evidently no text.
-    """
-    lines: list[bytes] = []
-    size = number = 0
-    while line := source.readline(MAX_LINE_BYTES + 1):
-        number += 1
-        _refuse_foreign(line, number, name)
-        size += len(line)
-        text = re.sub(rb"\r?\n\Z", b"", line)
-        if text.strip():
-            lines.append(text)
-        if len(lines) >= BLOCK_LINES or size >= BLOCK_BYTES or b'"heartbeat"' in text:
-            yield lines, size
-            lines, size = [], 0
-    if size:
-        yield lines, size
-
-
-def _refuse_foreign(line: bytes, number: int, name: str) -> None:
-    if len(line) > MAX_LINE_BYTES:
-        raise SettingsError(f"{name}: line {number} has more than {MAX_LINE_BYTES} bytes: one transition a line")
-    found = next((what for magic, what in _FOREIGN.items() if number == 1 and line.startswith(magic)), None)
-    if found:
-        raise SettingsError(f"{name} is {found}: give lines of JSON, one transition each")
-
-
 class Producer:
-    """Sends blocks of lines; with `pack` rows a message, or as they are.
+    """Judges blocks of lines and sends them; with `pack` rows a message, or as they are.
 
-    layout: needed where lines must be understood, for `pack` and `close`.
+    check: send nothing. anyway: send also where no line is a transition.
     """
 
     def __init__(
-        self, log: Log, clock: Clock, layout: Layout | None = None, *, pack: int = 0, watch: bool = False
+        self, log: Log, clock: Clock, layout: Layout, *, pack: int = 0, check: bool = False, anyway: bool = False
     ) -> None:
-        assert layout or not (pack or watch)
         self.produced = Produced()
         self._log = retried(log, Stop())
         self._clock = clock
-        self._layout = layout or Layout(log="")
+        self._layout = layout
         self._pack = pack
-        self._watch = watch
-        self._tasks = TaskTable(log, self._layout)
+        self._check = check
+        self._tasks = TaskTable(log, layout)
         self._tasks.refresh()
         self._pending: dict[tuple[str, str], TransitionBatch] = {}
         self._last_ms: dict[str, int] = {}
+        self._held: list[tuple[Block, Checked]] | None = None if check or anyway else []
         log.topic(TRANSITIONS)
 
-    def send(self, lines: Sequence[bytes]) -> None:
-        """Send a block of lines."""
-        if not lines:
+    def send(self, block: Block) -> None:
+        """Judge a block of lines and send it, or hold it back. Raises RejectedDataError where none is a transition."""
+        if not block.lines:
             return
-        if not self.produced.lines:
-            self.produced.warnings += self._warnings(lines)
-        self.produced.lines += len(lines)
-        plain = [Record(TRANSITIONS, key_of(line), line) for line in lines]
-        if not self._pack and not self._watch:
-            self._doubt(["its agent_id can't be read" for record in plain if record.key is None])
-            self._append(plain)
+        checked = self._judged(block.lines)
+        self.produced.lines += len(block.lines)
+        self.produced.rejected.note(checked.rejected, block.numbers)
+        if self._check:
             return
-        checked = codec.check(self._messages(lines), self._tasks, self._layout)
-        self._doubt([rejection.reason for rejection in checked.rejected])
+        if self._held is None:
+            self._send(block, checked)
+            return
+        self._held.append((block, checked))
+        if (checked.stream_ts >= 0).any() or not OPTIONAL_RULES.isdisjoint(self.produced.rejected):
+            self._release()
+        elif self.produced.lines >= HELD_LINES or sum(held.size for held, _ in self._held) >= HELD_BYTES:
+            raise self._refusal()
+
+    def _release(self) -> None:
+        held, self._held = self._held or [], None
+        for block, checked in held:
+            self._send(block, checked)
+
+    def _refusal(self) -> RejectedDataError:
+        """Say why nothing was sent."""
+        rejected, held = self.produced.rejected, self._held or []
+        told = "\n".join(f"  {text}" for text in rejected.told())
+        unreadable = "syntax" in rejected and rejected.keys() <= {"syntax", "type"}
+        hint = f"; {layout_hint(held[0][0].lines[0])}" if unreadable else ""
+        return RejectedDataError(
+            f"nothing was sent: each of the {self.produced.lines} lines read would be rejected (--anyway sends them "
+            f"to the quarantine){hint}\n{told}"
+        )
+
+    def _judged(self, lines: Sequence[bytes]) -> Checked:
+        """Decode and validate lines as ingest will, by the tasks that are there by now."""
+        messages = self._messages(lines)
+        checked = codec.check(messages, self._tasks, self._layout)
+        if checked.unknown and self._tasks.refresh():
+            checked = codec.check(self._messages(lines), self._tasks, self._layout)
         for batch in checked.batches:
             self._last_ms[batch.task] = max(self._last_ms.get(batch.task, 0), int(batch.ts.max()))
-        packed = np.zeros(len(lines), np.bool_)
+        return checked
+
+    def _send(self, block: Block, checked: Checked) -> None:
+        packed = np.zeros(len(block.lines), np.bool_)
         for batch in checked.batches if self._pack else ():
             packed[batch.offset] = True
             self._append(list(self._packed(batch)))
-        others = [record for record, done in zip(plain, packed.tolist(), strict=True) if not done]
+        unpacked = (line for line, done in zip(block.lines, packed.tolist(), strict=True) if not done)
+        others = [Record(TRANSITIONS, key_of(line), line) for line in unpacked]
         if others and (checked.stream_ts[~packed] >= 0).any():
-            self.flush()  # a heartbeat comes after the rows before it
+            self._append(list(self._rest()))  # a heartbeat comes after the rows before it
         self._append(others)
-
-    def _warnings(self, lines: Sequence[bytes]) -> list[str]:
-        """Say which tasks are not known, and whether times look like seconds."""
-        rows = [row for line in lines for row in _readable(line, _rows)]
-        unknown = sorted({row.task for row in rows} - self._tasks.specs.keys())
-        told = [
-            f"task {name[:80]!r} is not known: what is sent before `headrace task add` will be rejected (after it: "
-            "headrace run ingest, headrace rejected replay)"
-            for name in unknown[:3]
-        ]
-        seconds = next((row.ts for row in rows if 0 < row.ts < SECONDS_MS), None)
-        if seconds is not None:
-            year = 1970 + seconds // YEAR_MS
-            told.append(f"ts {seconds} looks like seconds; milliseconds are expected, as which it lies in {year}")
-        return told
-
-    def _doubt(self, reasons: Sequence[str]) -> None:
-        self.produced.doubtful += len(reasons)
-        self.produced.doubt = self.produced.doubt or next(iter(reasons), "")
 
     def _messages(self, lines: Sequence[bytes]) -> MessageBatch:
         """Return the lines as if they lay on the log already, at the offsets 0 to N - 1."""
         count = len(lines)
+        # The log's clock may be behind or ahead of this one's: a task that is there was added before.
+        now_ms = max([self._clock(), *(task.added_ms for task in self._tasks.values())])
         return MessageBatch(
             topic=TRANSITIONS,
             partition=0,
             offsets=np.arange(count, dtype=np.int64),
-            append_ts=np.full(count, self._clock(), np.int64),
+            append_ts=np.full(count, now_ms, np.int64),
             keys=[None] * count,
             values=list(lines),
             headers=[()] * count,
@@ -224,7 +191,9 @@ class Producer:
         self._pending.clear()
 
     def flush(self) -> None:
-        """Send the rows that wait."""
+        """Send the rows that wait. Raises RejectedDataError where lines were read and none was a transition."""
+        if self._held:
+            raise self._refusal()
         self._append(list(self._rest()))
 
     def close_windows(self) -> None:
@@ -247,15 +216,6 @@ class Producer:
         self.produced.messages += len(records)
 
 
-def _readable(line: bytes, decode: Callable[[bytes], Content | list[Content]]) -> list[Content]:
-    """Return what a line holds; what can't be read is for ingest to say."""
-    try:
-        found = decode(line)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return []
-    return found if isinstance(found, list) else [found]
-
-
 def _left_open(task: str, start_ms: int, closes_ms: int, now_ms: int, layout: Layout) -> str:
     """Say why a window can't be closed yet: stream time is the lesser of event time and the log's own."""
     return (
@@ -268,10 +228,13 @@ def _left_open(task: str, start_ms: int, closes_ms: int, now_ms: int, layout: La
 def produce(
     source: BinaryIO, name: str, producer: Producer, *, close: bool, advance: Callable[[int], None] = lambda _: None
 ) -> Produced:
-    """Send a file's lines, then what waits, then the closing heartbeats; advance: is told of bytes read."""
-    for lines, size in blocks(source, name):
-        producer.send(lines)
-        advance(size)
+    """Send a file's lines, then what waits, then the closing heartbeats; advance: is told of bytes read.
+
+    Raises SettingsError for a file that is no text, RejectedDataError where no line is a transition.
+    """
+    for block in blocks(source, name):
+        producer.send(block)
+        advance(block.size)
     producer.flush()
     if close:
         producer.close_windows()

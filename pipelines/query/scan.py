@@ -1,7 +1,8 @@
-"""Questions to the index: transitions, chunks and windows of a task, streamed in key order."""
+"""Questions to the index: transitions and chunks of a task, streamed in key order."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from headrace.schemas.codec import to_records
 from headrace.schemas.errors import UnknownTaskError
 from headrace.schemas.partition import group_of
 from headrace.schemas.ports import Index, Log
-from headrace.schemas.records import TaskSpec, WindowKey, WindowSummary
+from headrace.schemas.records import TaskSpec, WindowKey
 from headrace.schemas.transition import TransitionBatch
 
 
@@ -39,8 +40,11 @@ def task_spec(log: Log, task: str) -> TaskSpec:
     """Return a task's spec; raises UnknownTaskError, which lists the known ones."""
     specs = task_specs(log)
     if task not in specs:
-        known = ", ".join(sorted(specs)) or "none yet"
-        raise UnknownTaskError(f"task {task!r} was never added; known: {known}. Add it by `headrace task add FILE`")
+        close = get_close_matches(task, specs, n=1)
+        meant, known = f"; did you mean {close[0]}?" if close else ";", ", ".join(sorted(specs)) or "none yet"
+        raise UnknownTaskError(
+            f"task {task!r} was never added{meant} known: {known}. Add it by `headrace task add FILE`"
+        )
     return specs[task]
 
 
@@ -100,14 +104,3 @@ def chunks(index: Index, selection: Selection) -> Iterator[dict[str, Any]]:
                 "bytes": len(row.payload),
                 "totals": msgspec.to_builtins(total_stats(stats), str_keys=True),
             }
-
-
-def windows(index: Index, selection: Selection) -> Iterator[dict[str, Any]]:
-    """Stream window summaries; with an agent, those of its group that name it (or are too large to name any)."""
-    for row in index.windows(selection.spec.task, selection.start_ms, selection.end_ms):
-        if selection.group not in {None, row.key.group}:
-            continue
-        summary = msgspec.json.decode(row.summary, type=WindowSummary)
-        names = {agent.agent_id for agent in summary.agents}
-        if selection.agent_id is None or not names or selection.agent_id in names:
-            yield msgspec.to_builtins(summary, str_keys=True)

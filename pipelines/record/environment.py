@@ -11,7 +11,9 @@ are still open when the environment is closed: a warning says until when, and wh
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from weakref import finalize
 
 import gymnasium as gym
 import numpy as np
@@ -21,12 +23,14 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from headrace.learners.spaces import NumericSpaces
-from headrace.pipelines.record.task import derive_task, known_task
+from headrace.pipelines.record.task import Asked, derive_task, known_task, made_again_by
 from headrace.pipelines.record.writer import RecordedStep, Writer
 from headrace.pipelines.settings import read_settings
+from headrace.pipelines.topics import TRANSITIONS
 from headrace.pipelines.wiring import open_services, system_clock
-from headrace.schemas.errors import SettingsError
+from headrace.schemas.errors import HeadraceError, SettingsError
 from headrace.schemas.ports import Clock, Log
+from headrace.schemas.records import Bounds
 from headrace.schemas.transition import NO_POLICY_VERSION
 
 Acted = Callable[[Any], tuple[int | None, Any]]
@@ -46,25 +50,25 @@ class _Agent:
 
 
 class _Tape:
-    """Both wrappers' common part: spaces as numbers, agents' places, open services."""
+    """Both wrappers' common part: spaces as numbers, agents' places, open services. run: part of episodes' names."""
 
-    def __init__(self, writer: Writer, numbers: NumericSpaces, stack: ExitStack) -> None:
+    def __init__(self, writer: Writer, numbers: NumericSpaces, run: str, stack: ExitStack) -> None:
         self.agents = [_Agent() for _ in writer.agents]
         self.writer = writer
         self.numbers = numbers
-        self._stack = stack
-        # An episode's name must not come again, or its steps are taken for repeated ones: the start is part of it.
-        self._run = writer.clock()
+        # What is not closed is closed when nobody has it any more, or the process ends: no step is lost.
+        self.close = finalize(self, _close, writer, stack)
+        self._run = run
 
     def write(
         self,
         index: int,
-        action: Any,  # noqa: ANN401 as the environment's space has it
+        action: Any,  # noqa: ANN401 as `number` gives it
         outcome: tuple[float, NDArray[np.float32], bool, bool],
-        info: dict[str, Any],
+        told: Callable[[str], Any],
         acted: tuple[int | None, float | None],
     ) -> None:
-        """Write an agent's step, and move it on."""
+        """Write an agent's step, and move it on. told: gives a reward term, None where it was not told."""
         agent = self.agents[index]
         reward, next_obs, terminated, truncated = outcome
         assert agent.obs is not None
@@ -74,23 +78,33 @@ class _Tape:
             step=agent.step,
             ts=self.writer.clock(),
             obs=agent.obs,
-            action=self.numbers.number(action),
+            action=action,
             reward=reward,
             next_obs=next_obs,
             terminated=terminated,
             truncated=truncated,
-            reward_terms=tuple(float(info.get(name, np.nan)) for name in self.writer.spec.reward_terms),
+            reward_terms=tuple(_number(told(name)) for name in self.writer.spec.reward_terms),
             policy_version=NO_POLICY_VERSION if acted[0] is None else acted[0],
-            log_prob=np.nan if acted[1] is None else acted[1],
+            log_prob=_number(acted[1]),
         )
         self.writer.add(step)
         agent.step += 1
         agent.obs = None if terminated or truncated else next_obs
 
-    def close(self) -> None:
-        """Send the rest, and close what was opened."""
-        with self._stack:
-            self.writer.close()
+    def number(self, action: Any) -> Any:  # noqa: ANN401 as the space has it
+        """Return an action as it is recorded: taken before the step, which may write into what it is given."""
+        number = self.numbers.number(action)
+        return number.copy() if isinstance(number, np.ndarray) else number
+
+
+def _close(writer: Writer, stack: ExitStack) -> None:
+    """Send the rest, and close what was opened."""
+    with stack:
+        writer.close()
+
+
+def _number(value: Any) -> float | None:  # noqa: ANN401 as the environment gives it
+    return None if value is None else float(value)
 
 
 class Recorder(gym.Wrapper[Any, Any, Any, Any]):
@@ -115,10 +129,11 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         """Step, and record it."""
         if self.acted is not None:
             self.policy_version, self.log_prob = self.acted(action)
+        number = self._tape.number(action)
         obs, reward, terminated, truncated, info = self.env.step(action)
         if self._tape.agents[0].obs is not None:  # else the environment allows steps after an end; they mean nothing
             outcome = (float(reward), self._tape.numbers.flat(obs), bool(terminated), bool(truncated))
-            self._tape.write(0, action, outcome, info, (self.policy_version, self.log_prob))
+            self._tape.write(0, number, outcome, info.get, (self.policy_version, self.log_prob))
         self.log_prob = None
         return obs, reward, terminated, truncated, info
 
@@ -135,16 +150,21 @@ class VectorRecorder(VectorWrapper[Any, Any, Any]):
     def __init__(self, env: VectorEnv[Any, Any, Any], tape: _Tape) -> None:
         super().__init__(env)
         self.policy_version: int | None = None
-        self.log_prob: NDArray[np.float32] | None = None
+        self.log_prob: NDArray[np.float32] | Sequence[float | None] | None = None
         self.acted: Acted | None = None
         self._tape = tape
 
     @override
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Reset, and begin an episode each."""
+        """Reset, and begin an episode each; of a part of them (`reset_mask`), those alone."""
+        mask = (options or {}).get("reset_mask")  # the environment takes it out
         obs, info = self.env.reset(seed=seed, options=options)
-        for agent, row in zip(self._tape.agents, iterate(self.env.observation_space, obs), strict=True):
-            agent.begin(self._tape.numbers.flat(row))
+        for i, row in enumerate(iterate(self.env.observation_space, obs)):
+            agent, flat = self._tape.agents[i], self._tape.numbers.flat(row)
+            goes_on = mask is not None and not mask[i]
+            # An environment that does not know the mask has reset them all: its observations are others.
+            if not (goes_on and (agent.obs is None or np.array_equal(agent.obs, flat, equal_nan=True))):
+                agent.begin(flat)
         return obs, info
 
     @override
@@ -152,17 +172,16 @@ class VectorRecorder(VectorWrapper[Any, Any, Any]):
         """Step, and record what was one."""
         if self.acted is not None:
             self.policy_version, self.log_prob = self.acted(actions)
+        numbers = [self._tape.number(action) for action in iterate(self.env.action_space, actions)]
         obs, rewards, terminated, truncated, info = self.env.step(actions)
-        rows = zip(iterate(self.env.action_space, actions), iterate(self.env.observation_space, obs), strict=True)
-        for i, (action, row) in enumerate(rows):
+        for i, (number, row) in enumerate(zip(numbers, iterate(self.env.observation_space, obs), strict=True)):
             flat = self._tape.numbers.flat(row)
             if self._tape.agents[i].obs is None:
                 self._tape.agents[i].begin(flat)
                 continue
             outcome = (float(rewards[i]), flat, bool(terminated[i]), bool(truncated[i]))
-            told = {name: info[name][i] for name in self._tape.writer.spec.reward_terms if name in info}
-            log_prob = None if self.log_prob is None else float(self.log_prob[i])
-            self._tape.write(i, action, outcome, told, (self.policy_version, log_prob))
+            log_prob = None if self.log_prob is None else self.log_prob[i]
+            self._tape.write(i, number, outcome, partial(_told, info, i), (self.policy_version, log_prob))
         self.log_prob = None
         return obs, rewards, terminated, truncated, info
 
@@ -171,6 +190,12 @@ class VectorRecorder(VectorWrapper[Any, Any, Any]):
         """Send the rest and a heartbeat to each partition, then close the environments."""
         self._tape.close()
         super().close(**kwargs)
+
+
+def _told(info: dict[str, Any], i: int, name: str) -> Any:  # noqa: ANN401 as the environment gives it
+    """Return what environment i told; where it told nothing its place is filled, which `_name` says."""
+    mask = info.get(f"_{name}")
+    return info[name][i] if name in info and (mask is None or mask[i]) else None
 
 
 def record(
@@ -182,19 +207,21 @@ def record(
     observations: Sequence[str] = (),
     actions: Sequence[str] = (),
     reward_terms: Sequence[str] = (),
-    window_ms: int = 10_000,
+    window_ms: int | None = None,
     grace_ms: int = 5_000,
     batch: int = 256,
     clock: Clock = system_clock,
 ) -> Recorder | VectorRecorder:
     """Wrap an environment so that its steps are sent to a log.
 
-    task: its name; if the log does not know it yet, its spec is derived from the spaces and added. log: a URL or an
+    task: its name; if the log does not know it yet, its spec is derived from the spaces and added. It names the
+    environment as the task's simulator where its id makes it again. log: a URL or an
     open log; None: HEADRACE_LOG, else ./.headrace. agent_id: of a vector environment's agents -0, -1, ... are
     added. observations, actions: names, else x0, x1, ... and 0, 1, ... reward_terms: keys of `info` that hold the
-    reward's parts. clock: gives the steps' event time, ms.
+    reward's parts. window_ms: 10,000 unless told otherwise. clock: gives the steps' event time, ms.
 
-    Raises SettingsError for spaces that are no numbers, InvalidTaskError where the known task is of another shape.
+    Raises SettingsError for spaces that are no numbers, or before `headrace init`; InvalidTaskError where the known
+    task is another than the environment's, or than what is asked for here.
     """
     if isinstance(env, VectorEnv) and env.metadata.get("autoreset_mode") is not AutoresetMode.NEXT_STEP:
         raise SettingsError(
@@ -207,15 +234,37 @@ def record(
         agents = tuple(f"{agent_id}-{i}" for i in range(env.num_envs))
     else:
         numbers, agents = NumericSpaces(env.observation_space, env.action_space), (agent_id,)
-    derived = derive_task(task, numbers, observations, actions, reward_terms, window_ms)
+    start_ms, reach = clock(), _reach(env)
+    asked = Asked(tuple(observations), tuple(actions), tuple(reward_terms), window_ms, start_ms, reach)
+    derived = derive_task(task, numbers, asked, made_again_by(env))
     with ExitStack() as stack:
         opened = _opened(log, stack)
-        writer = Writer(opened, known_task(opened, derived), agents, clock, batch, grace_ms)
-        tape = _Tape(writer, numbers, stack.pop_all())
+        writer = Writer(opened, known_task(opened, derived, asked), agents, clock, batch, grace_ms)
+        tape = _Tape(writer, numbers, _run(opened, start_ms), stack.pop_all())
     return VectorRecorder(env, tape) if isinstance(env, VectorEnv) else Recorder(env, tape)
 
 
+def _reach(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> Bounds | None:
+    """Return the bounds that an environment says its observations have, infinite ones among them."""
+    space = env.single_observation_space if isinstance(env, VectorEnv) else env.observation_space
+    flat = gym.spaces.flatten_space(space)
+    return Bounds(tuple(flat.low.tolist()), tuple(flat.high.tolist())) if isinstance(flat, gym.spaces.Box) else None
+
+
 def _opened(log: str | Log | None, stack: ExitStack) -> Log:
-    if log is None or isinstance(log, str):
+    if log is not None and not isinstance(log, str):
+        return log
+    try:
         return stack.enter_context(open_services(read_settings({"log": log}))).log
-    return log
+    except HeadraceError as error:
+        raise error.with_traceback(None) from None  # what a person must do is in its sentence
+
+
+def _run(log: Log, start_ms: int) -> str:
+    """Return what no other recording's episodes are named by, or their steps are taken for repeated ones.
+
+    Where a virtual clock begins anew, what is on the log already tells the recordings apart.
+    """
+    count = log.topic(TRANSITIONS).partitions
+    sent = sum(log.bounds(TRANSITIONS, partition)[1] for partition in range(count))
+    return f"{start_ms}.{sent}" if sent else str(start_ms)

@@ -1,6 +1,7 @@
 """Steps of recorded environments onto the log: sent in batches, a message each, and the windows closed in the end."""
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ _KINDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class RecordedStep:
-    """One agent's step. reward_terms: the reward's named parts, NaN where the environment did not say."""
+    """One agent's step. reward_terms: the reward's named parts. None: what was not said."""
 
     agent: int
     episode: str
@@ -42,9 +43,9 @@ class RecordedStep:
     next_obs: NDArray[np.float32]
     terminated: bool
     truncated: bool
-    reward_terms: tuple[float, ...]
+    reward_terms: tuple[float | None, ...]
     policy_version: int
-    log_prob: float
+    log_prob: float | None
 
 
 @dataclass(slots=True)
@@ -71,7 +72,8 @@ class Writer:
     def flush(self) -> None:
         """Send what has gathered."""
         if self._steps:
-            values = codec.encode_json(_columns(self._steps, self.spec, self.agents), self.spec)
+            records = codec.to_records(_columns(self._steps, self.spec, self.agents), self.spec)
+            values = [_encoded(record, step, self.spec) for record, step in zip(records, self._steps, strict=True)]
             keys = (self.agents[step.agent].encode() for step in self._steps)
             self.log.send([Record(TRANSITIONS, key, value) for key, value in zip(keys, values, strict=True)])
             self._steps.clear()
@@ -107,12 +109,23 @@ class Writer:
         return newest
 
 
+def _encoded(record: dict[str, Any], step: RecordedStep, spec: TaskSpec) -> bytes:
+    """Write a step's record. NaN stands for absent in columns; what was said to be NaN is sent so, and rejected."""
+    for name, value in zip(spec.reward_terms, step.reward_terms, strict=True):
+        if value is not None and math.isnan(value):
+            record.setdefault("reward_terms", {})[name] = value
+    if step.log_prob is not None and math.isnan(step.log_prob):
+        record["log_prob"] = step.log_prob
+    return codec.encode_record(record)
+
+
 def _columns(steps: Sequence[RecordedStep], spec: TaskSpec, agents: tuple[str, ...]) -> TransitionBatch:
     count = len(steps)
     episodes = {name: code for code, name in enumerate(dict.fromkeys(step.episode for step in steps))}
-    columns: dict[str, NDArray[Any]] = {
-        name: np.array([getattr(step, name) for step in steps], kind) for name, kind in _KINDS.items()
-    }
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is rejected
+        columns: dict[str, NDArray[Any]] = {
+            name: np.array([getattr(step, name) for step in steps], kind) for name, kind in _KINDS.items()
+        }
     return TransitionBatch(
         task=spec.task,
         agents=agents,

@@ -130,17 +130,22 @@ def _terms(figure: "Figure", series: Sequence[Series]) -> None:
     """Dots with their 95 % intervals, a row a term, a colour an opponent."""
     (axes,) = _axes(figure, across="x")
     axes.axvline(0.0, color=INK, linewidth=1)
+    _intervals(axes, series, [f"against {one.name}" for one in series])
+    axes.set_xlabel("difference in return (right of 0: this version is better)")
+    _legend(axes, min(len(series), 2))
+
+
+def _intervals(axes: "Axes", series: Sequence[Series], names: Sequence[str]) -> None:
+    """Draw a row for each label, and in it a dot with its bar for each series."""
     labels = series[0].labels
     step = 0.6 / max(len(series), 1)
-    for place, (one, colour) in enumerate(zip(series, COLOURS, strict=False)):
+    for place, (one, name, colour) in enumerate(zip(series, names, COLOURS, strict=False)):
         rows = [row + (place - (len(series) - 1) / 2) * step for row in range(len(one.y))]
         if one.low and one.high:
             axes.hlines(rows, one.low, one.high, color=colour, linewidth=2)
-        axes.plot(one.y, rows, "osD^v"[place % 5], color=colour, markersize=6, label=f"against {one.name}")
+        axes.plot(one.y, rows, "osD^v"[place % 5], color=colour, markersize=6, label=name)
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.set_xlabel("difference in return (right of 0: this version is better)")
-    _legend(axes, min(len(series), 2))
 
 
 def _legend(axes: "Axes", columns: int) -> None:
@@ -178,6 +183,25 @@ def _action_colours(names: Sequence[str]) -> list[str]:
     if len(names) in DIVERGING and all(name.lstrip("+-").isdigit() for name in names):
         return DIVERGING[len(names)].split()
     return [COLOURS[place % len(COLOURS)] for place in range(len(names))]
+
+
+def _action_range(figure: "Figure", series: Sequence[Series]) -> None:
+    """A dot at the median, a bar over what lies in the middle; a row a situation, a colour a dimension."""
+    (axes,) = _axes(figure, across="x")
+    _intervals(axes, series, [one.name for one in series])
+    axes.set_xlabel("action")
+    _legend(axes, min(len(series), 4))
+
+
+def _action_shares(figure: "Figure", series: Sequence[Series]) -> None:
+    """A line a dimension, or an interval; the first one is filled."""
+    (axes,) = _axes(figure)
+    axes.fill_between(series[0].x, series[0].y, color=FAINT)
+    for one, colour in zip(series, COLOURS, strict=False):
+        axes.plot(one.x, one.y, color=colour, linewidth=1.6, label=one.name)
+    axes.set_ylim(bottom=0)
+    axes.set(xlabel="action", ylabel="share of actions (%)", xmargin=0.01)
+    _legend(axes, min(len(series), 4))
 
 
 def _episode(figure: "Figure", series: Sequence[Series]) -> None:
@@ -220,6 +244,12 @@ PLOTS: dict[str, Plot] = {
         _learning_curve,
     ),
     "action_mix": Plot("What it does, and when", "How often each action is taken, in %.", 2.2, _action_mix),
+    "action_range": Plot(
+        "What it does, and when", "Its action by situation: the median, and a bar over 80 % of it.", 2.4, _action_range
+    ),
+    "action_shares": Plot(
+        "What was done", "How the values of the actions taken lie, exploration and all.", 2.4, _action_shares
+    ),
     "episode": Plot("One episode", "Of the fixed traces, the one whose load varies most.", 3.6, _episode),
 }
 """The plots by name, the most important first: a digest that is too large drops them from the end."""

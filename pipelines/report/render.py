@@ -29,9 +29,18 @@ GROUPS: dict[str, str] = {
     "return": "Return",
     "term": "Parts of the reward",
     "reward": "Reward",
+    "judged": "How it came to serve",
+    "observed": "What agents earned",
     "situation": "Situations",
+    "situations": "Situations",
     "action": "Actions",
     "differs": "Against the rules",
+    "earned": "What agents earned",
+    "shift": "Actions by version",
+    "taken": "Actions",
+    "saturation": "Bounds of the action",
+    "smoothness": "Smoothness",
+    "apart": "Against the version before",
     "margin": "How clear its choices are",
     "version": "Versions",
     "training": "Learning",
@@ -125,13 +134,19 @@ def _cautions(report: Report) -> Iterator[str]:
         )
     if "traces.count" in facts:
         yield (
-            "The gate judged one candidate after another on the same traces, which flatters what it let through; "
-            "this report's traces are others, the same for every version."
+            "This report's traces are the same for every version, and others than those by which the gate chose what "
+            "it let through."
+        )
+    elif "judged.data" in facts:
+        yield (
+            "The returns are the gate's estimates from recorded rows: discounted, and as good as the model behind them."
         )
     elif any(key.startswith("return.") for key in facts):
+        yield "The returns are the gate's own, by which it chose what it let through: that flatters them."
+    if any(key.startswith("observed.") for key in facts):
         yield (
-            "The returns are the gate's own: it judged one candidate after another on the same traces, which flatters "
-            "what it let through."
+            "What agents earned depends on what they met meanwhile: it is no test of a version against another that "
+            "acted at another time."
         )
     if report.kind == "interval" and any(key.startswith("term.") for key in facts):
         yield "More is better in every part of the reward."

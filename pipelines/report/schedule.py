@@ -57,7 +57,7 @@ class Schedule:
         """Return the slots before some three hours from now, the last first: a local time may come twice until then."""
         parts = _NAMED.get(self.cron, self.cron).upper().split()
         if len(parts) not in {5, 6}:
-            raise ValueError(f"{len(parts)} fields")
+            raise ValueError(f"wrong number of fields: {len(parts)}")
         *seconds, minute, hour, day, month, weekday = parts
         if "?" in {*seconds, minute, hour, month}:  # ? stands for a day alone, so the fields are others than these
             raise ValueError("? in place of no day; a year at the end is not understood")

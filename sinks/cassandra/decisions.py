@@ -1,15 +1,15 @@
 """Sampled decisions on Cassandra, found by similarity through a vector index: the answer is approximate."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from cassandra import ConsistencyLevel
 from numpy.typing import NDArray
 
-from headrace.schemas.decisions import DecisionBatch, Neighbours, neighbours, pack
-from headrace.sinks.cassandra.keyspace import Keyspace
+from headrace.schemas.decisions import DecisionBatch, DecisionKey, Neighbours, neighbours, pack
+from headrace.sinks.cassandra.keyspace import Keyspace, hidden
 from headrace.sinks.cassandra.writes import Write, Writes
 from headrace.sinks.cassandra.writes import batches as bundled
 
@@ -24,8 +24,15 @@ _CANDIDATES: Final = 4
 _KEY: Final = 'task, partition, "offset", ts, agent_id, episode_id, step'
 _PUT: Final = (
     f"INSERT INTO decisions (vector, bucket_ms, {_KEY}, data) "  # noqa: S608  # constants alone
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_PLACE: Final = (
+    'bucket_ms = ? AND task = ? AND partition = ? AND "offset" = ? AND ts = ? AND agent_id = ? AND episode_id = ? '
+    "AND step = ?"
+)
+_GET: Final = f"SELECT data FROM decisions WHERE {_PLACE}"  # noqa: S608  # constants alone
+_MARKS: Final = f"SELECT {_KEY}, writetime(data) FROM decisions WHERE task = ?"  # noqa: S608
+_REMOVE: Final = f"DELETE FROM decisions USING TIMESTAMP ? WHERE {_PLACE}"  # noqa: S608
 _SIMILAR: Final = f"SELECT {_KEY}, data FROM decisions WHERE task = ? ORDER BY vector ANN OF ? LIMIT ?"  # noqa: S608
 
 
@@ -35,7 +42,12 @@ class CassandraDecisions:
     def __init__(self, keyspace: Keyspace, writes: Writes) -> None:
         self._keyspace = keyspace
         self._writes = writes
-        self._put = keyspace.prepare(_PUT)
+        self._put, self._replace = keyspace.prepare(f"{_PUT} USING TIMESTAMP ?"), keyspace.prepare(_PUT)
+        self._get, self._marks, self._remove = (
+            keyspace.prepare(_GET),
+            keyspace.prepare(_MARKS),
+            keyspace.prepare(_REMOVE),
+        )
         # Cassandra finds the nearest with one replica's answers alone.
         self._similar = keyspace.prepare(_SIMILAR, consistency=ConsistencyLevel.LOCAL_ONE)
 
@@ -56,6 +68,38 @@ class CassandraDecisions:
                 by_partition[batch.partition, bucket_ms].append(Write(statement, len(data) + _VECTOR_BYTES))
         consistency = self._keyspace.consistency
         self._writes.put([w for some in by_partition.values() for w in bundled(some, consistency, alone=True)])
+
+    def repair(self, batches: Sequence[DecisionBatch]) -> int:
+        """Write over what lies over decisions, such as a deletion, with the clock's time as timestamp."""
+        wanted = {
+            key: (data, vector)
+            for batch in batches
+            for key, data, vector in zip(batch.keys(), pack(batch), sketch(batch.vectors).tolist(), strict=True)
+        }
+        differing = self._differing(wanted)
+        for key in differing:
+            bucket_ms = key[3] // BUCKET_MS * BUCKET_MS
+            self._keyspace.rows(self._replace.bind((wanted[key][1], bucket_ms, *key, wanted[key][0])))
+        if lost := self._differing({key: wanted[key] for key in differing}):
+            raise hidden(self._keyspace.target, [f"decision {key}" for key in lost])
+        return len(differing)
+
+    def _differing(self, wanted: Mapping[DecisionKey, tuple[bytes, object]]) -> list[DecisionKey]:
+        asked = (self._get.bind((key[3] // BUCKET_MS * BUCKET_MS, *key)) for key in wanted)
+        found = self._keyspace.ask(asked)
+        pairs = zip(wanted.items(), found, strict=True)
+        return [key for (key, (data, _)), rows in pairs if [tuple(row) for row in rows] != [(data,)]]
+
+    def forget(self, task: str, end_ms: int, *, remove: bool) -> int:
+        """Count a task's decisions before a time; begin to remove them, each as of its own timestamp."""
+        count = 0
+        for *key, timestamp in self._keyspace.stream([self._marks.bind((task,))], 1):
+            if key[3] < end_ms:
+                count += 1
+                if remove:
+                    statement = self._remove.bind((timestamp, key[3] // BUCKET_MS * BUCKET_MS, *key))
+                    self._writes.put([Write(statement, 0, alone=True)])
+        return count
 
     def similar(self, task: str, vector: NDArray[np.float32], limit: int) -> Neighbours | None:
         """Return at most `limit` of a task's decisions, the nearest first, as the index finds them."""

@@ -15,10 +15,10 @@ from cassandra import ConsistencyLevel
 
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.errors import StorageError
-from headrace.schemas.ports import Backend
+from headrace.schemas.ports import Backend, Forgotten
 from headrace.schemas.records import ChunkReference, Layout, WindowKey, WindowRow
 from headrace.sinks.cassandra.decisions import CassandraDecisions
-from headrace.sinks.cassandra.keyspace import Keyspace
+from headrace.sinks.cassandra.keyspace import Keyspace, hidden
 from headrace.sinks.cassandra.writes import Write, Writes, batches
 from headrace.sinks.index_rows import chunk_row, read_layout, window_row
 
@@ -39,11 +39,21 @@ _RANGE: Final = "start_ms >= ? AND start_ms < ?"
 _CHUNK_PLACE: Final = "start_ms = ? AND partition = ? AND segment = ? AND part = ?"
 _CHUNK: Final = 'SELECT task, "group", start_ms, partition, segment, part, rows, received, checksum, stats'
 _WINDOW: Final = 'SELECT task, "group", start_ms, partition, writetime(summary), summary'
+_CHUNK_MARK: Final = 'SELECT task, "group", start_ms, partition, segment, part, writetime(checksum)'
+_WINDOW_MARK: Final = 'SELECT task, "group", start_ms, partition, writetime(summary)'
+_FORGET: Final = "DELETE FROM {} USING TIMESTAMP ?"
+_PUT_CHUNK: Final = (
+    'INSERT INTO chunks (task, "group", bucket_ms, start_ms, partition, segment, part, rows, received, checksum, '
+    "stats, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_PUT_WINDOW: Final = (
+    'INSERT INTO windows (task, "group", bucket_ms, start_ms, partition, summary) VALUES (?, ?, ?, ?, ?, ?)'
+)
 _STATEMENTS: Final = {
-    "put_chunk": 'INSERT INTO chunks (task, "group", bucket_ms, start_ms, partition, segment, part, rows, received, '
-    "checksum, stats, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
-    "put_window": 'INSERT INTO windows (task, "group", bucket_ms, start_ms, partition, summary) '
-    "VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+    "put_chunk": f"{_PUT_CHUNK} USING TIMESTAMP ?",
+    "put_window": f"{_PUT_WINDOW} USING TIMESTAMP ?",
+    "replace_chunk": _PUT_CHUNK,
+    "replace_window": _PUT_WINDOW,
     "put_task": "INSERT INTO tasks (one, task) VALUES (0, ?)",
     "put_group": 'INSERT INTO groups (task, "group", partition) VALUES (?, ?, ?)',
     "put_bucket": "INSERT INTO buckets (task, bucket_ms) VALUES (?, ?)",
@@ -52,6 +62,10 @@ _STATEMENTS: Final = {
     "scan_bare": f"{_CHUNK} FROM chunks WHERE {_PARTITION} AND {_RANGE}",
     "windows": f"{_WINDOW} FROM windows WHERE {_PARTITION} AND {_RANGE}",
     "window": f"{_WINDOW} FROM windows WHERE {_PARTITION} AND start_ms = ? AND partition = ?",
+    "chunk_marks": f"{_CHUNK_MARK} FROM chunks WHERE {_PARTITION} AND {_RANGE}",
+    "window_marks": f"{_WINDOW_MARK} FROM windows WHERE {_PARTITION} AND {_RANGE}",
+    "forget_chunk": f"{_FORGET.format('chunks')} WHERE {_PARTITION} AND {_CHUNK_PLACE}",
+    "forget_window": f"{_FORGET.format('windows')} WHERE {_PARTITION} AND start_ms = ? AND partition = ?",
     "tasks": "SELECT task FROM tasks WHERE one = 0",
     "groups": 'SELECT "group", partition FROM groups WHERE task = ?',
     "buckets": "SELECT bucket_ms FROM buckets WHERE task = ? AND bucket_ms >= ? AND bucket_ms <= ?",
@@ -111,16 +125,22 @@ class CassandraIndex(Backend):
         self._remember(new)
 
     def _put_chunk(self, row: ChunkRow) -> Write:
+        size = _bounded(len(row.payload) + len(row.stats), "chunk", row.key)
+        return Write(self._chunk("put_chunk", row, row.write_time), size)
+
+    def _chunk(self, name: str, row: ChunkRow, *write_time: int) -> Any:
         k = row.key
         counts = (row.rows, row.received, row.checksum)
         values = (*_partition(k), k.start_ms, k.partition, k.segment, k.part, *counts, row.stats, row.payload)
-        size = _bounded(len(row.payload) + len(row.stats), "chunk", k)
-        return Write(self._statements["put_chunk"].bind((*values, row.write_time)), size)
+        return self._statements[name].bind((*values, *write_time))
 
     def _put_window(self, row: WindowRow) -> Write:
+        size = _bounded(len(row.summary), "window", row.key)
+        return Write(self._window("put_window", row, row.write_time), size)
+
+    def _window(self, name: str, row: WindowRow, *write_time: int) -> Any:
         k = row.key
-        values = (*_partition(k), k.start_ms, k.partition, row.summary, row.write_time)
-        return Write(self._statements["put_window"].bind(values), _bounded(len(row.summary), "window", k))
+        return self._statements[name].bind((*_partition(k), k.start_ms, k.partition, row.summary, *write_time))
 
     def _new_places(self, keys: Iterable[WindowKey]) -> list[_Entry]:
         """Return the catalog's rows that this process has not written lately, each once."""
@@ -139,6 +159,21 @@ class CassandraIndex(Backend):
 
     def flush(self) -> None:
         self._writes.flush()
+
+    def replace(self, chunks: Sequence[ChunkRow], windows: Sequence[WindowRow]) -> None:
+        """Write rows over what lies over them, such as a deletion: with the clock's time as timestamp.
+
+        A row that grows after that needs to be repaired again: `put` gives it its own timestamp.
+        """
+        statements = [self._chunk("replace_chunk", row) for row in chunks]
+        statements += [self._window("replace_window", row) for row in windows]
+        for statement in statements:
+            self._keyspace.rows(statement)
+        held = self.chunks([row.reference for row in chunks])
+        lost = [f"chunk {row.reference}" for row, found in zip(chunks, held, strict=True) if not _same(row, found)]
+        lost += [f"window {row.key}" for row in windows if self.window(row.key) != row]
+        if lost:
+            raise hidden(self._keyspace.target, lost)
 
     def chunks(self, references: Sequence[ChunkReference]) -> list[ChunkRow | None]:
         get = self._statements["get_chunk"]
@@ -166,7 +201,7 @@ class CassandraIndex(Backend):
         self, task: str | None = None, start_ms: int | None = None, end_ms: int | None = None
     ) -> Iterator[WindowRow]:
         partitions = self._partitions(task, None, None, start_ms, end_ms)
-        yield from map(window_row, self._range("windows", partitions, _AHEAD))
+        yield from map(_window_row, self._range("windows", partitions, _AHEAD))
 
     def _range(self, select: str, partitions: Iterable[_Range], ahead: int) -> Iterator[tuple[Any, ...]]:
         """Stream a table's rows in key order: partition by partition, the next ones under way."""
@@ -207,7 +242,26 @@ class CassandraIndex(Backend):
     def window(self, key: WindowKey) -> WindowRow | None:
         statement = self._statements["window"].bind((*_partition(key), key.start_ms, key.partition))
         rows = self._keyspace.rows(statement)
-        return window_row(rows[0]) if rows else None
+        return _window_row(rows[0]) if rows else None
+
+    def forget(self, task: str, end_ms: int, *, remove: bool) -> Forgotten:
+        """Count rows, and remove them, each as of its own timestamp: what grows after that is seen."""
+        chunks = self._forget("chunk", task, end_ms, remove=remove)
+        windows = self._forget("window", task, end_ms, remove=remove)
+        decisions = self.decisions.forget(task, end_ms, remove=remove)
+        self._writes.flush()
+        return Forgotten(chunks, windows, decisions)
+
+    def _forget(self, kind: str, task: str, end_ms: int, *, remove: bool) -> int:
+        """Count rows of one kind by their marks (a key without its bucket, a timestamp); begin to remove them."""
+        count = 0
+        partitions = self._partitions(task, None, None, None, end_ms)
+        for _, group, start_ms, *place, timestamp in self._range(f"{kind}_marks", partitions, _AHEAD):
+            count += 1
+            if remove:
+                values = (timestamp, task, group, _bucket(start_ms), start_ms, *place)
+                self._writes.put([Write(self._statements[f"forget_{kind}"].bind(values), 0)])
+        return count
 
     def about(self) -> str:
         return self._keyspace.about()
@@ -215,6 +269,29 @@ class CassandraIndex(Backend):
     def close(self) -> None:
         """Release the connections; what was put and not flushed is dropped."""
         self._keyspace.close()
+
+
+class _Counts(msgspec.Struct):
+    """Of a window's summary."""
+
+    rows: int
+    duplicates: int
+
+
+def _window_row(values: Sequence[Any]) -> WindowRow:
+    """Return a window's row. A repaired one has the clock's time as timestamp; its write time is in its summary."""
+    *key, timestamp, summary = values
+    try:
+        counts = msgspec.json.decode(summary, type=_Counts)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return window_row(values)
+    own = key[2] * 1000 + counts.rows + counts.duplicates
+    return window_row((*key, min(timestamp, own), summary))
+
+
+def _same(row: ChunkRow, found: ChunkRow | None) -> bool:
+    names = ("rows", "received", "checksum", "stats", "payload")
+    return found is not None and all(getattr(row, name) == getattr(found, name) for name in names)
 
 
 def _bucket(start_ms: int) -> int:

@@ -18,7 +18,7 @@ from cassandra.policies import ConstantReconnectionPolicy, DCAwareRoundRobinPoli
 from cassandra.protocol import ErrorMessage
 from cassandra.query import BoundStatement, SimpleStatement, tuple_factory
 
-from headrace.schemas.errors import HeadraceError, SettingsError, StorageError, UnavailableError
+from headrace.schemas.errors import HeadraceError, HiddenRowsError, SettingsError, StorageError, UnavailableError
 from headrace.schemas.url import Url
 from headrace.sinks.cassandra.target import Target, parse_target
 
@@ -245,6 +245,18 @@ def opened(kind: Callable[[Keyspace], T], target: Target, *, create: bool) -> T:
     except BaseException:
         keyspace.close()
         raise
+
+
+def hidden(target: Target, names: Sequence[str]) -> HiddenRowsError:
+    """Say that rows of the index are hidden, and what people can do."""
+    name = target.keyspace
+    return HiddenRowsError(
+        f"{target}: {len(names)} rows were written and are not there, such as {names[0]}: a deletion or a write made "
+        "by hand, whose timestamp is later, lies over them. Delete what was written by hand; set gc_grace_seconds of "
+        f"{name}'s chunks, windows and decisions to 0 (ALTER TABLE), run `nodetool repair {name}` where there are "
+        f"replicas and `nodetool compact {name}` on each node, and set it to 10800 again; then `headrace run ingest "
+        "--from-start`. Or ingest from the start into a new keyspace"
+    )
 
 
 def drop(url: Url) -> None:

@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
-from confluent_kafka import Message
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 from numpy.typing import NDArray
 
 from headrace.schemas.ports import Headers, MessageBatch
@@ -18,6 +18,7 @@ SLICE_MESSAGES: Final = 512
 # The class's own methods: mapped over messages they cost half of a call by name.
 _partition: Final = Message.partition
 _error: Final = Message.error
+_kind: Final = itemgetter(0)
 _time: Final = itemgetter(1)
 
 
@@ -43,11 +44,18 @@ def to_batch(topic: str, partition: int, messages: list[Any]) -> MessageBatch:
         topic=topic,
         partition=partition,
         offsets=_offsets(messages),
-        append_ts=np.fromiter(map(_time, map(Message.timestamp, messages)), np.int64, len(messages)),
+        append_ts=_append_ts([*map(Message.timestamp, messages)]),
         keys=list(map(Message.key, messages)),
         values=list(map(Message.value, messages)),
         headers=_headers(messages),
     )
+
+
+def _append_ts(stamps: list[tuple[int, int]]) -> NDArray[np.int64]:
+    """Return the broker's times; a message says itself whose time it carries."""
+    times = np.fromiter(map(_time, stamps), np.int64, len(stamps))
+    kinds = np.fromiter(map(_kind, stamps), np.int64, len(stamps))
+    return np.where(kinds == TIMESTAMP_LOG_APPEND_TIME, times, -1)
 
 
 def _offsets(messages: list[Any]) -> NDArray[np.int64]:

@@ -5,7 +5,7 @@ whole or not at all. Transactions leave markers in a partition, which take offse
 without being consecutive, and a partition's end may lie behind its last message.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Final
@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, IsolationLevel, TopicPartition, murmur2
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from headrace.schemas.errors import SettingsError
-from headrace.schemas.ports import Backend, Commit, MessageBatch, Record, TopicInfo
+from headrace.schemas.ports import Backend, Commit, MessageBatch, Record, Retention, TopicInfo
 from headrace.sinks.kafka.batches import to_batch
 from headrace.sinks.kafka.client import ANSWER_S, Admin, made
 from headrace.sinks.kafka.groups import read_commits, unmarked
@@ -50,6 +50,25 @@ class KafkaLog(Backend):
     def topic(self, topic: str) -> TopicInfo:
         self._known[topic] = self._topics.describe(topic)
         return self._known[topic]
+
+    def faults(self, topics: Sequence[str]) -> dict[str, str]:
+        return self._topics.faults(topics)
+
+    def retain(self, topic: str, retention: Retention) -> None:
+        """Raise SettingsError: the cluster's own tools say it."""
+        name = self._cluster.name(topic)
+        raise SettingsError(
+            f"Kafka keeps topic {name} by its own settings, not {retention}: `kafka-configs.sh --alter --topic {name} "
+            "--add-config retention.ms=...,retention.bytes=...`"
+        )
+
+    def overwrite(self, topic: str, partition: int, records: Mapping[int, Record]) -> None:
+        """Raise SettingsError: a log on Kafka can't be changed."""
+        raise SettingsError(
+            f"Kafka can't take messages out of {self._cluster.name(topic)}, such as {len(records)} of partition "
+            f"{partition}: they stay until the topic's retention or `kafka-delete-records.sh` takes all before an "
+            "offset; until then `headrace run ingest --from-start` brings their rows back"
+        )
 
     def _check(self, topic: str, partition: int) -> None:
         known = self._known.get(topic)

@@ -93,7 +93,8 @@ class Topics:
                 f"topic {self._cluster.name(plain)} exists with {found.partitions} partitions, {partitions} were asked "
                 f"for: ask for {found.partitions}, or use another prefix (kafka://host/PREFIX)"
             )
-        self._check(plain)
+        for fault in self.faults([plain]).values():
+            raise SettingsError(fault)
 
     def _create(self, plain: str, partitions: int) -> bool:
         """Create the topic and wait until it is seen; False if another was faster."""
@@ -126,22 +127,27 @@ class Topics:
             time.sleep(0.05)
         self.describe(plain)
 
-    def _check(self, plain: str) -> None:
-        name = self._cluster.name(plain)
-        resources = [ConfigResource(ResourceType.TOPIC, name)]
-        (entries,) = self._admin.ask(
-            lambda client: client.describe_configs(resources, request_timeout=ANSWER_S).values(), f"topic {name}"
+    def faults(self, topics: Sequence[str]) -> dict[str, str]:
+        """Say, by topic, which of its settings break a law, and the remedy."""
+        resources = [ConfigResource(ResourceType.TOPIC, self._cluster.name(plain)) for plain in topics]
+        found = self._admin.ask(
+            lambda client: client.describe_configs(resources, request_timeout=ANSWER_S).values(), "settings of topics"
         )
-        config = {entry.name: entry.value for entry in entries.values()}
-        broken = broken_laws(plain, config)
-        if not broken:
-            return
-        found = "; ".join(f"{s} is {config.get(s)}, {wanted} is needed ({why})" for s, (wanted, why) in broken.items())
-        remedy = ",".join(f"{setting}=[{wanted}]" for setting, (wanted, _) in broken.items())
-        raise SettingsError(
-            f"topic {name} can't be used: {found}. Change it with `kafka-configs.sh --alter --topic {name} "
-            f"--add-config {remedy}`, or use another prefix (kafka://host/PREFIX)"
-        )
+        told = {}
+        for plain, entries in zip(topics, found, strict=True):
+            name, config = self._cluster.name(plain), {entry.name: entry.value for entry in entries.values()}
+            if broken := broken_laws(plain, config):
+                told[plain] = f"topic {name} can't be used: {_described(name, config, broken)}"
+        return told
+
+
+def _described(name: str, config: Mapping[str, str | None], broken: Mapping[str, tuple[str, str]]) -> str:
+    found = "; ".join(f"{s} is {config.get(s)}, {wanted} is needed ({why})" for s, (wanted, why) in broken.items())
+    remedy = ",".join(f"{setting}=[{wanted}]" for setting, (wanted, _) in broken.items())
+    return (
+        f"{found}. Change it with `kafka-configs.sh --alter --topic {name} --add-config {remedy}`, or use another "
+        "prefix (kafka://host/PREFIX)"
+    )
 
 
 def drop(url: Url, topics: Sequence[str], groups: Sequence[str]) -> None:

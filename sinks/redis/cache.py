@@ -5,6 +5,7 @@ invalidated. Two headraces that share a Redis stay apart by `prefix=` or by the 
 """
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -151,6 +152,19 @@ class RedisCache(Backend):
             f"{prefix}{r.task}/{r.group}/{r.start_ms}/{r.partition}/{r.segment}/{r.part}/{r.rows}/{r.checksum:08x}"
             for r in references
         ]
+
+    def forget(self, task: str, end_ms: int) -> int:
+        """Remove a task's entries before a time; whoever has them in memory keeps them while it runs."""
+        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", self._prefix) + f"{task}/*"
+        start, gone = len(self._prefix.encode()), 0
+        try:
+            keys = self._client.scan_iter(pattern, _REMOVED_AT_ONCE)
+            old = (key for key in keys if int(key[start:].split(b"/")[2]) < end_ms)
+            while some := [*islice(old, _REMOVED_AT_ONCE)]:
+                gone += self._client.unlink(*some)
+        except (RedisError, ValueError, IndexError) as error:
+            raise UnavailableError(f"{_place(self._client)}: its entries can't be removed ({error})") from error
+        return gone
 
     def counters(self) -> Mapping[tuple[str, ...], float]:
         return {("redis", "hit"): self.hits, ("redis", "miss"): self.misses, ("redis", "error"): self.errors}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.decisions import DecisionBatch, DecisionKey, Neighbours, nearest, neighbours, pack
-from headrace.schemas.ports import Adapter, Backend
+from headrace.schemas.ports import Adapter, Backend, Forgotten
 from headrace.schemas.records import ChunkReference, Layout, WindowKey, WindowRow
 from headrace.sinks.index_rows import chunk_row, read_layout, window_row
 from headrace.sinks.sqlite.database import Database
@@ -54,11 +54,21 @@ INSERT INTO windows VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET summary = excluded.summary, write_time = excluded.write_time
 WHERE excluded.write_time > write_time
 """
-_PUT_DECISION: Final = "INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_PUT_DECISION: Final = """
+INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET data = excluded.data WHERE excluded.data <> data
+"""
+_REPLACE_CHUNK: Final = "REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_REPLACE_WINDOW: Final = "REPLACE INTO windows VALUES (?, ?, ?, ?, ?, ?)"
 _DECISION_PLACE: Final = 'partition, "offset", ts, agent_id, episode_id, step'
 _DECISIONS: Final = (
     f"SELECT task, {_DECISION_PLACE}, data FROM decisions "  # noqa: S608  # constants alone
     f"WHERE task = ? AND ({_DECISION_PLACE}) > (?, ?, ?, ?, ?, ?) ORDER BY {_DECISION_PLACE} LIMIT ?"
+)
+_FORGOTTEN: Final = (
+    "FROM chunks WHERE task = ? AND start_ms < ?",
+    "FROM windows WHERE task = ? AND start_ms < ?",
+    "FROM decisions WHERE task = ? AND ts < ?",
 )
 _KEY: Final = 'task, "group", start_ms, partition, segment, part'
 _COLUMNS: Final = f"{_KEY}, rows, received, checksum, stats"
@@ -106,6 +116,10 @@ class SqliteDecisions:
         with self._lock:
             self.waiting += rows
 
+    def repair(self, batches: Sequence[DecisionBatch]) -> int:  # noqa: ARG002 there is nothing to do
+        """Return 0: `put` has written over whatever differs."""
+        return 0
+
     def similar(self, task: str, vector: NDArray[np.float32], limit: int) -> Neighbours | None:
         """Return at most `limit` of a task's decisions, the nearest first; a page is held in memory at a time."""
         keys: list[DecisionKey] = []
@@ -148,7 +162,7 @@ class SqliteIndex(Backend):
             self.flush()
         with self._lock:
             self._chunks += map(_chunk_values, chunks)
-            self._windows += ((*astuple(row.key), row.write_time, row.summary) for row in windows)
+            self._windows += map(_window_values, windows)
             self._buffered_bytes += sum(len(row.payload) + len(row.stats) for row in chunks)
             self._buffered_bytes += sum(len(row.summary) for row in windows)
 
@@ -165,6 +179,12 @@ class SqliteIndex(Backend):
             self._chunks.clear()
             self._windows.clear()
             self._buffered_bytes = 0
+
+    def replace(self, chunks: Sequence[ChunkRow], windows: Sequence[WindowRow]) -> None:
+        """Write rows over damaged ones."""
+        with self._writer.transaction("repair") as connection:
+            connection.executemany(_REPLACE_CHUNK, map(_chunk_values, chunks))
+            connection.executemany(_REPLACE_WINDOW, map(_window_values, windows))
 
     def chunks(self, references: Sequence[ChunkReference]) -> list[ChunkRow | None]:
         found = (self._reader.rows(_GET_CHUNK, astuple(r)[:6], "read chunks") for r in references)
@@ -214,6 +234,19 @@ class SqliteIndex(Backend):
         rows = self._reader.rows(_GET_WINDOW, astuple(key), "read window")
         return window_row(rows[0]) if rows else None
 
+    def forget(self, task: str, end_ms: int, *, remove: bool) -> Forgotten:
+        """Count rows, and remove them; what was there is wiped from the file's pages."""
+        within = (task, end_ms)
+        with self._writer.transaction("forget") as connection:
+            counts = [connection.execute(f"SELECT count(*) {which}", within).fetchone()[0] for which in _FORGOTTEN]
+            if remove:
+                connection.execute("PRAGMA secure_delete = ON")
+                for which in _FORGOTTEN:
+                    connection.execute(f"DELETE {which}", within)
+        if remove:
+            self._writer.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+        return Forgotten(*counts)
+
     def close(self) -> None:
         """Release the connections; what was put and not flushed is dropped."""
         self._writer.close()
@@ -222,6 +255,10 @@ class SqliteIndex(Backend):
 
 def _chunk_values(row: ChunkRow) -> tuple[Any, ...]:
     return (*astuple(row.key), row.rows, row.received, row.write_time, row.checksum, row.stats, row.payload)
+
+
+def _window_values(row: WindowRow) -> tuple[Any, ...]:
+    return (*astuple(row.key), row.write_time, row.summary)
 
 
 ADAPTER: Final = Adapter(lambda url, *_: SqliteIndex(url.path), local=True, made_by_init=True)

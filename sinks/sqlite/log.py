@@ -3,12 +3,11 @@
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import msgspec
 import numpy as np
 
 from headrace.schemas.errors import CommitConflictError, SettingsError, UnknownTopicError
@@ -24,15 +23,16 @@ from headrace.schemas.ports import (
     Headers,
     MessageBatch,
     Record,
+    Retention,
     Revoked,
     TopicInfo,
 )
+from headrace.sinks.sqlite.blocks import blocks, decode, overwrite
 from headrace.sinks.sqlite.database import Database
+from headrace.sinks.sqlite.retention import SCHEMA, Trimmer, described, write
 
 MAX_PARTITIONS: Final = 1 << 13
 MAX_TOPICS: Final = 1 << 10
-_BLOCK_RECORDS: Final = 512
-_BLOCK_BYTES: Final = 1 << 22
 _SHORTEST_WAIT_S: Final = 0.001
 _LONGEST_WAIT_S: Final = 0.02
 _OFFSET_BITS: Final = 40
@@ -42,7 +42,7 @@ _PARTITION_BITS: Final = 13
 # block of 512 is written 3 times faster than 512 rows and read 10 times faster. blocks.id packs (topic,
 # partition, offset of the first record) into the rowid: one B-tree, appended to and read in order.
 # partitions.next: the offset of the next record. commits.revision: what compare-and-set compares.
-_SCHEMA: Final = """
+_SCHEMA: Final = f"""{SCHEMA};
 CREATE TABLE IF NOT EXISTS topics(
     number INTEGER PRIMARY KEY, topic TEXT UNIQUE, identity TEXT NOT NULL, partitions INTEGER NOT NULL
 );
@@ -71,19 +71,7 @@ _PARTITIONS: Final = "SELECT begin, next FROM partitions WHERE id >= ? AND id < 
 _LAST: Final = "SELECT next, append_ts FROM partitions WHERE id = ?"
 _GROW: Final = "UPDATE partitions SET next = ?, append_ts = ? WHERE id = ?"
 
-_encoder = msgspec.msgpack.Encoder()
 _partition_of_key = lru_cache(maxsize=1 << 16)(partition_of)
-
-
-class _Block(msgspec.Struct, array_like=True, frozen=True):
-    """Consecutive records of one partition, as columns; headers: None where no record has any."""
-
-    keys: list[bytes | None]
-    values: list[bytes | None]
-    headers: list[Headers] | None
-
-
-_block_decoder = msgspec.msgpack.Decoder(_Block)
 
 
 class _Topic(NamedTuple):
@@ -120,6 +108,7 @@ class SqliteLog(Backend):
         self._writer = Database(path, _SCHEMA)
         self._reader = Database(path, _SCHEMA)
         self._topics: dict[str, _Topic] = {}
+        self._trimmer = Trimmer(1 << _OFFSET_BITS, _PARTITION_BITS)
 
     def create(self, topic: str, partitions: int) -> None:
         if not 0 < partitions <= MAX_PARTITIONS:
@@ -145,6 +134,19 @@ class SqliteLog(Backend):
                 raise UnknownTopicError(f"topic {topic} is not in {self._reader.path}: create it with `headrace init`")
             self._topics[topic] = _Topic(*rows[0])
         return self._topics[topic]
+
+    def faults(self, topics: Sequence[str]) -> dict[str, str]:
+        """Return none: a topic has no settings here; raises UnknownTopicError."""
+        for topic in topics:
+            self._topic(topic)
+        return {}
+
+    def retain(self, topic: str, retention: Retention) -> None:
+        with self._writer.transaction("write retention") as connection:
+            write(connection, self._topic(topic).number, retention)
+
+    def about(self) -> str:
+        return described(self._reader)
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         found = self._topic(topic)
@@ -172,8 +174,14 @@ class SqliteLog(Backend):
         for first, records in placed.items():
             begin, before = connection.execute(_LAST, (first,)).fetchone()
             append_ts = max(before, now)
-            connection.executemany("INSERT INTO blocks VALUES (?, ?, ?)", _blocks(records, first + begin, append_ts))
+            connection.executemany("INSERT INTO blocks VALUES (?, ?, ?)", blocks(records, first + begin, append_ts))
             connection.execute(_GROW, (begin + len(records), append_ts, first))
+        self._trimmer.trim(connection, now)
+
+    def overwrite(self, topic: str, partition: int, records: Mapping[int, Record]) -> None:
+        found = self._topic(topic)
+        with self._writer.transaction(f"overwrite messages of {topic}") as connection:
+            overwrite(connection, found.first_id(found.checked(partition)), records)
 
     def read(self, topic: str, partition: int, offset: int, limit: int) -> MessageBatch:
         begin, end = self.bounds(topic, partition)
@@ -224,20 +232,6 @@ def _insert_topic(connection: sqlite3.Connection, topic: str, partitions: int) -
     connection.executemany("INSERT INTO partitions VALUES (?, 0, 0, 0)", ids)
 
 
-def _blocks(records: list[Record], first_id: int, append_ts: int) -> Iterator[tuple[int, int, bytes]]:
-    size = len(records)
-    fits = size == 1 or sum(len(record.value or b"") for record in records) <= _BLOCK_BYTES
-    if fits and size <= _BLOCK_RECORDS:
-        keys, values = [record.key for record in records], [record.value for record in records]
-        headers = [record.headers for record in records]
-        block = _Block(keys, values, headers if any(headers) else None)
-        yield first_id, append_ts, _encoder.encode(block)
-        return
-    step = _BLOCK_RECORDS if fits else (size + 1) // 2
-    for i in range(0, size, step):
-        yield from _blocks(records[i : i + step], first_id + i, append_ts)
-
-
 def _read(database: Database, topic: _Topic, partition: int, offset: int, limit: int) -> MessageBatch:
     """Read records offset to offset + limit; offset is not before the first one held."""
     first = topic.first_id(partition)
@@ -247,7 +241,7 @@ def _read(database: Database, topic: _Topic, partition: int, offset: int, limit:
     headers: list[Headers] = []
     sizes = []
     for _, _, data in rows:
-        block = _block_decoder.decode(data)
+        block = decode(data)
         sizes.append(len(block.values))
         keys += block.keys
         values += block.values

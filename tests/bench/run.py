@@ -26,12 +26,14 @@ TARGETS = {
     ("bench_cloud", "simulation_256", "steps_per_s"): 1_000_000,
     ("bench_learn", "decision batch=1", "microseconds"): 6,
     ("bench_learn", "decision_prior batch=1", "microseconds"): 6,
+    **{("bench_act", f"act_{name} batch=1", "microseconds"): 6 for name in ("greedy", "epsilon", "softmax", "normal")},
+    ("bench_act", "act_start", "cpu_ms"): 300,
     ("bench_learn", "replay_sample batch=256", "items_per_s"): 5_000_000,
     ("bench_learn", "replay_prioritised batch=256", "items_per_s"): 1_900_000,
     ("bench_learn_peers", "ppo_to_sb3", "times"): 3,
     ("bench_learn_peers", "dqn_to_sb3", "times"): 3,
 }
-LIMITS = ("_us", "_mb", "_row", "microseconds", "agents_10000_to_64")
+LIMITS = ("_us", "_mb", "_row", "microseconds", "_ms", "agents_10000_to_64")
 
 
 def lines(file: Path) -> Iterator[dict[str, object]]:

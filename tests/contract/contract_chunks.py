@@ -51,4 +51,4 @@ def chunk(
 
 def window_row(task: str, group: int = 0, window: int = 0, partition: int = 0, received: int = 3) -> WindowRow:
     key = WindowKey(task, group, window_start(window), partition)
-    return WindowRow(key, key.start_ms * 1000 + received, b'{"rows":%d}' % received)
+    return WindowRow(key, key.start_ms * 1000 + received, b'{"rows":%d,"duplicates":0}' % received)

@@ -89,3 +89,12 @@ def test_memory_stays_within_its_bytes_and_never_gives_anything_else(
         assert found in {None, put.get(segment)}
         kept = sum(ENTRY_BYTES + len(payload) for payload in cache._entries.values())
         assert cache.used_bytes == kept <= max_bytes
+
+
+def test_what_is_forgotten_is_a_miss(cache: Cache, name: str) -> None:
+    old, new, other = chunk(name), chunk(name, window=1), chunk(f"{name}-b")
+    cache.put([(row.reference, row.payload) for row in (old, new, other)])
+    assert cache.forget(name, new.key.start_ms) == 1
+    found = cache.get([row.reference for row in (old, new, other)])
+    assert found == [None, new.payload, other.payload]
+    assert cache.forget(name, new.key.start_ms) == 0

@@ -171,3 +171,12 @@ def test_an_index_of_before_gets_the_table(tmp_path_factory: pytest.TempPathFact
     with closing(SqliteIndex(path)) as index:
         put(index, decisions("t", line(1)))
         assert len(similar(index, "t", line(0)[0]).rows) == 1
+
+
+def test_decisions_before_a_time_are_forgotten(index: Index, name: str) -> None:
+    vectors = np.eye(6, 4, dtype=np.float32)
+    put(index, decisions(name, vectors), decisions(f"{name}-b", vectors))
+    for remove in (False, True):
+        assert index.forget(name, START_MS + 4_000, remove=remove).decisions == 4
+    assert sorted(similar(index, name, vectors[0]).rows.step.tolist()) == [4, 5]
+    assert len(similar(index, f"{name}-b", vectors[0]).rows) == 6

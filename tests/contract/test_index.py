@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.schemas.chunk import ChunkRow
-from headrace.schemas.ports import Index
+from headrace.schemas.ports import Forgotten, Index
 from headrace.schemas.records import Layout
 
 OpenIndex = Callable[[], Index]
@@ -81,6 +81,22 @@ def test_an_equal_write_time_changes_nothing_in_rows_that_are_equal(index: Index
     put(index, row)
     put(index, row, row)
     assert [fields(found) for found in index.scan(name)] == [fields(row)]
+
+
+def test_what_is_replaced_is_good_again_and_grows_no_less(index: Index, name: str) -> None:
+    """A damaged row of the same write time, or a later one, is written over."""
+    good, window = chunk(name, rows=5), window_row(name, received=5)
+    damaged = replace(good, payload=good.payload[:-3] + b"zzz", stats=b"zz", checksum=good.checksum ^ 0x40)
+    later = replace(good, received=good.received + 9, payload=b"")
+    for bad in (damaged, later):
+        index.put([bad], [msgspec.structs.replace(window, summary=b"{}")])
+        index.flush()
+        index.replace([good], [window])
+        (found,) = index.chunks([good.reference])
+        assert found is not None
+        assert fields(found) == fields(good)
+        assert list(index.windows(name)) == [window]
+        assert index.window(window.key) == window
 
 
 @given(data=st.data())
@@ -161,6 +177,22 @@ def test_a_scan_of_thousands_while_rows_are_written(index: Index, name: str) -> 
             assert index.chunks([later.reference]) != [None]
     assert found[:1300] == [row.key.segment for row in rows]
     assert len(list(index.scan(name))) == 1302
+
+
+def test_what_is_forgotten_is_counted_first_and_then_gone(index: Index, filled: list[ChunkRow], name: str) -> None:
+    """Of one task, before a time; what grows after that is there again."""
+    old = [row for row in filled if row.key.task == name and row.key.start_ms < window_start(2)]
+    windows = {row.key.window for row in old}
+    for remove in (False, True):
+        assert len(list(index.scan())) == len(filled)
+        gone = index.forget(name, window_start(2), remove=remove)
+        assert (gone.chunks, gone.windows, gone.decisions) == (len(old), len(windows), 0)
+    left = [row.key for row in filled if row not in old]
+    assert [row.key for row in index.scan()] == left
+    assert [row.key for row in index.windows()] == sorted({key.window for key in left})
+    assert index.forget(name, window_start(2), remove=True) == Forgotten(0, 0, 0)
+    put(index, replace(old[0], received=old[0].received + 1))
+    assert index.chunks([old[0].reference]) != [None]
 
 
 def test_a_flush_of_nothing_is_nothing(index: Index) -> None:

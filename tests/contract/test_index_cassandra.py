@@ -7,11 +7,12 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import Cluster, NoHostAvailable
 from contract_cassandra import netloc, open_backend, target
-from contract_chunks import chunk, window_row
+from contract_chunks import chunk, transitions, window_row
 from contract_servers import Cassandra, temporary
 from contract_urls import adapter, opened, url_of
 from typing_extensions import override
@@ -20,7 +21,15 @@ from headrace.pipelines.settings import read_settings
 from headrace.pipelines.topics import PARTITIONED, SINGLE
 from headrace.pipelines.wiring import open_services
 from headrace.schemas.chunk import ChunkRow
-from headrace.schemas.errors import HeadraceError, LayoutMismatchError, SettingsError, StorageError, UnavailableError
+from headrace.schemas.decisions import DecisionBatch
+from headrace.schemas.errors import (
+    HeadraceError,
+    HiddenRowsError,
+    LayoutMismatchError,
+    SettingsError,
+    StorageError,
+    UnavailableError,
+)
 from headrace.schemas.records import Layout
 from headrace.sinks.cassandra import index as index_cassandra
 from headrace.sinks.cassandra import writes as cassandra_writes
@@ -74,6 +83,52 @@ def guarded() -> Iterator[GuardedCassandra]:
 def index(cassandra: Cassandra, tmp_path: Path) -> Iterator[CassandraIndex]:
     with closing(open_backend("index", cassandra, tmp_path)) as opened:
         yield opened
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_was_deleted_by_hand_comes_back(index: CassandraIndex, name: str, whole: bool) -> None:
+    """A deletion has the clock's time, later than any write of ours: `put` alone is not seen, `replace` is."""
+    row, window, batch = chunk(name), window_row(name), one_decision(name)
+    session, key = index._keyspace.session, (name, 0, row.key.start_ms // BUCKET_MS * BUCKET_MS)
+    index.put([row], [window])
+    index.decisions.put([batch])
+    index.flush()
+    for table in ("chunks", "windows"):
+        where = 'task = %s AND "group" = %s AND bucket_ms = %s' + (
+            "" if whole else f" AND start_ms = {row.key.start_ms}"
+        )
+        session.execute(f"DELETE FROM {table} WHERE {where}", key)
+    bucket_ms = int(batch.rows.ts[0]) // BUCKET_MS * BUCKET_MS
+    session.execute("DELETE FROM decisions WHERE partition = %s AND bucket_ms = %s", (batch.partition, bucket_ms))
+    index.put([row], [window])
+    index.decisions.put([batch])
+    index.flush()
+    assert index.chunks([row.reference]) == [None]
+    assert index.window(window.key) is None
+    assert index.decisions.similar(name, batch.vectors[0], 5) is None
+    index.replace([row], [window])
+    assert [found.rows for found in index.scan(name)] == [row.rows]
+    assert list(index.windows(name)) == [window]
+    assert (index.decisions.repair([batch]), index.decisions.repair([batch])) == (1, 0)
+    found = index.decisions.similar(name, batch.vectors[0], 5)
+    assert found is not None
+    assert found.distances.tolist() == [0]
+
+
+def test_what_nothing_can_uncover_is_named(index: CassandraIndex, name: str) -> None:
+    """A deletion that lies in the future hides every write until then."""
+    row = chunk(name)
+    values = (int(time.time() * 1e6) + 3_600_000_000, name, row.key.start_ms // BUCKET_MS * BUCKET_MS)
+    index._keyspace.session.execute(
+        'DELETE FROM chunks USING TIMESTAMP %s WHERE task = %s AND "group" = 0 AND bucket_ms = %s', values
+    )
+    with pytest.raises(HiddenRowsError, match=rf"1 rows .* chunk {name}.*gc_grace_seconds.*nodetool compact"):
+        index.replace([row], [])
+
+
+def one_decision(task: str) -> DecisionBatch:
+    rows = transitions(task, 1)
+    return DecisionBatch(7, rows, np.ones((1, 4), np.float32))
 
 
 def flush_until_durable(index: CassandraIndex, within_s: float = 60.0) -> int:

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic
 from contract_faults import child
 from contract_polling import assigned, assignments, batches, ended, poll_until, values
@@ -553,6 +553,8 @@ def test_a_topic_whose_settings_break_a_law_is_refused(
         good = {"tasks": {"retention.ms": "-1"}, "policies": {"cleanup.policy": "compact"}}.get(topic, {})
         config = {"message.timestamp.type": "LogAppendTime", **good, setting: value}
         done(admin.create_topics([NewTopic(f"{name}.{topic}", 1, config=config)]))
+        _until_visible(lambda: log.topic(topic) and None)
+        assert f"{setting} is {value}" in log.faults([topic])[topic]
         with pytest.raises(SettingsError) as refused:
             _until_visible(lambda: log.create(topic, 1))
         assert f"{setting} is {value}, {needed} is needed" in str(refused.value)
@@ -561,6 +563,30 @@ def test_a_topic_whose_settings_break_a_law_is_refused(
         resource = ConfigResource("topic", f"{name}.{topic}", incremental_configs=[entry])
         done(admin.incremental_alter_configs([resource]))
         _until_visible(lambda: log.create(topic, 1), SettingsError)
+
+
+def test_a_message_says_itself_whose_time_it_carries(
+    kafka: Kafka, admin: AdminClient, log: KafkaLog, name: str
+) -> None:
+    """Whatever the topic's setting was or is: a producer's word is no append time."""
+    log.create(name, 1)
+    producer = Producer({"bootstrap.servers": parse_cluster(parse_url(kafka.url)).servers})
+    for kind in ("LogAppendTime", "CreateTime", "LogAppendTime"):
+        entry = ConfigEntry("message.timestamp.type", kind, incremental_operation=AlterConfigOpType.SET)
+        done(admin.incremental_alter_configs([ConfigResource("topic", name, incremental_configs=[entry])]))
+        _until_visible(lambda kind=kind: _require(bool(log.faults([name])) == (kind == "CreateTime")), SettingsError)
+        time.sleep(0.2)  # the topic's leader learns of it a moment later than who answers
+        producer.produce(name, b"x", timestamp=5_000)
+        producer.flush(10)
+    now_ms = time.time() * 1000
+    first, second, third = log.read(name, 0, 0, 10).append_ts.tolist()
+    assert second == -1
+    assert now_ms - 60_000 < first <= third <= now_ms
+
+
+def _require(seen: bool) -> None:
+    if not seen:
+        raise SettingsError("not yet")
 
 
 def _until_visible(call: Callable[[], None], until: type[HeadraceError] = UnknownTopicError) -> None:

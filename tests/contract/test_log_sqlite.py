@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from headrace.schemas.errors import CommitConflictError, SettingsError, StorageError, UnavailableError
 from headrace.schemas.ports import Commit, MessageBatch, Record, Revoked
+from headrace.sinks.sqlite import blocks
 from headrace.sinks.sqlite import database as sqlite
-from headrace.sinks.sqlite import log as log_sqlite
 from headrace.sinks.sqlite.log import SqliteLog
 
 NOW = 1_700_000_000_000
@@ -140,8 +140,8 @@ def test_blocks_never_show(log: SqliteLog, sends: list[list[int]], reads: list[t
     log.create(topic, 1)
     model: list[tuple[bytes | None, bytes]] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(log_sqlite, "_BLOCK_RECORDS", 5)
-        patch.setattr(log_sqlite, "_BLOCK_BYTES", 60)
+        patch.setattr(blocks, "BLOCK_RECORDS", 5)
+        patch.setattr(blocks, "BLOCK_BYTES", 60)
         for number, sizes in enumerate(sends):
             sent = [(b"%d" % number if size % 2 else None, b"x" * size) for size in sizes]
             log.send([Record(topic, key, value, (("n", key),) if key else ()) for key, value in sent])

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -45,9 +46,10 @@ def test_returns_on_different_traces_are_not_set_side_by_side(done, tmp_path):
     for number, (row, begin) in enumerate(zip(rows, begins, strict=True), 1):
         assert re.match(rf"cloud@{number} +{begin}", row), row
     assert "7.5" not in rows[2]
+    assert max(map(len, rows)) <= 80
     told = [shell.here("policy", "show", f"cloud@{number}").decode() for number in (1, 2, 3)]
-    assert "mean returns on the gate's 512 traces" in told[0]
-    assert "none: there was no simulator" in told[1]
+    assert "mean returns as of the gate's fixed traces" in told[0]
+    assert "none: nothing simulated it" in told[1]
     assert "mean return in simulation, on traces of its own: policy 7.50" in told[2]
 
 
@@ -58,10 +60,10 @@ def test_what_can_not_serve_or_be_learned_from_is_said(shell):
     shell.json("produce", "some.jsonl", "--close")
     shell.json("run", "ingest", "--until-caught-up")
     learn = ("run", "learn", "--algorithm", "ppo", "--until-caught-up")
-    told = shell(*learn).stderr.decode()
+    told = shell(*learn, "--gate", "simulator").stderr.decode()
     assert "valve: 100 rows (80 of them say no log_prob, which PPO needs), 0 updates, nothing serves yet" in told
-    assert "`headrace policy promote` or `headrace run learn --gate none`" in told
-    assert "without a simulator" not in shell(*learn, "--gate", "none").stderr.decode()
+    assert "`headrace policy promote` or `headrace run learn --gate data`" in told
+    assert "without a simulator" not in shell(*learn).stderr.decode()
 
 
 def test_duplicates_are_told(shell):
@@ -83,6 +85,10 @@ def test_its_report_can_be_read(done):
     assert shown["report_id"] == report["report_id"]
     assert done.here("report", "show", report["report_id"]).startswith(b"# ")
     assert b"<html" in done.here("report", "show", report["report_id"], "--html")
+    paths = done.json("report", "export", "--all", "--out", "told")["reports"]
+    assert {Path(path).stem for path in paths} == {one["report_id"] for one in done.lines("report", "list")}
+    assert all((done.folder / path).with_suffix(".md").exists() for path in paths)
+    assert b"name reports, or say --all" in done("report", "export", code=2).stderr
     assert b"`headrace report list`" in done("report", "show", "none", code=1).stderr
 
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from headrace.pipelines.cli import cli
-from headrace.pipelines.cli.run_digest import MailAddress
+from headrace.pipelines.cli.run_digest import ADDRESS
 
 HUGE = "99999999999999999999"
 YEARS = "is out of range: -62135596800000 to 253402300799000 ms, which are years 1 to 9999"
@@ -81,6 +81,6 @@ def test_what_is_no_url_is_not_offered_to_unsubscribe(tmp_path, text):
 )
 def test_a_mail_names_whom_it_goes_to(text, name, address):
     message = EmailMessage(policy=SMTP)
-    message["To"] = MailAddress().convert(text, None, None)
+    message["To"] = ADDRESS.convert(text, None, None)
     (found,) = message_from_bytes(message.as_bytes(), policy=default)["To"].addresses
     assert (found.display_name, found.addr_spec) == (name, address)

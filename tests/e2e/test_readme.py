@@ -62,13 +62,31 @@ def test_the_policies(tmp_path):
     assert promoted == "cloud@2 serves; promotion by `learn` is free\n"
 
 
-def test_the_python_line(quick_start):
-    """An environment wrapped by `record` leaves transitions on the log."""
-    folder, _ = quick_start
+def test_the_closed_loop(tmp_path):
+    """An agent that follows what is learned beside it soon does many times better than chance."""
     (code,) = blocks("python")
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=folder, check=True)
-    run("headrace run ingest --until-caught-up", folder)
-    assert len(run("headrace query transitions --task cartpole --json", folder).splitlines()) == 100
+    (tmp_path / "loop.py").write_text(code)
+    _, init, ingest, learn, loop = next(block for block in blocks("console") if "loop.py" in block).splitlines()
+    run(init, tmp_path)
+    running = []
+    try:
+        for line in (ingest, learn, loop):
+            name, *words = line.removesuffix(" &").split()
+            started = subprocess.Popen([f"{BIN}/{name}", *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+            running.append(started)
+        returns = []
+        for line in running[-1].stdout:
+            mean, version = re.fullmatch(r"\d+ steps: mean return (\d+), version (\w+)\n", line).groups()
+            returns.append(int(mean))
+            if version != "None" and returns[-1] > 120:
+                break
+    finally:
+        for one in running:
+            one.terminate()
+        for one in running:
+            one.communicate(timeout=30)
+    assert returns[0] < 30
+    assert returns[-1] > 120
 
 
 def test_the_other_commands_exist(quick_start):

@@ -69,7 +69,7 @@ def stack(tmp_path_factory, kafka, cassandra, redis):
     run("init", "--partitions", "2")
     run("run", "fleet", "--windows", "5", "--every", "0")
     (folder / "bad.jsonl").write_text('{"schema_version": 1, "task": "unheard-of"}\n')
-    run("produce", "bad.jsonl")
+    run("produce", "bad.jsonl", "--anyway")
     run("run", "ingest", "--until-caught-up")
     run("run", "learn", "--until-caught-up", "--gate", "none")
     run("run", "explain", "--until-caught-up")

@@ -15,7 +15,7 @@ def test_a_lost_index_is_rebuilt_from_the_log(shell, tmp_path):
     (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, lines)))
     shell("produce", "data.jsonl", "--close")
     (tmp_path / "bad.jsonl").write_text("{}\nnonsense\n")
-    shell("produce", "bad.jsonl")
+    shell("produce", "bad.jsonl", "--anyway")
     shell("run", "ingest", "--until-caught-up")
     refused = shell("rejected", "list", "--json").stdout
     expected = shell("index", "hash").stdout

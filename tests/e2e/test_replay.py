@@ -12,9 +12,9 @@ def test_what_came_before_its_task_is_replayed_once(shell):
     large = json.dumps([{**row, "agent_id": "large", "step": i} for i, row in enumerate(transitions(500))]).encode()
     assert len(large) > 65_536, "the quarantine keeps less of it than there is"
     shell.write("early.jsonl", [*rows, large, b"{bad"])
-    shell.json("produce", "early.jsonl")
+    shell.json("produce", "early.jsonl", "--anyway")
     assert shell.json("run", "ingest", "--until-caught-up")["rejected"] == {"unknown_task": 41, "syntax": 1}
-    assert shell.json("produce", "early.jsonl", "--close")["heartbeats"] == 0
+    assert shell.json("produce", "early.jsonl", "--close", "--anyway")["heartbeats"] == 0
     shell.json("run", "ingest", "--until-caught-up")
 
     shell.json("task", "add", "valve.json")
@@ -32,7 +32,7 @@ def test_a_replay_that_fails_again_is_replayed_only_on_request(shell):
     now_ms = time.time_ns() // 1_000_000
     ahead = {**transitions(1)[0], "ts": now_ms + 3_600_000}
     shell.write("ahead.jsonl", [ahead, b"{bad"])
-    shell.json("produce", "ahead.jsonl")
+    shell.json("produce", "ahead.jsonl", "--anyway")
     shell.json("run", "ingest", "--until-caught-up")
     assert shell.json("rejected", "replay")["replayed"] == 1
     shell.json("run", "ingest", "--until-caught-up")

@@ -74,7 +74,7 @@ def test_a_query_selects_by_agent_and_time(stream):
 
 
 def test_windows_and_chunks_tell_of_all_rows(stream):
-    windows = stream.lines("query", "windows", "--task", "valve")
+    windows = stream.lines("query", "windows", "--task", "valve", "--by", "group")
     chunks = stream.lines("query", "chunks", "--task", "valve")
     assert sum(window["rows"] for window in windows) == COUNT, "--close has closed every window"
     assert sum(chunk["rows"] for chunk in chunks) == COUNT
@@ -87,8 +87,31 @@ def test_windows_and_chunks_tell_of_all_rows(stream):
     starts = {window["start_ms"] for window in windows}
     assert starts == {T0 + i * 10_000 for i in range(10)}
     some = stream.lines("query", "windows", "--task", "valve", "--agent", "agent-0", "--to", T0 + 20_000)
-    assert [window["start_ms"] for window in some] == [T0, T0 + 10_000]
-    assert all("agent-0" in {agent["agent_id"] for agent in window["agents"]} for window in some)
+    assert [window["start_ms"] for window in some] == [T0 + 10_000, T0]
+    assert all([agent["agent_id"] for agent in window["agents"]] == ["agent-0"] for window in some)
+    rolled = stream.lines("query", "windows", "--task", "valve")
+    assert [window["start_ms"] for window in rolled] == [T0 + i * 10_000 for i in range(10)][::-1]
+    assert sum(window["rows"] for window in rolled) == COUNT
+    agents = stream.lines("query", "agents", "--task", "valve")
+    assert sum(agent["rows"] for agent in agents) == COUNT
+    assert {agent["agent_id"] for agent in agents} == {row["agent_id"] for row in transitions(COUNT)}
+
+
+def test_an_empty_answer_says_why(stream, shell):
+    def told(*question):
+        return stream("query", *question, "--task", "valve").stderr.decode()
+
+    assert "no rows of an agent 'agent0'; did you mean agent-" in told("transitions", "--agent", "agent0")
+    assert "no windows in that time" in told("windows", "--to", T0)
+    assert told("windows", "--from", T0) == ""
+    shell.prepare()
+    shell.write("some.jsonl", transitions(20))
+    assert b"no message waits" in shell("query", "windows", "--task", "valve").stderr
+    shell.json("produce", "some.jsonl")
+    assert b"20 messages wait on the log: `headrace run ingest`" in shell("query", "chunks", "--task", "valve").stderr
+    shell.json("run", "ingest", "--until-caught-up")
+    assert b"wait in open windows" in shell("query", "windows", "--task", "valve").stderr
+    assert b"did you mean valve?" in shell("query", "windows", "--task", "vlave", code=1).stderr
 
 
 def test_bad_lines_reach_the_quarantine(stream):
@@ -140,8 +163,11 @@ def test_the_doctor_finds_everything_in_order(stream):
         "tasks",
         "layout",
         "lag",
+        "jobs",
+        "serving",
     } <= set(checks)
     assert checks["lag"]["detail"] == "group ingest is 0 messages behind"
+    assert checks["jobs"]["detail"] == "learn never ran; explain never ran; digest never ran"
 
 
 def test_people_get_tables(stream):

@@ -108,7 +108,7 @@ def test_a_broken_environment_is_named_and_nothing_is_stored(shell, broken, algo
         (("evaluate",), "--policy or --baseline"),
         (("evaluate", "--policy", "cloud@9"), "cloud@9"),
         (("evaluate", "--baseline", "magic"), "magic"),
-        (("evaluate", "--baseline", "hpa", "--env", "CartPole-v1"), "baselines"),
+        (("evaluate", "--baseline", "hpa", "--env", "CartPole-v1"), "random, constant"),
     ],
 )
 def test_misuse_is_told(shell, arguments, told):

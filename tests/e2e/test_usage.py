@@ -125,7 +125,7 @@ def test_heavy_packages_are_not_imported():
 
 
 def test_a_driver_is_loaded_only_where_it_is_used():
-    """A job checks all of its URLs, those of backends too that it has no use for."""
+    """A job checks all of its URLs, those of backends too that it has no use for, and loads nothing heavy for that."""
     urls = {
         "index": "cassandra://host/keyspace?replication=3",
         "policies": "cassandra://host/keyspace",
@@ -134,10 +134,27 @@ def test_a_driver_is_loaded_only_where_it_is_used():
     }
     code = "import sys; from headrace.pipelines import settings, wiring"
     code += f"; wiring.Services(settings.read_settings({urls!r}))"
-    code += "; print([name for name in ('cassandra', 'redis', 'openai') if name in sys.modules])"
+    code += f"; print([name for name in ('cassandra', 'redis', *{HEAVY!r}) if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=ENVIRONMENT, timeout=60)
     assert done.stdout.strip() == b"[]"
 
 
 def test_the_command_is_where_it_should_be():
     assert HEADRACE.exists()
+
+
+def test_retention_is_said_once_and_may_be_changed(shell):
+    def kept():
+        (log,) = [check["detail"] for check in shell.json("doctor")["checks"] if check["name"] == "log"]
+        return log
+
+    shell.json("init", "--retention", "1.5d", "--retention-size", "500MB")
+    assert "transitions kept 36 hours and 500 MB; " in kept()
+    shell.json("init", "--retention", "none", "--retention-size", "2 gb")
+    assert "windows kept 2000 MB" in kept()
+    shell.json("init")
+    assert "windows kept 2000 MB" in kept()
+    shell.json("init", "--retention", "none")
+    assert "kept" not in kept()
+    for wrong in ("7", "d", "0d", "-1h", "1w"):
+        assert b"such as 7d" in shell("init", "--retention", wrong, code=2).stderr

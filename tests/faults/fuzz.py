@@ -39,7 +39,23 @@ SPECS = (
 TASKS = {spec.task: known_task(spec, 0, LAYOUT) for spec in SPECS}
 KNOWN_RULES = MESSAGE_RULES.keys() | {rule.name for task in TASKS.values() for rule in task.rules}
 HUGE = [0, 1, 2**7, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**64 - 1]
-TOKENS = [*(bytes([c]) for c in b'[]{},":\\-\xff\0'), b"\\u", b"1e999", b"9" * 400, b"[" * 900]
+VIEWS = {
+    "task": pa.string_view(),
+    "episode_id": pa.dictionary(pa.uint32(), pa.string_view()),
+    "obs": pa.list_view(pa.float64()),
+    "next_obs": pa.large_list_view(pa.float64()),
+}
+TEXTS = (VIEWS["task"], VIEWS["episode_id"])
+TOKENS = [
+    *(bytes([c]) for c in b'[]{},":\\-\xff\0'),
+    b"\\u",
+    b"1e999",
+    b"NaN",
+    b"-Infinity",
+    b"\xef\xbb\xbf",
+    b"9" * 400,
+    b"[" * 900,
+]
 
 
 def transition(rng, spec, step):
@@ -96,6 +112,11 @@ def arrow_message(rng, rows, spec):
     if rng.random() < 0.3:
         place = table.column_names.index("agent_id")
         table = table.set_column(place, "agent_id", table.column(place).dictionary_encode())
+    for name, kind in VIEWS.items():
+        if rng.random() < 0.2:
+            place = table.column_names.index(name)
+            values = pa.array(table.column(place).to_pylist(), None if kind in TEXTS else kind)
+            table = table.set_column(place, name, values.cast(kind))
     options = pa.ipc.IpcWriteOptions(compression=rng.choice([None, None, "zstd", "lz4"]))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema, options=options) as writer:

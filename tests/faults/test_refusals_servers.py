@@ -151,7 +151,7 @@ def test_a_keyspace_of_another_layout(new_stack, servers):
     with Cluster([cassandra.host], port=cassandra.port, protocol_version=4) as cluster:
         session = cluster.connect(stack.prefix)
         (layout,) = session.execute("SELECT value FROM meta WHERE name = 'layout'").one()
-        changed = layout.replace('"rules_version":1', '"rules_version":7')
+        changed = layout.replace('"rules_version":2', '"rules_version":7')
         assert changed != layout
         session.execute("UPDATE meta SET value = %s WHERE name = 'layout' IF EXISTS", (changed,))
-    assert re.search(r"written under rules_version 7, this headrace has 1: use the headrace that", refusal(stack))
+    assert re.search(r"written under rules_version 7, this headrace has 2: use the headrace that", refusal(stack))

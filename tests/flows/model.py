@@ -4,12 +4,14 @@ import random
 from collections import Counter, defaultdict
 from itertools import islice
 
+import msgspec
 import numpy as np
 
 from headrace.schemas.decisions import pack
 from headrace.schemas.errors import CommitConflictError, SettingsError, UnknownTopicError
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Assigned, Backend, EndOfLog, MessageBatch, Revoked, TopicInfo
+from headrace.schemas.records import ChunkKey
 
 MARK = None
 """Stands for a control record."""
@@ -50,6 +52,12 @@ class MemoryLog(Backend):
         if topic not in self.topics:
             raise UnknownTopicError(f"topic {topic} is unknown: create it with `headrace init`")
         return self.topics[topic]
+
+    def faults(self, topics):
+        return {}
+
+    def retain(self, topic, retention):
+        raise NotImplementedError
 
     def bounds(self, topic, partition):
         self.topic(topic)
@@ -192,6 +200,18 @@ class MemoryIndex:
         if self.fate.rng.random() < 0.3:
             self._write()
 
+    def replace(self, chunks, windows):
+        for table, rows in ((self.rows, chunks), (self.window_rows, windows)):
+            for row in rows:
+                self.fate.strike()
+                table[row.key] = row
+
+    def chunks(self, references):
+        return [self.rows.get(ChunkKey(*msgspec.structs.astuple(reference)[:6])) for reference in references]
+
+    def window(self, key):
+        return self.window_rows.get(key)
+
     def flush(self):
         self._write()
 
@@ -235,6 +255,12 @@ class MemoryDecisions:
     def put(self, batches):
         rows = [pair for batch in batches for pair in zip(batch.keys(), pack(batch), strict=True)]
         self.index._pending += [(self.index.decision_rows, pair) for pair in rows]
+
+    def repair(self, batches):
+        for batch in batches:
+            for key, data in zip(batch.keys(), pack(batch), strict=True):
+                assert self.index.decision_rows[key] == data
+        return 0
 
 
 def _content(row):

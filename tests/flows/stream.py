@@ -61,7 +61,7 @@ class Stream:
             job.close()
         return job.counts
 
-    def learner(self, store=None, settings=SETTINGS, config=CONFIG, **options):
+    def learner(self, store=None, settings=SETTINGS, config=CONFIG, only=(), from_start=False, **options):
         tasks = TaskTable(self.log, self.layout)
         return learn.Learn(
             self.log,
@@ -70,6 +70,8 @@ class Stream:
             tasks,
             self.clock,
             Learning(config=config, settings=settings, **options),
+            only=only,
+            from_start=from_start,
             poll_windows=5,
             until_caught_up=True,
         )
@@ -92,14 +94,14 @@ class Stream:
         self.index.close()
 
 
-def open_stream(folder, segment=16):
+def open_stream(folder, segment=16, **layout):
     """Open a stream in a folder, making it where it is new."""
     clock = VirtualClock()
     log = SqliteLog(folder / "log.db", clock)
     log.create("tasks", 1)
     for topic in ("transitions", "transitions.rejected", "windows", "policies", "reports", "directives"):
         log.create(topic, 2)
-    layout = Layout(log=log.topic("transitions").identity, segment=segment)
+    layout = Layout(log=log.topic("transitions").identity, segment=segment, **layout)
     index = SqliteIndex(folder / "index.db")
     index.layout(layout)
     add_task(log, cloud_task())

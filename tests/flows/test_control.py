@@ -4,14 +4,22 @@ import dataclasses
 from contextlib import suppress
 
 import msgspec
+import numpy as np
 import pytest
 from stream import SETTINGS, learn_on, open_stream, through
 
+from headrace.learners.acting import load_policy
+from headrace.learners.stream.exploring import Exploration
 from headrace.pipelines.fleet.job import START_MS, cloud_task
 from headrace.pipelines.policies.control import Control, compare, find
 from headrace.pipelines.policies.train import Order, run_training
 from headrace.pipelines.published import published
+from headrace.pipelines.topics import POLICIES
+from headrace.schemas.canary import Canary
 from headrace.schemas.errors import SettingsError, UnknownPolicyError
+from headrace.schemas.policy_versions import acts_by
+from headrace.schemas.ports import Record
+from headrace.schemas.records import Interval
 
 WINDOW_MS = cloud_task().window_ms
 
@@ -150,6 +158,17 @@ def dies_after(commit, decided):
     return call
 
 
+def test_who_promotes_what_was_refused_is_told(stream, caplog):
+    go_on(stream, 5, first=0)
+    (first, *_) = stream.store.versions("cloud")
+    refused = msgspec.structs.replace(
+        first, version=90, promoted=False, difference=Interval(-1.0, -2.0, -0.5), reason="worse by 1"
+    )
+    stream.store.put(refused, stream.store.weights("cloud", 1))
+    control(stream).promote("cloud", 90, "as a test")
+    assert "cloud@90 was refused at the gate (worse by 1), and serves all the same" in caplog.text
+
+
 def test_who_promotes_does_not_undo_a_hold_that_comes_meanwhile(stream, caplog):
     go_on(stream, 5, first=0)
 
@@ -176,6 +195,35 @@ def test_rollback_returns_to_what_served_before_and_agents_follow(stream):
     assert again.weights_hash == find(stream.store, "cloud", newest).weights_hash
 
 
+def test_a_share_of_the_fleet_tries_a_canary(stream):
+    """Each agent acts by the version that its own name says, and its rows say so; then all follow what serves."""
+    go_on(stream, 9, first=0)
+    now = published(stream.log, "cloud")[-1]
+    older = find(stream.store, "cloud", now.version - 1)
+    canary = Canary(older.version, older.weights_hash, 0.25, 10)
+    fleet, tried = (
+        stream.fleet(seed=20, start_ms=START_MS + 20 * WINDOW_MS),
+        msgspec.structs.replace(now, canary=canary),
+    )
+    stream.log.send([Record(POLICIES, b"cloud", msgspec.json.encode(tried))])
+    fleet.actor.refresh_policy()
+    batch, _ = fleet._episode()
+    for agent, name in enumerate(batch.agents):
+        rows = batch.agent == agent
+        assert set(batch.policy_version[rows]) == {acts_by(tried, name)}
+    assert set(batch.policy_version) == {now.version, older.version}
+    serving, other = (load_policy(stream.store.weights("cloud", one)) for one in (now.version, older.version))
+    seen = batch.policy_version == older.version
+    fleet.actor.explorer.now = Exploration(start=0.0, end=0.0)
+    actions, _ = fleet.actor.act(batch.obs[: len(batch.agents)], 0, np.random.default_rng(0))
+    for policy, chosen in ((other, seen), (serving, ~seen)):
+        obs = batch.obs[: len(batch.agents)][chosen[: len(batch.agents)]]
+        np.testing.assert_array_equal(actions[chosen[: len(batch.agents)]], policy.q_values(obs).argmax(axis=1))
+    stream.log.send([Record(POLICIES, b"cloud", msgspec.json.encode(now))])
+    fleet.actor.refresh_policy()
+    assert set(fleet.actor.versions) == {now.version}
+
+
 def test_a_candidate_must_beat_what_a_person_let_serve(stream):
     """The gate's opponent is the version that serves now, not the one that learn promoted last."""
     settings = dataclasses.replace(SETTINGS, gate="simulator")
@@ -185,7 +233,9 @@ def test_a_candidate_must_beat_what_a_person_let_serve(stream):
     go_on(stream, 3, first=10, settings=settings)
     later = stream.store.versions("cloud")[len(versions) :]
     assert later
-    assert later[0].evaluation["serving"] == pytest.approx(versions[0].evaluation["policy"])
+    assert [one.judged.opponent for one in versions if one.judged][:1] == [0]
+    assert later[0].judged.opponent == 1
+    assert "serving" in later[0].evaluation
 
 
 def test_what_can_not_be_decided_is_said(stream):

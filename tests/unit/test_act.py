@@ -13,7 +13,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from headrace.learners.checkpoint import pack, weights_hash
-from headrace.pipelines.act import follow
+from headrace.pipelines.act import follow, follower
 from headrace.pipelines.act.choosers import EpsilonGreedy, UniformBox
 from headrace.pipelines.record import record
 from headrace.pipelines.settings import read_settings
@@ -21,7 +21,7 @@ from headrace.pipelines.tasks import add_task
 from headrace.pipelines.topics import messages
 from headrace.pipelines.wiring import open_services
 from headrace.schemas.canary import Canary
-from headrace.schemas.errors import CorruptDataError, SettingsError, UnknownTaskError
+from headrace.schemas.errors import SettingsError, UnknownTaskError
 from headrace.schemas.ports import Record
 from headrace.schemas.records import Directive, PolicyVersion, ServingPolicy, TaskSpec
 
@@ -109,6 +109,13 @@ def test_an_agent_takes_each_version_as_it_is_promoted(services):
         assert agent.policy_version == 2
 
 
+def test_a_log_and_a_store_that_are_open_already_are_used_and_left_open(services):
+    promote(services, 1, constant(1))
+    with acting(log=services.log, policies=services.policies) as agent:
+        assert (agent.act(OBS), agent.policy_version) == (1, 1)
+    assert services.log.topic("policies").partitions == 2
+
+
 def test_other_weights_than_were_promoted_do_not_act(services, caplog):
     """Nor does a policy of another task; a later, good version does."""
     promote(services, 1, constant(0))
@@ -135,7 +142,7 @@ def test_a_share_of_the_agents_tries_a_canary(services):
     assert set(versions) == {(0, 1), (1, 2)}
 
 
-def test_an_agent_acts_on_where_log_and_store_are_gone(services, tmp_path):
+def test_an_agent_acts_on_where_log_and_store_are_gone(services, tmp_path, caplog):
     promote(services, 1, constant(1))
     agent = acting(keep="kept.safetensors")
     services.close()
@@ -148,8 +155,35 @@ def test_an_agent_acts_on_where_log_and_store_are_gone(services, tmp_path):
     with acting(keep="kept.safetensors") as again:  # one that begins now has the kept version
         assert "does not exist" in again.trouble
         assert (again.act(OBS), again.policy_version) == (1, 1)
-    with pytest.raises(CorruptDataError, match="of task cartpole, not of other"):
+    with pytest.raises(SettingsError, match="of task cartpole, not of other"):
         follow("other", keep="kept.safetensors")
+    (tmp_path / "kept.safetensors").write_bytes(b"half a file")
+    with acting(keep="kept.safetensors", fallback=0) as again:
+        assert (again.act(OBS), again.policy_version) == (0, None)
+    assert "keeps no version that can act" in caplog.text
+
+
+def test_a_log_that_another_took_the_place_of_is_noticed(services, tmp_path, monkeypatch):
+    """An open file does not say that it was deleted: log and store are opened anew every so often."""
+    monkeypatch.setattr(follower, "LOOKS", 3)
+    promote(services, 1, constant(0))
+    with acting() as agent:
+        assert agent.act(OBS) == 0
+        for path in (tmp_path / ".headrace").glob("*.db*"):
+            path.unlink()
+        with open_services(read_settings({}), create=True) as again:
+            again.initialise(partitions=2)
+            promote(again, 2, constant(1))
+            until(lambda: agent.act(OBS) == 1)
+
+
+def test_observations_of_another_width_are_refused(services):
+    promote(services, 1, constant(0))
+    with acting() as agent:
+        assert agent.act([1.0, 2.0, 3.0, 4.0]) == 0
+        for wrong in (np.zeros(5), np.zeros(1), np.zeros((2, 5)), np.float32(1)):
+            with pytest.raises(ValueError, match=r"takes \(4,\)"):
+                agent.act(wrong)
 
 
 def test_a_fallback_acts_until_a_version_serves(services):
@@ -158,6 +192,9 @@ def test_a_fallback_acts_until_a_version_serves(services):
             assert agent.act(OBS) == expected
             assert (agent.policy_version, agent.log_prob) == (None, None)
             assert agent.act(np.stack([OBS, OBS])).tolist() == [expected] * 2
+    with acting(fallback=np.int64(1)) as agent, acting(fallback=0.5) as continuous:
+        assert agent.act(OBS) == 1
+        assert continuous.act(OBS).tolist() == [0.5]
     promote(services, 1, constant(1))
     with acting(fallback=0) as agent:
         assert (agent.act(OBS), agent.policy_version) == (1, 1)
@@ -245,6 +282,31 @@ def test_an_environments_own_observations_and_actions_are_taken(services, name):
                     obs, _ = wrapped.reset()
         wrapped.close()
         assert all(np.isfinite(row["log_prob"]) for row in rows(services, task))
+
+
+class Shifted(gym.ActionWrapper):
+    """Its actions are -1 and 0."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.action_space = gym.spaces.Discrete(2, start=-1)
+
+    def action(self, action):
+        return action + 1
+
+
+def test_actions_that_begin_elsewhere_than_at_0(services):
+    """The environment has its own numbers, the record the task's."""
+    promote(services, 1, constant(1))
+    env = record(Shifted(gym.make("CartPole-v1")), task="cartpole")
+    with acting(env=env) as agent:
+        obs, _ = env.reset(seed=0)
+        action = agent.act(obs)
+        env.step(action)
+    env.close()
+    assert action == 0
+    (row,) = rows(services, "cartpole")
+    assert (row["action"], row["policy_version"]) == (1, 1)
 
 
 def test_an_agent_loads_numpy_and_no_heavy_library(services):

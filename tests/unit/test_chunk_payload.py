@@ -108,7 +108,7 @@ def test_a_reference_that_the_index_does_not_bear_out():
 def test_the_name_of_a_damaged_chunk():
     rows = random_rows(np.random.default_rng(0), 10)
     payload, checksum = encode_chunk(rows)
-    with pytest.raises(CorruptDataError, match=r"valve/3/60000/1/16384/0\[:10\].*expected .*re-ingest"):
+    with pytest.raises(CorruptDataError, match=r"valve/3/60000/1/16384/0\[:10\].*expected .*from-start"):
         uncompress(payload, checksum ^ 1, reference(10, checksum ^ 1))
 
 

@@ -64,6 +64,28 @@ FORMS = {
         "log_prob": pa.nulls(3, pa.float32()),
         "reward_terms": pa.nulls(3),
     },
+    "views, as Polars writes them": {
+        "task": pa.array(["valve"] * 3).cast(pa.string_view()),
+        "agent_id": names("agent-1").cast(pa.dictionary(pa.uint32(), pa.string_view())),
+        "episode_id": pa.array(["e1"] * 3).cast(pa.string_view()),
+        "obs": pa.array([[0.5, -1.25]] * 3, pa.list_view(pa.float64())),
+        "next_obs": pa.array([[0.5, -1.25]] * 3, pa.large_list_view(pa.float32())),
+    },
+    "a task of views in a dictionary": {"task": names("valve").cast(pa.dictionary(pa.int8(), pa.string_view()))},
+    "numbers in a dictionary": {
+        "reward": pa.array([-0.5] * 3).dictionary_encode(),
+        "action": pa.array([0] * 3).dictionary_encode(),
+    },
+    "extensions": {
+        "obs": pa.ExtensionArray.from_storage(
+            pa.fixed_shape_tensor(pa.float32(), (2,)), pa.array([[0.5, -1.25]] * 3, pa.list_(pa.float32(), 2))
+        ),
+        "terminated": pa.ExtensionArray.from_storage(pa.bool8(), pa.array([0] * 3, pa.int8())),
+    },
+    "actions by name": {"action": pa.array(["a"] * 3)},
+    "actions by name in a dictionary": {"action": names("a", "never used!")},
+    "actions by name in views": {"action": pa.array(["a"] * 3).cast(pa.string_view())},
+    "a term of nulls that is not known": {"reward_terms": pa.array([{"x": None}] * 3, pa.struct({"x": pa.float32()}))},
     "columns that are not known": {"note": pa.array([[{"x": 1}]] * 3), "heartbeat": pa.array([True] * 3)},
 }
 
@@ -80,7 +102,7 @@ def test_forms(changes, batches):
 def test_optional_columns():
     """Terms, versions and log-probabilities are taken row by row; null, NaN and absent are the same."""
     odd_nan = np.array([0x7FC00001, 0xFFC00000], np.uint32).view(np.float32)
-    terms = pa.array([{"speed": 0.5, "other": "x"}, {"speed": None, "other": None}, None])
+    terms = pa.array([{"speed": 0.5, "other": float("nan")}, {"speed": None, "other": None}, None])
     data = table(
         of="arm",
         reward_terms=terms,
@@ -174,6 +196,33 @@ REJECTED = {
     "policy_version is a float": (arrow(policy_version=pa.array([1.0] * 3)), "type", "policy_version is double"),
     "log_prob is text": (arrow(log_prob=pa.array(["a"] * 3)), "type", "log_prob is string"),
     "reward_terms is a number": (arrow(of="arm", reward_terms=pa.array([1.0] * 3)), "type", "not a struct"),
+    "a reward term that is not known": (
+        arrow(of="arm", reward_terms=pa.array([None, None, {"sped": 1.0}])),
+        "reward_terms",
+        "reward_terms has 'sped'; the task's are speed, cost",
+    ),
+    "a reward term where none is": (arrow(reward_terms=pa.array([{"x": 1.0}] * 3)), "reward_terms", "names none"),
+    "an action that is not known": (
+        arrow(action=pa.array(["a", "d", "e"])),
+        "action",
+        "action is 'd'; the task's are a",
+    ),
+    "an action in a dictionary that is not known": (
+        arrow(action=pa.array(["a", "d", "e"]).dictionary_encode()),
+        "action",
+        "action is 'd'",
+    ),
+    "an action of null": (arrow(action=pa.array(["a", None, "a"])), "type", "action holds nulls"),
+    "seconds": (arrow(ts=pa.array([T0 // 1000] * 3)), "ts", "it looks like seconds"),
+    "ts is a text": (arrow(ts=pa.array(["2024-11-22T10:00Z"] * 3)), "type", "text '2024-11-22T10:00Z': milliseconds"),
+    "ts is a float": (arrow(ts=pa.array([1.5] * 3)), "type", "ts is 1.5: milliseconds .* whole number"),
+    "a probability": (arrow(log_prob=pa.array([0.7] * 3)), "log_prob", "log_prob is 0.7"),
+    "another stream behind it": (arrow() + arrow(), "syntax", "after the end of the Arrow stream: send one stream"),
+    "another stream, the first without end": (arrow()[:-8] + arrow(), "syntax", "not a valid Arrow stream"),
+    "bytes behind it": (arrow() + b"garbage!", "syntax", "8 bytes after the end of the Arrow stream"),
+    "a byte behind it": (arrow() + b"\0", "syntax", "1 bytes after the end"),
+    "two ends": (arrow() + b"\xff\xff\xff\xff\0\0\0\0", "syntax", "8 bytes after the end"),
+    "bytes behind it, without end": (arrow()[:-8] + b"abc", "syntax", "3 bytes after the end"),
     "a reward term of text": (
         arrow(of="arm", reward_terms=pa.array([{"speed": "a"}] * 3)),
         "type",
@@ -187,9 +236,13 @@ REJECTED = {
         "type",
         "two fields speed",
     ),
-    "NaN": (arrow(reward=pa.array([1.0, float("nan"), 1.0])), "reward_finite", "nan: not a finite"),
-    "an infinite obs": (arrow(obs=pa.array([[1.0, float("-inf")]] * 3)), "obs_finite", r"obs\[1\] is -inf"),
-    "too large for float32": (arrow(next_obs=pa.array([[1.0, 1e39]] * 3)), "next_obs_finite", r"next_obs\[1\] is inf"),
+    "NaN": (arrow(reward=pa.array([1.0, float("nan"), 1.0])), "reward_finite", "reward is NaN: a finite"),
+    "an infinite obs": (arrow(obs=pa.array([[1.0, float("-inf")]] * 3)), "obs_finite", r"obs\[1\] is -Infinity"),
+    "too large for float32": (
+        arrow(next_obs=pa.array([[1.0, 1e39]] * 3)),
+        "next_obs_finite",
+        r"next_obs\[1\] is Infinity",
+    ),
     "too many rows": (arrow(rows=51), "size", "more than 50 rows"),
     "too many rows in batches": (stream(table(51), 51), "size", "more than 50 rows"),
 }
@@ -298,6 +351,32 @@ class TestFrames:
         value = stream(pa.table({name: pa.nulls(3) for name in table().column_names}))
         huge = value.replace(struct.pack("<q", 3), struct.pack("<q", 1 << 40))
         assert rejected(huge, ARROW) == ("size", "more than 50 rows in one message")
+
+
+class TestViews:
+    """Many views may show the same bytes: what they would become is bounded before it is made."""
+
+    @pytest.mark.parametrize("coded", [False, True])
+    def test_texts(self, coded):
+        long = pa.array(["x" * 3_000_000]).cast(pa.string_view())
+        many = pa.StringViewArray.from_buffers(
+            pa.string_view(), 50, [None, pa.py_buffer(long.buffers()[1].to_pybytes() * 50), long.buffers()[2]]
+        )
+        column = pa.DictionaryArray.from_arrays(pa.array([0] * 50), many) if coded else many
+        with pytest.raises(codec_arrow.BadMessageError, match="would unpack to 150000000 bytes") as caught:
+            codec_arrow.read(stream(table(50, agent_id=column)), 50)
+        assert caught.value.rule == "size"
+
+    def test_lists(self):
+        many = pa.ListViewArray.from_arrays([0] * 50, [200_000] * 50, pa.array(np.zeros(200_000, np.float32)))
+        with pytest.raises(codec_arrow.BadMessageError, match="would unpack to 80000000 bytes"):
+            codec_arrow.read(stream(table(50, obs=many)), 50)
+
+    def test_lists_out_of_order(self):
+        """A list view may begin anywhere: the rows are those that it shows."""
+        views = pa.ListViewArray.from_arrays([4, 0, 2], [2, 2, 2], pa.array([1.0, 2, 3, 4, 5, 6]))
+        batch = accepted(stream(table(obs=views), 2), ARROW)
+        assert batch.obs.tolist() == [[5, 6], [1, 2], [3, 4]]
 
 
 def test_reading_is_bounded_by_message_rows():

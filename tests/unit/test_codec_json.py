@@ -1,4 +1,5 @@
 import gc
+import gzip
 import json
 import re
 
@@ -14,7 +15,7 @@ from headrace.schemas.rules import MESSAGE_RULES
 
 def test_a_transition_becomes_a_row():
     """Every field of the message stands in its column."""
-    batch = accepted(message("arm", reward_terms={"cost": -2.5, "other": 9}, policy_version=3, log_prob=-0.5))
+    batch = accepted(message("arm", reward_terms={"cost": -2.5}, policy_version=3, log_prob=-0.5))
     assert (batch.task, batch.agents, batch.episodes) == ("arm", ("agent-1",), ("e1",))
     assert (batch.step.tolist(), batch.ts.tolist(), batch.offset.tolist()) == ([7], [T0 + 7], [100])
     assert batch.obs.tolist() == [[1.0, 2.5, 0.875]]
@@ -36,6 +37,29 @@ def test_absent_optional_fields():
 
 def test_unknown_fields_are_ignored():
     assert len(accepted(message(note={"deep": [1, {"x": None}]}, heartbeat=True))) == 1
+
+
+def test_a_byte_order_mark_is_passed_over():
+    """Before one transition, an array or a heartbeat, whatever stands beside it."""
+    mark = b"\xef\xbb\xbf"
+    values = [message(step=1), mark + message(step=2), mark + json.dumps([row(step=3)]).encode(), message(step=4)]
+    checked = check([*values, mark + codec.heartbeat("valve", "a", T0 + 9)])
+    assert not checked.rejected
+    assert checked.batches[0].step.tolist() == [1, 2, 3, 4]
+    assert checked.stream_ts.tolist() == [*[T0 + 7] * 4, T0 + 9]
+
+
+def test_actions_by_name():
+    """A text is the name of an action, a number its place, also in one message."""
+    rows = [row(action=action) for action in ("c", 1, "a", "b")]
+    assert accepted(json.dumps(rows).encode()).action.tolist() == [2, 1, 0, 1]
+    checked = check([message(action="b"), message(action="x"), message(action="c")])
+    assert checked.batches[0].action.tolist() == [1, 2]
+    assert [(r.position, r.rule) for r in checked.rejected] == [(1, "action")]
+
+
+def test_a_term_of_null_is_absent_though_it_is_not_known():
+    assert len(accepted(message(reward_terms={"x": None}))) == 1
 
 
 def test_an_array_is_one_message():
@@ -86,14 +110,42 @@ REJECTED = {
     "spaces": (b"  ", "syntax", "malformed|truncated"),
     "half": (message()[:50], "syntax", "truncated"),
     "two values": (message() + message(), "syntax", "trailing"),
-    "a byte order mark": (b"\xef\xbb\xbf" + message(), "syntax", "malformed"),
-    "utf-16": (message().decode().encode("utf-16"), "syntax", "malformed"),
+    "utf-16": (message().decode().encode("utf-16"), "syntax", "it is UTF-16 text"),
+    "utf-16 without a mark": (message().decode().encode("utf-16-le"), "syntax", "UTF-16 or UTF-32 text"),
+    "gzip": (gzip.compress(message()), "syntax", "compressed by gzip"),
+    "two byte order marks": (b"\xef\xbb\xbf" * 2 + message(), "syntax", "malformed"),
     "invalid UTF-8": (message(agent_id="X").replace(b"X", b"\xff"), "syntax", "utf-8"),
     "a lone surrogate": (raw_message(agent_id=r'"\ud800"'), "syntax", "surrogate"),
     "an encoded surrogate": (raw_message(agent_id='"\ud800"'), "syntax", "utf-8"),
-    "NaN": (raw_message(reward="NaN"), "syntax", "malformed"),
-    "NaN in obs": (raw_message(obs="[NaN, 1]"), "syntax", "malformed"),
-    "Infinity": (raw_message(next_obs="[1, -Infinity]"), "syntax", "malformed"),
+    "NaN in a field that is not known": (raw_message(note='[1, {"x": NaN}]'), "syntax", r"note\[1\].x is NaN: a"),
+    "NaN for a step": (raw_message(step="NaN"), "syntax", "step is NaN"),
+    "NaN in bad JSON": (raw_message(obs="[NaN, 1,]"), "syntax", "malformed"),
+    "NaN without a transition": (b"NaN", "syntax", "malformed"),
+    "an ISO time": (
+        message(ts="2024-11-22T10:00:00+01:00"),
+        "type",
+        r"ts is the text '2024-11-22T10:00:00\+01:00': milliseconds .*, here 1732266000000; convert with",
+    ),
+    "an ISO time without zone": (
+        message(ts="2024-11-22 10:00"),
+        "type",
+        r"here 1732269600000 if it is UTC; convert with .*replace\(tzinfo=UTC\)",
+    ),
+    "digits as a text": (message(ts="1732269600000"), "type", "text '1732269600000': .*whole number, without quotes$"),
+    "a date of another form": (message(ts="22.11.2024"), "type", "text '22.11.2024': .* as a whole number$"),
+    "a fraction of seconds": (
+        message(ts=1732269600.25),
+        "type",
+        r"ts is 1732269600.25: milliseconds .*int\(ts \* 1000",
+    ),
+    "a time of null": (message(ts=None), "type", "ts is None: milliseconds since 1970"),
+    "an ISO time in an array": (json.dumps([row(), row(ts="2024-11-22")]).encode(), "type", "the text '2024-11-22'"),
+    "a time too long": (message(ts=2**64), "type", "ts"),
+    "an ISO time in a heartbeat": (
+        json.dumps({"schema_version": 1, "task": "valve", "agent_id": "a", "ts": "now", "heartbeat": True}).encode(),
+        "type",
+        "heartbeat: ts is the text 'now': milliseconds",
+    ),
     "a raw newline in a string": (raw_message(agent_id='"a\nb"'), "syntax", "malformed"),
     "a comma too much": (raw_message(obs="[1,2,]"), "syntax", "trailing comma"),
     "deep": (raw_message(note="[" * 501 + "]" * 501), "syntax", "deeper than 500"),
@@ -107,7 +159,7 @@ REJECTED = {
     "an empty object": (b"{}", "type", "schema_version"),
     "a missing field": (message(reward=...), "type", "reward"),
     "a null": (message(reward=None), "type", "reward"),
-    "a string for a number": (message(reward="1"), "type", "reward"),
+    "a string for a number": (message(reward="1"), "type", '^Expected .*reward`: it is "1"$'),
     "a boolean for a number": (message(reward=True), "type", "reward"),
     "a number for a boolean": (message(terminated=0), "type", "terminated"),
     "a number for a name": (message(agent_id=7), "type", "agent_id"),
@@ -130,13 +182,20 @@ REJECTED = {
     "obs is empty": (message(obs=[]), "width", "obs has 0 values; the task has 2"),
     "obs is short": (message(obs=[1]), "width", "obs has 1 values; the task has 2"),
     "next_obs is long": (message(next_obs=[1, 2, 3]), "width", "next_obs has 3 values; the task has 2"),
-    "action is a vector": (message(action=[1]), "type", "action is not an integer"),
+    "action is a vector": (message(action=[1]), "type", "action is not an integer or a name"),
     "action is a number": (message("arm", action=1), "type", "action is not an array of 2 numbers"),
+    "action is a name": (message("arm", action="up"), "type", "action is not an array of 2 numbers"),
     "action is a float": (message(action=1.0), "type", "action"),
     "action is short": (message("arm", action=[0.5]), "width", "action has 1 values; the task has 2"),
     "action is empty": (message("arm", action=[]), "width", "action has 0 values"),
     "action beyond 32 bits": (message(action=2**31), "type", "action 2147483648 is not a 32-bit integer"),
     "action of 300 digits": (raw_message(action="1" * 300), "type", "action 1+ is not a 32-bit integer"),
+    "a reward term that is not known": (
+        message("arm", reward_terms={"speed": 1, "cots": 9}),
+        "reward_terms",
+        "reward_terms has 'cots'; the task's are cost, speed",
+    ),
+    "a reward term where none is": (message(reward_terms={"x": 1}), "reward_terms", "'x'; the task names none"),
     "reward term of text": (message("arm", reward_terms={"speed": "fast"}), "type", "reward_terms"),
     "a negative version": (message(policy_version=-1), "type", "policy_version"),
     "schema_version 2": (message(schema_version=2), "schema_version", "schema_version 2; 1 is known"),
@@ -175,6 +234,7 @@ def test_content_types_that_are_not_known(content):
     rule, reason = rejected(message(), (("content-type", content),))
     assert rule == "content_type"
     assert "content-type" in reason
+    assert "accepted are application/json, application/vnd.apache.arrow.stream" in reason
 
 
 def test_nesting_does_not_depend_on_the_stack():
@@ -229,6 +289,7 @@ class TestHeartbeat:
             ({"ts": -1}, "ts"),
             ({"ts": 253_402_300_800_000}, "ts"),
             ({"ts": T0 + 301_001}, "clock"),
+            ({"ts": T0 // 1000}, "ts"),
             ({"ts": "now"}, "type"),
             ({"ts": 1.5}, "type"),
             ({"heartbeat": False}, "type"),
@@ -353,3 +414,14 @@ def test_arrays_do_not_borrow_from_each_other():
 def test_known_task():
     assert TASKS["valve"].spec is VALVE
     assert known_task(VALVE, 5, LAYOUT).added_ms == 5
+
+
+def test_a_producers_own_time_is_no_append_time():
+    """Such a message (the log has no time of its own for it) is rejected by itself, whatever it holds."""
+    rule, reason = rejected(message(), append_ts=[-1])
+    assert rule == "clock"
+    assert "LogAppendTime" in reason
+    assert "headrace rejected replay" in reason
+    checked = check([message(step=1), b"{", message(step=2)], append_ts=[T0, -1, T0 + 9])
+    assert [(r.position, r.rule) for r in checked.rejected] == [(1, "clock")]
+    assert checked.batches[0].step.tolist() == [1, 2]

@@ -19,6 +19,8 @@ from headrace.pipelines.ingest.partition import open_partition
 from headrace.schemas import codec
 from headrace.schemas.checker import known_task
 from headrace.schemas.contract_files import FOLDER, RECORDS, contracts
+from headrace.schemas.errors import InvalidTaskError
+from headrace.schemas.records import decode_task
 from headrace.schemas.rules import MESSAGE_RULES
 
 TOPICS = (Path(__file__).parents[2] / "docs" / "topics.md").read_text()
@@ -57,6 +59,31 @@ def test_examples_of_the_documentation(name, text):
         record = msgspec.json.decode(text, type=RECORDS[name])
         assert msgspec.json.decode(msgspec.json.encode(record), type=RECORDS[name]) == record
         validator(name).validate(json.loads(msgspec.json.encode(record)))
+
+
+TASK = '{"task": "t", "observations": ["x"], "actions": ["a"], "window_ms": 5'
+
+
+def test_a_task_file_may_begin_with_a_byte_order_mark():
+    assert decode_task(b"\xef\xbb\xbf" + TASK.encode() + b', "oldest_ms": 0}').oldest_ms == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ((TASK + "}").encode("utf-16"), "task file: it is UTF-16 text"),
+        (
+            TASK.encode() + b', "bounds": {"low": [-Infinity], "high": [1]}}',
+            "NaN and Infinity are no JSON, the largest",
+        ),
+        (TASK.encode() + b', "oldest_ms": -1}', "task t: oldest_ms is -1; 0 to 253402300799999 are allowed"),
+        (TASK.encode() + b', "oldest_ms": "2001"}', r"Expected `int`, got `str` - at `\$.oldest_ms`"),
+        (b'{"task": "\xff"}', "task file: "),
+    ],
+)
+def test_a_task_file_that_is_wrong_is_refused(text, reason):
+    with pytest.raises(InvalidTaskError, match=reason):
+        decode_task(text)
 
 
 def test_a_policy_record_of_an_older_log_is_read():
@@ -114,7 +141,17 @@ def test_what_is_accepted_keeps_the_contract():
     assert schema_of_messages(codec.heartbeat("valve", "a", 0))
 
 
-OF_TASK_OR_TIME = {"clock", "action", "obs_bounds", "next_obs_bounds", "width", "unknown_task", "one_agent", "size"}
+OF_TASK_OR_TIME = {
+    "clock",
+    "action",
+    "log_prob",
+    "obs_bounds",
+    "next_obs_bounds",
+    "width",
+    "unknown_task",
+    "one_agent",
+    "size",
+}
 
 
 @pytest.mark.parametrize(
@@ -130,7 +167,7 @@ def test_what_is_rejected_breaks_the_contract(value):
     except (ValueError, RecursionError):
         return
     if valid:  # what depends on the task, JSON's own idea of an integer, and Python's idea of `$` pass the contract
-        assert re.search(r"action|1 values|several schema_versions|'a\\n'", reason), reason
+        assert re.search(r"action|oldest_ms|1 values|several schema_versions|'a\\n'", reason), reason
 
 
 def test_avro():

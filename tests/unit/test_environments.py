@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from headrace.learners.acting import Policy
 from headrace.learners.cloud.environment import ENVIRONMENT as CLOUD
 from headrace.learners.cloud.training_environment import CloudTrainingEnvironment
 from headrace.learners.explain.simulation import simulator
-from headrace.learners.judge.trial import Trial
+from headrace.learners.judge.trial import floor_trial
 from headrace.learners.simulate.environments import ENVIRONMENTS
 from headrace.learners.simulate.training import training_for
 from headrace.learners.simulate.training_environments import training_environment
@@ -35,20 +34,12 @@ def test_it_is_trained_in_by_what_suits_any_environment_where_nothing_was_measur
 
 def test_its_baselines_are_those_that_it_names():
     assert evaluated_baseline("hpa", NAME, 8, 1).shape == (8,)
-    with pytest.raises(SettingsError, match="choose one of static, hpa"):
+    with pytest.raises(SettingsError, match="test/Another-v0 has static, hpa"):
         evaluated_baseline("rate_rule", NAME, 8, 1)
-    with pytest.raises(SettingsError, match=r"alone, not of CartPole-v1"):
+    with pytest.raises(SettingsError, match="'hpa' is unknown; CartPole-v1 has random, constant"):
         evaluated_baseline("hpa", "CartPole-v1", 8, 1)
 
 
 def test_policies_are_judged_in_it_against_its_floor():
     world = simulator(NAME, 16, 5)
-    layer = {"bias": np.zeros(CLOUD.actions, np.float32), "weight": np.zeros((CLOUD.width, CLOUD.actions), np.float32)}
-    value = {"bias": np.zeros(1, np.float32), "weight": np.zeros((CLOUD.width, 1), np.float32)}
-    heads = {"advantage": layer, "value": value}
-    policy = Policy({f"{head}.{name}": array for head, arrays in heads.items() for name, array in arrays.items()})
-    trial = Trial(world, policy)
-    pairs, opponent = trial.against(None)
-    floor = np.concatenate([returns for _, returns in pairs])
-    assert opponent == "floor"
-    np.testing.assert_array_equal(floor, world.baselines()[world.floor].returns)
+    np.testing.assert_array_equal(floor_trial(world).first(16), world.baselines()[world.floor].returns)

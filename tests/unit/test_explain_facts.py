@@ -1,6 +1,7 @@
 """Facts of versions and of intervals, from arrays and summaries worked out by hand."""
 
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,16 +22,40 @@ from test_explain_samples import (
 )
 
 from headrace.learners.cloud.environment import ENVIRONMENT
-from headrace.learners.explain import facts as explain_facts
-from headrace.learners.explain.evidence import Outcomes, RecordedDecisions, VersionEvidence, situations, slug
-from headrace.learners.explain.facts import corrected, margins, p_value, version_facts
-from headrace.learners.explain.interval import IntervalFold, RejectedCounts, interval_facts, ratio_difference, span
+from headrace.learners.explain import evidence as explain_evidence
+from headrace.learners.explain.behaviour import margins
+from headrace.learners.explain.evidence import (
+    ContinuousDecisions,
+    Outcomes,
+    RecordedDecisions,
+    VersionEvidence,
+    slug,
+)
+from headrace.learners.explain.facts import corrected, p_value, version_facts
+from headrace.learners.explain.interval import (
+    IntervalFold,
+    RejectedCounts,
+    Totals,
+    interval_facts,
+    ratio_difference,
+    rows_comparable,
+    span,
+)
 from headrace.learners.explain.series import version_series
 from headrace.learners.explain.simulation import simulator
-from headrace.learners.explain.template import TemplateNarrator
-from headrace.learners.explain.timeline import ClosedInterval, Closing, IngestPosition, IngestProgress, Timeline
+from headrace.learners.explain.template import JUDGED, TemplateNarrator
+from headrace.learners.explain.timeline import (
+    ClosedInterval,
+    Closing,
+    IngestPosition,
+    IngestProgress,
+    Timeline,
+    whole_windows_ms,
+)
+from headrace.learners.judge.observed import ObservedReturn
 from headrace.learners.judge.statistics import mean_interval
-from headrace.schemas.grounding import fill
+from headrace.schemas.grounding import fill, problems
+from headrace.schemas.judgement import Judgement
 from headrace.schemas.records import Fact, Facts, Interval, TaskSpec
 
 
@@ -55,53 +80,56 @@ def test_returns_are_compared_pair_by_pair() -> None:
 def test_actions_margins_and_differences_by_situation() -> None:
     obs = np.array([[1, 0], [2, 0], [3, 0], [4, 0], [5, 0], [6, 0]], np.float32)
     values = np.array([[1, 0, -9], [2, 0, -9], [0, 1, -9], [0, 1, -9], [0, 3, -9], [0, 4, -9]], float)
-    decisions = RecordedDecisions(obs, values, {"rule": np.array([0, 0, 0, 1, 1, 1])}, (0.0, 1.0, 2.0))
+    shadows = {"rule": np.array([0, 0, 0, 1, 1, 1]), "serving": np.array([0, 0, 2, 2, 1, 1])}
+    decisions = RecordedDecisions(obs, values, shadows, (0.0, 1.0, 2.0))
     facts = by_id(version_facts(PLAIN, version(1, "pump"), VersionEvidence(1, None, decisions=decisions)))
-    assert facts["action.low.open"].value == 100.0
-    assert facts["action.high.close"].value == 100.0
-    assert facts["margin.high"].value == 3.5
-    assert facts["margin.low"].value == 1.5
+    # Thresholds are quantiles: 2.09 parts what it opens at from what it closes at.
+    assert facts["situation.s1"].label.startswith("level \u2264 2.09,")
+    assert facts["situation.s2"].label.startswith("level > 2.09,")
+    assert (facts["situation.s1"].value, facts["situation.s2"].value) == (2, 4)
+    assert facts["action.s1.open"].value == facts["action.s2.close"].value == 100.0
+    assert facts["situations.explained"].value == 100.0
+    assert facts["margin.s1"].value == 1.5
+    assert facts["margin.s2"].value == 2.25
     assert_allclose(facts["differs.rule"].value, 100 / 6)
     assert_allclose(facts["differs.rule.larger"].value, 100 / 6)
     assert facts["differs.rule.smaller"].value == 0.0
-    assert facts["situation.low"].label.startswith("level low")
+    assert_allclose(facts["differs.serving"].value, 200 / 6)
+    assert facts["differs.serving.switch"].label.startswith("\u201cclose\u201d in place of \u201cvent\u201d,")
 
 
 def said(facts: Facts) -> str:
     return " ".join(fill(sentence, facts) for sentence in TemplateNarrator().tell(facts).sentences)
 
 
-TREND = ("rate_t-3", "rate_t-2", "rate_t-1", "rate_t")
-RISING, STEADY = (1.0, 1.0, 2.0, 2.0), (1.0, 1.0, 1.0, 1.0)
+LOW, HIGH = (0.0, 1.0), (9.0, 1.0)
 
 
 def decided(spec: TaskSpec, *groups: tuple[tuple[float, ...], int]) -> Facts:
-    """Facts of decisions: for each, what was seen and the number of the action."""
-    obs = np.array([seen for seen, _ in groups], np.float32)
-    decisions = RecordedDecisions(obs, np.eye(spec.action_count)[[action for _, action in groups]])
+    """Facts of decisions, each of two: what was seen and the number of the action."""
+    obs = np.array([seen for seen, _ in groups for _ in range(2)], np.float32)
+    decisions = RecordedDecisions(obs, np.eye(spec.action_count)[[action for _, action in groups for _ in range(2)]])
     return version_facts(spec, version(1, spec.task), VersionEvidence(1, None, decisions=decisions))
 
 
 def test_a_situations_commonest_action_is_told_of_however_rare_it_is_overall() -> None:
-    spec = TaskSpec("t", TREND, tuple("abcdefgh"), 1_000, environment=CLOUD.environment)
-    facts = decided(spec, (RISING, 7), *((STEADY, place % 7) for place in range(21)))
-    assert by_id(facts)["action.rising.h"].value == 100.0
-    assert "\u201ch\u201d with load rising (100 % of decisions)" in said(facts)
+    spec = TaskSpec("t", ("level", "flow"), tuple("abcdefgh"), 1_000)
+    facts = decided(spec, (HIGH, 7), *((LOW, place % 7) for place in range(21)))
+    assert by_id(facts)["action.s2.h"].value == 100.0
+    assert "Where level > 0, it takes \u201ch\u201d in 100 % of 2 decisions." in said(facts)
 
 
 def test_a_situations_commonest_action_outlives_another_of_the_same_slug() -> None:
     actions = ("move_the_front_pool_up_by_1", "move_the_front_pool_up_by_2", "stay")
-    spec = TaskSpec("t", TREND, actions, 1_000, environment=CLOUD.environment)
-    facts = decided(spec, (RISING, 1), (STEADY, 0), (STEADY, 0))
-    assert "\u201cmove_the_front_pool_up_by_2\u201d with load rising (100 % of decisions)" in said(facts)
-    assert "\u201cmove_the_front_pool_up_by_1\u201d with load steady (100 % of decisions)" in said(facts)
+    facts = decided(TaskSpec("t", ("level", "flow"), actions, 1_000), (HIGH, 1), (LOW, 0), (LOW, 0))
+    assert "it takes \u201cmove_the_front_pool_up_by_2\u201d in 100 % of 2 decisions" in said(facts)
+    assert "it takes \u201cmove_the_front_pool_up_by_1\u201d in 100 % of 4 decisions" in said(facts)
 
 
 def test_actions_that_are_numbers_stand_in_quotation_marks() -> None:
-    spec = TaskSpec("t", TREND, ("-1", "0", "+1"), 1_000, environment=CLOUD.environment)
-    facts = decided(spec, (RISING, 1), (STEADY, 2))
-    assert "Its commonest action is \u201c0\u201d with load rising (" in said(facts)
-    assert "\u201c+1\u201d with load steady (" in said(facts)
+    facts = decided(TaskSpec("t", ("level", "flow"), ("-1", "0", "+1"), 1_000), (HIGH, 1), (LOW, 2))
+    assert "it takes \u201c0\u201d in" in said(facts)
+    assert "it takes \u201c+1\u201d in" in said(facts)
 
 
 def test_rows_learned_from_are_the_rows_since_its_parent_not_the_sum_of_the_lineage() -> None:
@@ -115,8 +143,8 @@ def test_rows_learned_from_are_the_rows_since_its_parent_not_the_sum_of_the_line
 def test_what_is_not_finite_is_no_fact() -> None:
     decisions = RecordedDecisions(np.ones((2, 2), np.float32), np.full((2, 3), np.nan))
     facts = by_id(version_facts(PLAIN, version(1, "pump"), VersionEvidence(1, None, decisions=decisions)))
-    assert "margin.low" not in facts
-    assert "action.low.open" in facts
+    assert "margin.s1" not in facts
+    assert "action.s1.open" in facts
 
 
 def test_holm_goes_on_until_the_first_that_does_not_pass() -> None:
@@ -165,33 +193,75 @@ def test_margins_of_one_action_are_zero() -> None:
     assert_allclose(margins(np.ones((3, 1))), 0.0)
 
 
-def test_situations_follow_the_load_where_it_is_seen() -> None:
-    names = ("rate_t-3", "rate_t-2", "rate_t-1", "rate_t")
-    obs = np.array([[1, 1, 2, 2], [2, 2, 1, 1], [1, 1, 1, 1]], np.float32)
-    assert [(one.key, one.mask.tolist()) for one in situations(names, obs, load=names)] == [
-        ("rising", [True, False, False]),
-        ("steady", [False, False, True]),
-        ("falling", [False, True, False]),
-    ]
-
-
-def test_an_environment_names_its_load_and_its_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = replace(ENVIRONMENT, called={"pid": "the old controller"}, load=("level", "flow"))
-    monkeypatch.setattr(explain_facts, "environment_of", lambda name: own if name == "Pump-v0" else None)
+def test_an_environment_names_its_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = replace(ENVIRONMENT, called={"pid": "the old controller"})
+    monkeypatch.setattr(explain_evidence, "environment_of", lambda name: own if name == "Pump-v0" else None)
     obs = np.array([[1, 2], [2, 1]], np.float32)
     evidence = VersionEvidence(1, None, decisions=RecordedDecisions(obs, np.eye(3)[:2], {"pid": np.array([0, 0])}))
-    for spec, name, keys in (
-        (PLAIN, "pid", {"low", "high"}),
-        (msgspec.structs.replace(PLAIN, environment="Pump-v0"), "the old controller", {"rising", "falling"}),
-    ):
+    for spec, name in ((PLAIN, "pid"), (msgspec.structs.replace(PLAIN, environment="Pump-v0"), "the old controller")):
         found = by_id(version_facts(spec, version(1, "pump"), evidence))
         assert found["differs.pid"].label.partition(",")[0] == name
-        assert {key.rpartition(".")[2] for key in found if key.startswith("situation.")} == keys
 
 
-def test_a_constant_feature_makes_one_situation() -> None:
-    assert [one.key for one in situations(("a",), np.ones((5, 1), np.float32))] == ["low"]
-    assert situations(("a",), np.ones((0, 1), np.float32)) == []
+@pytest.mark.parametrize(
+    ("decided_by", "fields", "kind"),
+    [
+        ("gate", {}, "gate"),
+        ("gate", {"config": {"gate": "data"}}, "data"),
+        ("gate", {"config": {"gate": "auto"}, "judged": Judgement(0, 1, 0.025, 7, 512, 512)}, "gate"),
+        ("settings", {}, "untested"),
+        ("canary", {"promoted": False}, "canary"),
+        ("ann", {}, "person"),
+        ("ann", {"promoted": False}, "overruled"),
+    ],
+)
+def test_a_report_says_how_a_version_was_tested(decided_by: str, fields: dict[str, Any], kind: str) -> None:
+    one = version(1, "pump", **fields)
+    facts = version_facts(PLAIN, one, VersionEvidence(1, None), decided_by=decided_by)
+    assert [key for key in by_id(facts) if key.startswith("judged.")] == [f"judged.{kind}"]
+    assert problems(TemplateNarrator().tell(facts), facts) == []
+    assert JUDGED.get(kind, "") in said(facts)
+
+
+def test_who_had_no_predecessor_is_compared_with_the_floor() -> None:
+    """Its interval is as wide as the error it could spend asked for, so that it is no 95 % interval."""
+    one = version(
+        1,
+        "pump",
+        evaluation={"policy": 5.0, "random": 3.0},
+        judged=Judgement(0, 1, 0.01, 7, 64, 16),
+        difference=Interval(2.0, 1.0, 3.0),
+    )
+    facts = version_facts(PLAIN, one, VersionEvidence(1, None))
+    told = by_id(facts)["return.vs-floor"]
+    assert (told.value, told.low, told.direction) == (2.0, None, "up")
+    assert fill(TemplateNarrator().tell(facts).headline, facts) == "v1 is better than the baseline to beat by +2 return"
+
+
+def test_what_agents_earned_before_is_told() -> None:
+    observed = ObservedReturn(4, "return", 21.5, 20.0, 23.0, 40, 8, 900)
+    facts = version_facts(PLAIN, version(5, "pump"), VersionEvidence(5, 4, observed=observed), decided_by="settings")
+    assert "agents that acted by v4 earned 21.5 return (95 % 20.0 to 23.0) an episode" in said(facts)
+
+
+def test_continuous_actions_have_situations_bounds_and_steps() -> None:
+    obs = np.repeat(np.array([[0.0, 1.0], [5.0, 1.0]], np.float32), 50, axis=0)
+    actions = np.repeat([[-2.0], [1.0]], 50, axis=0)
+    low, high = np.array([-2.0]), np.array([2.0])
+    decisions = ContinuousDecisions(obs, actions, actions + 0.4, low, high, actions * 0.0)
+    facts = version_facts(PLAIN, version(1, "pump"), VersionEvidence(1, None, decisions=decisions))
+    found = {key: fact.value for key, fact in by_id(facts).items()}
+    assert (found["action.s1.d1"], found["action.s2.d1"]) == (-2.0, 1.0)
+    assert (found["saturation.d1.lowest"], found["saturation.d1.highest"]) == (50.0, 0.0)
+    assert_allclose([found["smoothness.d1"], found["apart.serving"]], [10.0, 37.5])
+    assert found["situations.explained"] == 100.0
+    assert problems(TemplateNarrator().tell(facts), facts) == []
+    text = said(facts)
+    assert "Where level > 0, the action is 1 on average (in 50 decisions)." in text
+    assert "the action moves by 10.0 % of its range on average; it lies at its lowest value in 50 % and at" in text
+    plots = version_series(PLAIN, [version(1, "pump")], VersionEvidence(1, None, decisions=decisions))
+    (series,) = plots["action_range"]
+    assert (series.name, series.y, series.low) == ("the action", (-2.0, 1.0), (-2.0, 1.0))
 
 
 @pytest.mark.parametrize(
@@ -212,7 +282,7 @@ def test_the_cloud_report_tells_verdict_terms_and_behaviour() -> None:
     report = version_report()
     text = " ".join(fill(sentence, report.facts) for sentence in report.narrative.sentences)
     assert fill(report.narrative.headline, report.facts).startswith("v7 is better than v5 by +")
-    for part in ("the rate rule", "load rising", "clairvoyant", "cost by"):
+    for part in ("the rate rule", "Where ", "clairvoyant", "cost by"):
         assert part in text
     assert set(report.series) == {"learning_curve", "terms", "action_mix", "episode"}
     assert all(len(fact.fact_id) <= 64 for fact in report.facts.facts)
@@ -221,7 +291,7 @@ def test_the_cloud_report_tells_verdict_terms_and_behaviour() -> None:
 def test_the_simulator_repeats_itself() -> None:
     first, second = (simulator(CLOUD.environment, 8, seed) for seed in (1, 1))
     assert first is second
-    assert simulator("other/Env-v0") is None
+    assert simulator(None) is None
     rule = evidence().baselines["rate_rule"]
     assert_allclose(rule.terms.sum(axis=1), rule.returns)
 
@@ -347,6 +417,47 @@ def test_every_partition_must_be_past_the_interval(place: IngestPosition, passed
     assert not IngestProgress((IngestPosition(START + HOUR, lags=False),) * 2, {}, 5_000).passed(
         START + HOUR, 300_000, 0
     )
+
+
+@pytest.mark.parametrize(
+    ("window_ms", "length_ms"), [(300_000, HOUR), (7 * 60_000, 63 * 60_000), (24 * HOUR, 24 * HOUR), (1, HOUR)]
+)
+def test_an_interval_begins_and_ends_with_a_window(window_ms: int, length_ms: int) -> None:
+    assert whole_windows_ms(HOUR, window_ms) == length_ms
+    timeline, spec = Timeline(HOUR), TaskSpec("a", ("a",), ("x",), window_ms)
+    start_ms = START - START % window_ms
+    for offset in range(2):
+        one = msgspec.structs.replace(
+            summary(start_ms + offset * length_ms, task="a", terms=0), end_ms=start_ms + offset * length_ms + window_ms
+        )
+        timeline.add(spec, one, offset, START + offset)
+    closed = timeline.close(IngestProgress((IngestPosition(START + 99 * HOUR, lags=False),), {}, 0), 2)
+    for one in (shown.current for shown in closed):
+        assert one.start_ms % window_ms == one.end_ms % window_ms == 0
+        assert one.end_ms - one.start_ms == length_ms
+    assert len(closed) == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "before", "comparable"),
+    [
+        # The rows of each of four windows, of six agents. A row more by each of them may be due to the bounds.
+        ((60, 60, 60, 60), (60, 60, 60, 60), True),
+        ((60, 60, 60, 66), (60, 60, 60, 60), False),
+        ((60, 60, 60, 67), (60, 60, 60, 60), True),
+        ((60, 60, 60, 60), (0, 60, 60, 60), False),  # the task began in the interval before
+        ((0, 0, 60, 60), (60, 60, 60, 60), True),
+        ((60, 60, 60, 60), (0, 120, 0, 60), True),  # a window without rows is nothing new there
+    ],
+)
+def test_rows_are_compared_where_their_change_is_not_the_bounds(
+    rows: tuple[int, ...], before: tuple[int, ...], comparable: bool
+) -> None:
+    def total(start_ms: int, each: tuple[int, ...]) -> Totals:
+        windows = {start_ms + place * HOUR: (count, 0.0) for place, count in enumerate(each)}
+        return replace(fold(start_ms, 0.5).totals(), rows=sum(each), windows=windows)
+
+    assert rows_comparable(total(START + 4 * HOUR, rows), total(START, before)) is comparable
 
 
 def test_tasks_do_not_close_each_other() -> None:

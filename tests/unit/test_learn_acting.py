@@ -10,9 +10,9 @@ import torch
 from dueling_reference import plain_q_values
 
 from headrace.learners import dqn
-from headrace.learners.acting import BoxPolicy, Policy, epsilon_at, network_inputs
+from headrace.learners.acting import BoxPolicy, Policy, Seen, epsilon_at, network_inputs
 from headrace.learners.checkpoint import pack
-from headrace.learners.nets.normaliser import Moments
+from headrace.learners.nets.normaliser import INPUT_LIMIT, Moments
 from headrace.schemas.errors import CorruptDataError
 
 WIDTH, ACTIONS = 32, 5
@@ -38,7 +38,7 @@ def observations(rows, seed=3):
 def test_values_equal_the_torch_network(hidden):
     """Folding the normaliser and the heads changes nothing beyond 1e-5 of the values' size."""
     state, obs = trained_state(hidden), observations(200)
-    seen = network_inputs(obs, state.inputs.mean, state.inputs.scale, state.features)
+    seen = network_inputs(obs, Seen(state.inputs.mean, state.inputs.scale, INPUT_LIMIT), state.features)
     expected = plain_q_values(state.averaged, state.shape, torch.from_numpy(seen)).numpy()
     found = Policy(dqn.policy_arrays(state)).q_values(obs)
     assert found.dtype == np.float32
@@ -87,7 +87,7 @@ def test_a_policy_loads_from_bytes():
     expected = Policy(arrays).q_values(obs)
     np.testing.assert_array_equal(Policy.from_bytes(pack(arrays)).q_values(obs), expected)
     plain = {name: array for name, array in arrays.items() if not name.startswith("observation.")}
-    scaled = (obs - arrays["observation.mean"]) / arrays["observation.scale"]
+    scaled = np.clip((obs - arrays["observation.mean"]) / arrays["observation.scale"], -10.0, 10.0)
     np.testing.assert_allclose(Policy(plain).q_values(scaled), expected, rtol=1e-4, atol=1e-4)
 
 

@@ -52,10 +52,9 @@ def test_the_footer_says_what_an_interval_is_worth(report: Report) -> None:
     """Both of the page and of the Markdown: each for itself alone, and how claims among many were made."""
     text = footer_of(to_markdown(report))
     assert "for itself alone" in text
-    count = "24 comparisons" if report.kind == "version" else "4 comparisons"
+    count = "28 comparisons" if report.kind == "version" else "4 comparisons"
     assert f"Holm's correction for all of this report's {count}" in text
-    gate = "judged one candidate after another on the same traces" in text
-    assert gate == ("this report's traces are others" in text) == (report.kind == "version")
+    assert ("This report's traces are the same for every version" in text) == (report.kind == "version")
     assert ("More is better in every part of the reward." in text) == (report.kind == "interval")
     assert "for itself alone" in to_html(report)
 
@@ -67,6 +66,9 @@ def test_the_footer_says_when_the_figures_are_the_gates_own() -> None:
     assert "The returns are the gate's own" in text
     assert "Holm" not in text
     assert "others" not in text
+    estimated = msgspec.structs.replace(facts, facts=(*facts.facts, Fact("judged.data", "rows", 1, "version")))
+    text = footer_of(to_markdown(msgspec.structs.replace(report, facts=estimated, narrative=BARE)))
+    assert "estimates from recorded rows" in text
 
 
 def test_json_is_the_report_itself(report: Report) -> None:
@@ -98,7 +100,10 @@ def test_names_from_elsewhere_are_escaped() -> None:
 
 @pytest.mark.parametrize("name", plots.PLOTS)
 def test_a_plot_is_a_small_png_and_the_same_each_time(name: str) -> None:
-    series = (interval_report() if name == "reward" else version_report()).series[name]
+    ranges = [Series("the action", (0.0, 1.0), (0.5, 1.5), ("x > 1", "x \u2264 1"), (0.0, 1.0), (1.0, 2.0))]
+    shares = [Series(name, (0.0, 1.0, 2.0), (20.0, 50.0, 30.0)) for name in ("this interval", "the interval before")]
+    known = version_report().series | interval_report().series | {"action_range": ranges, "action_shares": shares}
+    series = known[name]
     first = plots.png(name, series, dpi=90)
     assert first == plots.png(name, series, dpi=90)
     picture = Image.open(io.BytesIO(first))

@@ -25,6 +25,9 @@ SEED_PLACE = {
     "seed": 0,
     "CloudSimulator": 1,
     "simulator": 2,
+    "task_simulator": 2,
+    "fresh_simulator": 2,
+    "GymnasiumSimulator": 2,
     "evaluated": 3,
     "evaluated_baseline": 3,
 }
@@ -65,6 +68,9 @@ def test_values_on_which_stored_figures_rest():
         "PRESETS": 987_654,
         "EXPLANATION": 7_340_033,
         "GATE": 15_485_863,
+        "CANDIDATE": 1_000_000_000,
+        "FITS": 141_650_939,
+        "EVALUATIONS": 20_261_129,
         "HELD_OUT": 20_260_101,
         "SELECTION": 32_452_843,
         "STUDY_JUDGE": 49_979_687,
@@ -76,6 +82,8 @@ def test_values_on_which_stored_figures_rest():
         "STUDY_TRAINING": 1_000,
         "LOOKUPS": 0,
         "STUDY_CANDIDATES": 20_261_122,
+        "FLOOR": 73_856_093,
+        "RANDOM_PLAY": 19_349_663,
         "ACTIONS": 86_028_121,
     }
 

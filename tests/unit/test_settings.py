@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from headrace.pipelines.report.addresses import parse_page_link
 from headrace.pipelines.settings import DEFAULTS, read_settings
 from headrace.pipelines.wiring import open_services
 from headrace.schemas.errors import LayoutMismatchError, SettingsError, UnknownTopicError
@@ -235,3 +236,35 @@ def test_only_what_is_used_is_opened_and_it_is_closed():
         assert log.topic("tasks").partitions == 1
     with pytest.raises(Exception, match="closed"):
         log.bounds("tasks", 0)
+
+
+def test_recipients_of_digests_are_checked_when_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_settings({}).digest_to == ("team@localhost",)
+    monkeypatch.setenv("HEADRACE_DIGEST_TO", '"Ops, night" <ops@example.org>, boss@example.org')
+    assert read_settings({}).digest_to == ('"Ops, night" <ops@example.org>', "boss@example.org")
+    assert read_settings({"digest_to": ("a@example.org",)}).digest_to == ("a@example.org",), "an option beats it"
+    for wrong in ("nobody", "a@example.org,", "a@example.org b@example.org"):
+        monkeypatch.setenv("HEADRACE_DIGEST_TO", wrong)
+        with pytest.raises(SettingsError, match="is not an e-mail address"):
+            read_settings({})
+
+
+@pytest.mark.parametrize(
+    ("link", "right"),
+    [
+        ("", True),
+        ("https://example.org/reports/{report_id}.html", True),
+        ("http://localhost:8000/?id={report_id}", True),
+        ("https://example.org/reports", False),
+        ("example.org/{report_id}", False),
+        ("https://{report_id}/", False),
+        ("https://example.org/{report_id}/{task}", False),
+        ("javascript:{report_id}", False),
+    ],
+)
+def test_a_link_names_the_place_of_the_report(link: str, right: bool) -> None:
+    if right:
+        assert parse_page_link(link) == link
+    else:
+        with pytest.raises(SettingsError, match="is no page of a report"):
+            parse_page_link(link)

@@ -8,6 +8,7 @@ import torch
 
 from headrace.learners import dqn
 from headrace.learners.dqn.replay import Batch
+from headrace.learners.dqn.updates import _rewards
 from headrace.learners.shaping import fit_potential, shaping
 
 torch.set_num_threads(1)
@@ -62,13 +63,13 @@ def test_dqn_learns_from_shaped_rewards_and_reports_its_own():
         for potential in ((), (0.5, 0.0, -1.0))
     )
     assert shaped[1]["loss"] != plain[1]["loss"]
-    assert shaped[0].reward_mean == plain[0].reward_mean
+    assert shaped[0].rewards == plain[0].rewards
     by_hand = batch._replace(
         reward=(
             batch.reward + shaping(batch.obs, batch.next_obs, config.discount * ~batch.terminated, (0.5, 0.0, -1.0))
         ).astype(np.float32)
     )
     uncentred = dataclasses.replace(config, centre_rewards=False)
-    expected = dqn.update(dqn.init(uncentred, 3, 2, seed=0), by_hand)[1]["loss"]
+    expected, _ = _rewards(dqn.init(uncentred, 3, 2, seed=0), by_hand)
     potential = dataclasses.replace(uncentred, potential=(0.5, 0.0, -1.0))
-    assert dqn.update(dqn.init(potential, 3, 2, seed=0), batch)[1]["loss"] == pytest.approx(expected, rel=1e-5)
+    assert _rewards(dqn.init(potential, 3, 2, seed=0), batch)[0] == pytest.approx(expected, rel=1e-5)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,6 +88,44 @@ def test_an_end_bounds_what_is_read_where_offsets_have_gaps(tmp_path: Path) -> N
 def test_the_newest_of_each_key_stands_and_a_tombstone_takes_it_away(log: SqliteLog) -> None:
     log.send([note("a", 1), note("b", 2), note("a", 3), note("b", None), note("c", 4)])
     assert newest(log, "notes", Note) == {"a": Note(3), "c": Note(4)}
+
+
+def grown(log: SqliteLog, clock: list[int]) -> None:
+    """Key a was in partition 3 while the topic was smaller, and is in 1 now; a producer that knew it late went on."""
+    for ts, partition, number in ((1, 3, 1), (2, 3, 2), (5, 1, 3), (6, 3, 4), (9, 1, 5)):
+        clock[0] = ts
+        log.send([replace(note("a", number), partition=partition), replace(note("b", 7), partition=2)])
+
+
+def test_a_key_is_read_in_order_from_whatever_partition_it_lies_in(tmp_path: Path) -> None:
+    clock = [0]
+    with closing(SqliteLog(tmp_path / "grown.db", lambda: clock[0])) as log:
+        log.create("notes", 4)
+        grown(log, clock)
+        reader = TopicReader(log, "notes", "a")
+        batches = reader.batches()
+        assert [numbers(iter([next(batches)])) for _ in range(2)] == [[1], [2]]
+        assert numbers(reader.batches()) == [2, 3, 4, 5]  # the second's taking in had failed
+        clock[0] = 10
+        log.send([replace(note("a", 6), partition=0)])
+        assert numbers(reader.batches()) == [6]
+        assert newest(log, "notes", Note) == {"a": Note(6), "b": Note(7)}
+
+
+def test_the_newest_lies_in_whatever_partition(tmp_path: Path) -> None:
+    clock = [0]
+    with closing(SqliteLog(tmp_path / "grown.db", lambda: clock[0])) as log:
+        log.create("notes", 4)
+        grown(log, clock)
+        assert newest(log, "notes", Note)["a"] == Note(5)
+        clock[0] = 20
+        log.send([replace(note("a", None), partition=0)])
+        assert "a" not in newest(log, "notes", Note)
+        log.send([replace(note("a", 6), partition=3)])
+        assert "a" not in newest(log, "notes", Note)  # as late as the tombstone, in another partition
+        clock[0] = 21
+        log.send([replace(note("a", 7), partition=3)])
+        assert newest(log, "notes", Note)["a"] == Note(7)
 
 
 def test_what_is_no_such_record_is_passed_over_with_its_place(log: SqliteLog, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,14 +6,14 @@ from headrace.learners import dqn, ppo
 from headrace.learners.acting import Policy
 from headrace.learners.cloud import ACTION_NAMES, OBSERVATION_NAMES
 from headrace.learners.explain.simulation import simulator
-from headrace.learners.judge.trial import Trial, as_acting
+from headrace.learners.judge.trial import as_acting, policy_trial
 
 WORLD = simulator("headrace/CloudService-v0", 32, 5)
 SIZES = (len(OBSERVATION_NAMES), len(ACTION_NAMES))
 
 
 def played(policy):
-    return np.concatenate(list(Trial(WORLD, policy)))
+    return np.concatenate(list(policy_trial(WORLD, policy)))
 
 
 def test_a_policy_of_values_is_played_greedily():

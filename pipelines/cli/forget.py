@@ -1,0 +1,51 @@
+"""headrace forget: what must go."""
+
+import sys
+
+import click
+
+from headrace.pipelines.cli.options import Command, Timestamp, with_services
+from headrace.pipelines.cli.output import iso, print_json
+from headrace.pipelines.query.forget import KEPT, Forgetting, Gone
+from headrace.pipelines.query.scan import task_spec
+from headrace.pipelines.topics import REJECTED, TRANSITIONS, WINDOWS
+from headrace.pipelines.wiring import Services
+
+
+@click.command("forget", cls=Command)
+@click.option("--task", required=True, help="The task's name.")
+@click.option("--before", "before_ms", type=Timestamp(), required=True, help="What happened before this time goes.")
+@click.option("--yes", "remove", is_flag=True, help="Remove it. Without it, it is only counted.")
+@with_services
+def command(services: Services, *, task: str, before_ms: int, remove: bool, as_json: bool) -> None:
+    """Remove a task's rows before a time: its chunks, windows, sampled decisions and messages.
+
+    Windows go whole: those that end by that time. On SQLite the log's messages are overwritten as well; on Kafka they
+    stay until the topic's retention takes them. There is no way back.
+    """
+    spec = task_spec(services.log, task)
+    end_ms = before_ms - before_ms % spec.window_ms
+    gone = Forgetting(services.log, spec, services.layout, end_ms, remove).run(services.index, services.cache)
+    if as_json:
+        print_json([{"task": task, "before_ms": end_ms, "removed": remove, **_counts(gone), "faults": gone.faults}])
+    else:
+        for name, count in _counts(gone).items():
+            click.echo(f"{count:>9}  {name.replace('_', ' ')}")
+        did = "removed" if remove else "would go: --yes removes it, and there is no way back"
+        click.echo(f"of {task}, before {iso(end_ms)} UTC: {did}. {KEPT}")
+    for fault in gone.faults:
+        click.echo(f"headrace: {fault}", err=True)
+    sys.exit(1 if gone.faults else 0)
+
+
+def _counts(gone: Gone) -> dict[str, int]:
+    return {
+        "chunks": gone.index.chunks,
+        "windows": gone.index.windows,
+        "sampled_decisions": gone.index.decisions,
+        "messages": gone.messages[TRANSITIONS],
+        "messages_that_stay_as_they_hold_later_rows_too": gone.straddling,
+        "summaries_on_the_log": gone.messages[WINDOWS],
+        "rejected_messages": gone.messages[REJECTED],
+        "cache_entries": gone.entries,
+    }

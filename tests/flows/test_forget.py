@@ -1,0 +1,79 @@
+"""What must go leaves index, cache and log, and does not come back with the next reading of the log."""
+
+import sqlite3
+from contextlib import closing
+
+import msgspec
+import pytest
+from stream import open_stream
+from test_repair import content, ingest
+
+from headrace.pipelines.fleet.job import cloud_task
+from headrace.pipelines.query.forget import Forgetting
+from headrace.pipelines.query.quarantine import rejected
+from headrace.schemas.errors import SettingsError
+from headrace.schemas.ports import Forgotten, Record
+from headrace.sinks.memory import MemoryCache
+
+SPEC = cloud_task()
+
+
+@pytest.fixture
+def sampled(recorded, tmp_path):
+    """The recorded stream, in an index that keeps every decision, and a rejected message of its first window."""
+    (tmp_path / "log.db").write_bytes((recorded / "log.db").read_bytes())
+    stream = open_stream(tmp_path, sample_every=1)
+    first = stream.log.read("transitions", 0, 0, 1)
+    bad = first.values[0].replace(b'"reward"', b'"rewurd"') if not first.headers[0] else b'{"task":"cloud","ts":1}'
+    stream.log.send([Record("transitions", b"secret-agent", bad, partition=0)])
+    ingest(stream, from_start=True)
+    yield stream
+    stream.close()
+
+
+def forget(stream, end_ms, *, remove, cache=None):
+    return Forgetting(stream.log, SPEC, stream.layout, end_ms, remove).run(stream.index, cache or MemoryCache(1 << 20))
+
+
+def test_what_is_before_goes_and_the_rest_stays(sampled):
+    stream = sampled
+    starts = sorted({row.key.start_ms for row in stream.index.windows()})
+    end_ms = starts[len(starts) // 2]
+    before = content(stream)
+    (refused,) = rejected(stream.log)
+    counted = forget(stream, end_ms, remove=False)
+    assert content(stream) == before, "it was only counted"
+    kept = [row.key for row in stream.index.scan() if row.key.start_ms >= end_ms]
+    old = stream.log.read("transitions", 0, 0, 1).values[0]
+
+    gone = forget(stream, end_ms, remove=True)
+    assert msgspec.to_builtins(gone) == msgspec.to_builtins(counted)
+    assert min(gone.index.chunks, gone.index.windows, gone.index.decisions, gone.messages["transitions"]) > 0
+    assert gone.messages["windows"] == 2 * gone.index.windows, "the log was read twice"
+    assert (gone.messages["transitions.rejected"], gone.straddling, gone.faults) == (1, 0, [])
+    assert [row.key for row in stream.index.scan()] == kept
+    assert kept
+    (emptied,) = rejected(stream.log)
+    assert (emptied.kept, emptied.key, emptied.place) == (None, None, refused.place)
+    after = content(stream)
+    with closing(sqlite3.connect(stream.folder / "log.db")) as log:
+        log.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    held = (stream.folder / "log.db").read_bytes()
+    assert old[len(old) // 2 :][:200] not in held
+    assert b"secret-agent" not in held
+
+    job = ingest(stream, from_start=True)
+    assert content(stream) == after, "reading the log again brings nothing back"
+    assert job.counts.repaired == 0
+    again = forget(stream, end_ms, remove=True)
+    assert (again.index, sum(again.messages.values())) == (Forgotten(0, 0, 0), 0)
+
+
+def test_what_a_log_cannot_do_is_said_and_the_rest_is_done(sampled, monkeypatch):
+    def refuse(topic, partition, records):
+        raise SettingsError(f"{topic} can't be changed")
+
+    monkeypatch.setattr(sampled.log, "overwrite", refuse)
+    gone = forget(sampled, 1 << 60, remove=True)
+    assert gone.faults == ["transitions can't be changed"]
+    assert list(sampled.index.scan()) == list(sampled.index.windows()) == []
