@@ -120,7 +120,7 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
 def _told_difference(row: dict[str, Any]) -> dict[str, Any]:
     """Tell what the gate decided by. Mean returns differ between versions by the traces that each was judged on."""
     difference = row["difference"]
-    opponent = next((name for name in ("serving", "best") if name in row["evaluation"]), "floor")
+    opponent = next((name for name in ("serving", "best", "agents") if name in row["evaluation"]), "floor")
     return row | {"difference": difference and f"{difference.mean:+.3f} to {opponent}"}
 
 
@@ -129,6 +129,9 @@ def _told_evaluation(version: PolicyVersion) -> str:
         return "none: nothing simulated it"
     if version.config.get("source") == "simulation":
         where = "mean return in simulation, on traces of its own"
+    elif version.by_data:
+        found = version.by_data
+        where = f"discounted returns by {found.estimator} on {found.rows} rows (effective {found.effective_rows:.0f})"
     else:
         where = "mean returns as of the gate's fixed traces (policy, serving: by their difference to the floor)"
     return f"{where}: " + ", ".join(f"{name} {_cell(value)}" for name, value in version.evaluation.items())
