@@ -4,6 +4,7 @@ from typing import Final
 
 from headrace.learners.acting import load_policy
 from headrace.learners.judge.data import DataVerdict, judge_by_data
+from headrace.learners.judge.spending import spent
 from headrace.learners.stream.training import Config
 from headrace.pipelines.learn.progress import Progress
 from headrace.schemas.errors import MissingChunkError
@@ -26,7 +27,9 @@ def judged_by_data(
     serving = None if progress.serving is None else load_policy(store.weights(spec.task, progress.serving))
     discount = min(float(getattr(config, "discount", GREATEST_DISCOUNT)), GREATEST_DISCOUNT)
     actions = spec.action_count if spec.discrete else 0
-    return judge_by_data(rows, load_policy(weights), serving, actions, discount)
+    # As in a simulator: however many candidates come, the error against one serving version stays bounded.
+    alpha = spent(max(1, progress.version - (progress.serving or 0)))
+    return judge_by_data(rows, load_policy(weights), serving, actions, discount, alpha)
 
 
 def newest_references(progress: Progress, rows: int) -> list[ChunkReference]:
