@@ -50,6 +50,8 @@ LOOKUPS: Final = Seeds(0, 65, "draws", "the lookup benchmark: the order of chunk
 STUDY_CANDIDATES: Final = Seeds(20_261_122, 1, "draws", "the schedules that the study's search tries")
 RANDOM_PLAY: Final = Seeds(19_349_663, 1, "draws", "the actions of random play in a Gymnasium environment")
 ACTIONS: Final = Seeds(86_028_121, 1, "draws", "the actions of a policy that draws them, where the gate judges it")
+FITS: Final = Seeds(141_650_939, 1, "draws", "features and groups of rows, by which the gate judges by data")
+EVALUATIONS: Final = Seeds(20_261_129, 1, "draws", "the benchmark of off-policy evaluation: policies, rows")
 CANDIDATES: Final = Seeds(179_424_673, 1, "draws", "the parameters that tuning tries")
 
 ALL: Final = {name: value for name, value in list(globals().items()) if isinstance(value, Seeds)}

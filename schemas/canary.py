@@ -10,14 +10,15 @@ from headrace.schemas.partition import murmur2
 class Canary(Struct, frozen=True):
     """A version that a share of the agents tries, while the others act by what serves.
 
-    share: of the agents, above 0 and at most a half. windows: it ends after so many, if nothing was shown before.
+    share: of the agents, above 0 and at most a half. windows: after so many it is to end; 0 for when
+    somebody says so.
     promote: whether it serves all agents once its returns are shown to be better.
     """
 
     version: int
     weights_hash: str
     share: Annotated[float, Meta(gt=0, le=0.5)]
-    windows: Annotated[int, Meta(ge=1)]
+    windows: Annotated[int, Meta(ge=0)] = 0
     promote: bool = False
 
 

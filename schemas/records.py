@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from headrace.schemas.canary import Canary
 from headrace.schemas.errors import InvalidTaskError
 from headrace.schemas.formats import BYTE_ORDER_MARK, no_json
+from headrace.schemas.judged import DataEvidence
 from headrace.schemas.judgement import Judgement
 from headrace.schemas.names import name_checks
 
@@ -278,6 +279,7 @@ class PolicyVersion(Struct, frozen=True):
     complete: False where chunks were lost before a restart, and replay was begun anew: it can't be retrained.
     evaluation: mean returns on the gate's fixed traces, by policy ("policy", "serving", baselines): of policies it is
     the floor's mean there and the difference to it on the traces that they were judged on. judged: how that was done.
+    by_data: the rows that judged it instead, by discounted returns ("policy"; "serving" or "agents", what these did).
     refusals: how many candidates in a row the gate has refused, this one included. went_back_to: the version by whose
     weights learning went on after the parent, as too many were refused; what the parent holds beside them it kept.
     """
@@ -299,6 +301,7 @@ class PolicyVersion(Struct, frozen=True):
     reason: str
     complete: bool = True
     judged: Judgement | None = None
+    by_data: DataEvidence | None = None
     refusals: int = 0
     went_back_to: int | None = None
     schema_version: Literal[2] = 2

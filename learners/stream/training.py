@@ -38,6 +38,7 @@ def require_ranges(config: Config, *, shares: Iterable[str], positive: Iterable[
             raise ValueError(f"{name} must be positive, got {getattr(config, name)}")
 
 
+Gate = Literal["auto", "simulator", "data", "none"]
 Piece = tuple[TransitionBatch, int]
 """A chunk's rows, and the first of them that is new."""
 Learned = Callable[[Mapping[str, float]], None]
@@ -54,8 +55,9 @@ class LearnSettings:
     """How a learner follows its stream.
 
     candidate_rows: rows between candidates; 0 for as many as four windows of the task bring, but `PACE_ROWS` at the
-    outside. checkpoint_rows: rows between checkpoints. gate: "simulator" promotes what
-    beats the serving policy there, and nothing where a task has none; "none" promotes every candidate. margin: how much
+    outside. checkpoint_rows: rows between checkpoints. gate: "simulator" promotes what beats the serving policy there,
+    and nothing where a task has none; "data" what is shown to by the rows that came; "auto" asks the simulator where
+    there is one, else the rows; "none" promotes every candidate. margin: how much
     worse than the best version a candidate may be that an on-policy algorithm has made, in standard deviations of the
     returns; a tenth is half of what Cohen (1988, "Statistical Power Analysis") calls a small effect. refusals: after so
     many candidates in a row that the gate refused learning goes on from what serves, and again after twice as many more
@@ -73,7 +75,7 @@ class LearnSettings:
     learning_starts: int = 5_000
     candidate_rows: int = 0
     checkpoint_rows: int = 65_536
-    gate: Literal["simulator", "none"] = "simulator"
+    gate: Gate = "auto"
     gate_traces: int = 512
     margin: float = 0.1
     refusals: int = 3

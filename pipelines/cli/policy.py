@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from headrace.pipelines.cli.options import Command, PolicyName, PolicyOrTask, Timestamp, task_option, with_services
+from headrace.pipelines.cli.options import (
+    Command,
+    PolicyName,
+    PolicyOrTask,
+    Timestamp,
+    Within,
+    task_option,
+    with_services,
+)
 from headrace.pipelines.cli.output import bar, iso, print_answer, print_json, print_records, print_table
 from headrace.pipelines.policies.learning import refusals_told
 from headrace.pipelines.published import published, serving
@@ -120,7 +128,7 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
 def _told_difference(row: dict[str, Any]) -> dict[str, Any]:
     """Tell what the gate decided by. Mean returns differ between versions by the traces that each was judged on."""
     difference = row["difference"]
-    opponent = next((name for name in ("serving", "best") if name in row["evaluation"]), "floor")
+    opponent = next((name for name in ("serving", "best", "agents") if name in row["evaluation"]), "floor")
     return row | {"difference": difference and f"{difference.mean:+.3f} to {opponent}"}
 
 
@@ -129,6 +137,9 @@ def _told_evaluation(version: PolicyVersion) -> str:
         return "none: nothing simulated it"
     if version.config.get("source") == "simulation":
         where = "mean return in simulation, on traces of its own"
+    elif version.by_data:
+        found = version.by_data
+        where = f"discounted returns by {found.estimator} on {found.rows} rows (effective {found.effective_rows:.0f})"
     else:
         where = "mean returns as of the gate's fixed traces (policy, serving: by their difference to the floor)"
     return f"{where}: " + ", ".join(f"{name} {_cell(value)}" for name, value in version.evaluation.items())
@@ -143,6 +154,9 @@ def _told_judged(judged: Judgement | None) -> str:
 
 
 def _serves(record: ServingPolicy) -> str:
+    if record.canary:
+        share = f"{100 * record.canary.share:g} % of the agents try @{record.canary.version}"
+        return f"{record.task}@{record.version} serves, and {share}"
     return f"{record.task}@{record.version} serves" if record.version else f"no version of {record.task} serves"
 
 
@@ -229,6 +243,19 @@ def _deciding(function: Callable[..., ServingPolicy]) -> Callable[..., None]:
 def promote(control: "Control", policy: tuple[str, int], *, reason: str) -> ServingPolicy:
     """Let a version serve, whatever the gate said of it. The agents follow with their next window."""
     return control.promote(*policy, reason)
+
+
+@command.command("canary", cls=Command)
+@policy_argument
+@click.option("--share", type=Within(0.001, 0.5), default=0.1, show_default=True, help="Of the agents.")
+@_deciding
+def canary(control: "Control", policy: tuple[str, int], *, share: float, reason: str) -> ServingPolicy:
+    """Let a share of the agents try a version; `learn` promotes nothing meanwhile.
+
+    `headrace policy observed TASK --from` its time compares both at the same time. `promote` lets it serve all agents,
+    `release` ends it.
+    """
+    return control.canary(*policy, share, reason)
 
 
 @command.command("rollback", cls=Command)

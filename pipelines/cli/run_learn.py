@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, get_args
 
 import click
 import torch
 
 from headrace.learners.stream.algorithms import ALGORITHMS, algorithm
-from headrace.learners.stream.training import Config, LearnSettings
+from headrace.learners.stream.training import Config, Gate, LearnSettings
 from headrace.pipelines.cli.options import Command, Within, metrics_option, with_services
 from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.cli.serving import run_dataflow
@@ -35,10 +35,11 @@ from headrace.pipelines.wiring import Services, compose_learn
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of a task's first weights.")
 @click.option(
     "--gate",
-    type=click.Choice(["simulator", "none"]),
-    default="simulator",
+    type=click.Choice(get_args(Gate)),
+    default="auto",
     show_default=True,
-    help="What promotes a candidate: a paired test in the task's simulator, or nothing: each is promoted.",
+    help="What promotes a candidate: a paired test in the task's simulator; the rows that came, evaluated off-policy; "
+    "auto: the simulator where there is one, else the rows; none: each is promoted.",
 )
 @metrics_option
 @with_services
@@ -53,7 +54,7 @@ def command(
     priority: float | None,
     accept_gap: bool,
     seed: int,
-    gate: Literal["simulator", "none"],
+    gate: Gate,
     as_json: bool,
 ) -> None:
     """Learn from windows, from the last checkpoint on; promote the candidates that pass the gate."""
@@ -117,11 +118,11 @@ def _serves(learner: Learner) -> str:
     gate = learner.settings.gate
     if learner.progress.serving:
         return f"version {learner.progress.serving} serves"
-    if gate == "none" or learner.spec.environment:
+    if gate != "simulator" or learner.spec.environment:
         return f"nothing serves yet{_missing(learner)}"
     return (
         f"nothing serves yet{_missing(learner)}, and without a simulator nothing will unless `headrace policy promote` "
-        "or `headrace run learn --gate none` says so"
+        "or `headrace run learn --gate data` (or none) says so"
     )
 
 

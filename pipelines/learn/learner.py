@@ -78,7 +78,7 @@ class Learner:
         config, settings = learned_by(spec, now, learning.config, learning.settings)
         self.meters = LearnerMeters()
         self._ports = ports
-        self._promotion = Promotion(spec, ports.log, ports.store, ports.clock, settings, learning.seed)
+        self._promotion = Promotion(spec, ports.log, ports.chunks, ports.store, ports.clock, settings, learning.seed)
         self._checkpoint = Checkpoint(spec, ports.store)
         saved = self._checkpoint.load(settings, self._learned, from_start=from_start)
         if saved is None:

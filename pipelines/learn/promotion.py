@@ -11,15 +11,19 @@ from headrace.learners import seeds
 from headrace.learners.acting import load_policy
 from headrace.learners.checkpoint import pack, weights_hash
 from headrace.learners.explain.simulation import Simulator, fresh_simulator, task_simulator
+from headrace.learners.judge.data import ESTIMATOR
 from headrace.learners.judge.trial import Candidate, tried
 from headrace.learners.stream.algorithms import Algorithm, algorithm
-from headrace.learners.stream.training import LearnSettings, Training
+from headrace.learners.stream.training import Config, LearnSettings, Training
+from headrace.pipelines.learn.by_data import judged_by_data
 from headrace.pipelines.learn.progress import Progress
 from headrace.pipelines.published import published
 from headrace.schemas.errors import EnvironmentFailedError, StorageError
+from headrace.schemas.judged import DataEvidence
 from headrace.schemas.judgement import Judgement
 from headrace.schemas.ports import Clock, Log, PolicyStore
 from headrace.schemas.records import Interval, PolicyVersion, ServingPolicy, TaskSpec
+from headrace.sinks.chunks import CachedChunks
 
 logger = logging.getLogger(__name__)
 
@@ -33,20 +37,29 @@ class _Verdict(NamedTuple):
     difference: Interval | None = None
     judged: Judgement | None = None
     best: bool = True
+    by_data: DataEvidence | None = None
 
     @property
     def refused(self) -> bool:
         """Whether it was tried and not found good enough."""
-        return self.judged is not None and not self.promoted
+        return (self.judged or self.difference) is not None and not self.promoted
 
 
 class Promotion:
     """Judges a task's candidates against what serves, and follows what people decide."""
 
     def __init__(
-        self, spec: TaskSpec, log: Log, store: PolicyStore, clock: Clock, settings: LearnSettings, seed: int
+        self,
+        spec: TaskSpec,
+        log: Log,
+        chunks: CachedChunks,
+        store: PolicyStore,
+        clock: Clock,
+        settings: LearnSettings,
+        seed: int,
     ) -> None:
         self._spec = spec
+        self._chunks = chunks
         self._log = log
         self._store = store
         self._clock = clock
@@ -60,7 +73,7 @@ class Promotion:
         progress.version += 1
         self.follow(progress)
         held = progress.holding
-        verdict = self._judged(weights, progress, algorithm(training.config.algorithm))
+        verdict = self._judged(weights, progress, training.config)
         progress.refusals = progress.refusals + 1 if verdict.refused else 0
         if held:
             reason = f"promotion is on hold by {held.decided_by} ({held.reason}); {verdict.reason}"
@@ -94,8 +107,13 @@ class Promotion:
             self._simulator = task_simulator(self._spec, self.settings.gate_traces, seeds.GATE.first)
         return self._simulator
 
-    def _judged(self, weights: bytes, progress: Progress, kind: Algorithm) -> _Verdict:
-        gated = self.settings.gate == "simulator"
+    def _judged(self, weights: bytes, progress: Progress, config: Config) -> _Verdict:
+        gate = self.settings.gate
+        if gate == "data" or (gate == "auto" and self._spec.environment is None):
+            return self._judged_by_data(weights, progress, config)
+        return self._judged_by_trial(weights, progress, algorithm(config.algorithm), gated=gate != "none")
+
+    def _judged_by_trial(self, weights: bytes, progress: Progress, kind: Algorithm, *, gated: bool) -> _Verdict:
         ungated = _Verdict(True, "promoted without a gate, as the settings say", {})
         # What an on-policy learner learns from is what serves: behind a gate that wants better it would starve.
         margin = self.settings.margin if kind.needs_log_prob else 0.0
@@ -111,6 +129,12 @@ class Promotion:
         difference = Interval(verdict.mean_difference, verdict.low, verdict.high)
         best = verdict.low > 0.0 or not gated
         return _Verdict(promoted, reason, done.evaluation, difference, done.judgement, best)
+
+    def _judged_by_data(self, weights: bytes, progress: Progress, config: Config) -> _Verdict:
+        found = judged_by_data(self._spec, self._chunks, self._store, weights, progress, config)
+        difference = found.difference and Interval(*found.difference)
+        evidence = DataEvidence(ESTIMATOR, found.rows, found.effective_rows, found.groups)
+        return _Verdict(found.accepted, found.reason, found.returns, difference, by_data=evidence)
 
     def _candidate(self, weights: bytes, progress: Progress) -> Candidate:
         number = progress.opponent
@@ -141,6 +165,7 @@ class Promotion:
             promoted=verdict.promoted,
             reason=verdict.reason,
             judged=verdict.judged,
+            by_data=verdict.by_data,
             refusals=progress.refusals,
             went_back_to=progress.went_back_to,
         )
@@ -169,7 +194,7 @@ class Promotion:
             task=version.task,
             version=version.version,
             weights_hash=version.weights_hash,
-            decided_by="gate" if self.settings.gate == "simulator" else "settings",
+            decided_by="settings" if self.settings.gate == "none" else "gate",
             reason=version.reason,
             ts=self._clock(),
         )

@@ -11,6 +11,7 @@ from headrace.learners.explain.simulation import acting, task_simulator
 from headrace.learners.judge.statistics import MeanInterval, paired_difference
 from headrace.pipelines.published import after, published
 from headrace.pipelines.topics import POLICIES
+from headrace.schemas.canary import Canary
 from headrace.schemas.errors import SettingsError, UnknownPolicyError
 from headrace.schemas.ports import Clock, Log, PolicyStore, Record
 from headrace.schemas.records import PolicyVersion, ServingPolicy, TaskSpec
@@ -46,6 +47,19 @@ class Control:
             raise SettingsError(f"{task}@{version.version} serves already")
         return self._send(now, version.version, version.weights_hash, reason, held=now.held or hold)
 
+    def canary(self, task: str, number: int, share: float, reason: str) -> ServingPolicy:
+        """Let a share of the agents try a version; `learn` promotes nothing meanwhile, as what serves must stay.
+
+        Any later decision ends it. Raises UnknownPolicyError, SettingsError.
+        """
+        now = self._now(task)
+        if not now.version or now.version == number:
+            serves = "serves already" if now.version else "can't be tried by a share of the agents: nothing serves yet"
+            raise SettingsError(f"{task}@{number} {serves}")
+        version = self._fitting(task, number)
+        trial = Canary(number, version.weights_hash, share)
+        return self._send(now, now.version, now.weights_hash, reason, held=True, canary=trial)
+
     def _fitting(self, task: str, number: int) -> PolicyVersion:
         """Return a version whose weights fit the task; raises SettingsError where they are another's."""
         version = find(self.store, task, number)
@@ -78,7 +92,16 @@ class Control:
             raise SettingsError(f"no version of {now.task} served before: name one with --to")
         return promoted[-1]
 
-    def _send(self, now: ServingPolicy, number: int, weights_hash: str, reason: str, *, held: bool) -> ServingPolicy:
+    def _send(
+        self,
+        now: ServingPolicy,
+        number: int,
+        weights_hash: str,
+        reason: str,
+        *,
+        held: bool,
+        canary: Canary | None = None,
+    ) -> ServingPolicy:
         record = msgspec.structs.replace(
             now,
             version=number,
@@ -87,6 +110,7 @@ class Control:
             reason=reason,
             ts=self.clock(),
             held=held,
+            canary=canary,
         )
         self._append(record)
         between = [one for one in after(published(self.log, record.task), now) if one != record]

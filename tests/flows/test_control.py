@@ -12,10 +12,11 @@ from headrace.learners.acting import load_policy
 from headrace.learners.stream.exploring import Exploration
 from headrace.pipelines.fleet.job import START_MS, cloud_task
 from headrace.pipelines.policies.control import Control, compare, find
+from headrace.pipelines.policies.observed import observed
 from headrace.pipelines.policies.train import Order, run_training
 from headrace.pipelines.published import published
 from headrace.pipelines.topics import POLICIES
-from headrace.schemas.canary import Canary
+from headrace.schemas.canary import Canary, in_share
 from headrace.schemas.errors import SettingsError, UnknownPolicyError
 from headrace.schemas.policy_versions import acts_by
 from headrace.schemas.ports import Record
@@ -236,6 +237,26 @@ def test_a_candidate_must_beat_what_a_person_let_serve(stream):
     assert [one.judged.opponent for one in versions if one.judged][:1] == [0]
     assert later[0].judged.opponent == 1
     assert "serving" in later[0].evaluation
+
+
+def test_a_share_of_the_agents_tries_a_canary_until_it_is_decided(stream):
+    """Each row names the version by which its agent acted; learn promotes nothing meanwhile; release ends it."""
+    go_on(stream, 5, first=0)
+    serves = published(stream.log, "cloud")[-1].version
+    people = control(stream)
+    with pytest.raises(SettingsError, match="serves already"):
+        people.canary("cloud", serves, 0.5, "by mistake")
+    people.rollback("cloud", "as a test")
+    record = people.canary("cloud", serves, 0.5, "is it better live?")
+    assert (record.version, record.canary.version, record.held) == (serves - 1, serves, True)
+    go_on(stream, 5, first=10)
+    assert not any(version.promoted for version in stream.store.versions("cloud")[serves:])
+    seen = {(one.version, one.agents) for one in observed(stream.index, cloud_task(), START_MS + 10 * WINDOW_MS)}
+    trying = sum(in_share(record.canary, "cloud", f"agent-{number:04d}") for number in range(8))
+    assert seen == {(serves, trying), (serves - 1, 8 - trying)}
+    assert people.hold("cloud", "no", held=False).canary is None
+    with pytest.raises(SettingsError, match="nothing serves yet"):
+        people.canary("other", 1, 0.5, "too early")
 
 
 def test_what_can_not_be_decided_is_said(stream):

@@ -55,6 +55,24 @@ def test_without_a_simulator_nothing_is_promoted_unasked(stream, monkeypatch):
     assert versions[0].reason == "no simulator to judge it by"
 
 
+def test_by_data_a_killed_learner_comes_to_the_same_verdicts(stream, monkeypatch, tmp_path, recorded):
+    """Where there is no simulator the rows that came judge, and the version says which they were."""
+    monkeypatch.setattr("headrace.learners.judge.data.NEEDED_ROWS", 200)
+    monkeypatch.setattr("headrace.learners.judge.ope.FEATURE_MAPS", 1)
+    settings = dataclasses.replace(SETTINGS, gate="data")
+    expected = undisturbed(recorded, tmp_path / "undisturbed", settings=settings)
+    assert learn_with_kills(stream, 1, 4, settings=settings)
+    found = outcome(stream)
+    assert found == expected
+    for version in found[0]:
+        assert "by fitted Q evaluation" in version.reason
+        opponent = "serving" if found[2] and version.version > found[2][0] else "agents"
+        assert version.evaluation.keys() == {"policy", opponent}
+        assert version.by_data.rows >= 1_500
+        assert version.by_data.effective_rows >= 200
+        assert version.promoted == (version.difference.low > 0)
+
+
 def test_a_lost_checkpoint_is_learned_again(stream):
     """As the error of a damaged one says: moved away, the task starts from the first window, under new numbers."""
     stream.learn()

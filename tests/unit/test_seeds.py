@@ -69,6 +69,8 @@ def test_values_on_which_stored_figures_rest():
         "EXPLANATION": 7_340_033,
         "GATE": 15_485_863,
         "CANDIDATE": 1_000_000_000,
+        "FITS": 141_650_939,
+        "EVALUATIONS": 20_261_129,
         "HELD_OUT": 20_260_101,
         "SELECTION": 32_452_843,
         "STUDY_JUDGE": 49_979_687,
