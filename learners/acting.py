@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from headrace.learners.checkpoint import unpack
 from headrace.learners.prior import RulePrior, prior_from_arrays, prior_to_arrays
+from headrace.learners.tails import log_prob_of, side_of
 
 OBSERVATION_MEAN = "observation.mean"
 OBSERVATION_SCALE = "observation.scale"
@@ -157,7 +158,7 @@ class Policy:
 
 
 class BoxPolicy:
-    """A policy over continuous actions of A dimensions: the mean, or a draw from independent normals.
+    """A policy over continuous actions of A dimensions: the mean, or a draw from independent normals cut to bounds.
 
     Its arrays hold `mean.*` and `log_std`. Raises ValueError as `Policy` does.
     """
@@ -180,19 +181,24 @@ class BoxPolicy:
         return self.cut(self._network.outputs_of(obs))
 
     def sample(self, obs: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """Draw actions float32[B, A], not yet cut to the bounds; and their log-densities, float32[B]."""
+        """Draw actions float32[B, A] and cut them to the bounds; and their log-probabilities, as `log_prob`."""
         mean = self._network.outputs_of(obs)
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
-        return mean + np.exp(self._log_std) * noise, self._density(noise)
+        actions = self.cut(mean + np.exp(self._log_std) * noise)
+        return actions, self._log_prob(actions, mean)
 
-    def log_density(self, obs: Floats, actions: Floats) -> Floats:
-        """Log-densities of actions, float32[B, A] -> float32[B]; of those cut to the bounds, at the bounds."""
-        return self._density((actions - self._network.outputs_of(obs)) * np.exp(-self._log_std))
+    def log_prob(self, obs: Floats, actions: Floats) -> Floats:
+        """Log-probabilities of actions, float32[B, A] -> float32[B].
 
-    def _density(self, noise: Floats) -> Floats:
-        each = -0.5 * np.square(noise) - self._log_std - np.float32(0.5 * np.log(2.0 * np.pi))
-        density: Floats = each.sum(axis=1)
-        return density
+        Summed over dimensions: within the bounds the log-density, in the action's unit; at a bound the log-probability
+        of what lies there or beyond, as draws are cut.
+        """
+        return self._log_prob(self.cut(actions), self._network.outputs_of(obs))
+
+    def _log_prob(self, actions: Floats, mean: Floats) -> Floats:
+        standardised = (actions - mean) * np.exp(-self._log_std)
+        log_prob: Floats = log_prob_of(standardised, self._log_std, side_of(actions, self._low, self._high)).sum(axis=1)
+        return log_prob
 
     def decide(self, obs: Floats) -> Floats:
         """The mean for one observation, float32[D] -> float32[A]."""
