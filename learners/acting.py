@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from headrace.learners.checkpoint import unpack
 from headrace.learners.prior import RulePrior, prior_from_arrays, prior_to_arrays
+from headrace.learners.tails import log_prob_of, log_tail_of, side_of
 
 OBSERVATION_MEAN = "observation.mean"
 OBSERVATION_SCALE = "observation.scale"
@@ -188,7 +189,7 @@ class Policy:
 
 
 class BoxPolicy:
-    """A policy over continuous actions of A dimensions: the mean, or a draw from independent normals.
+    """A policy over continuous actions of A dimensions: the mean, or a draw from independent normals cut to bounds.
 
     Its arrays hold `mean.*` and `log_std`. Raises ValueError as `Policy` does.
     """
@@ -201,8 +202,9 @@ class BoxPolicy:
         self.low = _row(arrays, ACTION_LOW, self.actions, -np.inf)
         self.high = _row(arrays, ACTION_HIGH, self.actions, np.inf)
         self._std: Floats = np.exp(self.log_std)
-        self._each = [*zip(self._std.tolist(), self.low.tolist(), self.high.tolist(), strict=True)]
-        self._density_at_mean = -float(self.log_std.sum()) - 0.5 * self.actions * math.log(2.0 * math.pi)
+        at_mean = -self.log_std.astype(np.float64) - 0.5 * math.log(2.0 * math.pi)
+        of_each = (self._std, at_mean, self.low, self.high)
+        self._each = [*zip(*(values.tolist() for values in of_each), strict=True)]
 
     @property
     def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -219,42 +221,41 @@ class BoxPolicy:
         return self.cut(self.network.outputs_of(obs))
 
     def sample(self, obs: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """Draw actions float32[B, A], not yet cut to the bounds; and their log-densities, float32[B]."""
-        mean = self.network.outputs_of(obs)
-        noise = rng.standard_normal(mean.shape, dtype=np.float32)
-        return mean + self._std * noise, self._density(noise)
-
-    def draw(self, obs: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """Draw actions float32[B, A] within the bounds; and `log_density` of them, float32[B]."""
+        """Draw actions float32[B, A] and cut them to the bounds; and their log-probabilities, as `log_prob`."""
         mean = self.network.outputs_of(obs)
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
         actions = self.cut(mean + self._std * noise)
-        return actions, self._density((actions - mean) / self._std)
+        return actions, self._log_prob(actions, mean)
 
-    def draw_one(self, obs: Floats, rng: np.random.Generator) -> tuple[Floats, float]:
-        """Draw an action float32[A] for one observation, float32[D], as `draw` does; and its log-density.
+    def sample_one(self, obs: Floats, rng: np.random.Generator) -> tuple[Floats, float]:
+        """Draw an action float32[A] for one observation, float32[D], as `sample` does; and its log-probability.
 
         Number by number: of few dimensions that takes a third of the time.
         """
-        action, density = [], self._density_at_mean
+        action, log_prob = [], 0.0
         means, noise = self.network.outputs_of_one(obs).tolist(), rng.standard_normal((self.actions,)).tolist()
-        for mean, (std, low, high), z in zip(means, self._each, noise, strict=True):
-            taken, away = mean + std * z, z
-            if not low <= taken <= high:
-                taken = low if taken < low else high
-                away = (taken - mean) / std
+        for mean, (std, at_mean, low, high), z in zip(means, self._each, noise, strict=True):
+            taken = mean + std * z
+            if low < taken < high:
+                log_prob += at_mean - 0.5 * z * z
+            else:
+                taken = low if taken <= low else high
+                log_prob += log_tail_of((taken - mean) / std * (1.0 if taken == high else -1.0))
             action.append(taken)
-            density -= 0.5 * away * away
-        return np.array(action, np.float32), density
+        return np.array(action, np.float32), log_prob
 
-    def log_density(self, obs: Floats, actions: Floats) -> Floats:
-        """Log-densities of actions, float32[B, A] -> float32[B]; of those cut to the bounds, at the bounds."""
-        return self._density((actions - self.network.outputs_of(obs)) / self._std)
+    def log_prob(self, obs: Floats, actions: Floats) -> Floats:
+        """Log-probabilities of actions, float32[B, A] -> float32[B].
 
-    def _density(self, noise: Floats) -> Floats:
-        each = -0.5 * np.square(noise) - self.log_std - np.float32(0.5 * np.log(2.0 * np.pi))
-        density: Floats = each.sum(axis=-1)
-        return density
+        Summed over dimensions: within the bounds the log-density, in the action's unit; at a bound the log-probability
+        of what lies there or beyond, as draws are cut.
+        """
+        return self._log_prob(self.cut(actions), self.network.outputs_of(obs))
+
+    def _log_prob(self, actions: Floats, mean: Floats) -> Floats:
+        standardised = (actions - mean) / self._std
+        log_prob: Floats = log_prob_of(standardised, self.log_std, side_of(actions, self.low, self.high)).sum(axis=1)
+        return log_prob
 
     def decide(self, obs: Floats) -> Floats:
         """The mean for one observation, float32[D] -> float32[A]."""

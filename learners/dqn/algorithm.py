@@ -8,7 +8,9 @@ from headrace.learners.dqn.stream import StreamedDQN
 from headrace.learners.stream.algorithms import Algorithm
 from headrace.schemas.records import TaskSpec
 
-_STREAMED = dqn.DQNConfig()
+_STREAMED = dqn.DQNConfig(learning_rate_final=1e-4)  # a stream goes on: what changes late must be learned too
+_LAST_RATE = 1e-5
+"""Where the length of the stream is known, the last updates only average."""
 
 
 def _init(config: dqn.DQNConfig, spec: TaskSpec, seed: int) -> dqn.DQNState:
@@ -18,7 +20,9 @@ def _init(config: dqn.DQNConfig, spec: TaskSpec, seed: int) -> dqn.DQNState:
 def _scheduled(rows: int, samples_per_row: float) -> dqn.DQNConfig:
     """Let the schedules be as long as the stream."""
     updates = int(rows * samples_per_row / _STREAMED.batch_size)
-    return dataclasses.replace(_STREAMED, learning_rate_steps=updates, epsilon_steps=rows)
+    return dataclasses.replace(
+        _STREAMED, learning_rate_final=_LAST_RATE, learning_rate_steps=updates, epsilon_steps=rows
+    )
 
 
 ALGORITHM = Algorithm(

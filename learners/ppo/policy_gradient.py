@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.learners.tails import hazard, log_prob_of, side_of
+
 Floats = NDArray[np.floating]
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
@@ -93,31 +95,39 @@ class Categorical:
 
 
 class DiagonalGaussian:
-    """Actions float32[B, A] from independent normals, as drawn (before the environment's bounds cut them off).
+    """Actions float32[B, A] from independent normals, cut to bounds: one at a bound has a probability, not a density.
 
-    mean: float32[B, A]. log_std: float32[A]. log_prob: float32[B], log-density of the actions. entropy: float32[B].
+    mean: float32[B, A]. log_std: float32[A]. box: float32[2, A], the bounds, infinite where there is none. log_prob:
+    float32[B], of the actions. entropy: float32[B], of the normals before they are cut.
     """
 
-    def __init__(self, mean: Floats, log_std: Floats, action: Floats) -> None:
+    def __init__(self, mean: Floats, log_std: Floats, action: Floats, box: Floats) -> None:
         self._within = (log_std >= LOG_STD_MIN) & (log_std <= LOG_STD_MAX)
         log_std = np.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)
         self._precision = np.exp(-log_std)
-        self._standardised = (action - mean) * self._precision
-        constant = log_std + np.float32(0.5 * np.log(2.0 * np.pi))
-        self.log_prob: Floats = -(0.5 * np.square(self._standardised) + constant).sum(axis=1)
-        self.entropy: Floats = np.full(len(mean), (constant + np.float32(0.5)).sum(), np.float32)
+        self._side = side_of(action, box[0], box[1])
+        self._standardised = (np.clip(action, box[0], box[1]) - mean) * self._precision
+        self.log_prob: Floats = log_prob_of(self._standardised, log_std, self._side).sum(axis=1)
+        constant = log_std + np.float32(0.5 * np.log(2.0 * np.pi) + 0.5)
+        self.entropy: Floats = np.full(len(mean), constant.sum(), np.float32)
 
     def gradient(self, by_log_prob: Floats, by_entropy: float) -> tuple[Floats, Floats | None]:
         """With respect to the mean, float32[B, A], and to `log_std`, float32[A] (0 where that is cut off)."""
-        by_mean = by_log_prob[:, None] * self._standardised * self._precision
-        by_log_std = by_log_prob @ (np.square(self._standardised) - 1.0) + by_entropy * len(by_log_prob)
+        slope, by_scale = self._standardised.copy(), np.square(self._standardised) - np.float32(1.0)
+        cut = self._side != 0.0
+        if cut.any():
+            beyond = self._side[cut] * self._standardised[cut]
+            falls = hazard(beyond)
+            slope[cut], by_scale[cut] = self._side[cut] * falls, falls * beyond
+        by_mean = by_log_prob[:, None] * slope * self._precision
+        by_log_std = by_log_prob @ by_scale + by_entropy * len(by_log_prob)
         return by_mean, by_log_std * self._within
 
 
 def distribution(
-    outputs: Floats, prior: Floats | None, log_std: Floats | None, action: NDArray[Any]
+    outputs: Floats, prior: Floats | None, log_std: Floats | None, action: NDArray[Any], box: Floats | None
 ) -> Categorical | DiagonalGaussian:
-    """Of the actions that B rows of the policy's outputs took."""
-    if log_std is not None:
-        return DiagonalGaussian(outputs, log_std, action)
+    """Of the actions that B rows of the policy's outputs took. box: of continuous ones."""
+    if log_std is not None and box is not None:
+        return DiagonalGaussian(outputs, log_std, action, box)
     return Categorical(outputs if prior is None else outputs + prior, action)

@@ -11,6 +11,7 @@ from headrace.learners.acting import Seen, network_inputs
 from headrace.learners.nets.normaliser import INPUT_LIMIT, carry_over, merged
 from headrace.learners.ppo.policy_gradient import Floats, distribution, generalised_advantages
 from headrace.learners.ppo.state import PPOState
+from headrace.learners.tails import side_of
 from headrace.schemas.errors import LearnerDivergedError
 
 Bools = NDArray[np.bool_]
@@ -22,8 +23,8 @@ class Rollout(NamedTuple):
     """T steps of N trajectories; row [t, n] is followed by [t + 1, n] unless its episode ends there."""
 
     obs: NDArray[np.float32]  # [T, N, D]
-    action: NDArray[Any]  # int64[T, N], or float32[T, N, A] as drawn
-    log_prob: NDArray[np.float32]  # [T, N], of the action, by the policy that took it
+    action: NDArray[Any]  # int64[T, N], or float32[T, N, A] as taken, cut to the bounds
+    log_prob: NDArray[np.float32]  # [T, N], of the action, by the policy that took it; see `acting.BoxPolicy`
     reward: NDArray[np.float32]  # [T, N]
     next_obs: NDArray[np.float32]  # [T, N, D], what truly followed, also where an episode was cut off
     terminated: NDArray[np.bool_]  # [T, N]
@@ -40,7 +41,7 @@ class Rows(NamedTuple):
     inputs: NDArray[np.float32]  # [R, D + K]
     critic_inputs: NDArray[np.float32]  # [R, D + K + P]; the same array where P is 0
     prior: NDArray[np.float32] | None  # [R, A]
-    action: NDArray[Any]
+    action: NDArray[Any]  # continuous ones as the policy has them, between -1 and 1
     log_prob: NDArray[np.float32]  # by the policy at the update's start
     weight: NDArray[np.float32] | None  # importance of aged rows
     advantage: NDArray[np.float32]
@@ -112,6 +113,7 @@ def prepared(state: PPOState, rollout: Rollout) -> tuple[PPOState, Rows, dict[st
     """The rows to learn from, and the state with its rewards' and its values' scale moved on."""
     obs, action = (column.reshape(-1, *column.shape[2:]) for column in (rollout.obs, rollout.action))
     behaviour = rollout.log_prob.reshape(-1).astype(np.float32)
+    action, behaviour = _as_the_policy_has_them(state, action, behaviour)
     inputs, critic_inputs = _inputs(state, obs, rollout.privileged)
     prior = None if state.prior is None else state.prior.logits(obs)
     log_prob, weight = _log_prob_now(state, rollout, (inputs, prior, action, behaviour))
@@ -133,6 +135,22 @@ def prepared(state: PPOState, rollout: Rollout) -> tuple[PPOState, Rows, dict[st
     if not keep.all():
         rows = rows.take(np.flatnonzero(keep))
     return state, rows, {"dropped_share": dropped} | _told(target[keep], advantage[keep], rows.weight)
+
+
+def _as_the_policy_has_them(
+    state: PPOState, action: NDArray[Any], log_prob: Floats
+) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """Continuous actions between -1 and 1, and their log-probabilities there; discrete ones as they are.
+
+    A density grows as its unit does; the probability of a bound is the same in each.
+    """
+    if state.bounds is None or state.box is None:
+        return action, log_prob.astype(np.float32)
+    middle, half = state.unit
+    side = side_of(action, state.bounds[0], state.bounds[1])
+    inside = np.clip((action - middle) / half, state.box[0], state.box[1])
+    action = np.where(side > 0.0, state.box[1], np.where(side < 0.0, state.box[0], inside))
+    return action.astype(np.float32), (log_prob + ((side == 0.0) * np.log(half)).sum(axis=1)).astype(np.float32)
 
 
 def _with_reward_scale(state: PPOState, rollout: Rollout, keep: Bools) -> tuple[PPOState, Rollout]:
@@ -181,7 +199,7 @@ def _log_prob_now(
     # Before the first update the policy acted by no normaliser yet.
     if own and state.version and state.config.averaging >= 1.0:
         return behaviour, None
-    log_prob = distribution(state.policy.outputs(inputs), prior, state.policy.log_std, action).log_prob
+    log_prob = distribution(state.policy.outputs(inputs), prior, state.policy.log_std, action, state.box).log_prob
     weight = np.minimum(np.exp(np.clip(log_prob - behaviour, -20.0, 20.0)), state.config.importance_max)
     return log_prob, weight
 

@@ -60,7 +60,7 @@ def _rollout(
     for _ in range(steps):
         obs, privileged = made.obs, made.privileged
         action, log_prob = policy.sample(obs, rng)
-        step = made.step(policy.cut(action) if isinstance(policy, BoxPolicy) else action)
+        step = made.step(action)
         curve.add(step)
         columns.append((obs, action, log_prob, step.reward, step.next_obs, step.terminated, step.truncated))
         unseen.append((privileged, step.next_privileged))

@@ -90,6 +90,21 @@ class PPOState:
     version: int  # updates done; the version that acts until the next
     rng: np.random.Generator  # for the order of the rows; it advances in place
 
+    @property
+    def unit(self) -> NDArray[np.float32]:
+        """The action that is 0 to the policy and how much more is 1: float32[2, A], so that bounds are at -1 and 1."""
+        assert self.bounds is not None
+        low, high = self.bounds
+        bounded = np.isfinite(low) & np.isfinite(high) & (low < high)
+        with np.errstate(invalid="ignore"):
+            middle, half = 0.5 * low + 0.5 * high, 0.5 * high - 0.5 * low
+        return np.stack([np.where(bounded, middle, 0.0), np.where(bounded, half, 1.0)]).astype(np.float32)
+
+    @property
+    def box(self) -> NDArray[np.float32] | None:
+        """The bounds as the policy has them, float32[2, A]; None where actions are discrete."""
+        return None if self.bounds is None else ((self.bounds - self.unit[0]) / self.unit[1]).astype(np.float32)
+
 
 def init(
     config: PPOConfig,
@@ -159,7 +174,10 @@ def _arrays_of(state: PPOState, net: Net) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
     arrays |= arrays_from_parameters(net.parameters[: net.shape.size], net.shape)
     if net.log_std is not None:
-        arrays[LOG_STD] = np.clip(net.log_std, LOG_STD_MIN, LOG_STD_MAX)
+        middle, half = state.unit
+        arrays["mean.weight"] = arrays["mean.weight"] * half
+        arrays["mean.bias"] = arrays["mean.bias"] * half + middle
+        arrays[LOG_STD] = np.clip(net.log_std, LOG_STD_MIN, LOG_STD_MAX) + np.log(half)
     if net.shape.activation == "tanh":
         arrays[TANH] = np.ones(1, np.int8)
     arrays |= normaliser_arrays(state.inputs.mean, state.inputs.scale, INPUT_LIMIT)

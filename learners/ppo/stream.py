@@ -1,5 +1,6 @@
 """PPO on a stream: rows wait until there are enough for a rollout, are learned from once, and are let go."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -9,6 +10,8 @@ from headrace.learners import ppo
 from headrace.learners.stream.training import Piece, Training
 from headrace.learners.stream.trajectories import rollout_of
 from headrace.schemas.transition import TransitionBatch, concat
+
+logger = logging.getLogger(__name__)
 
 PATIENCE_ROLLOUTS: Final = 8
 """After so many rollouts' rows, most of which can't be learned from, an update makes do with those that can.
@@ -77,6 +80,38 @@ class StreamedPPO(Training[ppo.PPOState]):
         if rows < self.state.config.minibatch_size:
             return  # advantages of so few rows, to deviation 1, would be noise
         rollout = rollout_of(concat(waiting), self.settings.rollout_steps, self.state.version, counts.version)
+        self._tell_of_repeated(rows, rollout)
+        begun = self.state.version
+        for part in parts_of(rollout, max(1, rows // enough)):
+            # The parts are of one age: that the learner is a version on with each makes none of them too old.
+            self._learn_from(part, self.state.version - begun)
+
+    def _learn_from(self, rollout: ppo.Rollout, younger: int) -> None:
+        assert rollout.version is not None
+        rollout = rollout._replace(version=rollout.version + younger)
         metrics = self._try(lambda: ppo.update(self.state, rollout))
         if metrics:
-            counts.sampled += round((1.0 - metrics["dropped_share"]) * rows * metrics.get("epochs", 0.0))
+            share = (1.0 - metrics["dropped_share"]) * metrics.get("epochs", 0.0)
+            self.counts.sampled += round(share * rows_in(rollout))
+
+    def _tell_of_repeated(self, rows: int, rollout: ppo.Rollout) -> None:
+        repeated = rows - rows_in(rollout)
+        if repeated:
+            logger.warning("%s: %d of a rollout's %d rows are repeated ones and left out", self._task, repeated, rows)
+
+
+def rows_in(rollout: ppo.Rollout) -> int:
+    """How many rows there are, padding apart."""
+    return rollout.reward.size if rollout.present is None else int(rollout.present.sum())
+
+
+def parts_of(rollout: ppo.Rollout, count: int) -> list[ppo.Rollout]:
+    """Split a rollout [T, N] into as many of whole columns, each of all agents: column i goes into part i % count.
+
+    What a window holds may be many rollouts' rows: learned from at once they would be a single step on.
+    """
+    count = min(count, rollout.reward.shape[1])
+    return [
+        ppo.Rollout(*(None if column is None else column[:, i::count] for column in rollout))  # type: ignore[arg-type] # as they were
+        for i in range(count)
+    ]

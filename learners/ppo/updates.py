@@ -52,7 +52,10 @@ def update(state: PPOState, rollout: Rollout) -> tuple[PPOState, dict[str, float
 def _epochs(state: PPOState, rows: Rows) -> tuple[Net, Net, dict[str, float]]:
     """Epochs of minibatches on copies of both networks."""
     config = state.config
-    policy, critic = _PolicyDescent(config, state.policy.clone()), _CriticDescent(config, state.critic.clone())
+    policy, critic = (
+        _PolicyDescent(config, state.policy.clone(), state.box),
+        _CriticDescent(config, state.critic.clone()),
+    )
     remaining = 1.0 - progress_of(state)
     metrics: dict[str, float] = {"epochs": 0.0}
     moving = True
@@ -70,8 +73,9 @@ def _epochs(state: PPOState, rows: Rows) -> tuple[Net, Net, dict[str, float]]:
 class _Descent:
     """Gradient descent on one network: its vectors are overwritten, and so is one gradient."""
 
-    def __init__(self, config: PPOConfig, net: Net) -> None:
+    def __init__(self, config: PPOConfig, net: Net, box: Floats | None = None) -> None:
         self.net = net
+        self._box = box
         self._config = config
         self._gradient = torch.empty_like(net.parameters)
         by_parameters = net._replace(parameters=self._gradient)
@@ -107,7 +111,7 @@ class _PolicyDescent(_Descent):
     def step(self, batch: Rows, rate: float, entropy: float) -> dict[str, float]:
         """The metrics of a minibatch before a step on it; entropy: its weight."""
         given, rows = self._forward(batch.inputs), len(batch.advantage)
-        acted = distribution(given[-1].numpy(), batch.prior, self._log_std, batch.action)
+        acted = distribution(given[-1].numpy(), batch.prior, self._log_std, batch.action, self._box)
         log_ratio = acted.log_prob - batch.log_prob
         ratio = np.exp(log_ratio)
         surrogate, by_ratio = clipped_surrogate(ratio, batch.advantage, self._config.clip)

@@ -1,4 +1,8 @@
-"""Rows of a stream as trajectories: in the order of agents, episodes and steps, and cut where that has a gap."""
+"""Rows of a stream as trajectories: in the order of agents, episodes and steps, and cut where that has a gap.
+
+An agent may use an episode's name again, or count its steps anew: one step at two event times is two rows, and such an
+episode is in the order of event time.
+"""
 
 from collections.abc import Sequence
 
@@ -14,7 +18,7 @@ def rollout_of(rows: TransitionBatch, steps: int, version: int, newest: int) -> 
 
     A trajectory goes on from a row to the same episode's next step; everywhere else it is cut, and bootstrapped from
     what truly followed, unless it terminated. So it is at the end of a column, as at the end of any rollout. Of rows
-    with one (agent, episode, step) the first that arrived stays.
+    with one (agent, episode, step, event time) the first that arrived stays.
 
     rows: R > 0 transitions in any order, each with its log_prob. steps: T, length of a column. version: the learner's,
     `PPOState.version`. newest: the newest policy version that there is; a row that names a later one is taken to name
@@ -71,17 +75,26 @@ def spanning(rows: TransitionBatch, n: int, discount: float) -> Batch:
 def _in_order(rows: TransitionBatch) -> tuple[TransitionBatch, np.ndarray]:
     """The rows by agent, episode and step, each once; and whether the next one is the same episode's next step."""
     rows = rows.take(_order(rows))
-    repeated = _same_episode(rows) & (rows.step[1:] == rows.step[:-1])
+    repeated = _same_episode(rows) & (rows.step[1:] == rows.step[:-1]) & (rows.ts[1:] == rows.ts[:-1])
     rows = rows.take(np.append(True, ~repeated))
     return rows, _follows(rows)
 
 
 def _order(rows: TransitionBatch) -> np.ndarray:
-    """Places by agent, episode and step; of equals the first that arrived comes first.
+    """Places by agent, episode and step, with event time first where steps recur; of equals the first that arrived.
 
     By names: which codes they have depends on what else the rows' chunks held when they were read.
     """
-    return np.lexsort((rows.step, _ranks(rows.episodes)[rows.episode], _ranks(rows.agents)[rows.agent]))
+    episode, agent = _ranks(rows.episodes)[rows.episode], _ranks(rows.agents)[rows.agent]
+    order = np.lexsort((rows.ts, rows.step, episode, agent))
+    by_step = rows.take(order)
+    same = _same_episode(by_step)
+    recurs = same & (by_step.step[1:] == by_step.step[:-1]) & (by_step.ts[1:] != by_step.ts[:-1])
+    if not recurs.any():
+        return order
+    place = np.cumsum(np.append(0, ~same))  # each agent's episode
+    timed = np.isin(place, place[1:][recurs])
+    return order[np.lexsort((by_step.step, np.where(timed, by_step.ts, 0), place))]
 
 
 def _ranks(names: Sequence[str]) -> np.ndarray:

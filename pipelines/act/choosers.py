@@ -61,8 +61,7 @@ class Drawn(Chooser):
 
     def __init__(self, policy: Policy | BoxPolicy, version: int, rng: np.random.Generator) -> None:
         self.version, self.shape = version, (policy.observation_width,)
-        self._one = policy.draw_one if isinstance(policy, BoxPolicy) else policy.sample_one
-        self._many = policy.draw if isinstance(policy, BoxPolicy) else policy.sample
+        self._one, self._many = policy.sample_one, policy.sample
         self._rng = rng
 
     @override

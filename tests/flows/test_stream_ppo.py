@@ -238,8 +238,7 @@ def reach_window(policy, version, number, agents=20, steps=20):
         action = rng.uniform(-1.0, 1.0, (count, 2)).astype(np.float32)
         log_prob = np.full(count, -2.0 * np.log(2.0), np.float32)
     else:
-        action = policy.cut(policy.sample(obs, rng)[0])
-        log_prob = policy.log_density(obs, action)  # of what is sent
+        action, log_prob = policy.sample(obs, rng)
     agent, step = np.divmod(np.arange(count), steps)
     return TransitionBatch(
         task="reach",

@@ -135,7 +135,7 @@ def test_exploring_says_how_likely_each_action_was():
 
 
 def test_a_continuous_draw_is_cut_and_says_its_density():
-    """For one observation as for a batch; as `log_density` has it for the action that the environment is given."""
+    """For one observation as for a batch; as `log_prob` has it for the action that the environment is given."""
     arrays = {"mean.weight": np.ones((3, 2)), "mean.bias": np.array([0.0, 0.8]), "log_std": np.array([-1.0, 0.0])}
     arrays |= {"action.low": np.full(2, -1.0), "action.high": np.ones(2)}
     policy, rng = (
@@ -143,13 +143,13 @@ def test_a_continuous_draw_is_cut_and_says_its_density():
         np.random.default_rng(0),
     )
     obs = np.full((400, 3), 0.1, np.float32)
-    actions, densities = policy.draw(obs, rng)
-    one = [policy.draw_one(obs[0], rng) for _ in range(400)]
+    actions, densities = policy.sample(obs, rng)
+    one = [policy.sample_one(obs[0], rng) for _ in range(400)]
     assert 0.2 < (actions[:, 1] == 1.0).mean() < 0.6
-    np.testing.assert_allclose(densities, policy.log_density(obs, actions), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(densities, policy.log_prob(obs, actions), rtol=1e-4, atol=1e-5)
     together = np.stack([action for action, _ in one])
     assert np.abs(together).max() <= 1.0
-    np.testing.assert_allclose([density for _, density in one], policy.log_density(obs, together), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose([density for _, density in one], policy.log_prob(obs, together), rtol=1e-4, atol=1e-5)
     assert one[0][0] is not one[1][0]
 
 

@@ -19,6 +19,7 @@ from headrace.learners.ppo.policy_gradient import (
 from headrace.learners.ppo.rows import Rows
 from headrace.learners.ppo.updates import _PolicyDescent
 from headrace.learners.prior import rule_prior
+from headrace.learners.tails import log_tail
 from headrace.schemas.errors import LearnerDivergedError
 
 WIDTH, ACTIONS = 4, 3
@@ -125,20 +126,81 @@ def test_a_softmax_policy_equals_torchs():
 
 
 def test_a_gaussian_policy_equals_torchs():
-    """As the softmax; a deviation that is cut off has no gradient."""
+    """As the softmax; at a bound what counts is all that lies beyond; a deviation that is cut off has no gradient."""
     rng = torch.Generator().manual_seed(0)
     mean, drawn, by_log_prob = (torch.randn(*size, generator=rng) for size in ((50, 3), (50, 3), (50,)))
     log_std = torch.tensor([-0.3, 0.4, 3.0])
+    box = torch.tensor([[-0.5, -torch.inf, -1.0], [0.7, 0.2, torch.inf]])
+    drawn = torch.minimum(torch.maximum(drawn, box[0]), box[1])
     leaves = mean.requires_grad_(), log_std.requires_grad_()
     expected = torch.distributions.Normal(mean, log_std.clamp(-5.0, 2.0).exp())
-    log_prob, entropy = expected.log_prob(drawn).sum(1), expected.entropy().sum(1)
+    standardised = (drawn - mean) / expected.scale
+    each = torch.where(drawn == box[0], torch.special.log_ndtr(standardised), expected.log_prob(drawn))
+    log_prob = torch.where(drawn == box[1], torch.special.log_ndtr(-standardised), each).sum(1)
+    entropy = expected.entropy().sum(1)
     ((by_log_prob * log_prob).sum() - 0.3 * entropy.sum()).backward()
-    found = DiagonalGaussian(mean.detach().numpy(), log_std.detach().numpy(), drawn.numpy())
-    np.testing.assert_allclose(found.log_prob, log_prob.detach(), rtol=1e-5)
+    found = DiagonalGaussian(mean.detach().numpy(), log_std.detach().numpy(), drawn.numpy(), box.numpy())
+    np.testing.assert_allclose(found.log_prob, log_prob.detach(), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found.entropy, entropy.detach(), rtol=1e-5)
     for gradient, leaf in zip(found.gradient(by_log_prob.numpy(), -0.3), leaves, strict=True):
         np.testing.assert_allclose(gradient, leaf.grad, rtol=1e-4, atol=1e-5)
     assert gradient[2] == 0.0
+
+
+def test_the_tail_is_right_however_far_out():
+    at = np.linspace(-12.0, 40.0, 500)
+    expected = torch.special.log_ndtr(-torch.from_numpy(at)).numpy()
+    np.testing.assert_allclose(np.expm1(log_tail(at) - expected), 0.0, atol=2e-7)
+
+
+def box_policy(mean, log_std, low, high):
+    """A policy of one dimension, whatever it sees."""
+    numbers = {"mean.bias": mean, "log_std": log_std, "action.low": low, "action.high": high}
+    arrays = {name: np.float32([value]) for name, value in numbers.items()}
+    hidden = {"hidden_0.weight": np.zeros((1, 1), np.float32), "hidden_0.bias": np.zeros(1, np.float32)}
+    return BoxPolicy(arrays | hidden | {"mean.weight": np.zeros((1, 1), np.float32)})
+
+
+def test_the_weight_of_an_action_at_a_bound_is_that_of_its_probability():
+    """Of a half more than 1 deviation off, by a normal of .15866, now .24196: 1.525; by densities it were 1.29."""
+    obs, action = np.zeros((1, 1), np.float32), np.float32([[1.0]])
+    before, now = box_policy(0.0, 0.0, -1.0, 1.0), box_policy(0.3, 0.0, -1.0, 1.0)
+    weight = np.exp(now.log_prob(obs, action) - before.log_prob(obs, action))
+    assert weight[0] == pytest.approx(0.2419637 / 0.1586553, rel=1e-5)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 100.0), (-np.inf, 0.5)])
+def test_draws_are_cut_and_their_log_probabilities_sum_to_1(low, high):
+    """Importance weights of another policy have the mean 1 over 40,000 draws, bounds hit or not."""
+    scale = 1.0 if np.isinf(low) else (high - low) / 2
+    middle = 0.0 if np.isinf(low) else (high + low) / 2
+    obs = np.zeros((40_000, 1), np.float32)
+    drawer = box_policy(middle + 0.4 * scale, np.log(0.8 * scale), low, high)
+    other = box_policy(middle + 0.2 * scale, np.log(0.7 * scale), low, high)
+    actions, log_prob = drawer.sample(obs, np.random.default_rng(0))
+    assert low <= actions.min() <= actions.max() == high
+    np.testing.assert_allclose(drawer.log_prob(obs, actions), log_prob, rtol=1e-6)
+    assert np.exp(other.log_prob(obs, actions) - log_prob).mean() == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 100.0), (-0.001, 0.0)])
+def test_a_bandit_is_learned_alike_on_any_range(low, high):
+    """Best at .8 of the range, seen through uniform draws: within a tenth of the range after eight rollouts."""
+    bounds = np.float32([[low], [high]])
+    config = dataclasses.replace(SMALL, discount=0.0, minibatch_size=200, learning_rate=3e-3, importance_max=5.0)
+    state = ppo.init(dataclasses.replace(config, schedule_rows=10**9), 1, 1, 0, bounds=bounds)
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        share = rng.random((100, 20, 1))
+        obs = rng.normal(size=share.shape).astype(np.float32)
+        ends = np.ones(share.shape[:2], np.bool_)
+        action, reward = (low + share * (high - low)).astype(np.float32), -np.abs(share[..., 0] - 0.8)
+        likely = np.full(ends.shape, -np.log(high - low), np.float32)
+        acted = np.full(ends.shape, state.version - 1)
+        given = ppo.Rollout(obs, action, likely, reward.astype(np.float32), obs, ends, ~ends, version=acted)
+        state, _ = ppo.update(state, given)
+    found = load_policy(pack(ppo.policy_arrays(state))).act(np.zeros((1, 1), np.float32))
+    assert (found[0, 0] - low) / (high - low) == pytest.approx(0.8, abs=0.1)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 
 from headrace.learners import ppo
+from headrace.learners.checkpoint import weights_hash
 from headrace.learners.ppo.rows import _continues, prepared, with_inputs
+from headrace.learners.ppo.stream import parts_of
+from headrace.learners.stream.algorithms import algorithm, begun
+from headrace.learners.stream.training import LearnSettings
 from headrace.learners.stream.trajectories import rollout_of, spanning
+from headrace.schemas.records import TaskSpec
 from headrace.schemas.transition import TransitionBatch
 
 NAMES = ("a0", "a1", "a2")
@@ -59,6 +64,49 @@ def test_a_repeated_row_counts_once_and_the_first_stays():
     found = rollout_of(rows([(0, 0, 1), (0, 0, 0), (0, 0, 1), (0, 0, 2), (0, 0, 0)]), 100, version=0, newest=9)
     assert found.reward[:, 0].tolist() == [1, 0, 3]
     assert found.truncated[:, 0].tolist() == [False, False, True]
+
+
+def test_steps_that_recur_at_other_times_are_rows_of_their_own():
+    """An episode's name used twice: by event time, cut where the steps begin anew; another agent's stays by step."""
+    places = [(0, 0, 1), (0, 0, 0), (0, 0, 0), (0, 0, 1), (1, 0, 1), (1, 0, 0), (0, 0, 0)]
+    ts = np.array([20, 10, 30, 40, 5, 7, 30])
+    found = rollout_of(rows(places, ts=ts), 100, version=0, newest=9)
+    assert found.reward[:, 0].tolist() == [1, 0, 2, 3, 5, 4]
+    assert found.truncated[:, 0].tolist() == [False, True, False, True, False, True]
+
+
+def test_all_rows_of_agents_that_name_no_episode_are_learned_from():
+    """Two agents, twenty episodes of five steps, all named alike."""
+    places = [(agent, 0, i % 5) for i in range(100) for agent in range(2)]
+    found = rollout_of(rows(places, ts=np.arange(200) // 2 * 1_000), 50, version=0, newest=9)
+    assert found.reward.size == 200
+    assert found.present is None
+    assert (~_continues(found)).sum() == 40
+
+
+def test_a_rollout_of_many_rollouts_rows_is_split_by_columns():
+    """Each part has columns of all agents, every row is in one of them, and no trajectory is cut anew."""
+    whole = rollout_of(rows([(agent, 0, step) for agent in range(3) for step in range(20)]), 5, version=0, newest=9)
+    parts = parts_of(whole, 5)
+    assert [part.reward.shape for part in parts] == [(5, 3), (5, 3), (5, 2), (5, 2), (5, 2)]
+    assert sorted(np.concatenate([part.reward.ravel() for part in parts]).tolist()) == list(range(60))
+    assert set(parts[0].obs[..., 0].ravel().tolist()) == {0, 1, 2}
+    assert sum(int((~_continues(part)).sum()) for part in parts) == int((~_continues(whole)).sum())
+
+
+def test_a_window_of_many_rollouts_is_as_many_updates():
+    """Of 1,700 rows at 400 a rollout: four updates, none of whose rows is too old; and the same ones again."""
+    spec = TaskSpec(task="t", observations=("x", "y", "z"), actions=("a", "b"), window_ms=1_000)
+    config = dataclasses.replace(algorithm("ppo").streamed, hidden=(8,), minibatch_size=64, age_max=1)
+    given, told = rows([(agent, 0, step) for agent in range(2) for step in range(850)]), []
+    first, second = (
+        begun(config, spec, 0, LearnSettings(rollout_rows=400, rollout_steps=20), told.append) for _ in range(2)
+    )
+    for training in (first, second):
+        training.take([(given, 0)])
+        assert (training.updates, training.held_rows) == (4, 0)
+    assert [metrics["dropped_share"] for metrics in told] == [0.0] * 8
+    assert weights_hash(first.policy_arrays()) == weights_hash(second.policy_arrays())
 
 
 def test_columns_are_filled_one_after_another():
