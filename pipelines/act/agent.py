@@ -36,9 +36,9 @@ WAIT_S: Final = 2.0
 class Agent:
     """Acts; made by `follow`. Not for use by two threads at once: make one for each.
 
-    After an act, policy_version: what acted, None where chance or the fallback did. log_prob: of a discrete action the
-    log of its probability, of a continuous one of its density; float, or float[B] of a batch; None, or NaN, where it is
-    not known.
+    After an act, policy_version: what acted, None where chance or the fallback did. log_prob: the logarithm of the
+    action's probability (of a continuous one as docs/topics.md says); float, or float[B] of a batch; None, or NaN,
+    where it is not known.
     """
 
     def __init__(self, choice: Choice, follower: Follower, spaces: "Spaces | None") -> None:
