@@ -13,7 +13,7 @@ from headrace.learners.acting import BoxPolicy, Policy
 from headrace.learners.explain.simulation import Learned, Simulator
 from headrace.learners.judge.gate import GateVerdict, judge
 from headrace.learners.judge.spending import LOOKS, spent, traces_for
-from headrace.schemas.judgement import Judgement
+from headrace.schemas.records import Judgement
 
 Returns = NDArray[np.float64]
 UNPAIRED = "; the environment does not repeat an episode of the same seed, so the pairs share nothing"

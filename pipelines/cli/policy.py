@@ -25,8 +25,7 @@ from headrace.pipelines.query.scan import task_spec
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import HeadraceError
-from headrace.schemas.judgement import Judgement
-from headrace.schemas.records import PolicyVersion, ServingPolicy
+from headrace.schemas.records import Judgement, PolicyVersion, ServingPolicy
 
 if TYPE_CHECKING:
     from headrace.learners.judge.observed import ObservedReturn

@@ -19,10 +19,8 @@ from headrace.pipelines.learn.by_data import judged_by_data
 from headrace.pipelines.learn.progress import Progress
 from headrace.pipelines.published import published
 from headrace.schemas.errors import EnvironmentFailedError, StorageError
-from headrace.schemas.judged import DataEvidence
-from headrace.schemas.judgement import Judgement
 from headrace.schemas.ports import Clock, Log, PolicyStore
-from headrace.schemas.records import Interval, PolicyVersion, ServingPolicy, TaskSpec
+from headrace.schemas.records import DataEvidence, Interval, Judgement, PolicyVersion, ServingPolicy, TaskSpec
 from headrace.sinks.chunks import CachedChunks
 
 logger = logging.getLogger(__name__)

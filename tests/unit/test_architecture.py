@@ -16,7 +16,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BYTEWAX_JOBS = ("ingest", "learn", "explain")
 
 FILE_LINES, CLASS_LINES = 400, 200
-LARGE_FILES = {"schemas/records.py": 460}
+LARGE_FILES: dict[str, int] = {}
 LARGE_CLASSES = {
     "sinks/kafka/subscription.py KafkaSubscription": 257,
 }

@@ -55,8 +55,7 @@ from headrace.learners.explain.timeline import (
 from headrace.learners.judge.observed import ObservedReturn
 from headrace.learners.judge.statistics import mean_interval
 from headrace.schemas.grounding import fill, problems
-from headrace.schemas.judgement import Judgement
-from headrace.schemas.records import Fact, Facts, Interval, TaskSpec
+from headrace.schemas.records import Fact, Facts, Interval, Judgement, TaskSpec
 
 
 def by_id(facts: Facts) -> dict[str, Fact]:

@@ -1,0 +1,65 @@
+"""The records that flow on the logs, but for transitions themselves: msgspec structs, written as JSON.
+
+docs/topics.md shows each with an example; contracts/*.schema.json are generated from them.
+"""
+
+from headrace.schemas.records.directive import DIRECTIVE_PATTERN, Directive
+from headrace.schemas.records.policy import (
+    UNKNOWN_ROW,
+    DataEvidence,
+    Interval,
+    Judgement,
+    LineageEntry,
+    PolicyVersion,
+    ServingPolicy,
+)
+from headrace.schemas.records.report import Direction, Fact, Facts, Mail, Narrative, Report, Sentence, Series
+from headrace.schemas.records.stream import (
+    MAX_TS_MS,
+    SCHEMA_VERSION,
+    AgentStats,
+    ChunkKey,
+    ChunkReference,
+    ChunkSummary,
+    Layout,
+    WindowKey,
+    WindowRow,
+    WindowSummary,
+)
+from headrace.schemas.records.task import ID_PATTERN, Bounds, Id, TaskSpec, decode_task, task_problem
+
+__all__ = [
+    "DIRECTIVE_PATTERN",
+    "ID_PATTERN",
+    "MAX_TS_MS",
+    "SCHEMA_VERSION",
+    "UNKNOWN_ROW",
+    "AgentStats",
+    "Bounds",
+    "ChunkKey",
+    "ChunkReference",
+    "ChunkSummary",
+    "DataEvidence",
+    "Direction",
+    "Directive",
+    "Fact",
+    "Facts",
+    "Id",
+    "Interval",
+    "Judgement",
+    "Layout",
+    "LineageEntry",
+    "Mail",
+    "Narrative",
+    "PolicyVersion",
+    "Report",
+    "Sentence",
+    "Series",
+    "ServingPolicy",
+    "TaskSpec",
+    "WindowKey",
+    "WindowRow",
+    "WindowSummary",
+    "decode_task",
+    "task_problem",
+]
