@@ -1,12 +1,15 @@
 """What README.md tells a reader to type works, in the order that it stands there."""
 
+import csv
 import json
 import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from headrace.pipelines.cli import demo
@@ -64,7 +67,7 @@ def test_the_policies(tmp_path):
 
 def test_the_closed_loop(tmp_path):
     """An agent that follows what is learned beside it soon does many times better than chance."""
-    (code,) = blocks("python")
+    code, _ = blocks("python")
     (tmp_path / "loop.py").write_text(code)
     _, init, ingest, learn, loop = next(block for block in blocks("console") if "loop.py" in block).splitlines()
     run(init, tmp_path)
@@ -87,6 +90,41 @@ def test_the_closed_loop(tmp_path):
             one.communicate(timeout=30)
     assert returns[0] < 30
     assert returns[-1] > 120
+
+
+def an_oven_s_history(machines=10, steps=3_000):
+    """An oven that is kept near 21 degrees by a coarse rule, with many actions at random."""
+    rng = np.random.default_rng(0)
+    yield "machine", "time", "temperature", "load", "action", "reward"
+    for machine in range(machines):
+        temperature, load, time = 20.0, 0.5, datetime(2026, 5, 1, tzinfo=UTC)
+        for _ in range(steps):
+            rule = "cool" if temperature > 26 else "heat" if temperature < 16 else "wait"
+            action = str(rng.choice(["cool", "wait", "heat"])) if rng.random() < 0.4 else rule
+            reward = -abs(temperature - 21.0) / 5.0 - 0.2 * (action != "wait")
+            yield f"m{machine}", time.isoformat(), round(temperature, 3), round(load, 3), action, round(reward, 4)
+            load = float(np.clip(load + 0.1 * rng.standard_normal(), 0.0, 1.0))
+            moved = {"cool": -2.0, "wait": 0.0, "heat": 2.0}[action]
+            temperature += moved + (load - 0.5) * 3.0 + 0.5 * rng.standard_normal()
+            time += timedelta(minutes=10)
+
+
+def test_a_history_without_a_simulator(tmp_path):
+    """From a table to a policy that the rows show to be better, its report, and an agent that acts by it."""
+    _, code = blocks("python")
+    (tmp_path / "convert.py").write_text(code)
+    with (tmp_path / "history.csv").open("w") as file:
+        csv.writer(file).writerows(an_oven_s_history())
+    commands = next(block for block in blocks("console") if "convert.py" in block).splitlines()
+    printed = {line: run(line, tmp_path) for line in commands}
+    assert printed["headrace produce history.jsonl --check"].startswith("29990 lines, 29990 of them good")
+    assert re.search(r"^oven@\d  yes     yes  .*\+\d+\.\d+ to agents", printed["headrace policy list"], re.MULTILINE)
+    assert "No simulator has tested it" in "".join(path.read_text() for path in (tmp_path / "reports").rglob("*.md"))
+    acts = (
+        "from headrace.pipelines.act import follow; import numpy as np; agent = follow('oven', explore=False); "
+        "print([agent.act(np.float32([t, .5])) for t in (8, 32)], agent.policy_version is not None)"
+    )
+    assert run(f'python -c "{acts}"', tmp_path) == "[2, 0] True\n"
 
 
 def test_the_other_commands_exist(quick_start):
