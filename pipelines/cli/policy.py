@@ -24,6 +24,7 @@ from headrace.pipelines.published import published, serving
 from headrace.pipelines.query.scan import task_spec
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.wiring import Services
+from headrace.schemas.canary import Canary
 from headrace.schemas.errors import HeadraceError
 from headrace.schemas.records import Judgement, PolicyVersion, ServingPolicy
 
@@ -106,7 +107,7 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
         "code_version": version.code_version,
         "complete": version.complete,
         "lineage": version.references,
-        "decisions": [record for record in records if record.version == number],
+        "decisions": [one for one in records if number in {one.version, one.canary and one.canary.version}],
         "judged": version.judged,
     }
     if as_json:
@@ -116,7 +117,9 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
     del row["mean_return"]  # `evaluation` says on which traces it is
     shown = _told_difference(row) | {
         "lineage": f"windows from {iso(min(starts))} to {iso(max(starts))}" if starts else "none",
-        "decisions": "; ".join(map(_told, row["decisions"])),
+        "decisions": "; ".join(
+            f"{_tried(one.canary)}, {_told(one)}" if one.canary else _told(one) for one in row["decisions"]
+        ),
         "evaluation": _told_evaluation(version),
         "judged": _told_judged(version.judged),
         "config": ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in version.config.items()),
@@ -154,9 +157,14 @@ def _told_judged(judged: Judgement | None) -> str:
 
 def _serves(record: ServingPolicy) -> str:
     if record.canary:
-        share = f"{100 * record.canary.share:g} % of the agents try @{record.canary.version}"
-        return f"{record.task}@{record.version} serves, and {share}"
+        return f"{record.task}@{record.version} serves, and {_tried(record.canary)}"
     return f"{record.task}@{record.version} serves" if record.version else f"no version of {record.task} serves"
+
+
+def _tried(canary: Canary) -> str:
+    until = f" for {canary.windows} windows at most" if canary.windows else ""
+    then = "; if it is better it serves all" if canary.promote else ""
+    return f"{100 * canary.share:g} % of the agents try @{canary.version}{until}{then}"
 
 
 def _told(record: ServingPolicy) -> str:
@@ -230,7 +238,7 @@ def _deciding(function: Callable[..., ServingPolicy]) -> Callable[..., None]:
 
         control = Control(services.log, services.policies, task_specs(services.log), services.clock, who)
         record = function(control, *args, **options)
-        promotion = f"promotion by `learn` is {'on hold' if record.held else 'free'}"
+        promotion = f"promotion by `learn` is {'on hold' if record.held or record.canary else 'free'}"
         print_answer(record, f"{_serves(record)}; {promotion}", as_json=as_json)
 
     return call
@@ -247,14 +255,19 @@ def promote(control: "Control", policy: tuple[str, int], *, reason: str) -> Serv
 @command.command("canary", cls=Command)
 @policy_argument
 @click.option("--share", type=Within(0.001, 0.5), default=0.1, show_default=True, help="Of the agents.")
+@click.option("--windows", type=click.IntRange(0), default=0, help="End it after so many.  [default: no end]")
+@click.option("--promote", is_flag=True, help="Let it serve all agents once its returns are shown to be better.")
 @_deciding
-def canary(control: "Control", policy: tuple[str, int], *, share: float, reason: str) -> ServingPolicy:
+def canary(
+    control: "Control", policy: tuple[str, int], *, share: float, windows: int, promote: bool, reason: str
+) -> ServingPolicy:
     """Let a share of the agents try a version; `learn` promotes nothing meanwhile.
 
-    `headrace policy observed TASK --from` its time compares both at the same time. `promote` lets it serve all agents,
+    `run learn` compares what the agents earn after each window, and ends it where it is shown to be worse or better.
+    `headrace policy observed TASK --from` its time tells the returns. `promote` lets it serve all agents at once,
     `release` ends it.
     """
-    return control.canary(*policy, share, reason)
+    return control.canary(*policy, share, reason, windows, promote=promote)
 
 
 @command.command("rollback", cls=Command)

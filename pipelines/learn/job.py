@@ -135,7 +135,7 @@ class Learn:
             learner = self.roster.learner(summary.task, item.partition) if summary else None
             if learner and summary and offset >= learner.progress.next_offset:
                 learner.meters.emitted(append_ms)
-                learner.take(summary, offset)
+                learner.take(summary, offset, append_ms)
             self._member.advance(item.partition, offset + 1)
         self._read += len(item)
         return []

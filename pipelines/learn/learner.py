@@ -13,6 +13,7 @@ from headrace.learners.checkpoint import unpack
 from headrace.learners.stream.algorithms import begun
 from headrace.learners.stream.stated import changes, learned_by, stated
 from headrace.learners.stream.training import Config, LearnSettings
+from headrace.pipelines.learn import canary
 from headrace.pipelines.learn.advice import FITTED_CHUNKS, Advice, AdviceState, Advising, fitted, judging
 from headrace.pipelines.learn.checkpoint import Checkpoint, Saved, require_newest, warn_of_another
 from headrace.pipelines.learn.feed import Feed
@@ -131,13 +132,17 @@ class Learner:
         something = self.progress.pending or self.advice.state.pending
         return bool(something) or rows >= self.settings.checkpoint_rows
 
-    def take(self, summary: WindowSummary, offset: int) -> None:
+    def take(self, summary: WindowSummary, offset: int, append_ms: int) -> None:
         """Take in a window's new rows; update, and make a candidate, where that falls due."""
         progress, actions = self.progress, self.spec.action_count if self.spec.discrete else 0
-        progress.saw(summary.start_ms, self.training.counts.rows)
+        if progress.saw(summary.start_ms, self.training.counts.rows):
+            self._promotion.follow_on(progress)
+            self.meters.canary = canary.at_window(progress, append_ms, self._ports.clock)
         for rows in self._feed.take(summary.references, self.training, progress):
             self.meters.took(rows, progress.version)
             self.advice.state.meter.saw(rows.action, actions, rows.reward_terms)
+            if progress.canary and progress.canary.windows:
+                progress.canary.saw(rows)
         progress.next_offset = offset + 1
         count = self.training.counts.rows
         if self.missing_rows > 0:

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.learners.judge.canary import Found
 from headrace.pipelines.service.histogram import LONG_SECONDS, Histogram
 from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch
 
@@ -22,6 +23,7 @@ class LearnerMeters:
     time to the first candidate that learned from it, judged and stored. window_to_policy_s: the same from the append
     time of the window that emitted it. dropped_share: rows of the last rollout that were too old to learn from;
     effective_share: how many of the others count, by their weights. None before a rollout, and of algorithms without.
+    canary: what the one that runs has shown by now.
     """
 
     def __init__(self) -> None:
@@ -30,6 +32,7 @@ class LearnerMeters:
         self.staleness: float | None = None
         self.dropped_share: float | None = None
         self.effective_share: float | None = None
+        self.canary: Found | None = None
         self.transition_to_policy_s = Histogram(LONG_SECONDS)
         self.window_to_policy_s = Histogram(LONG_SECONDS)
         self._emitted_ms: deque[NDArray[np.int64]] = deque()

@@ -99,6 +99,12 @@ METRICS: Final[tuple[Metric[Learn], ...]] = (
         lambda learner: learner.progress.refusals,
     ),
     _by_task(
+        "headrace_learn_canary_difference",
+        "gauge",
+        "What agents earn by the running canary less what the others do: by episode, where these end, else by row.",
+        lambda learner: learner.meters.canary and learner.meters.canary.look.difference,
+    ),
+    _by_task(
         "headrace_learn_policy_version",
         "gauge",
         "The version that serves; 0 where none does.",

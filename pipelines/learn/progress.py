@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from headrace.learners.judge.canary import Tally
 from headrace.learners.stream.training import LearnSettings
 from headrace.pipelines.published import after
 from headrace.schemas.policy_versions import with_one_lineage
@@ -23,7 +24,7 @@ class Progress(msgspec.Struct):
     settings of the learner that hold since then. windows: how many event times have had windows, by the newest one's
     start, so that late windows and those of other groups don't count. rows_before: those that came before the newest.
     from_start: whether a person had the task learned anew: then it may be behind the commit of a group that had learned
-    it before.
+    it before. canary: what agents earned since the canary began that runs.
     """
 
     next_offset: int = 0
@@ -47,6 +48,7 @@ class Progress(msgspec.Struct):
     from_start: bool = False
     pending: list[ServingPolicy] = []
     seen: ServingPolicy | None = None
+    canary: Tally | None = None
     format: Literal[2] = 2
 
     @classmethod
@@ -60,10 +62,12 @@ class Progress(msgspec.Struct):
         window = self.lineage[-1].window + 1 if self.lineage else 0
         self.lineage += [LineageEntry(reference, first_row, window) for reference, first_row in pieces]
 
-    def saw(self, start_ms: int, rows: int) -> None:
-        """Note a window's event time, and how many rows came before it."""
-        if self.newest_start_ms is None or start_ms > self.newest_start_ms:
+    def saw(self, start_ms: int, rows: int) -> bool:
+        """Note a window's event time, and how many rows came before it; whether it is later than any before."""
+        later = self.newest_start_ms is None or start_ms > self.newest_start_ms
+        if later:
             self.newest_start_ms, self.windows, self.rows_before = start_ms, self.windows + 1, rows
+        return later
 
     def missing_rows(self, rows: int, settings: LearnSettings) -> int:
         """How many rows must come in before the next candidate is made, after so many; it needs an update too."""
@@ -98,10 +102,14 @@ class Progress(msgspec.Struct):
         self.serving = version
 
     @property
+    def newest(self) -> ServingPolicy | None:
+        """What was decided last, as far as it is known here."""
+        return self.pending[-1] if self.pending else self.seen
+
+    @property
     def holding(self) -> ServingPolicy | None:
-        """The record that holds promotion, if one does."""
-        newest = self.pending[-1] if self.pending else self.seen
-        return newest if newest and newest.held else None
+        """The record that holds promotion, if one does: while a canary runs, what serves must stay."""
+        return self.newest if self.newest and (self.newest.held or self.newest.canary) else None
 
     def apply(self, records: Sequence[ServingPolicy]) -> bool:
         """Apply what is on `policies` since the record that was applied last; whether a person decided.

@@ -18,6 +18,7 @@ from headrace.learners.stream.training import Config, LearnSettings, Training
 from headrace.pipelines.learn.by_data import judged_by_data
 from headrace.pipelines.learn.progress import Progress
 from headrace.pipelines.published import published
+from headrace.pipelines.topics import POLICIES, TopicReader
 from headrace.schemas.errors import EnvironmentFailedError, StorageError
 from headrace.schemas.ports import Clock, Log, PolicyStore
 from headrace.schemas.records import DataEvidence, Interval, Judgement, PolicyVersion, ServingPolicy, TaskSpec
@@ -64,6 +65,7 @@ class Promotion:
         self.settings = settings
         self._seed = seed
         self._simulator: Simulator | None = None
+        self._policies = TopicReader(log, POLICIES, spec.task)
 
     def candidate(self, training: Training[Any], progress: Progress) -> PolicyVersion:
         """Store what has been learned as a version; what is promoted waits to be sent."""
@@ -86,6 +88,11 @@ class Promotion:
     def follow(self, progress: Progress) -> None:
         """Apply what is on `policies` since the record that was applied last: a person may have decided."""
         progress.apply(published(self._log, self._spec.task))
+
+    def follow_on(self, progress: Progress) -> None:
+        """Follow, where `policies` has got something since the last call: that costs little when nothing has."""
+        if [*self._policies.batches()]:
+            self.follow(progress)
 
     def sent(self, progress: Progress) -> None:
         """Note that the pending records are on the log now."""

@@ -47,18 +47,21 @@ class Control:
             raise SettingsError(f"{task}@{version.version} serves already")
         return self._send(now, version.version, version.weights_hash, reason, held=now.held or hold)
 
-    def canary(self, task: str, number: int, share: float, reason: str) -> ServingPolicy:
+    def canary(
+        self, task: str, number: int, share: float, reason: str, windows: int = 0, *, promote: bool = False
+    ) -> ServingPolicy:
         """Let a share of the agents try a version; `learn` promotes nothing meanwhile, as what serves must stay.
 
-        Any later decision ends it. Raises UnknownPolicyError, SettingsError.
+        `learn` ends it: where its returns are worse, or better (promote: then it serves all), or after so many windows.
+        Any later decision ends it too. Raises UnknownPolicyError, SettingsError.
         """
         now = self._now(task)
         if not now.version or now.version == number:
             serves = "serves already" if now.version else "can't be tried by a share of the agents: nothing serves yet"
             raise SettingsError(f"{task}@{number} {serves}")
         version = self._fitting(task, number)
-        trial = Canary(number, version.weights_hash, share)
-        return self._send(now, now.version, now.weights_hash, reason, held=True, canary=trial)
+        trial = Canary(number, version.weights_hash, share, windows, promote)
+        return self._send(now, now.version, now.weights_hash, reason, held=now.held, canary=trial)
 
     def _fitting(self, task: str, number: int) -> PolicyVersion:
         """Return a version whose weights fit the task; raises SettingsError where they are another's."""
@@ -72,9 +75,9 @@ class Control:
         return version
 
     def hold(self, task: str, reason: str, *, held: bool) -> ServingPolicy:
-        """Freeze promotion by `learn`, or release it; what serves stays."""
+        """Freeze promotion by `learn`, or release it; what serves stays, and a canary ends."""
         now = self._now(task)
-        if now.held == held:
+        if now.held == held and not now.canary:
             raise SettingsError(f"promotion of {task} is {'on hold already' if held else 'not on hold'}")
         return self._send(now, now.version, now.weights_hash, reason, held=held)
 
