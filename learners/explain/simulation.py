@@ -57,7 +57,7 @@ class Simulator(Protocol):
         """Whether the same trace and actions give the same return."""
 
     def outcomes(self, policy: Learned, rows: slice = ALL) -> Outcomes:
-        """Run the greedy policy on every trace, or on some rows of them."""
+        """Run the policy on every trace, or on some rows of them, by what it holds for the best."""
 
     def baselines(self) -> Mapping[str, Outcomes]:
         """Return how the baselines do on every trace."""
