@@ -10,11 +10,11 @@ from itertools import pairwise
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from headrace.learners.explain.evidence import slug
 from headrace.learners.explain.facts import change, corrected, refusal_facts, tellable
 from headrace.learners.explain.rows import SampledRows, row_facts
+from headrace.learners.judge.distributions import t_quantile
 from headrace.learners.judge.statistics import MeanInterval
 from headrace.schemas.grounding import direction_of
 from headrace.schemas.records import (
@@ -173,7 +173,7 @@ def ratio_difference(current: Totals, previous: Totals, column: int) -> MeanInte
     own, old = (_linearised(total, names, column) for total in (current, previous))
     mean, residuals, count = own[0] - old[0], own[1] - old[1], len(names)
     deviation = math.sqrt(float(residuals @ residuals) * count / (count - 1))
-    half = float(stdtrit(count - 1, 0.975)) * deviation
+    half = t_quantile(count - 1, 0.975) * deviation
     return MeanInterval(mean, mean - half, mean + half, count)
 
 
