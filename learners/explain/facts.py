@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
 
 from headrace.learners.explain.behaviour import behaviour_facts
 from headrace.learners.explain.evidence import Outcomes, VersionEvidence, controller_name, slug
+from headrace.learners.judge.distributions import t_below, t_quantile
 from headrace.learners.judge.observed import ObservedReturn
 from headrace.learners.judge.statistics import MeanInterval, mean_interval, paired_difference
 from headrace.schemas.grounding import direction_of
@@ -82,8 +82,8 @@ def p_value(fact: Fact, count: int) -> float:
     half = (fact.high - fact.low) / 2.0
     if half == 0.0:
         return 0.0 if fact.value else 1.0
-    statistic = abs(fact.value) / half * float(stdtrit(count - 1, 0.975))
-    return 2.0 * float(stdtr(count - 1, -statistic))
+    statistic = abs(fact.value) / half * t_quantile(count - 1, 0.975)
+    return 2.0 * t_below(count - 1, -statistic)
 
 
 def tellable(facts: Sequence[Fact]) -> Iterator[Fact]:
@@ -192,18 +192,11 @@ def observed_fact(observed: ObservedReturn) -> Fact:
 
 def _evaluation_facts(spec: TaskSpec, version: PolicyVersion) -> Iterator[Fact]:
     """What the gate measured, or estimated from rows, where nothing can be measured here and now."""
-    unit, by = "return", "in return as the gate measured it"
+    unit, by = "return", "return as the gate measured it"
     if version.by_data is not None:
-        unit, by = (
-            "discounted return",
-            "in discounted return as rows let the gate estimate it",
-        )
-        yield Fact(
-            "rows.judged",
-            f"recorded rows, that the gate judged it by: {version.by_data.estimator}",
-            version.by_data.rows,
-            "rows",
-        )
+        unit, by = "discounted return", "discounted return as rows let the gate estimate it"
+        label = f"recorded rows, that the gate judged it by: {version.by_data.estimator}"
+        yield Fact("gate.rows", label, version.by_data.rows, "rows")
     if version.difference is not None:
         opponents = (name for name in ("serving", "best", "agents") if name in version.evaluation)
         yield _gate_difference(spec, version, next(opponents, "floor"), unit, by)
@@ -216,7 +209,7 @@ def _gate_difference(spec: TaskSpec, version: PolicyVersion, opponent: str, unit
     """Make the fact of what the gate went by. Its interval has the level that its error asked for, not 95 %."""
     assert version.difference is not None
     mean, low, high = version.difference.mean, version.difference.low, version.difference.high
-    fact_id, label = f"return.vs-{opponent}", f"{controller_name(spec, opponent)}, difference {by}"
+    fact_id, label = f"return.vs-{opponent}", f"{controller_name(spec, opponent)}, difference in {by}"
     shown = direction_of(mean, low, high)
     if version.judged is None and version.by_data is None:
         return Fact(fact_id, label, mean, unit, low, high, shown)

@@ -150,8 +150,8 @@ def _judged(facts: Known) -> Iterator[Sentence]:
     for kind, text in JUDGED.items():
         if f"judged.{kind}" in facts:
             yield Sentence(text)
-    if "rows.judged" in facts:
-        yield Sentence("What the gate says of it rests on {rows.judged}, and its returns are discounted.")
+    if "gate.rows" in facts:
+        yield Sentence("What the gate says of it rests on {gate.rows}, and its returns are discounted.")
     yield from _refused(facts)
     for key in [key for key in facts if key.startswith("observed.")]:
         each = "an episode" if facts[key].unit == "return" else "a step"
@@ -169,8 +169,8 @@ def _refused(facts: Known) -> Iterator[Sentence]:
 
 def _drawn(facts: Known) -> Iterator[Sentence]:
     if "actions.drawn" in facts:
-        measured = ", and so do those whose returns are told here" if "return.policy" in facts else ""
-        yield Sentence(f"Agents draw from its distribution{measured}; the actions told of are its most likely ones.")
+        measured = ", and the returns here are of such draws" if "traces.count" in facts else ""
+        yield Sentence(f"Agents draw its actions{measured}; the actions named here are its most likely ones.")
 
 
 def _behaviour(facts: Known) -> Iterator[Sentence]:

@@ -258,7 +258,7 @@ def test_what_rows_estimated_is_told_as_discounted_and_without_an_interval_of_an
     facts = version_facts(PLAIN, one, VersionEvidence(6, None))
     told = by_id(facts)
     assert (told["return.vs-agents"].low, told["return.vs-agents"].unit) == (None, "discounted return")
-    assert told["return.policy"].label == "its own, in discounted return as rows let the gate estimate it"
+    assert told["return.policy"].label == "its own, discounted return as rows let the gate estimate it"
     headline = fill(TemplateNarrator().tell(facts).headline, facts)
     assert headline == "v6 is better than the agents as they acted by +2 discounted return"
     assert "rests on 25,774 rows, and its returns are discounted." in said(facts)

@@ -67,7 +67,7 @@ def test_a_version_is_told_as_agents_act_by_it() -> None:
     greedily = task_simulator(spec).outcomes(Policy(arrays))  # type: ignore[union-attr]
     assert found.policy.returns.mean() > 1.5 * greedily.returns.mean()
     facts = version_facts(spec, version(1, "t"), found)
-    assert "Agents draw from its distribution, and so do those whose returns are told" in said(facts)
+    assert "Agents draw its actions, and the returns here are of such draws; the" in said(facts)
     assert problems(TemplateNarrator().tell(facts), facts) == []
 
 
