@@ -24,7 +24,7 @@ MAX_SENTENCES = 40
 MAX_LENGTH = 600
 """Characters of a sentence."""
 
-GOOD_UNITS = frozenset({"return", "per step"})
+GOOD_UNITS = frozenset({"return", "discounted return", "per step"})
 """Units of which more is better; only of these may a sentence say "better" or "worse"."""
 
 PLACEHOLDER = re.compile(r"\{([A-Za-z0-9._-]{1,64})(?:@(value|size|name|label))?\}|\{@(task|subject)\}")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from headrace.learners import seeds
@@ -81,11 +82,12 @@ class CloudSimulator:
         own = self._evaluate(acting(policy), self._traces, row)
         rule = self._evaluate(self._rule(SHADOWS[0]), self._traces, row)
         courses = (
-            ("load", own.load_rps),
+            ("load (requests/s)", own.load_rps),
             (f"{name}'s replicas", own.ready + own.pending),
             (f"{baselines.CALLED[SHADOWS[0]]}'s replicas", rule.ready + rule.pending),
         )
-        return [Series(label, self._minutes, tuple(map(float, values))) for label, values in courses]
+        load, *replicas = (Series(label, self._minutes, tuple(map(float, values))) for label, values in courses)
+        return [replace(load, labels=("time (minutes)", "replicas")), *replicas]
 
     def _rule(self, name: str) -> controllers.Baseline:
         return baselines.baseline(name, self._traces)

@@ -19,7 +19,12 @@ CLAIRVOYANT = "clairvoyant"
 """A simulator's name for a baseline that knows the future: it bounds what can be won, and is no rival."""
 
 
-_ROLES = {"serving": "the version before", "floor": "the baseline to beat", "agents": "the agents as they acted"}
+_ROLES = {
+    "serving": "the version before",
+    "best": "the best version so far",
+    "floor": "the baseline to beat",
+    "agents": "the agents as they acted",
+}
 """What text calls a version's opponents that are no environment's baselines."""
 
 
@@ -100,7 +105,8 @@ class VersionEvidence:
     """Everything computed about a version: what a simulator gave, if there is one, and its decisions.
 
     previous_version: the version that served before it. plots: series that only a simulator can give. observed: what
-    agents earned by the version before, in the last rows that this one learned from.
+    agents earned by the version before, in the last rows that this one learned from. draws: whether agents draw its
+    actions, as its returns have it; its decisions are the most likely ones.
     """
 
     version: int
@@ -111,6 +117,7 @@ class VersionEvidence:
     decisions: RecordedDecisions | ContinuousDecisions | None = None
     plots: Mapping[str, list[Series]] = field(default_factory=dict)
     observed: "ObservedReturn | None" = None
+    draws: bool = False
 
     @property
     def others(self) -> dict[str, Outcomes]:

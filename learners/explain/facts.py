@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
 
 from headrace.learners.explain.behaviour import behaviour_facts
 from headrace.learners.explain.evidence import Outcomes, VersionEvidence, controller_name, slug
+from headrace.learners.judge.distributions import t_below, t_quantile
 from headrace.learners.judge.observed import ObservedReturn
 from headrace.learners.judge.statistics import MeanInterval, mean_interval, paired_difference
 from headrace.schemas.grounding import direction_of
@@ -38,7 +38,7 @@ def version_facts(
     or what lets it serve, as `policies` has it.
     """
     found = [*_identity_facts(version, evidence), *_training_facts(version, parent)]
-    found.append(_judged_fact(version, decided_by))
+    found += [_judged_fact(version, decided_by), *_refused(version, parent)]
     if evidence.policy is not None:
         own, others = evidence.policy, evidence.others
         found += _level_facts(spec, own, others)
@@ -48,6 +48,8 @@ def version_facts(
         found += _evaluation_facts(spec, version)
     if evidence.observed is not None:
         found.append(observed_fact(evidence.observed))
+    if evidence.draws:
+        found.append(Fact("actions.drawn", "drawn by agents, as its distribution has it", version.version, "version"))
     if evidence.decisions is not None and len(evidence.decisions.obs):
         found += behaviour_facts(spec, evidence.decisions)
     return Facts(spec.task, f"v{version.version}", tuple(tellable(found)))
@@ -80,8 +82,8 @@ def p_value(fact: Fact, count: int) -> float:
     half = (fact.high - fact.low) / 2.0
     if half == 0.0:
         return 0.0 if fact.value else 1.0
-    statistic = abs(fact.value) / half * float(stdtrit(count - 1, 0.975))
-    return 2.0 * float(stdtr(count - 1, -statistic))
+    statistic = abs(fact.value) / half * t_quantile(count - 1, 0.975)
+    return 2.0 * t_below(count - 1, -statistic)
 
 
 def tellable(facts: Sequence[Fact]) -> Iterator[Fact]:
@@ -148,7 +150,7 @@ def _judged_fact(version: PolicyVersion, decided_by: str) -> Fact:
     """By what it was let serve: the id says it to the sentences, the label to people."""
     if decided_by not in {GATE, SETTINGS, CANARY}:
         kind, label = ("person", "a person") if version.promoted else ("overruled", "a person, over the gate's head")
-    elif decided_by == GATE and _by_data(version):
+    elif decided_by == GATE and version.by_data is not None:
         kind, label = "data", "the gate, by recorded rows"
     else:
         kind, label = {
@@ -159,9 +161,23 @@ def _judged_fact(version: PolicyVersion, decided_by: str) -> Fact:
     return Fact(f"judged.{kind}", f"let serve by {label}", version.version, "version")
 
 
-def _by_data(version: PolicyVersion) -> bool:
-    """Whether rows have judged it, not a simulator."""
-    return version.config.get("gate") in {"data", "auto"} and version.judged is None
+def _refused(version: PolicyVersion, parent: PolicyVersion | None) -> Iterator[Fact]:
+    """What the gate refused before it; itself too where people let it serve."""
+    if version.refusals:
+        return refusal_facts(version.refusals, "this version included", [version])
+    return refusal_facts(parent.refusals if parent else 0, "before this version", [version])
+
+
+def refusal_facts(count: int, which: str, versions: Sequence[PolicyVersion]) -> Iterator[Fact]:
+    """Say how many candidates in a row the gate refused, and where learning went back to.
+
+    which: says where they stand. versions: of which the last that went back counts.
+    """
+    if count:
+        yield Fact("refusals.count", f"{which}, candidates that the gate refused in a row", count, "candidates")
+    back = [version.went_back_to for version in versions if version.went_back_to is not None]
+    if back:
+        yield Fact("weights.back", "version, whose weights learning went back to", back[-1], "version")
 
 
 def observed_fact(observed: ObservedReturn) -> Fact:
@@ -175,18 +191,26 @@ def observed_fact(observed: ObservedReturn) -> Fact:
 
 
 def _evaluation_facts(spec: TaskSpec, version: PolicyVersion) -> Iterator[Fact]:
-    """What the gate measured, where nothing can be measured here and now."""
-    by = "as rows let the gate estimate it" if _by_data(version) else "as the gate measured it"
+    """What the gate measured, or estimated from rows, where nothing can be measured here and now."""
+    unit, by = "return", "return as the gate measured it"
+    if version.by_data is not None:
+        unit, by = "discounted return", "discounted return as rows let the gate estimate it"
+        label = f"recorded rows, that the gate judged it by: {version.by_data.estimator}"
+        yield Fact("gate.rows", label, version.by_data.rows, "rows")
     if version.difference is not None:
-        opponents = ("serving", "agents") if _by_data(version) else ("serving",)
-        key = next((one for one in opponents if one in version.evaluation), "floor")
-        label = f"{controller_name(spec, key)}, difference in return {by}"
-        mean, low, high = version.difference.mean, version.difference.low, version.difference.high
-        shown = direction_of(mean, low, high)
-        if version.judged is None:
-            yield Fact(f"return.vs-{key}", label, mean, "return", low, high, shown)
-        else:  # its interval is as wide as the error that this candidate could spend asked for: not of 95 %
-            yield Fact(f"return.vs-{key}", label, mean, "return", direction=None if shown == "flat" else shown)
+        opponents = (name for name in ("serving", "best", "agents") if name in version.evaluation)
+        yield _gate_difference(spec, version, next(opponents, "floor"), unit, by)
     for key, value in sorted(version.evaluation.items()):
-        name = "return" if key == "policy" else controller_name(spec, key)
-        yield Fact(f"return.{slug(key)}", f"{name}, {by}", value, "return")
+        name = "its own" if key == "policy" else controller_name(spec, key)
+        yield Fact(f"return.{slug(key)}", f"{name}, {by}", value, unit)
+
+
+def _gate_difference(spec: TaskSpec, version: PolicyVersion, opponent: str, unit: str, by: str) -> Fact:
+    """Make the fact of what the gate went by. Its interval has the level that its error asked for, not 95 %."""
+    assert version.difference is not None
+    mean, low, high = version.difference.mean, version.difference.low, version.difference.high
+    fact_id, label = f"return.vs-{opponent}", f"{controller_name(spec, opponent)}, difference in {by}"
+    shown = direction_of(mean, low, high)
+    if version.judged is None and version.by_data is None:
+        return Fact(fact_id, label, mean, unit, low, high, shown)
+    return Fact(fact_id, label, mean, unit, direction=None if shown == "flat" else shown)

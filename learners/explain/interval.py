@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -10,14 +10,23 @@ from itertools import pairwise
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from headrace.learners.explain.evidence import slug
-from headrace.learners.explain.facts import change, corrected, tellable
+from headrace.learners.explain.facts import change, corrected, refusal_facts, tellable
 from headrace.learners.explain.rows import SampledRows, row_facts
+from headrace.learners.judge.distributions import t_quantile
 from headrace.learners.judge.statistics import MeanInterval
 from headrace.schemas.grounding import direction_of
-from headrace.schemas.records import AgentStats, ChunkReference, Fact, Facts, TaskSpec, WindowKey, WindowSummary
+from headrace.schemas.records import (
+    AgentStats,
+    ChunkReference,
+    Fact,
+    Facts,
+    PolicyVersion,
+    TaskSpec,
+    WindowKey,
+    WindowSummary,
+)
 
 MAX_RULES = 5
 MAX_VERSIONS = 5
@@ -164,7 +173,7 @@ def ratio_difference(current: Totals, previous: Totals, column: int) -> MeanInte
     own, old = (_linearised(total, names, column) for total in (current, previous))
     mean, residuals, count = own[0] - old[0], own[1] - old[1], len(names)
     deviation = math.sqrt(float(residuals @ residuals) * count / (count - 1))
-    half = float(stdtrit(count - 1, 0.975)) * deviation
+    half = t_quantile(count - 1, 0.975) * deviation
     return MeanInterval(mean, mean - half, mean + half, count)
 
 
@@ -185,11 +194,12 @@ def interval_facts(
     rejected: RejectedCounts | None = None,
     unreported: int = 0,
     rows: SampledRows | None = None,
+    learned: Sequence[PolicyVersion] = (),
 ) -> Facts:
     """Compute what an interval's report may speak of.
 
     rejected: None where that is not known. unreported: windows told too late for their own report. rows: of both
-    intervals, where they were read.
+    intervals, where they were read. learned: the task's versions, in order.
     """
     if previous is not None and not previous.rows:
         previous = None
@@ -200,6 +210,7 @@ def interval_facts(
         *_action_facts(spec, current),
         *_version_facts(current, previous),
         *(row_facts(spec, rows) if rows else ()),
+        *_refused(learned, current),
         *(_rejected_facts(rejected, current) if rejected else ()),
     ]
     return Facts(spec.task, span(current.start_ms, current.end_ms), tuple(tellable(found)))
@@ -297,6 +308,18 @@ def _version_facts(current: Totals, previous: Totals | None) -> Iterator[Fact]:
     if previous is not None and (current.versions or previous.versions):
         label = "versions, at work in one of this interval and the one before, but not in both"
         yield Fact("versions.changed", label, len(current.versions.keys() ^ previous.versions.keys()), "versions")
+
+
+def _refused(learned: Sequence[PolicyVersion], current: Totals) -> Iterator[Fact]:
+    """How many candidates in a row the gate had refused, as of the last that was learned from the interval's rows.
+
+    A version has no time of its own; that of its newest row is the same however late the report is made.
+    """
+    ends = {one.version: max(reference.start_ms for reference in one.references) for one in learned if one.lineage}
+    until = [one for one in learned if ends.get(one.version, current.end_ms) < current.end_ms]
+    if until and until[-1].refusals and ends[until[-1].version] >= current.start_ms:
+        newest = until[-1]
+        yield from refusal_facts(newest.refusals, f"v{newest.version} the newest", until[-newest.refusals :])
 
 
 def _rejected_facts(rejected: RejectedCounts, current: Totals) -> Iterator[Fact]:

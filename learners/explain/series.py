@@ -21,6 +21,8 @@ from headrace.schemas.records import Bounds, PolicyVersion, Series, TaskSpec
 from headrace.schemas.transition import concat
 
 MAX_POINTS = 200
+ESTIMATED = "policy, by recorded rows"
+"""What the learning curve is called where no simulator judged the versions: theirs are discounted returns."""
 MAX_ACTIONS = 8
 """Actions that a plot tells apart; the rest are drawn as one."""
 
@@ -40,11 +42,16 @@ def version_series(
 
 
 def learning_curve(spec: TaskSpec, versions: Sequence[PolicyVersion]) -> list[Series]:
-    """The return of each version on the gate's traces against experience, and the baselines as levels."""
-    evaluated = [version for version in versions if "policy" in version.evaluation][-MAX_POINTS:]
+    """Each version's return against experience, and the baselines as levels: on the gate's traces, or from rows."""
+    by_rows = bool(versions) and versions[-1].by_data is not None
+    alike = [one for one in versions if (one.by_data is not None) == by_rows and "policy" in one.evaluation]
+    evaluated = alike[-MAX_POINTS:]
     if len(evaluated) < 2:
         return []
-    policy, promoted = _curve("policy", evaluated), _curve("promoted", [one for one in evaluated if one.promoted])
+    policy, promoted = (
+        _curve(ESTIMATED if by_rows else "policy", evaluated),
+        _curve("promoted", [one for one in evaluated if one.promoted]),
+    )
     ends, last = (policy.x[0], policy.x[-1]), evaluated[-1].evaluation
     names = [name for name in controllers(spec) if name in last]
     return [policy, promoted, *(Series(controller_name(spec, name), ends, (last[name],) * 2) for name in names)]
@@ -56,10 +63,10 @@ def _curve(name: str, versions: Sequence[PolicyVersion]) -> Series:
 
 
 def term_differences(spec: TaskSpec, evidence: VersionEvidence) -> list[Series]:
-    """Difference in return to each other controller, by reward term and altogether, with its interval."""
-    if evidence.policy is None:
-        return []
+    """Difference in return to each other controller, by reward term and altogether; nothing where it has no terms."""
     own = evidence.policy
+    if own is None or not own.terms.shape[1]:
+        return []
     labels = (*spec.reward_terms[: own.terms.shape[1]], "return")
     decisions = evidence.decisions
     told = {"serving", *(decisions.shadows if isinstance(decisions, RecordedDecisions) else ())}

@@ -57,7 +57,7 @@ class Simulator(Protocol):
         """Whether the same trace and actions give the same return."""
 
     def outcomes(self, policy: Learned, rows: slice = ALL) -> Outcomes:
-        """Run the greedy policy on every trace, or on some rows of them."""
+        """Run the policy on every trace, or on some rows of them, by what it holds for the best."""
 
     def baselines(self) -> Mapping[str, Outcomes]:
         """Return how the baselines do on every trace."""
@@ -69,7 +69,11 @@ class Simulator(Protocol):
         """Return what the greedy policy saw and decided, and what the baselines would have done there, if known."""
 
     def episode(self, policy: Learned, name: str) -> list[Series]:
-        """Return one episode's course for a plot, nothing where there is none; name: what the policy is called."""
+        """Return one episode's course for a plot, nothing where there is none; name: what the policy is called.
+
+        The first series is what came from outside, its name with the unit; its two labels are those of the axes of time
+        and of the other series.
+        """
 
 
 @lru_cache(maxsize=4)

@@ -150,9 +150,27 @@ def _judged(facts: Known) -> Iterator[Sentence]:
     for kind, text in JUDGED.items():
         if f"judged.{kind}" in facts:
             yield Sentence(text)
+    if "gate.rows" in facts:
+        yield Sentence("What the gate says of it rests on {gate.rows}, and its returns are discounted.")
+    yield from _refused(facts)
     for key in [key for key in facts if key.startswith("observed.")]:
         each = "an episode" if facts[key].unit == "return" else "a step"
         yield Sentence(f"Before it, agents that acted by {{{key}@name}} earned {{{key}}} {each}, exploration and all.")
+
+
+def _refused(facts: Known) -> Iterator[Sentence]:
+    """That the gate goes on refusing, and what learning did then."""
+    if "refusals.count" in facts:
+        row = "" if facts["refusals.count"].value == 1 else " in a row"
+        yield Sentence(f"The gate refused {{refusals.count}}{row}, {{refusals.count@name}}.")
+    if "weights.back" in facts:
+        yield Sentence("Learning went back to the weights of {weights.back} after that.")
+
+
+def _drawn(facts: Known) -> Iterator[Sentence]:
+    if "actions.drawn" in facts:
+        measured = ", and the returns here are of such draws" if "traces.count" in facts else ""
+        yield Sentence(f"Agents draw its actions{measured}; the actions named here are its most likely ones.")
 
 
 def _behaviour(facts: Known) -> Iterator[Sentence]:
@@ -328,13 +346,24 @@ VERSION_PARTS: tuple[Part, ...] = (
     _baselines,
     _judged,
     _terms,
+    _drawn,
     _behaviour,
     _limits,
     _disagreements,
     _certainty,
     _training,
 )
-INTERVAL_PARTS: tuple[Part, ...] = (_reward, _volume, _served, _earned, _taken, _limits, _exploration, _quality)
+INTERVAL_PARTS: tuple[Part, ...] = (
+    _reward,
+    _volume,
+    _served,
+    _earned,
+    _taken,
+    _limits,
+    _refused,
+    _exploration,
+    _quality,
+)
 
 
 ADAPTER: Final = Adapter(lambda *_: TemplateNarrator())

@@ -13,6 +13,7 @@ from headrace.learners.explain.rows import SampledRows
 from headrace.learners.explain.simulation import Simulator, measure_of, task_simulator
 from headrace.learners.explain.timeline import ClosedInterval
 from headrace.learners.judge.observed import observed_returns
+from headrace.learners.judge.trial import as_acting
 from headrace.schemas.errors import CorruptDataError, EnvironmentFailedError, UnknownPolicyError
 from headrace.schemas.records import ChunkReference, PolicyVersion, TaskSpec
 from headrace.schemas.transition import TransitionBatch
@@ -36,7 +37,10 @@ class Witness:
         self._transitions = transitions
 
     def evidence(self, spec: TaskSpec, version: PolicyVersion, earlier: list[PolicyVersion]) -> VersionEvidence:
-        """Run the version and the one that served before it where a simulator is; else look at what it decides."""
+        """Run the version and the one that served before it where a simulator is; else look at what it decides.
+
+        Returns are of policies as agents act by them, as the gate has it; decisions are of what they hold for the best.
+        """
         before = next((one.version for one in reversed(earlier) if one.promoted), None)
         policy = self._policy(spec, version.version)
         world = self._world(spec)
@@ -49,7 +53,8 @@ class Witness:
         rows = self.rows(version.references)
         observed = next((one for one in observed_returns(rows) if one.version == before), None)
         decisions = None if policy is None else decided(policy, previous, rows)
-        return VersionEvidence(version.version, before, decisions=decisions, observed=observed)
+        draws = policy is not None and as_acting(policy) is not policy
+        return VersionEvidence(version.version, before, decisions=decisions, observed=observed, draws=draws)
 
     def rows(self, references: Sequence[ChunkReference]) -> list[TransitionBatch]:
         """Return the rows of the last chunks, each once; none where they cannot be read."""
@@ -77,18 +82,19 @@ class Witness:
         previous: Policy | BoxPolicy | None,
         world: Simulator,
     ) -> VersionEvidence:
-        found = world.decisions(policy)
+        acts, found = as_acting(policy), world.decisions(policy)
         decisions = decided(policy, previous, self.rows(version.references)) if found is None else None
         if found is not None and isinstance(previous, Policy):
             found = replace(found, shadows=_serving(previous, found.obs) | {**found.shadows})
         return VersionEvidence(
             version.version,
             before,
-            world.outcomes(policy),
-            None if previous is None else world.outcomes(previous),
+            world.outcomes(acts),
+            None if previous is None else world.outcomes(as_acting(previous)),
             world.baselines(),
             found or decisions,
             {"episode": world.episode(policy, f"v{version.version}")},
+            draws=acts is not policy,
         )
 
     def _world(self, spec: TaskSpec) -> Simulator | None:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
-from scipy.special import ndtr
 
+from headrace.learners.judge.distributions import normal_below
 from headrace.learners.judge.spending import ALONE, LOOKS, boundary
 from headrace.learners.judge.statistics import MeanInterval, skewed_interval
 
@@ -79,7 +79,7 @@ def _look(pairs: list[tuple[np.ndarray, np.ndarray]], alpha: float) -> MeanInter
     candidate, returns = (np.concatenate(columns) for columns in zip(*pairs, strict=True))
     if candidate.shape != returns.shape:
         raise ValueError(f"paired values must have equal shapes, got {candidate.shape} and {returns.shape}")
-    return skewed_interval(candidate - returns, float(ndtr(-bound)))
+    return skewed_interval(candidate - returns, float(normal_below(-bound)))
 
 
 def _spread(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:

@@ -15,10 +15,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# As in statistics.py: scipy.stats takes half a second to import.
-from scipy.special import stdtrit
-
 from headrace.learners.acting import BoxPolicy, Policy
+from headrace.learners.judge.distributions import t_quantile
 from headrace.schemas.transition import TransitionBatch
 
 Floats = NDArray[np.floating]
@@ -65,7 +63,7 @@ class Bounded(NamedTuple):
 
 def interval_of(replicates: NDArray[np.float64], groups: int, confidence: float = 0.95) -> Bounded:
     """The interval of replicates float64[R]: as many degrees of freedom as groups, less one."""
-    half = _CAUTION * float(stdtrit(groups - 1, 0.5 + confidence / 2)) * float(replicates.std(ddof=1))
+    half = _CAUTION * t_quantile(groups - 1, 0.5 + confidence / 2) * float(replicates.std(ddof=1))
     mean = float(replicates.mean())
     return Bounded(mean, mean - half, mean + half)
 

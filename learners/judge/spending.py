@@ -10,7 +10,8 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+
+from headrace.learners.judge.distributions import normal_below, normal_quantile
 
 LOOKS: Final = 4
 FAMILY: Final = 0.05
@@ -19,7 +20,7 @@ ALONE: Final = 0.025
 """The same of a single candidate that is judged once."""
 _WEIGHTS: Final = 2.109742801236892
 """The sum of 1 / (n ln² n) over n from 2 on: it grows so slowly that each term is nearly as large as one may be."""
-_POWER: Final = float(ndtri(0.8))
+_POWER: Final = 0.8
 """What is as much better as 80 % of all trials of a first candidate would show is to be shown as often of any later."""
 _NODES: Final = 128
 _FAR: Final = 9.0
@@ -42,7 +43,7 @@ def boundary(alpha: float) -> float:
     together err with alpha, and the last is nearly as narrow as that of one look alone. At .025: 2.024. Source:
     O'Brien and Fleming (1979); Jennison, Turnbull (2000), "Group Sequential Methods", table 2.3 and ch. 19.
     """  # noqa: D205 the formula needs the line
-    low, high = float(ndtri(1.0 - alpha)) if alpha > 1e-9 else 0.0, 40.0
+    low, high = normal_quantile(1.0 - alpha) if alpha > 1e-9 else 0.0, 40.0
     while high - low > 1e-6:
         middle = (low + high) / 2.0
         low, high = (middle, high) if _crossing(middle) > alpha else (low, middle)
@@ -51,7 +52,8 @@ def boundary(alpha: float) -> float:
 
 def traces_for(number: int, first: int) -> int:
     """Return the traces of the number-th candidate: `first` for the first, later as many more as the bounds need."""
-    growth = (boundary(spent(number)) + _POWER) / (boundary(spent(1)) + _POWER)
+    power = normal_quantile(_POWER)
+    growth = (boundary(spent(number)) + power) / (boundary(spent(1)) + power)
     return math.ceil(first * growth * growth / LOOKS) * LOOKS
 
 
@@ -66,9 +68,9 @@ def _crossing(constant: float) -> float:
     sums = bottom + (top - bottom) * (nodes + 1.0) / 2.0
     weights = weights * (top - bottom) / 2.0
     steps = _density(sums[:, None] - sums[None, :])
-    inside, crossed = _density(sums), float(ndtr(-top))
+    inside, crossed = _density(sums), float(normal_below(-top))
     for _ in range(LOOKS - 1):
-        crossed += float(ndtr(sums - top) @ (weights * inside))
+        crossed += float(normal_below(sums - top) @ (weights * inside))
         inside = steps @ (weights * inside)
     return crossed
 

@@ -6,8 +6,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-# scipy.stats takes half a second to import; this is the function its `t.ppf` calls.
-from scipy.special import stdtrit
+from headrace.learners.judge.distributions import t_quantile
 
 RESAMPLES: Final = 10_000
 
@@ -40,7 +39,7 @@ def mean_interval(values: np.ndarray, confidence: float = 0.95) -> MeanInterval:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
     n = len(values)
     mean = float(values.mean())
-    half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * float(values.std(ddof=1)) / math.sqrt(n)
+    half = t_quantile(n - 1, 0.5 + confidence / 2) * float(values.std(ddof=1)) / math.sqrt(n)
     return MeanInterval(mean, mean - half, mean + half, n)
 
 
@@ -91,7 +90,7 @@ def skewed_interval(values: np.ndarray, tail: float) -> MeanInterval:
     deviation, root = float(centred.std(ddof=1)), math.sqrt(n)
     if deviation == 0.0:
         return MeanInterval(mean, mean, mean, n)
-    quantile = -float(stdtrit(n - 1, tail))
+    quantile = -t_quantile(n - 1, tail)
     skewness = float((centred**3).mean()) / float(centred.std()) ** 3
     low, high = (mean - deviation / root * _unskewed(side, skewness / root) for side in (quantile, -quantile))
     return MeanInterval(mean, low, high, n)

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import click
 
 from headrace.pipelines.cli.options import Command, with_services
-from headrace.pipelines.cli.output import print_answer
+from headrace.pipelines.cli.output import counted, print_answer
 from headrace.pipelines.produce.producer import Produced, Producer, produce
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import HeadraceError
@@ -41,12 +41,13 @@ def command(
     _tell(done, check=check)
     if check:
         good = done.lines - done.rejected.lines
-        print_answer(done, f"{done.lines} lines, {good} of them good; nothing was sent", as_json=as_json)
+        print_answer(done, f"{counted(done.lines, 'line')}, {good} of them good; nothing was sent", as_json=as_json)
         sys.exit(1 if done.rejected else 0)
     if close and not done.heartbeats:
         click.echo("no line was a transition of a known task, so there are no windows to close", err=True)
-    beats = f", {done.heartbeats} of them heartbeats" if done.heartbeats else ""
-    print_answer(done, f"{done.lines} lines sent as {done.messages} messages{beats}", as_json=as_json)
+    beats = f", of them {counted(done.heartbeats, 'heartbeat')}" if done.heartbeats else ""
+    sent = f"{counted(done.lines, 'line')} sent as {counted(done.messages, 'message')}{beats}"
+    print_answer(done, sent, as_json=as_json)
 
 
 def _layout(services: Services, *, needed: bool) -> Layout:

@@ -9,7 +9,7 @@ import msgspec
 from typing_extensions import override
 
 from headrace.pipelines.cli.options import Command, Timestamp, limit_option, with_services
-from headrace.pipelines.cli.output import iso, print_answer, print_json, print_records, print_table
+from headrace.pipelines.cli.output import counted, iso, print_answer, print_json, print_records, print_table
 from headrace.pipelines.query.quarantine import (
     RejectedMessage,
     Rejections,
@@ -164,5 +164,5 @@ def replay_rejected(services: Services, *, rules: tuple[str, ...], everything: b
     done = replay(services.log, wanted, again=bool(rules) or everything)
     if done.gone:
         click.echo(f"{done.gone} could not be sent: the log holds the whole of them no longer", err=True)
-    told = f"{done.sent} messages sent again" + ("; now `headrace run ingest`" if done.sent else "")
+    told = f"{counted(done.sent, 'message')} sent again" + ("; now `headrace run ingest`" if done.sent else "")
     print_answer({"replayed": done.sent, "gone": done.gone, "rules": list(wanted)}, told, as_json=as_json)

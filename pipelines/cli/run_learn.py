@@ -111,7 +111,11 @@ def _told(learners: Mapping[str, Learner]) -> str:
 
 def _unusable(learner: Learner) -> str:
     count = learner.training.counts.without_log_prob
-    return f" ({count} of them say no log_prob, which PPO needs)" if count else ""
+    return (
+        f" ({count} of them say no log_prob, which PPO needs: `follow(task, env=env)` has `record` say it)"
+        if count
+        else ""
+    )
 
 
 def _serves(learner: Learner) -> str:

@@ -140,8 +140,8 @@ class Explainer:
         report_id = interval_id(spec.task, current.start_ms)
         if self._is_reported(report_id):
             return None
-        rows = self._witness.sampled(spec, closed)
-        facts = interval_facts(spec, current, closed.previous, rejected, closed.unreported, rows)
+        rows, learned = self._witness.sampled(spec, closed), self._store.versions(spec.task)
+        facts = interval_facts(spec, current, closed.previous, rejected, closed.unreported, rows, learned)
         series = interval_series(spec, current, closed.previous, rows)
         span_ms = current.start_ms, current.end_ms
         return Report(report_id, spec.task, "interval", *span_ms, None, facts, BARE, series)

@@ -20,7 +20,7 @@ from headrace.schemas.reasons import looks_like_seconds
 from headrace.schemas.records import Bounds, TaskSpec, task_problem
 
 WINDOW_MS: Final = 10_000
-_OF_THE_MAKING: Final = {"render_mode", "num_envs", "vectorization_mode", "max_episode_steps"}
+_OF_THE_MAKING: Final = {"render_mode", "num_envs", "vectorization_mode", "vector_kwargs", "max_episode_steps"}
 """What says how an environment is shown, or how many there are, or stands in its spec beside."""
 _SAME_TASK: Final = {"FlattenObservation", "HumanRendering", "RecordEpisodeStatistics", "RecordVideo"}
 """Gymnasium's wrappers that leave a task what it is, once observations are flattened."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
+from headrace.learners.explain.series import ESTIMATED
 from headrace.schemas.records import Series
 
 if TYPE_CHECKING:
@@ -67,13 +68,18 @@ def _plain(series: Series) -> Series:
 def alternative(name: str, series: Sequence[Series]) -> str:
     """Say in words what a plot shows, for those who do not see it."""
     plot = PLOTS[name]
-    ends = [f"{one.name} ends at {one.y[-1]:.3g}" for one in series if one.y and not one.labels]
+    ends = [f"{one.name} ends at {one.y[-1]:.3g}" for one in series if one.y and not _places(one)]
     places = [
         f"{one.name}: " + ", ".join(f"{label} {y:.3g}" for label, y in zip(one.labels, one.y, strict=False))
         for one in series
-        if one.labels
+        if _places(one)
     ]
     return f"{plot.title}. " + "; ".join(ends + places) + "."
+
+
+def _places(series: Series) -> bool:
+    """Whether labels name a series' points, not an episode's axes."""
+    return len(series.labels) == len(series.y) > 0
 
 
 def _axes(figure: "Figure", rows: int = 1, across: Literal["x", "y"] = "y") -> list["Axes"]:
@@ -115,14 +121,14 @@ def _learning_curve(figure: "Figure", series: Sequence[Series]) -> None:
     curve, promoted, levels = series[0], series[1], series[2:]
     lines = []
     for level in levels:
-        colour = GREEN if "clairvoyant" in level.name else GREY
-        axes.axhline(level.y[0], color=colour, linewidth=1, linestyle=(0, (4, 3)))
-        lines.append((level.name, level.y[0], colour))
+        axes.axhline(level.y[0], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+        lines.append((level.name, level.y[0], GREY))
     x = [value / 1000 for value in curve.x]
     axes.plot(x, curve.y, color=BLUE, linewidth=2)
     axes.plot([value / 1000 for value in promoted.x], promoted.y, "o", color=BLUE, markersize=6)
     lines.append(("policy (dots: promoted)", curve.y[-1], BLUE))
-    axes.set(xlabel="experience (thousand environment steps)", ylabel="mean return on the gate's traces", xmargin=0.02)
+    measure = "discounted return, estimated" if curve.name == ESTIMATED else "mean return on the gate's traces"
+    axes.set(xlabel="experience (thousand environment steps)", ylabel=measure, xmargin=0.02)
     _label_ends(axes, lines)
 
 
@@ -205,19 +211,20 @@ def _action_shares(figure: "Figure", series: Sequence[Series]) -> None:
 
 
 def _episode(figure: "Figure", series: Sequence[Series]) -> None:
-    """Above the load, below what was running."""
+    """Above what came from outside, below what was done. labels of the first: of the axes across and below."""
     top, bottom = _axes(figure, 2)
     load, courses = series[0], series[1:]
     top.fill_between(load.x, load.y, color=FAINT)
     top.plot(load.x, load.y, color=INK, linewidth=1.2)
-    top.set_ylabel("load (requests/s)")
+    top.set_ylabel(load.name)
     top.set_ylim(bottom=0)
     top.tick_params(labelbottom=False)
     styles = (("-", 2.0), ((0, (3, 1.5)), 1.4))
     for one, colour, (style, width) in zip(courses, (BLUE, VERMILION), styles, strict=False):
         bottom.step(one.x, one.y, where="post", color=colour, linewidth=width, linestyle=style, label=one.name)
     bottom.set_ylim(bottom=0)
-    bottom.set(xlabel="time (minutes)", ylabel="replicas", xmargin=0.01)
+    across, below = load.labels or ("", "")  # reports of earlier versions have none
+    bottom.set(xlabel=across, ylabel=below, xmargin=0.01)
     _legend(bottom, 2)
 
 
@@ -239,7 +246,7 @@ PLOTS: dict[str, Plot] = {
     "reward": Plot("Reward through the interval", "Mean reward per step, window by window, all agents.", 2.5, _reward),
     "learning_curve": Plot(
         "Learning so far",
-        "Every version that the gate has judged. Dashed: what other controllers reach on the same traces.",
+        "Every version that the gate has judged. Dashed, where known: what other controllers reach.",
         2.8,
         _learning_curve,
     ),
@@ -250,6 +257,6 @@ PLOTS: dict[str, Plot] = {
     "action_shares": Plot(
         "What was done", "How the values of the actions taken lie, exploration and all.", 2.4, _action_shares
     ),
-    "episode": Plot("One episode", "Of the fixed traces, the one whose load varies most.", 3.6, _episode),
+    "episode": Plot("One episode", "Of the fixed traces, the one of which the simulator shows most.", 3.6, _episode),
 }
 """The plots by name, the most important first: a digest that is too large drops them from the end."""

@@ -55,7 +55,17 @@ from headrace.learners.explain.timeline import (
 from headrace.learners.judge.observed import ObservedReturn
 from headrace.learners.judge.statistics import mean_interval
 from headrace.schemas.grounding import fill, problems
-from headrace.schemas.records import Fact, Facts, Interval, Judgement, TaskSpec
+from headrace.schemas.records import (
+    ChunkReference,
+    DataEvidence,
+    Fact,
+    Facts,
+    Interval,
+    Judgement,
+    LineageEntry,
+    PolicyVersion,
+    TaskSpec,
+)
 
 
 def by_id(facts: Facts) -> dict[str, Fact]:
@@ -206,7 +216,7 @@ def test_an_environment_names_its_baselines(monkeypatch: pytest.MonkeyPatch) -> 
     ("decided_by", "fields", "kind"),
     [
         ("gate", {}, "gate"),
-        ("gate", {"config": {"gate": "data"}}, "data"),
+        ("gate", {"by_data": DataEvidence("fitted Q evaluation", 900, 800.0, 40)}, "data"),
         ("gate", {"config": {"gate": "auto"}, "judged": Judgement(0, 1, 0.025, 7, 512, 512)}, "gate"),
         ("settings", {}, "untested"),
         ("canary", {"promoted": False}, "canary"),
@@ -235,6 +245,54 @@ def test_who_had_no_predecessor_is_compared_with_the_floor() -> None:
     told = by_id(facts)["return.vs-floor"]
     assert (told.value, told.low, told.direction) == (2.0, None, "up")
     assert fill(TemplateNarrator().tell(facts).headline, facts) == "v1 is better than the baseline to beat by +2 return"
+
+
+def test_what_rows_estimated_is_told_as_discounted_and_without_an_interval_of_another_level() -> None:
+    one = version(
+        6,
+        "pump",
+        evaluation={"policy": 5.0, "agents": 3.0},
+        by_data=DataEvidence("fitted Q evaluation", 25_774, 18_978.0, 132),
+        difference=Interval(2.0, 1.0, 3.0),
+    )
+    facts = version_facts(PLAIN, one, VersionEvidence(6, None))
+    told = by_id(facts)
+    assert (told["return.vs-agents"].low, told["return.vs-agents"].unit) == (None, "discounted return")
+    assert told["return.policy"].label == "its own, discounted return as rows let the gate estimate it"
+    headline = fill(TemplateNarrator().tell(facts).headline, facts)
+    assert headline == "v6 is better than the agents as they acted by +2 discounted return"
+    assert "rests on 25,774 rows, and its returns are discounted." in said(facts)
+    assert problems(TemplateNarrator().tell(facts), facts) == []
+
+
+def test_refusals_before_a_version_are_told_and_where_learning_went_back_to() -> None:
+    before, one = version(8, "pump", refusals=57), version(9, "pump", went_back_to=3)
+    facts = version_facts(PLAIN, one, VersionEvidence(9, 3), before)
+    text = said(facts)
+    assert (
+        "The gate refused 57 candidates in a row, before this version. Learning went back to the weights of v3" in text
+    )
+    overruled = version_facts(PLAIN, version(9, "pump", refusals=1), VersionEvidence(9, 3), before)
+    assert "The gate refused 1 candidate, this version included." in said(overruled)
+    assert "refused" not in said(version_facts(PLAIN, version(9, "pump"), VersionEvidence(9, 3), version(8, "pump")))
+
+
+def test_an_interval_tells_the_refusals_that_its_own_rows_brought() -> None:
+    def of(number: int, start_ms: int, **fields: object) -> PolicyVersion:
+        return version(
+            number, lineage=[LineageEntry(ChunkReference("cloud", 0, start_ms, 0, 0, 0, 9, 1), 0, 0)], **fields
+        )
+
+    totals = fold(START, 0.6).totals()
+    learned = [of(1, START), of(2, START + 1, refusals=1, went_back_to=1), of(3, START + 2, refusals=2)]
+    later = of(4, START + 6 * HOUR, refusals=3)
+    facts = interval_facts(CLOUD, totals, None, learned=[*learned, later])
+    assert "The gate refused 2 candidates in a row, v3 the newest. Learning went back to the weights of v1" in said(
+        facts
+    )
+    assert problems(TemplateNarrator().tell(facts), facts) == []
+    for others in (learned[:1], [of(9, START - 1, refusals=5)], [later]):
+        assert "refused" not in said(interval_facts(CLOUD, totals, None, learned=others))
 
 
 def test_what_agents_earned_before_is_told() -> None:

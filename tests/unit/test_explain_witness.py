@@ -2,12 +2,19 @@
 
 import numpy as np
 from numpy.testing import assert_allclose
+from test_explain_facts import said
 from test_explain_rows import batch
+from test_explain_samples import version
 
 from headrace.learners.acting import BoxPolicy, Policy
+from headrace.learners.checkpoint import pack
 from headrace.learners.explain.evidence import ContinuousDecisions, RecordedDecisions
+from headrace.learners.explain.facts import version_facts
+from headrace.learners.explain.simulation import task_simulator
+from headrace.learners.explain.template import TemplateNarrator
 from headrace.learners.explain.witness import Witness, decided, spaced
-from headrace.schemas.records import ChunkReference
+from headrace.schemas.grounding import problems
+from headrace.schemas.records import ChunkReference, TaskSpec
 
 
 def box(gain: float) -> BoxPolicy:
@@ -48,6 +55,20 @@ def test_a_discrete_version_is_shadowed_by_the_one_before() -> None:
     assert isinstance(found, RecordedDecisions)
     assert set(found.actions) == {1}
     assert set(found.shadows["serving"]) == {0}
+
+
+def test_a_version_is_told_as_agents_act_by_it() -> None:
+    """Of nearly equal logits: draws balance it for a while, its best action alone pushes one way until it falls."""
+    arrays = {"logits.weight": np.zeros((4, 2), np.float32), "logits.bias": np.array([0.1, 0.0], np.float32)}
+    spec = TaskSpec("t", ("x", "v", "angle", "turn"), ("left", "right"), 1_000, environment="CartPole-v1")
+    found = Witness(lambda _task, _version: pack(arrays), lambda _references: []).evidence(spec, version(1, "t"), [])
+    assert found.draws
+    assert found.policy is not None
+    greedily = task_simulator(spec).outcomes(Policy(arrays))  # type: ignore[union-attr]
+    assert found.policy.returns.mean() > 1.5 * greedily.returns.mean()
+    facts = version_facts(spec, version(1, "t"), found)
+    assert "Agents draw its actions, and the returns here are of such draws; the" in said(facts)
+    assert problems(TemplateNarrator().tell(facts), facts) == []
 
 
 def test_a_chunk_that_had_grown_is_read_once_and_as_far_as_it_had() -> None:

@@ -251,6 +251,10 @@ gym.register("elsewhere/Script-v0", entry_point=Elsewhere)
         (lambda: gym.make("CartPole-v1", max_episode_steps=30), ("CartPole-v1", {"max_episode_steps": 30})),
         (lambda: gym.make_vec("CartPole-v1", 2), ("CartPole-v1", {})),
         (
+            lambda: gym.make_vec("Pendulum-v1", 2, vector_kwargs={"autoreset_mode": AutoresetMode.NEXT_STEP}, g=9.0),
+            ("Pendulum-v1", {"g": 9.0}),
+        ),
+        (
             lambda: gym.make("FrozenLake-v1", is_slippery=False),
             ("FrozenLake-v1", {"map_name": "4x4", "is_slippery": False}),
         ),
