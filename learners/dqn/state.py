@@ -42,6 +42,7 @@ class DQNState:
     inputs: Moments  # of the observations, of which the normaliser is made
     rewards: RewardScale
     unit: float  # the reward that is 1 in the networks' outputs
+    fading: float  # mean share of a value that is gone a step later: 1 - gamma, 1 at an end
     terminates: bool  # whether any row so far ended its episode
     updates: int  # done
     rng: np.random.Generator  # for drawing from replay; it advances in place
@@ -107,6 +108,7 @@ def init(
         inputs=no_moments(observation_width),
         rewards=RewardScale(),
         unit=1.0,
+        fading=0.0,
         terminates=False,
         updates=0,
         rng=np.random.default_rng(replay_seed),
@@ -159,6 +161,7 @@ def state_to_arrays(state: DQNState) -> tuple[dict[str, NDArray[Any]], dict[str,
         "observation_rows": state.inputs.rows,
         "rewards": list(state.rewards),
         "unit": state.unit,
+        "fading": state.fading,
         "terminates": state.terminates,
         "updates": state.updates,
         "rng": generator_to_meta(state.rng),
@@ -186,6 +189,7 @@ def state_from_arrays(arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any
         inputs=Moments(meta["observation_rows"], mean, square),
         rewards=RewardScale(*meta["rewards"]),
         unit=meta["unit"],
+        fading=meta["fading"],
         terminates=meta["terminates"],
         updates=meta["updates"],
         rng=generator_from_meta(meta["rng"]),

@@ -55,8 +55,8 @@ def update_prioritised(
     Returns the absolute errors too, float32[B], in the networks' unit: the rows' new priorities.
     """
     passes = passes_of(state)
-    inputs, rewards = _statistics(state, batch)
-    following = _begun(state, passes, batch, inputs, rewards)
+    inputs, rewards, fading = _statistics(state, batch)
+    following = _begun(state, passes, batch, inputs, rewards, fading)
     with np.errstate(all="ignore"):  # what is not finite is told by a LearnerDivergedError
         gradient, metrics, sizes = _gradient(following, passes, batch, weight)
     require_finite(f"update {following.updates}", metrics["loss"], state.config.loss_limit, metrics["grad_norm"])
@@ -72,25 +72,29 @@ def greedy(state: DQNState, obs: NDArray[np.float32]) -> NDArray[np.intp]:
     return actions
 
 
-def _statistics(state: DQNState, batch: Batch) -> tuple[Moments, RewardScale]:
-    """The normaliser and the rewards' scale, moved on by the batch: the normaliser often at first, later seldom."""
+def _statistics(state: DQNState, batch: Batch) -> tuple[Moments, RewardScale, float]:
+    """The normaliser, the rewards' scale and `fading`, moved on by the batch; the normaliser often at first."""
     config = state.config
     # The rate 1/n of a plain mean at first, so that the start values have no weight.
     rate = max(config.reward_mean_rate, 1.0 / (state.updates + 1))
-    by_step = batch.reward if batch.steps is None else batch.reward / _spans(config, batch.steps)
+    spans = _spans(config, batch)
+    fading = float(((1.0 - _discounts(config, batch)) / spans).mean())
     due = state.updates < config.normaliser_updates or (
         config.normaliser_updates and state.updates % _NORMALISER_EVERY == 0
     )
     inputs = merged(state.inputs, batch.obs, _NORMALISER_BATCHES * len(batch.obs)) if due else state.inputs
-    return inputs, state.rewards.moved(by_step, rate)
+    return inputs, state.rewards.moved(batch.reward / spans, rate), state.fading + rate * (fading - state.fading)
 
 
-def _begun(state: DQNState, passes: Passes, batch: Batch, inputs: Moments, rewards: RewardScale) -> DQNState:
+def _begun(
+    state: DQNState, passes: Passes, batch: Batch, inputs: Moments, rewards: RewardScale, fading: float
+) -> DQNState:
     """The state one update on, by the scales that its networks were learned by; by the first ones where it has none."""
     following = dataclasses.replace(
         state,
         inputs=state.inputs if state.inputs.rows else inputs,
         rewards=rewards,
+        fading=fading,
         terminates=state.terminates or bool(batch.terminated.any()),
         updates=state.updates + 1,
         passes=passes,
@@ -103,10 +107,8 @@ def _unit(state: DQNState) -> float:
 
     An end is then worth at most `_END_UNITS`, which the networks can tell from the values of a few steps.
     """
-    config, scale = state.config, state.rewards
-    if not (config.centre_rewards and state.terminates and config.discount < 1.0):
-        return scale.unit
-    return max(scale.unit, abs(scale.mean) / (1.0 - config.discount) / _END_UNITS)
+    scale, offset = state.rewards, _offset(state)
+    return max(scale.unit, abs(offset - scale.mean) / _END_UNITS) if offset and state.terminates else scale.unit
 
 
 def _restated(state: DQNState, inputs: Moments) -> DQNState:
@@ -170,19 +172,27 @@ def _losses(
     return *quantile_huber(outputs.reshape(shape)[rows, batch.action], target), td_error
 
 
-def _spans(config: DQNConfig, steps: NDArray[np.int64]) -> NDArray[np.floating]:
-    """What a reward of 1 at each of so many steps sums to: int64[B] -> float64[B]."""
+def _spans(config: DQNConfig, batch: Batch) -> NDArray[np.floating] | float:
+    """What a reward of 1 at each of a row's steps sums to, float64[B]; 1 where all rows are of one step."""
+    if batch.steps is None:
+        return 1.0
     if config.discount == 1.0:
-        return steps.astype(np.float64)
-    spans: NDArray[np.floating] = (1.0 - config.discount**steps) / (1.0 - config.discount)
+        return batch.steps.astype(np.float64)
+    spans: NDArray[np.floating] = (1.0 - config.discount**batch.steps) / (1.0 - config.discount)
     return spans
+
+
+def _discounts(config: DQNConfig, batch: Batch) -> NDArray[np.floating]:
+    """What the value of what follows counts in each row, float64[B]; 0 at an end."""
+    by_step = config.discount if batch.steps is None else config.discount**batch.steps
+    discounts: NDArray[np.floating] = by_step * ~batch.terminated
+    return discounts
 
 
 def _rewards(state: DQNState, batch: Batch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Centred rewards in the networks' unit, and discounts of what follows: float32[B] each."""
     config = state.config
-    discount = (config.discount if batch.steps is None else config.discount**batch.steps) * ~batch.terminated
-    spans = 1.0 if batch.steps is None else _spans(config, batch.steps)
+    discount, spans = _discounts(config, batch), _spans(config, batch)
     reward = spans * state.rewards.cut(batch.reward / spans) - _centre(state, batch, discount)
     if config.potential:
         reward = reward + shaping(batch.obs, batch.next_obs, discount, config.potential)
@@ -192,17 +202,28 @@ def _rewards(state: DQNState, batch: Batch) -> tuple[NDArray[np.float32], NDArra
 def _centre(state: DQNState, batch: Batch, discount: NDArray[np.floating]) -> NDArray[np.floating] | float:
     """What centring takes off each row's reward, float64[B].
 
-    Every value is lower by mean / (1 - gamma), that of a terminal state as well. Taking the mean off the rewards alone
-    would pay for an early end wherever it is positive, and for a late one wherever it is negative. Undiscounted values
-    have such a common part only where nothing ends.
+    Every value is lower by the same, that of a terminal state as well. Taking the mean off the rewards alone would pay
+    for an early end wherever it is positive, and for a late one wherever it is negative. Undiscounted values have such
+    a common part only where nothing ends.
     """
     if not state.config.centre_rewards:
         return 0.0
     if state.config.discount < 1.0:
-        return state.rewards.mean * (1.0 - discount) / (1.0 - state.config.discount)
+        return _offset(state) * (1.0 - discount)
     if state.terminates:
         return 0.0
     return state.rewards.mean * (1.0 if batch.steps is None else batch.steps)
+
+
+def _offset(state: DQNState) -> float:
+    """What centring takes off every value: the mean value of what the rows did, so that the mean row's reward is 0.
+
+    That value is the mean reward and what is kept of it a step on: mean / (1 - gamma) where nothing ends, the mean
+    itself where each step ends an episode. 0 where values are not centred so.
+    """
+    if not state.config.centre_rewards or state.config.discount == 1.0:
+        return 0.0
+    return state.rewards.mean / state.fading
 
 
 def _values(state: DQNState, outputs: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,6 +11,8 @@ Floats = NDArray[np.floating]
 
 REWARD_LIMIT: Final = 100.0
 """Sizes from the mean beyond which a reward is cut off before it is learned from."""
+_RESOLUTION = 1e-6
+"""Rewards that differ by less, of their size, are alike but for float32's rounding: sums over steps never are quite."""
 _MEAN_LIMIT, _SIZE_LIMIT, _ROUNDS = 10.0, 5.0, 8
 """Sizes beyond which a reward is cut off in the mean and in the size; and how often the first batch is gone through."""
 
@@ -42,7 +44,8 @@ class RewardScale(NamedTuple):
         if self.size:
             return self._moved(rewards, rate)
         middle = float(np.median(rewards))
-        scale = RewardScale(middle, float(typical_distance(rewards[:, None] - middle)[0]) or abs(middle))
+        distance = float(typical_distance(rewards[:, None] - middle)[0])
+        scale = RewardScale(middle, distance if distance > _RESOLUTION * abs(middle) else abs(middle))
         for _ in range(_ROUNDS if scale.size else 0):
             scale = scale._moved(rewards, 1.0)
         return scale
@@ -51,6 +54,6 @@ class RewardScale(NamedTuple):
         mean = self.mean + rate * (float(self.cut(rewards, _MEAN_LIMIT).mean(dtype=np.float64)) - self.mean)
         sizes = np.minimum(np.abs(rewards - mean), _SIZE_LIMIT * self.size).astype(np.float64)
         total = float(sizes.sum())
-        if total <= 1e-6 * len(sizes) * self.size:  # all alike but for rounding
+        if total <= _RESOLUTION * len(sizes) * self.size:
             return RewardScale(mean, self.size)
         return RewardScale(mean, self.size + rate * (float(sizes.dot(sizes)) / total - self.size))

@@ -87,7 +87,7 @@ def plain_loss(state, leaf, shape, batch, weight):
     best = (after if config.double else priced).mean(dim=2).argmax(dim=1)
     steps = torch.from_numpy(batch.steps)
     discount = config.discount**steps * torch.from_numpy(~batch.terminated)
-    reward = (torch.from_numpy(batch.reward) - state.rewards.mean * (1 - discount) / (1 - config.discount)) / unit
+    reward = (torch.from_numpy(batch.reward) - state.rewards.mean / state.fading * (1 - discount)) / unit
     target = (reward.unsqueeze(1) + discount.unsqueeze(1) * priced[rows, best]).float()
     taken = online[rows, torch.from_numpy(batch.action)]
     error = target.mean(dim=1) - taken.mean(dim=1)
@@ -112,7 +112,7 @@ def test_updates_equal_a_plain_implementation():
     buffer, state = filled_buffer(), dqn.init(config, WIDTH, ACTIONS, seed=0)
     online = state.parameters.clone().requires_grad_()
     target, averaged, shape = online.detach().clone(), online.detach().clone(), state.shape
-    mean, square, reward_mean, clipped = 0.0, 0.0, 0.0, 0
+    mean, square, reward_mean, fading, clipped = 0.0, 0.0, 0.0, 0.0, 0
     heads, units = (config.hidden[-1] + 1) * (ACTIONS + 1), set()
     for step in range(10):
         batch = buffer.sample(np.random.default_rng(step), 32)
@@ -123,10 +123,11 @@ def test_updates_equal_a_plain_implementation():
         with torch.no_grad():
             chosen = plain_q_values(online, shape, next_obs).argmax(1)
             priced = plain_q_values(target, shape, next_obs)[torch.arange(32), chosen]
-            goes_on = torch.from_numpy(~batch.terminated)
-            # The end is worth what it would be to go on for ever with rewards of 0, less those of the mean.
-            priced = torch.where(goes_on, priced, -reward_mean / unit / 0.05)
-            goal = torch.from_numpy(batch.reward - np.float32(reward_mean)) / unit + 0.95 * priced
+            discount = 0.95 * torch.from_numpy(~batch.terminated)
+            fading += (1.0 - discount.double().mean().item() - fading) / (step + 1)
+            # All that is worth something is worth so much less, what follows an end as well.
+            reward = torch.from_numpy(batch.reward) - reward_mean / fading * (1.0 - discount)
+            goal = reward / unit + discount * priced
         taken = plain_q_values(online, shape, obs)[torch.arange(32), torch.from_numpy(batch.action)]
         loss = 0.5 * (goal - taken).square().mean()
         (gradient,) = torch.autograd.grad(loss, online)
@@ -274,7 +275,7 @@ def exact_values(batch):
 def test_it_learns_the_values_of_a_chain(terminates, centred):
     """The averaged weights reach value iteration's values and its policy, far from where they began.
 
-    Centred, every value is lower by what a reward of the mean for ever is worth, whether the chain ends or not.
+    Centred, every value is lower by the same: where nothing ends by what the mean reward for ever is worth.
     """
     config = dqn.DQNConfig(
         hidden=(32, 32),
@@ -289,7 +290,8 @@ def test_it_learns_the_values_of_a_chain(terminates, centred):
     buffer = ReplayBuffer(len(batch.action), CHAIN)
     buffer.add(batch)
     obs = np.eye(CHAIN, dtype=np.float32)
-    expected = exact_values(batch) - (batch.reward.mean() / (1.0 - GAMMA) if centred else 0.0)
+    fading = 1.0 - GAMMA * (~batch.terminated).mean()
+    expected = exact_values(batch) - (batch.reward.mean() / fading if centred else 0.0)
     before = np.abs(Policy(dqn.policy_arrays(state)).q_values(obs) - expected).max()
     state, metrics = trained(state, buffer, 2500)
     found = Policy(dqn.policy_arrays(state)).q_values(obs)
@@ -308,24 +310,48 @@ def batch_of(reward, terminated, n_step, count=8):
         action=np.zeros(count, np.int64),
         reward=np.full(count, summed, np.float32),
         next_obs=np.zeros((count, 2), np.float32),
-        terminated=np.full(count, terminated),
+        terminated=np.broadcast_to(terminated, count),
         steps=np.full(count, n_step),
     )
 
 
 @pytest.mark.parametrize("n_step", [1, 2, 3])
-@pytest.mark.parametrize(("terminated", "centred"), [(False, lambda _: 0.0), (True, lambda n: -10.0 * 0.9**n)])
-def test_a_constant_reward_is_centred(n_step, terminated, centred):
-    """To nothing where it goes on; at an end what is lost is 10 times the mean from the next step on.
-
-    The mean is of rewards a step, however many of them a row sums.
-    """
+@pytest.mark.parametrize("terminated", [False, True])
+def test_a_constant_reward_is_centred_to_nothing(n_step, terminated):
+    """Where nothing ends and where each row does. The mean is of rewards a step, however many of them a row sums."""
     state = dqn.init(dqn.DQNConfig(hidden=(4,), batch_size=8, n_step=n_step, discount=0.9), 2, 2, seed=0)
     batch = batch_of(1.0, terminated, n_step)
     state, _ = dqn.update(state, batch)
     assert state.rewards.mean == pytest.approx(1.0)
-    rewards, _ = _rewards(state, batch)
-    assert rewards == pytest.approx(np.full(8, centred(n_step)), abs=1e-5)
+    assert state.unit == pytest.approx(1.0)
+    assert _rewards(state, batch)[0] == pytest.approx(np.zeros(8), abs=1e-5)
+
+
+@pytest.mark.parametrize(("n_step", "centred"), [(1, 0.818182), (2, 1.293277)])
+def test_what_ends_and_what_goes_on_are_centred_to_a_mean_of_nothing(n_step, centred):
+    """Half of the rows end. One step: .1 of a value is gone where it goes on, all at an end, so .55 in the mean.
+
+    Each value is lower by 1 / .55: going on loses a tenth of it, 1 - .181818; ending all, 1 - 1.818182. Two steps:
+    rows are worth 1.9, (.19 + 1) / 2 / 1.9 = .313158 is gone a step, and 1.9 - .19 / .313158 = 1.293277.
+    """
+    state = dqn.init(dqn.DQNConfig(hidden=(4,), batch_size=8, n_step=n_step, discount=0.9), 2, 2, seed=0)
+    batch = batch_of(1.0, np.arange(8) % 2 == 1, n_step)
+    state, _ = dqn.update(state, batch)
+    assert _rewards(state, batch)[0] == pytest.approx(np.tile([centred, -centred], 4), abs=1e-5)
+
+
+@pytest.mark.parametrize("constant", [1_000.0, -1_000.0])
+def test_a_large_constant_on_the_reward_of_each_episode_changes_nothing(constant):
+    """Episodes of one step; the action that fits the observation's sign pays 1 more than the other."""
+    rng = np.random.default_rng(0)
+    state = dqn.init(dqn.DQNConfig(hidden=(16,), batch_size=64), 2, 2, seed=0)
+    for _ in range(300):
+        obs, action = rng.normal(size=(64, 2)).astype(np.float32), rng.integers(2, size=64)
+        reward = np.float32(constant) + ((obs[:, 0] > 0) == (action == 1))
+        state, _ = dqn.update(state, Batch(obs, action, reward.astype(np.float32), obs, np.ones(64, np.bool_)))
+    obs = rng.normal(size=(1_000, 2)).astype(np.float32)
+    chosen = Policy(dqn.policy_arrays(state)).q_values(obs).argmax(axis=1)
+    assert (chosen == (obs[:, 0] > 0)).mean() > 0.95
 
 
 def test_undiscounted_rewards_are_centred_only_where_nothing_ends():

@@ -95,6 +95,7 @@ def test_a_layer_carried_over_gives_the_same_outputs():
     [
         ([1.0, 1.0, 1.0, 1.0], 1.0, 1.0),  # constant: of the size of the reward itself
         ([0.0, 0.0, 0.0, 0.0], 0.0, 0.0),
+        ([-1.0, -1.0, -0.9999999, -1.0000001], -1.0, 1.0),  # constant but for rounding, as of sums over steps
         ([-1.0, 1.0, -1.0, 1.0], 0.0, 1.0),
         ([4e6, 0.0, 0.0, 0.0], 1e6, 2e6),  # (9 + 3) / (3 + 3) millions
         ([0.0] * 99 + [1e-3], 1e-5, 5e-4),
