@@ -8,7 +8,8 @@ from headrace.learners.dqn.stream import StreamedDQN
 from headrace.learners.stream.algorithms import Algorithm
 from headrace.schemas.records import TaskSpec
 
-_STREAMED = dqn.DQNConfig(learning_rate_final=1e-4)  # a stream goes on: what changes late must be learned too
+# A stream goes on: what changes late must be learned too. And nobody knows beforehand how late a reward comes.
+_STREAMED = dqn.DQNConfig(discount=0.99, learning_rate_final=1e-4)
 _LAST_RATE = 1e-5
 """Where the length of the stream is known, the last updates only average."""
 

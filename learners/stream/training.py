@@ -79,7 +79,7 @@ class LearnSettings:
     gate_traces: int = 512
     margin: float = 0.1
     refusals: int = 3
-    rollout_rows: int = 6_400
+    rollout_rows: int = 3_200
     rollout_steps: int = 100
 
     def candidate_after(self, rows: int, windows: int) -> int:
