@@ -152,6 +152,8 @@ def _judged_fact(version: PolicyVersion, decided_by: str) -> Fact:
         kind, label = ("person", "a person") if version.promoted else ("overruled", "a person, over the gate's head")
     elif decided_by == GATE and version.by_data is not None:
         kind, label = "data", "the gate, by recorded rows"
+    elif decided_by == GATE and version.difference is not None and version.difference.low <= 0.0:
+        kind, label = "close", "the gate, in a simulator, within the margin of the best version"
     else:
         kind, label = {
             SETTINGS: ("untested", "the settings, without a test"),

@@ -340,6 +340,7 @@ JUDGED: dict[str, str] = {
     "person": "A person let it serve.",
     "overruled": "A person let it serve, though the gate had refused it.",
     "canary": "A part of the agents tried it before it came to serve all.",
+    "close": "The gate let it serve as close enough to the best version: its algorithm learns from what serves.",
     "data": "No simulator has tested it: the gate estimated from recorded rows what it would earn.",
 }
 VERSION_PARTS: tuple[Part, ...] = (

@@ -220,6 +220,7 @@ def test_an_environment_names_its_baselines(monkeypatch: pytest.MonkeyPatch) -> 
         ("gate", {"config": {"gate": "auto"}, "judged": Judgement(0, 1, 0.025, 7, 512, 512)}, "gate"),
         ("settings", {}, "untested"),
         ("canary", {"promoted": False}, "canary"),
+        ("gate", {"difference": Interval(-1.0, -3.0, 1.0), "judged": Judgement(2, 1, 0.025, 7, 512, 512)}, "close"),
         ("ann", {}, "person"),
         ("ann", {"promoted": False}, "overruled"),
     ],
