@@ -189,9 +189,13 @@ def gone_back(state: PPOState, arrays: Mapping[str, NDArray[Any]]) -> PPOState:
 
     The critic stays: it has learned from the rows of what serves. It sees what the new normaliser gives it.
     """
-    weights = parameters_from_arrays(arrays, state.policy.shape)
-    if LOG_STD in arrays:
-        weights = torch.cat([weights, torch.from_numpy(arrays[LOG_STD].astype(np.float32))])
+    if state.bounds is None:
+        weights = parameters_from_arrays(arrays, state.policy.shape)
+    else:
+        (middle, half), weight, bias = state.unit, arrays["mean.weight"], arrays["mean.bias"]
+        scaled = {**arrays, "mean.weight": weight / half, "mean.bias": (bias - middle) / half}
+        log_std = torch.from_numpy((arrays[LOG_STD] - np.log(half)).astype(np.float32))
+        weights = torch.cat([parameters_from_arrays(scaled, state.policy.shape), log_std])
     inputs = normalising(state.inputs, arrays[OBSERVATION_MEAN], arrays[OBSERVATION_SCALE])
     critic = _net(state.critic.shape, _renormalised(state.critic, state.inputs, inputs))
     return dataclasses.replace(

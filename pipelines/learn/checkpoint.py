@@ -123,16 +123,22 @@ def require_newest(
 ) -> None:
     """Refuse a checkpoint from a backup: the windows since were committed and would never be learned from.
 
-    emitted: up to which offset the commit says that the task was learned. Where it does not say, versions tell: one may
-    be newer than the checkpoint, after a kill. Raises CorruptDataError; accept_gap: only tell.
+    emitted: up to which offset the commit says that the task was learned; 0 where it does not say. Then versions beyond
+    the checkpoint's can only warn: a learner that was killed leaves some too, as refused candidates make no checkpoint
+    due. Raises CorruptDataError; accept_gap: only tell.
     """
     newest = max((one.version for one in versions if one.config.get("source") != "simulation"), default=0)
-    if (progress.next_offset >= emitted or progress.from_start) and newest <= progress.version + 1:
+    older = not progress.from_start and progress.next_offset < emitted
+    if not older and (emitted or newest <= progress.version + 1):
         return
     told = (
-        f"{task}: the checkpoint is older than what was learned: it is of version {progress.version} and window offset "
-        f"{progress.next_offset}; the store and the log tell of version {newest} and offset {emitted}"
+        f"{task}: the checkpoint {'is' if older else 'may be'} older than what was learned: it is of version "
+        f"{progress.version} and window offset {progress.next_offset}; the store and the log tell of version {newest} "
+        f"and offset {emitted or 'unknown'}"
     )
+    if not older:
+        logger.warning("%s; it is gone on from", told)
+        return
     if not accept_gap:
         raise CorruptDataError(
             f"{told}. Put the newer one back, or learn the task again from the first window that the log holds "

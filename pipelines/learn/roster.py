@@ -69,10 +69,13 @@ class Roster:
         They are those of which this group's say nothing, and those that were learned anew since.
         """
         self._tasks.refresh()
-        mine = [task for task in self._tasks.specs if self._of(task) == partition and self._wanted(task)]
-        saved = {task: data for task in mine if (data := self._ports.store.load(task)) is not None}
-        places = {task: place_in(task, data)[0] for task, data in saved.items()}
-        return [place.next_offset for task, place in places.items() if task not in known or place.from_start]
+        offsets = []
+        for task in [task for task in self._tasks.specs if self._of(task) == partition and self._wanted(task)]:
+            data = self._ports.store.load(task)  # one at a time: each holds a whole replay buffer
+            place = None if data is None else place_in(task, data)[0]
+            if place and (task not in known or place.from_start):
+                offsets.append(place.next_offset)
+        return offsets
 
     def _of(self, task: str) -> int:
         return partition_of(task.encode(), self._ports.log.topic(WINDOWS).partitions)

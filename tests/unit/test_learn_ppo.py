@@ -308,6 +308,19 @@ def test_training_resumes_to_identical_weights(at, bounds):
     assert ppo.state_to_arrays(resumed)[1] == ppo.state_to_arrays(straight)[1]
 
 
+@pytest.mark.parametrize("bounds", [[[0.0], [10.0]], [[-2.0, 0.0], [2.0, 10.0]], [[-np.inf], [np.inf]]])
+def test_what_is_gone_back_to_acts_alike_whatever_the_actions_unit(bounds):
+    bounds = np.array(bounds, np.float32)
+    state = ppo.init(SMALL, 3, bounds.shape[1], seed=1, bounds=bounds)
+    served = ppo.policy_arrays(state)
+    served["mean.bias"] = served["mean.bias"] + np.linspace(0.5, 1.5, bounds.shape[1], dtype=np.float32)
+    other = ppo.init(SMALL, 3, bounds.shape[1], seed=2, bounds=bounds)
+    back = ppo.policy_arrays(ppo.gone_back(other, served))
+    assert back.keys() == served.keys()
+    for name, array in back.items():
+        np.testing.assert_allclose(array, served[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
 def test_a_checkpoint_of_something_else_is_refused():
     """The algorithm is named; a network of another size doesn't pass for ours."""
     arrays, meta = ppo.state_to_arrays(ppo.init(SMALL, WIDTH, ACTIONS, seed=0))
