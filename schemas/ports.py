@@ -226,8 +226,11 @@ class Log(Backend, Protocol):
     def send(self, records: Sequence[Record]) -> None:
         """Append the records, in order; they are durable when this returns."""
 
-    def overwrite(self, topic: str, partition: int, records: Mapping[int, Record]) -> None:
-        """Put other records in the place of some, by offset; raises SettingsError where a log can't."""
+    def overwrite(self, topic: str, partition: int, records: Mapping[int, Record]) -> str:
+        """Put other records in the place of some, by offset; raises SettingsError where a log can't.
+
+        Returns where what was there still lies and until when, "" where it is gone.
+        """
 
     def read(self, topic: str, partition: int, offset: int, limit: int) -> MessageBatch:
         """Return at most `limit` messages from `offset` on, outside any group."""
@@ -241,11 +244,12 @@ class Log(Backend, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """How much of an index goes, or has gone."""
+    """How much of an index goes, or has gone. left: where it still lies and until when, "" where it is gone."""
 
     chunks: int
     windows: int
     decisions: int
+    left: str = ""
 
 
 class Decisions(Protocol):

@@ -62,7 +62,7 @@ class KafkaLog(Backend):
             "--add-config retention.ms=...,retention.bytes=...`"
         )
 
-    def overwrite(self, topic: str, partition: int, records: Mapping[int, Record]) -> None:
+    def overwrite(self, topic: str, partition: int, records: Mapping[int, Record]) -> str:
         """Raise SettingsError: a log on Kafka can't be changed."""
         raise SettingsError(
             f"Kafka can't take messages out of {self._cluster.name(topic)}, such as {len(records)} of partition "

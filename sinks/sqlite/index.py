@@ -243,9 +243,7 @@ class SqliteIndex(Backend):
                 connection.execute("PRAGMA secure_delete = ON")
                 for which in _FORGOTTEN:
                     connection.execute(f"DELETE {which}", within)
-        if remove:
-            self._writer.rows("PRAGMA wal_checkpoint(TRUNCATE)")
-        return Forgotten(*counts)
+        return Forgotten(*counts, left=self._writer.wipe() if remove else "")
 
     def close(self) -> None:
         """Release the connections; what was put and not flushed is dropped."""

@@ -178,10 +178,11 @@ class SqliteLog(Backend):
             connection.execute(_GROW, (begin + len(records), append_ts, first))
         self._trimmer.trim(connection, now)
 
-    def overwrite(self, topic: str, partition: int, records: Mapping[int, Record]) -> None:
+    def overwrite(self, topic: str, partition: int, records: Mapping[int, Record]) -> str:
         found = self._topic(topic)
         with self._writer.transaction(f"overwrite messages of {topic}") as connection:
             overwrite(connection, found.first_id(found.checked(partition)), records)
+        return self._writer.wipe()
 
     def read(self, topic: str, partition: int, offset: int, limit: int) -> MessageBatch:
         begin, end = self.bounds(topic, partition)
