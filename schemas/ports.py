@@ -238,6 +238,12 @@ class Log(Backend, Protocol):
     def committed(self, group: str, topic: str) -> dict[int, Commit]:
         """Return the group's commits by partition."""
 
+    def groups(self) -> list[str]:
+        """Return the groups that the log knows, in order."""
+
+    def drop(self, group: str) -> None:
+        """Take a group's commits away, so that nothing waits for it; raises SettingsError where others do that."""
+
     def subscribe(self, group: str, topic: str) -> Subscription:
         """Join the group."""
 

@@ -138,6 +138,22 @@ class KafkaLog(Backend):
         finally:
             consumer.close()
 
+    def groups(self) -> list[str]:
+        """Return the groups under the prefix: Kafka itself forgets those that are long empty."""
+        (listed,) = self._admin.ask(
+            lambda client: [client.list_consumer_groups(request_timeout=ANSWER_S)], "list groups"
+        )
+        names = sorted(group.group_id for group in listed.valid)
+        return [name.removeprefix(self._cluster.prefix) for name in names if name.startswith(self._cluster.prefix)]
+
+    def drop(self, group: str) -> None:
+        """Raise SettingsError: the cluster's own tools do it, and its retention waits for no group."""
+        name = self._cluster.name(group)
+        raise SettingsError(
+            f"Kafka's retention doesn't wait for group {name}; `kafka-consumer-groups.sh --delete --group {name}` "
+            "takes it away"
+        )
+
     def subscribe(self, group: str, topic: str) -> KafkaSubscription:
         self.topic(topic)
         return KafkaSubscription(self, self._cluster, group, topic)

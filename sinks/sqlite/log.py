@@ -193,6 +193,13 @@ class SqliteLog(Backend):
         rows = self._reader.rows(_COMMITS, (self._topic(topic).number, group))
         return {partition: Commit(offset, metadata) for partition, _, offset, metadata in rows}
 
+    def groups(self) -> list[str]:
+        return [group for (group,) in self._reader.rows('SELECT DISTINCT "group" FROM commits ORDER BY "group"')]
+
+    def drop(self, group: str) -> None:
+        with self._writer.transaction(f"drop group {group}") as connection:
+            connection.execute('DELETE FROM commits WHERE "group" = ?', (group,))
+
     def subscribe(self, group: str, topic: str) -> "SqliteSubscription":
         """Join the group: every member has all partitions, and compare-and-set lets one of them win."""
         return SqliteSubscription(self, group, self._topic(topic), Database(self._reader.path, _SCHEMA))
