@@ -145,14 +145,18 @@ def _lag(services: Services) -> Check:
 
 
 def _jobs(services: Services) -> Check:
-    """Say how far the other jobs are behind; one that has committed nothing never ran."""
-    return Check("jobs", ok=True, detail="; ".join(_behind(services, job, topics) for job, topics in READERS.items()))
+    """Say how far every other group of the log is behind; a job that has committed nothing never ran."""
+    groups = dict.fromkeys([*READERS, *(group for group in services.log.groups() if group != INGEST)])
+    return Check("jobs", ok=True, detail="; ".join(_behind(services, group) for group in groups))
 
 
-def _behind(services: Services, job: str, topics: tuple[str, ...]) -> str:
+def _behind(services: Services, group: str) -> str:
+    job = group.split(".", maxsplit=1)[0]
     behind, ran = {}, False
-    for topic in topics:
-        commits = services.log.committed(job, topic)
+    for topic in READERS.get(job, PARTITIONED):
+        commits = services.log.committed(group, topic)
+        if not commits and job not in READERS:
+            continue
         ran = ran or bool(commits)
         bounds = (services.log.bounds(topic, place) for place in range(services.log.topic(topic).partitions))
         behind[topic] = sum(
@@ -160,9 +164,13 @@ def _behind(services: Services, job: str, topics: tuple[str, ...]) -> str:
             for place, (begin, end) in enumerate(bounds)
         )
     if not ran:
-        return f"{job} never ran"
+        return f"{group} never ran"
     told = " and ".join(f"{count} messages of {topic}" for topic, count in behind.items() if count)
-    return f"{job} is {told} behind: `headrace run {job}`" if told else f"{job} is up to date"
+    if not told:
+        return f"{group} is up to date"
+    if group == job and job in READERS:
+        return f"{job} is {told} behind: `headrace run {job}`"
+    return f"group {group} is {told} behind: run its job, or `headrace forget --group {group}` if it is run no more"
 
 
 def _serving(services: Services) -> Check:

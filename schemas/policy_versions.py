@@ -1,13 +1,22 @@
 """Policy versions as stores keep them: format 2, and format 1, whose lineage lay in three lists. Who acts by which."""
 
 import hashlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 
 from headrace.schemas.canary import in_share
 from headrace.schemas.errors import StorageError
 from headrace.schemas.records import UNKNOWN_ROW, PolicyVersion, ServingPolicy
+
+OPPONENTS: Final = {
+    "serving": "what served",
+    "best": "the best version so far",
+    "agents": "what the agents did",
+    "floor": "the floor",
+}
+"""Whom a gate compares a candidate with: as the keys of `evaluation` name it, and for people."""
 
 
 class _Lineage(msgspec.Struct):
@@ -55,6 +64,16 @@ def manifest_bytes(version: PolicyVersion) -> bytes:
             "be finite"
         ) from error
     return data
+
+
+def opponent_of(evaluation: Mapping[str, float]) -> str:
+    """Return the key of the one that a version's `evaluation` says it was compared with: the floor where no other."""
+    return next((name for name in OPPONENTS if name in evaluation), "floor")
+
+
+def level_of(version: PolicyVersion) -> float | None:
+    """Return the level of the interval of its difference, such as .95; None where the record doesn't tell it."""
+    return None if version.judged is None else 1.0 - 2.0 * version.judged.alpha
 
 
 def acts_by(record: ServingPolicy, agent_id: str) -> int:

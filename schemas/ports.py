@@ -226,8 +226,11 @@ class Log(Backend, Protocol):
     def send(self, records: Sequence[Record]) -> None:
         """Append the records, in order; they are durable when this returns."""
 
-    def overwrite(self, topic: str, partition: int, records: Mapping[int, Record]) -> None:
-        """Put other records in the place of some, by offset; raises SettingsError where a log can't."""
+    def overwrite(self, topic: str, partition: int, records: Mapping[int, Record]) -> str:
+        """Put other records in the place of some, by offset; raises SettingsError where a log can't.
+
+        Returns where what was there still lies and until when, "" where it is gone.
+        """
 
     def read(self, topic: str, partition: int, offset: int, limit: int) -> MessageBatch:
         """Return at most `limit` messages from `offset` on, outside any group."""
@@ -235,17 +238,24 @@ class Log(Backend, Protocol):
     def committed(self, group: str, topic: str) -> dict[int, Commit]:
         """Return the group's commits by partition."""
 
+    def groups(self) -> list[str]:
+        """Return the groups that the log knows, in order."""
+
+    def drop(self, group: str) -> None:
+        """Take a group's commits away, so that nothing waits for it; raises SettingsError where others do that."""
+
     def subscribe(self, group: str, topic: str) -> Subscription:
         """Join the group."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """How much of an index goes, or has gone."""
+    """How much of an index goes, or has gone. left: where it still lies and until when, "" where it is gone."""
 
     chunks: int
     windows: int
     decisions: int
+    left: str = ""
 
 
 class Decisions(Protocol):

@@ -26,6 +26,7 @@ from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.wiring import Services
 from headrace.schemas.canary import Canary
 from headrace.schemas.errors import HeadraceError
+from headrace.schemas.policy_versions import opponent_of
 from headrace.schemas.records import Judgement, PolicyVersion, ServingPolicy
 
 if TYPE_CHECKING:
@@ -130,8 +131,7 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
 def _told_difference(row: dict[str, Any]) -> dict[str, Any]:
     """Tell what the gate decided by. Mean returns differ between versions by the traces that each was judged on."""
     difference = row["difference"]
-    opponent = next((name for name in ("serving", "best", "agents") if name in row["evaluation"]), "floor")
-    return row | {"difference": difference and f"{difference.mean:+.3f} to {opponent}"}
+    return row | {"difference": difference and f"{difference.mean:+.3f} to {opponent_of(row['evaluation'])}"}
 
 
 def _told_evaluation(version: PolicyVersion) -> str:

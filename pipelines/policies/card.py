@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from headrace.schemas.policy_versions import OPPONENTS, level_of, opponent_of
 from headrace.schemas.records import UNKNOWN_ROW, Bounds, Interval, PolicyVersion, ServingPolicy, TaskSpec
 
 
@@ -61,10 +62,11 @@ def _learned(chain: Sequence[PolicyVersion], spec: TaskSpec | None) -> list[str]
 
 def _judged(version: PolicyVersion, decisions: Sequence[ServingPolicy]) -> list[str]:
     lines = [f"- verdict: {version.reason} ({'promoted' if version.promoted else 'not promoted'} by learn)"]
+    kind = "discounted return" if version.by_data else "return"
     if version.difference:
-        opponent = "what served" if "serving" in version.evaluation else "the floor"
-        lines.append(f"- return less that of {opponent}: {_interval(version.difference)}")
-    lines += [f"- mean return of {name}: {value:.3f}" for name, value in version.evaluation.items()]
+        opponent = OPPONENTS[opponent_of(version.evaluation)]
+        lines.append(f"- {kind} less that of {opponent}: {_interval(version.difference, level_of(version))}")
+    lines += [f"- mean {kind} of {name}: {value:.3f}" for name, value in version.evaluation.items()]
     if not version.evaluation and not version.difference:
         lines.append("- nothing was measured of it: whether it is better than chance is not known from this record")
     own = [one for one in decisions if one.version == version.version]
@@ -97,8 +99,9 @@ def _limits(version: PolicyVersion, kind: str) -> list[str]:
     return lines
 
 
-def _interval(found: Interval) -> str:
-    return f"{found.mean:+.3f} (95 % {found.low:+.3f} to {found.high:+.3f})"
+def _interval(found: Interval, level: float | None) -> str:
+    percent = "" if level is None else f"{100.0 * level:.6g} %: "
+    return f"{found.mean:+.3f} ({percent}{found.low:+.3f} to {found.high:+.3f})"
 
 
 def _count(count: int, noun: str) -> str:

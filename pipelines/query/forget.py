@@ -48,6 +48,7 @@ class Forgetting:
     end_ms: int
     remove: bool
     gone: Gone = field(default_factory=Gone)
+    unchangeable: bool = False  # whether the log has said that its messages stay
 
     def run(self, index: Index, cache: Cache) -> Gone:
         """Do it. What can't be removed is said in `faults`, and all else goes; done again, it does what is left."""
@@ -67,17 +68,23 @@ class Forgetting:
             try:
                 self.gone.entries = cache.forget(self.spec.task, self.end_ms)
             except UnavailableError as error:
-                self.gone.faults.append(str(error))
+                self._tell(str(error))
         self.gone.index = index.forget(self.spec.task, self.end_ms, remove=self.remove)
+        self._tell(self.gone.index.left)
         return self.gone
 
+    def _tell(self, fault: str) -> None:
+        if fault and fault not in self.gone.faults:
+            self.gone.faults.append(fault)
+
     def _overwrite(self, topic: str, partition: int, records: Mapping[int, Record]) -> None:
-        if not self.remove or not records or self.gone.faults:
+        if not self.remove or not records or self.unchangeable:
             return
         try:
-            self.log.overwrite(topic, partition, records)
+            self._tell(self.log.overwrite(topic, partition, records))
         except SettingsError as error:
-            self.gone.faults.append(str(error))
+            self.unchangeable = True
+            self._tell(str(error))
 
     def _transitions(self, batch: MessageBatch, tasks: TaskTable) -> dict[int, Record]:
         """Return a heartbeat for each message whose rows all go."""

@@ -62,7 +62,7 @@ class KafkaLog(Backend):
             "--add-config retention.ms=...,retention.bytes=...`"
         )
 
-    def overwrite(self, topic: str, partition: int, records: Mapping[int, Record]) -> None:
+    def overwrite(self, topic: str, partition: int, records: Mapping[int, Record]) -> str:
         """Raise SettingsError: a log on Kafka can't be changed."""
         raise SettingsError(
             f"Kafka can't take messages out of {self._cluster.name(topic)}, such as {len(records)} of partition "
@@ -137,6 +137,22 @@ class KafkaLog(Backend):
             return {partition: unmarked(commit) for partition, commit in found.items()}
         finally:
             consumer.close()
+
+    def groups(self) -> list[str]:
+        """Return the groups under the prefix: Kafka itself forgets those that are long empty."""
+        (listed,) = self._admin.ask(
+            lambda client: [client.list_consumer_groups(request_timeout=ANSWER_S)], "list groups"
+        )
+        names = sorted(group.group_id for group in listed.valid)
+        return [name.removeprefix(self._cluster.prefix) for name in names if name.startswith(self._cluster.prefix)]
+
+    def drop(self, group: str) -> None:
+        """Raise SettingsError: the cluster's own tools do it, and its retention waits for no group."""
+        name = self._cluster.name(group)
+        raise SettingsError(
+            f"Kafka's retention doesn't wait for group {name}; `kafka-consumer-groups.sh --delete --group {name}` "
+            "takes it away"
+        )
 
     def subscribe(self, group: str, topic: str) -> KafkaSubscription:
         self.topic(topic)

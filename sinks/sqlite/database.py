@@ -122,6 +122,19 @@ class Database:
                 return
             after = tuple(rows[-1][len(within) : len(within) + len(after)])
 
+    def wipe(self) -> str:
+        """Empty the write-ahead log into the file, as it holds the pages that were overwritten.
+
+        Returns what stood in the way, and the remedy; "" where nothing did.
+        """
+        ((busy, _, _),) = self.rows("PRAGMA wal_checkpoint(TRUNCATE)", doing="checkpoint")
+        if not busy:
+            return ""
+        return (
+            f"what was removed still lies in {self.path}-wal, as another process read for more than {BUSY_TIMEOUT_MS} "
+            f"ms: stop those that have {self.path.name} open, and the last to close it takes that file away"
+        )
+
     def close(self) -> None:
         with self._lock:
             self._connection.close()

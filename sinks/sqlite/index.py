@@ -238,14 +238,14 @@ class SqliteIndex(Backend):
         """Count rows, and remove them; what was there is wiped from the file's pages."""
         within = (task, end_ms)
         with self._writer.transaction("forget") as connection:
-            counts = [connection.execute(f"SELECT count(*) {which}", within).fetchone()[0] for which in _FORGOTTEN]
+            chunks, windows, decisions = (
+                connection.execute(f"SELECT count(*) {which}", within).fetchone()[0] for which in _FORGOTTEN
+            )
             if remove:
                 connection.execute("PRAGMA secure_delete = ON")
                 for which in _FORGOTTEN:
                     connection.execute(f"DELETE {which}", within)
-        if remove:
-            self._writer.rows("PRAGMA wal_checkpoint(TRUNCATE)")
-        return Forgotten(*counts)
+        return Forgotten(chunks, windows, decisions, self._writer.wipe() if remove else "")
 
     def close(self) -> None:
         """Release the connections; what was put and not flushed is dropped."""

@@ -178,10 +178,11 @@ class SqliteLog(Backend):
             connection.execute(_GROW, (begin + len(records), append_ts, first))
         self._trimmer.trim(connection, now)
 
-    def overwrite(self, topic: str, partition: int, records: Mapping[int, Record]) -> None:
+    def overwrite(self, topic: str, partition: int, records: Mapping[int, Record]) -> str:
         found = self._topic(topic)
         with self._writer.transaction(f"overwrite messages of {topic}") as connection:
             overwrite(connection, found.first_id(found.checked(partition)), records)
+        return self._writer.wipe()
 
     def read(self, topic: str, partition: int, offset: int, limit: int) -> MessageBatch:
         begin, end = self.bounds(topic, partition)
@@ -191,6 +192,13 @@ class SqliteLog(Backend):
     def committed(self, group: str, topic: str) -> dict[int, Commit]:
         rows = self._reader.rows(_COMMITS, (self._topic(topic).number, group))
         return {partition: Commit(offset, metadata) for partition, _, offset, metadata in rows}
+
+    def groups(self) -> list[str]:
+        return [group for (group,) in self._reader.rows('SELECT DISTINCT "group" FROM commits ORDER BY "group"')]
+
+    def drop(self, group: str) -> None:
+        with self._writer.transaction(f"drop group {group}") as connection:
+            connection.execute('DELETE FROM commits WHERE "group" = ?', (group,))
 
     def subscribe(self, group: str, topic: str) -> "SqliteSubscription":
         """Join the group: every member has all partitions, and compare-and-set lets one of them win."""

@@ -34,7 +34,7 @@ FROM retention JOIN topics ON number = retention.topic
 _SIZE: Final = "SELECT coalesce(sum(length(records)), 0) FROM blocks WHERE id >= ? AND id < ?"
 _OLDEST: Final = "SELECT id, append_ts, length(records) FROM blocks WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
 _PLACES: Final = "SELECT id, begin, next FROM partitions WHERE id >= ? AND id < ? ORDER BY id"
-_FLOOR: Final = "SELECT min(offset) FROM commits WHERE topic = ? AND partition = ?"
+_FLOOR: Final = 'SELECT offset, "group" FROM commits WHERE topic = ? AND partition = ? ORDER BY offset LIMIT 1'
 _DROP: Final = "DELETE FROM blocks WHERE id >= ?1 AND id < (SELECT max(id) FROM blocks WHERE id >= ?1 AND id <= ?2)"
 _BEGIN: Final = "UPDATE partitions SET begin = ? WHERE id = ?"
 
@@ -130,9 +130,9 @@ class Trimmer:
         allowed = wanted
         if rule.committed:
             partition = place // self._width % (1 << self._partition_bits)
-            (floor,) = connection.execute(_FLOOR, (rule.number, partition)).fetchone()
-            allowed = min(wanted, floor or 0)
-            self._warn(rule, wanted - allowed)
+            floor, group = connection.execute(_FLOOR, (rule.number, partition)).fetchone() or (0, "")
+            allowed = min(wanted, floor)
+            self._warn(rule, wanted - allowed, group)
         start = allowed // rule.step * rule.step
         if start <= begin and pressing:
             start = allowed
@@ -142,12 +142,14 @@ class Trimmer:
         connection.execute(_BEGIN, (start, place))
         return start - begin
 
-    def _warn(self, rule: _Rule, waiting: int) -> None:
+    def _warn(self, rule: _Rule, waiting: int, group: str) -> None:
         if waiting > 0 and time.monotonic() - self._warned_s > _WARN_S:
             self._warned_s = time.monotonic()
             logger.warning(
-                "topic %s is beyond its retention, and %d messages that should go are kept, as no job has committed "
-                "them yet: run it (`headrace doctor` says which is behind)",
+                "topic %s is beyond its retention, and %d messages that should go are kept, as %s committed "
+                "them yet: run its job (`headrace doctor` says which are behind), or `headrace forget --group NAME` if "
+                "it is run no more",
                 rule.topic,
                 waiting,
+                f"group {group} has not" if group else "no job has",
             )

@@ -82,9 +82,24 @@ def test_nothing_goes_that_a_group_has_not_committed(log: SqliteLog, caplog: pyt
     for _ in range(2):
         send(log, 50)
     assert begins(log) == [4, 0]
-    commit(log, "slow", 9, 0)
+    commit(log, "slow", 8, 0)
     send(log, 50)
-    assert begins(log) == [9, 0]
+    assert begins(log) == [8, 0]
+    assert log.groups() == ["ingest", "slow"]
+    log.drop("slow")
+    send(log, 50)
+    assert begins(log) == [9, 0], "nothing waits for a group that is gone"
+
+
+def test_the_group_that_retention_waits_for_is_named(log: SqliteLog, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    log.retain("t", Retention(age_ms=1))
+    commit(log, "learn.arm", 0, 0)
+    commit(log, "learn", 0, 0)
+    send(log, 0, 9)
+    commit(log, "learn", 9, 0)
+    send(log, 50)
+    assert "group learn.arm has not committed" in caplog.text
 
 
 def test_it_is_cut_at_multiples_of_the_step(log: SqliteLog) -> None:

@@ -1,6 +1,7 @@
 """The doctor sees how far the jobs are, and that what serves can be loaded."""
 
 import shutil
+from contextlib import closing
 
 from headrace.pipelines import doctor
 from headrace.pipelines.explain.job import GROUP as EXPLAIN
@@ -8,6 +9,7 @@ from headrace.pipelines.learn.job import GROUP as LEARN
 from headrace.pipelines.report.job import GROUP as DIGEST
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.wiring import open_services
+from headrace.schemas.ports import Assigned, Commit
 
 
 def found(stream):
@@ -31,6 +33,10 @@ def test_a_job_that_is_behind_and_a_policy_that_is_gone(stream):
     stream.fleet(seed=9).emit_window(stream.advance)
     stream.ingest()
     assert "messages of windows behind: `headrace run learn`" in found(stream)["jobs"].detail
+    with closing(stream.log.subscribe("learn.cloud", "windows")) as member:
+        (first, *_) = (event for event in member.poll(1, 1.0) if isinstance(event, Assigned))
+        member.commit({first.partition: Commit(0)})
+    assert "behind: run its job, or `headrace forget --group learn.cloud`" in found(stream)["jobs"].detail
     shutil.rmtree(stream.folder / "policies" / "cloud")
     check = found(stream)["serving"]
     assert not check.ok

@@ -56,9 +56,7 @@ def test_what_is_before_goes_and_the_rest_stays(sampled):
     (emptied,) = rejected(stream.log)
     assert (emptied.kept, emptied.key, emptied.place) == (None, None, refused.place)
     after = content(stream)
-    with closing(sqlite3.connect(stream.folder / "log.db")) as log:
-        log.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    held = (stream.folder / "log.db").read_bytes()
+    held = (stream.folder / "log.db").read_bytes() + (stream.folder / "log.db-wal").read_bytes()
     assert old[len(old) // 2 :][:200] not in held
     assert b"secret-agent" not in held
 
@@ -67,6 +65,17 @@ def test_what_is_before_goes_and_the_rest_stays(sampled):
     assert job.counts.repaired == 0
     again = forget(stream, end_ms, remove=True)
     assert (again.index, sum(again.messages.values())) == (Forgotten(0, 0, 0), 0)
+
+
+def test_bytes_that_a_reader_keeps_in_the_write_ahead_log_are_told(sampled, monkeypatch):
+    monkeypatch.setattr("headrace.sinks.sqlite.database.BUSY_TIMEOUT_MS", 1)
+    with closing(open_stream(sampled.folder)) as other, closing(sqlite3.connect(sampled.folder / "log.db")) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM blocks").fetchone()
+        gone = Forgetting(other.log, SPEC, other.layout, 1 << 60, remove=True).run(other.index, MemoryCache(1 << 20))
+    (fault,) = gone.faults
+    assert "log.db-wal" in fault
+    assert gone.index.chunks > 0
 
 
 def test_what_a_log_cannot_do_is_said_and_the_rest_is_done(sampled, monkeypatch):

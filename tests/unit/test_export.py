@@ -23,10 +23,12 @@ from headrace.pipelines.policies.portable import Portable, to_json, to_onnx, to_
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.wiring import open_services
 from headrace.schemas.errors import SettingsError, UnknownPolicyError
+from headrace.schemas.policy_versions import OPPONENTS, level_of, opponent_of
 from headrace.schemas.ports import Record
 from headrace.schemas.records import (
     ChunkReference,
     Interval,
+    Judgement,
     LineageEntry,
     PolicyVersion,
     ServingPolicy,
@@ -131,6 +133,7 @@ def stored(services, version, weights, **more):
             difference=Interval(1.0, 0.5, 1.5),
             promoted=True,
             reason="better than what served",
+            judged=Judgement(version - 1, 1, 0.0125, 7, 128, 64),
             **more,
         ),
         weights,
@@ -166,13 +169,28 @@ def test_a_card_beside_the_file_says_what_was_learned_from_and_how_it_was_judged
         "event time: 1970-01-01T00:01:00Z to 1970-01-01T00:03:00Z",
         "parent: valve@1; since that 1,000 rows",
         "verdict: better than what served (promoted by learn)",
-        "return less that of what served: +1.000 (95 % +0.500 to +1.500)",
+        "return less that of what served: +1.000 (97.5 %: +0.500 to +1.500)",
         "2023-11-14T22:13:20Z, by ana: it was fine",
         "actions, by number: 0 (shut), 1 (open)",
         "it can't be retrained",
         "discount: 0.9",
     ):
         assert line in text
+
+
+def test_the_opponent_goes_by_the_evaluation_and_the_level_by_the_record():
+    by_evaluation = {name: opponent_of({"policy": 1.0, "rule": 2.0, name: 0.0}) for name in OPPONENTS}
+    assert by_evaluation == {name: name for name in OPPONENTS}
+    assert opponent_of({"policy": 1.0}) == "floor"
+    assert {f"{level_of(judged(alpha)):.6g}" for alpha in (0.025, 0.00125)} == {"0.95", "0.9975"}
+    assert level_of(judged(None)) is None, "rows judged it: the record does not tell the level"
+
+
+def judged(alpha):
+    how = alpha and Judgement(0, 1, alpha, 7, 128, 64)
+    return PolicyVersion(
+        "valve", 1, None, "ppo", {}, 0, "", "", 0, 0, [], {}, None, promoted=True, reason="", judged=how
+    )
 
 
 def test_an_unknown_suffix_is_refused(tmp_path):
