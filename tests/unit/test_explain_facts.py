@@ -41,7 +41,7 @@ from headrace.learners.explain.interval import (
     rows_comparable,
     span,
 )
-from headrace.learners.explain.series import version_series
+from headrace.learners.explain.series import ESTIMATED, version_series
 from headrace.learners.explain.simulation import simulator
 from headrace.learners.explain.template import JUDGED, TemplateNarrator
 from headrace.learners.explain.timeline import (
@@ -264,6 +264,13 @@ def test_what_rows_estimated_is_told_as_discounted_and_without_an_interval_of_an
     assert headline == "v6 is better than the agents as they acted by +2 discounted return"
     assert "rests on 25,774 rows, and its returns are discounted." in said(facts)
     assert problems(TemplateNarrator().tell(facts), facts) == []
+
+
+def test_a_learning_curve_holds_returns_of_one_kind() -> None:
+    by_data = DataEvidence("fitted Q evaluation", 900, 800.0, 40)
+    versions = [version(1, "pump"), *(version(number, "pump", by_data=by_data) for number in (2, 3))]
+    curve = version_series(PLAIN, versions, VersionEvidence(3, None))["learning_curve"][0]
+    assert (curve.name, curve.x) == (ESTIMATED, (40_000.0, 60_000.0))
 
 
 def test_refusals_before_a_version_are_told_and_where_learning_went_back_to() -> None:
