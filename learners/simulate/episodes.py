@@ -20,7 +20,9 @@ ActOn = Callable[[NDArray[np.float32]], NDArray[Any]]
 
 
 class Episodes:
-    """Plays an environment. limit: the steps of an episode, at most. spaces: its observations and actions as numbers.
+    """Plays an environment. spaces: its observations and actions as numbers. limit: the steps of an episode, at most.
+
+    limited: whether that limit is the environment's own.
 
     Raises EnvironmentFailedError where there is none of that name, SettingsError where its spaces are no numbers.
     """
@@ -30,7 +32,8 @@ class Episodes:
         self._copies: list[gymnasium.Env[Any, Any]] = [make_environment(name)]
         one = self._copies[0]
         self.spaces = NumericSpaces(one.observation_space, one.action_space)
-        self.limit = (one.spec and one.spec.max_episode_steps) or UNLIMITED
+        own = one.spec and one.spec.max_episode_steps
+        self.limited, self.limit = bool(own), own or UNLIMITED
 
     def returns(self, act: ActOn, seeds: Sequence[int]) -> NDArray[np.float64]:
         """Play an episode of each seed; return the undiscounted sums of rewards, float64[N].

@@ -1,5 +1,6 @@
 """Any Gymnasium environment as a simulator: policies on episodes of fixed seeds, beside random play and constants."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -18,7 +19,9 @@ from headrace.schemas.records import Series
 STEPS: Final = 48_000
 """Steps that a policy is tried for, at most, where that leaves `LEAST` episodes."""
 LEAST, MOST = 32, 128
-"""Episodes that a policy is tried on. They depend on the limit of an episode, never on how long one takes."""
+"""Episodes that a policy is tried on. They depend on how many steps an episode has, never on how long one takes."""
+_ASKED: Final = 512
+"""Episodes that are asked for unless somebody sets another number (`gate_traces`)."""
 CONSTANTS: Final = 32
 """Actions of which each is tried as a constant, at most; of more none is."""
 _CHOICE: Final = 16
@@ -124,8 +127,29 @@ class GymnasiumSimulator:
 
 
 def affordable(name: str, count: int) -> int:
-    """Return how many episodes of an environment a policy is tried on where `count` are asked for."""
-    return min(count, max(LEAST, min(MOST, STEPS // _episodes(name).limit)))
+    """Return how many episodes of an environment a policy is tried on where `count` are asked for.
+
+    `STEPS` are shared out by an episode's limit; where there is none by ten times the length that random play has, and
+    then there may be more than `MOST`. Who asks for more than `_ASKED` gets as many times more.
+    """
+    episodes, more = _episodes(name), max(1.0, count / _ASKED)
+    found = min(MOST, STEPS // episodes.limit) if episodes.limited else STEPS // min(episodes.limit, 10 * _length(name))
+    return min(count, int(max(LEAST, found) * more))
+
+
+@lru_cache(maxsize=64)
+def _length(name: str) -> int:
+    """Return the steps that an episode of random play lasts, the mean of a few, rounded up."""
+    episodes, steps = _episodes(name), 0
+    act = _randomly(episodes.spaces, 0)
+
+    def counted(obs: NDArray[np.float32]) -> NDArray[Any]:
+        nonlocal steps
+        steps += len(obs)
+        return act(obs)
+
+    episodes.returns(counted, _episode_seeds(seeds.FLOOR.first, _CHOICE))
+    return math.ceil(steps / _CHOICE)
 
 
 @lru_cache(maxsize=4)

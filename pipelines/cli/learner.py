@@ -38,11 +38,14 @@ def show(services: Services, task: str, *, as_json: bool) -> None:
     from headrace.learners.stream.stated import ALGORITHM, learned_by, names_of, stated
 
     spec, records = _spec(services, task), directives(services.log, task)
-    learned = learned_by(spec, stated(spec, records))
     newest = next((one for one in reversed(services.policies.versions(task)) if one.lineage), None)
-    sources = dict.fromkeys(spec.learner, "the task's file") | {
-        one.target: f"{one.decided_by}, {iso(one.ts)}: {one.reason}" for one in _standing(records)
-    }
+    begun = {ALGORITHM: newest.algorithm} if newest else {}
+    learned = learned_by(spec, begun | stated(spec, records))
+    sources = (
+        dict.fromkeys(begun, "`run learn` began by it")
+        | dict.fromkeys(spec.learner, "the task's file")
+        | {one.target: f"{one.decided_by}, {iso(one.ts)}: {one.reason}" for one in _standing(records)}
+    )
     rows = [
         {
             "setting": name,

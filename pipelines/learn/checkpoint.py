@@ -82,7 +82,7 @@ class Checkpoint:
             counts = msgspec.convert(meta["counts"], Counts)
             return Saved(
                 restored(arrays, meta, self._spec, settings, counts, learned),
-                Progress.read(meta["progress"]),
+                msgspec.convert(meta["progress"], Progress),
                 msgspec.convert(meta["advice"], AdviceState),
                 msgspec.convert(meta["taken"], list[ChunkReference]),
             )
@@ -94,7 +94,7 @@ def place_in(task: str, data: bytes) -> tuple[Progress, Counts]:
     """Return how far a checkpoint is; raises CorruptDataError where it can't be read."""
     try:
         meta = unpack(data)[1]
-        return Progress.read(meta["progress"]), msgspec.convert(meta["counts"], Counts)
+        return msgspec.convert(meta["progress"], Progress), msgspec.convert(meta["counts"], Counts)
     except (KeyError, TypeError, ValueError) as error:
         raise _of_another_headrace(task, error) from error
 

@@ -8,7 +8,6 @@ import msgspec
 from headrace.learners.judge.canary import Tally
 from headrace.learners.stream.training import LearnSettings
 from headrace.pipelines.published import after
-from headrace.schemas.policy_versions import with_one_lineage
 from headrace.schemas.records import ChunkReference, LineageEntry, ServingPolicy
 
 
@@ -50,11 +49,6 @@ class Progress(msgspec.Struct):
     seen: ServingPolicy | None = None
     canary: Tally | None = None
     format: Literal[2] = 2
-
-    @classmethod
-    def read(cls, fields: dict[str, Any]) -> "Progress":
-        """Take it out of a checkpoint; those of the first format had lineage in three lists."""
-        return msgspec.convert(fields if "format" in fields else with_one_lineage(fields), cls)
 
     def took(self, pieces: Sequence[tuple[ChunkReference, int]]) -> None:
         """Note the references that one window brought, and the first new row of each."""

@@ -104,7 +104,7 @@ def test_people_get_a_table(stream):
         (["valve", "--obs", "1,2,-inf"], 1, "x2 is -inf"),
         (["valve", "--obs", "1e39,2,3"], 1, "x0 is 1e+39"),
         (["valve", "--obs", "1,,3"], 2, "'1,,3' is not a list of numbers"),
-        (["valv", "--obs", "1,2,3"], 1, "task 'valv' was never added; known: valve"),
+        (["valv", "--obs", "1,2,3"], 1, "task 'valv' was never added; did you mean valve? known: valve"),
         (["valve", "--like", "agent-1/e1"], 2, "'agent-1/e1' is not AGENT/EPISODE/STEP"),
         (["valve", "--like", "agent-1/e1/x"], 2, "is not AGENT/EPISODE/STEP"),
         (["valve", "--like", "agent-1/e1/999"], 1, "the index has no transition agent-1/e1/999 of valve"),

@@ -6,9 +6,8 @@ from itertools import groupby
 
 import msgspec
 import pytest
-from stream import open_stream, outcome, through, uncached, undisturbed
+from stream import open_stream, uncached
 
-from headrace.learners.checkpoint import pack, unpack
 from headrace.learners.cloud import ENVIRONMENT_ID
 from headrace.pipelines.fleet.job import cloud_task
 from headrace.pipelines.policies.retrain import retrain
@@ -96,25 +95,6 @@ def test_versions_of_the_first_format_are_read_and_retrained(learned, tmp_path):
         path.write_bytes(msgspec.json.encode(manifest))
     assert store.versions("cloud") == versions
     assert retrain(store, uncached(learned), "cloud", SPEC, versions[-1].version).equal
-
-
-def test_a_checkpoint_of_the_first_format_is_gone_on_from(recorded, tmp_path):
-    """Learning goes on to the versions and weights of a learner whose checkpoint was never another."""
-    expected = undisturbed(recorded, tmp_path / "undisturbed")
-    stream = open_stream(shutil.copytree(recorded, tmp_path / "stream"))
-    job = stream.learner()
-    while not job.learners or job.learners["cloud"].training.counts.rows < 2_000:
-        for item in job.poll():
-            through(job, item)
-    job.commit([None])
-    job.close()
-    arrays, meta = unpack(stream.store.load("cloud"))
-    assert meta["progress"]["lineage"]
-    assert meta["progress"].pop("format") == 2
-    stream.store.save("cloud", pack(arrays, meta | {"progress": in_three_lists(meta["progress"])}))
-    stream.learn()
-    assert outcome(stream) == expected
-    stream.close()
 
 
 def test_a_chunk_that_is_missing_is_named(learned):

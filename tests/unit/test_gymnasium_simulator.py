@@ -170,6 +170,13 @@ def test_the_number_of_episodes_depends_on_their_limit_alone(limit, count):
     name = named(end="never", max_episode_steps=limit)
     assert affordable(name, 512) == count
     assert affordable(name, 8) == 8
+    assert affordable(name, 2_048) == 4 * count
+
+
+def test_short_episodes_without_a_limit_are_many():
+    """Of 3 to 11 steps; at ten times as many they afford all that are asked for."""
+    assert affordable(CORRIDOR, 512) == 512
+    assert affordable(named(end="never"), 512) == 48
 
 
 ARM = Bounds((-2.0,), (2.0,))
