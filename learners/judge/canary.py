@@ -30,14 +30,23 @@ class Found(NamedTuple):
 class Tally(msgspec.Struct):
     """Sums since a canary began: rewards, ended episodes and rows, by the number that an agent's name hashes to.
 
-    record: that began it. windows: how many have begun since. canary: of the agents in its share, by their rows of the
-    canary's version; others: of the rest, by their rows of what serves.
+    record: that began it. begun: whether windows of its time come in. windows: how many have, since the canary's agents
+    act. canary: of the agents in its share, by their rows of the canary's version; others: of the rest, by their rows
+    of what serves.
     """
 
     record: ServingPolicy
+    begun: bool = False
     windows: int = 0
     canary: Sums = {}
     others: Sums = {}
+
+    def close(self) -> None:
+        """Note that a window is whole. What others earn before the canary's agents act is of another time."""
+        if self.canary:
+            self.windows += 1
+        else:
+            self.others = {}
 
     def saw(self, rows: TransitionBatch) -> None:
         """Add the rows of either version by agents that were to act by it."""

@@ -66,6 +66,15 @@ def judge_by_data(
     return _verdict(found, "agents" if serving is None else "serving", alpha)
 
 
+def _beside(found: Evaluation, alpha: float) -> str:
+    """Tell what the same difference is by log_prob too, where the rows have it; it decides nothing."""
+    if not found.robust:
+        return ""
+    mean, low, high = interval_of(found.robust[0] - found.robust[1], found.groups, 1.0 - 2.0 * alpha)
+    steps = min(found.steps)
+    return f"; doubly robust, by log_prob over {steps} steps: {mean:+.4g} [{low:+.4g}, {high:+.4g}]"
+
+
 def _verdict(found: Evaluation, opponent: str, alpha: float) -> DataVerdict:
     difference = interval_of(found.values[0] - found.values[1], found.groups, 1.0 - 2.0 * alpha)
     mean, low, high = difference
@@ -74,6 +83,6 @@ def _verdict(found: Evaluation, opponent: str, alpha: float) -> DataVerdict:
     said = f"beats {name}" if low > 0.0 else f"is worse than {name}" if high < 0.0 else f"is not shown to beat {name}"
     reason = (
         f"candidate {said} by {ESTIMATOR}: discounted return {mean:+.4g} [{low:+.4g}, {high:+.4g}] "
-        f"on {found.rows} rows (effective {found.effective[0]:.0f})"
+        f"on {found.rows} rows (effective {found.effective[0]:.0f}){_beside(found, alpha)}"
     )
     return DataVerdict(low > 0.0, reason, difference, returns, found.rows, found.effective[0], found.groups)

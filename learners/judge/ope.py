@@ -8,7 +8,7 @@ The interval has the spread of fits that differ in their episodes (a bootstrap b
 which stands for what a fit may miss. docs/benchmarks.md tells how often it covers the truth where that is known.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from headrace.learners.acting import BoxPolicy, Policy
 from headrace.learners.judge.distributions import t_quantile
+from headrace.learners.judge.robust import Weighted, weighted
 from headrace.schemas.transition import TransitionBatch
 
 Floats = NDArray[np.floating]
@@ -44,13 +45,16 @@ class Evaluation:
 
     values: from an episode's start, or, where the rows hold fewer than 20 starts, from any state that was seen.
     effective: for each policy, how many rows show its own
-    decisions. groups: the independent units.
+    decisions. groups: the independent units. robust: the same values corrected by importance weights (robust.py) over
+    the first `steps` steps of episodes; empty where not enough of these are known from their start, with log_prob.
     """
 
     values: list[NDArray[np.float64]]
     effective: list[float]
     rows: int
     groups: int
+    robust: list[NDArray[np.float64]]
+    steps: list[int]
 
 
 class Bounded(NamedTuple):
@@ -95,21 +99,26 @@ def evaluated(
     order = np.argsort(group, kind="stable")
     deeds = [_deeds(rows, policy, actions, seed) for policy in policies]
     starts = rows.step == 0
+    weights = [weighted(rows, _ratio(rows, policy), group, count) for policy in policies]
     if np.count_nonzero(starts) < GROUPS:
-        starts = np.ones(len(rows), np.bool_)
+        starts, weights = np.ones(len(rows), np.bool_), [None for _ in policies]
     fits = _Fits(rows, starts, order, np.bincount(group, minlength=count), actions, discount)
     rng = np.random.default_rng(seed)
-    values: list[list[float]] = [[] for _ in policies]
+    values: list[list[tuple[float, float]]] = [[] for _ in policies]
     for _ in range(FEATURE_MAPS):
         features = _Features.drawn(rows, actions, rng)
         drawn = [rng.multinomial(count, np.full(count, 1.0 / count)) for _ in range(RESAMPLES)]
         for number, deed in enumerate(deeds):
-            values[number] += fits.values(features, deed, drawn)
+            values[number] += fits.values(features, deed, drawn, group, weights[number])
+    fitted, missed = np.moveaxis(np.array(values), 2, 0)
+    known = [one for one in weights if one is not None]
     return Evaluation(
-        [np.array(found) for found in values],
+        [*fitted],
         [_effective(rows, deed) for deed in deeds],
         len(rows),
         count,
+        [*(fitted + missed)] if len(known) == len(policies) else [],
+        [one.sums.shape[1] for one in known],
     )
 
 
@@ -164,27 +173,54 @@ class _Fits:
     actions: int
     discount: float
 
-    def values(self, features: _Features, deeds: Deeds, drawn: Sequence[NDArray[Any]]) -> list[float]:
-        """The mean value at the starts, for each draw of groups."""
+    def values(
+        self,
+        features: _Features,
+        deeds: Deeds,
+        drawn: Sequence[NDArray[Any]],
+        group: NDArray[np.int64],
+        weights: Weighted | None,
+    ) -> list[tuple[float, float]]:
+        """The mean value at the starts, and what it has missed by the weights, for each draw of groups."""
+        errors = None if weights is None else self._errors(features, deeds, weights.places)
         squares, targets, firsts, counts = self._sums(features, deeds)
         low, high = (bound / (1.0 - self.discount) for bound in self._reward_bounds())
         found = []
-        for weights in drawn:
-            matrix = np.tensordot(weights, squares, axes=1)
+        for times in drawn:
+            matrix = np.tensordot(times, squares, axes=1)
             # Features of an action that nobody took have no rows: the ridge alone keeps the system solvable.
             own = np.abs(np.diagonal(matrix))
             ridge = _RIDGE * own + _RIDGE_OF_MEAN * own.mean()
-            solved = np.linalg.solve(matrix + np.diag(ridge), weights @ targets)
-            place = np.repeat(weights, counts)
+            solved = np.linalg.solve(matrix + np.diag(ridge), times @ targets)
+            place = np.repeat(times, counts)
             values = np.clip(firsts @ solved, low, high)
-            found.append(float(values @ place / max(1, place.sum())))
+            missed = 0.0
+            if weights is not None and errors is not None:
+                missed = weights.missed(errors(solved), group[weights.places], times, self.discount)
+            found.append((float(values @ place / max(1, place.sum())), missed))
         return found
+
+    def _errors(
+        self, features: _Features, deeds: Deeds, places: NDArray[np.int64]
+    ) -> Callable[[Floats], NDArray[np.float64]]:
+        """Of rows, r + gamma V(s') - Q as a function of a solution; 0 where the following deed is not known."""
+        rows = self.rows
+        now = features.joint(rows.obs[places], self._taken()[places])
+        following = features.joint(rows.next_obs[places], deeds.following[places])
+        now -= following * (np.float32(self.discount) * ~rows.terminated[places])[:, None]
+        reward, known = rows.reward[places].astype(np.float64), deeds.known[places]
+        return lambda solved: np.where(known, reward - now @ solved, 0.0).astype(np.float64)
+
+    def _taken(self) -> Floats:
+        """The rows' own deeds, as `Deeds` has them."""
+        rows = self.rows
+        return np.eye(self.actions, dtype=np.float32)[rows.action] if self.actions else rows.action[:, None]
 
     def _sums(self, features: _Features, deeds: Deeds) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
         """Of each group the normal equations; of all starts the features, by group."""
         rows, goes_on = self.rows, ~self.rows.terminated
         squares, targets, firsts, counts = [], [], [], []
-        taken = np.eye(self.actions, dtype=np.float32)[rows.action] if self.actions else rows.action[:, None]
+        taken = self._taken()
         for places in np.split(self.order, np.cumsum(self.sizes)[:-1]):
             known = places[deeds.known[places]]
             now = features.joint(rows.obs[known], taken[known])
@@ -260,6 +296,20 @@ def probabilities(policy: Policy, obs: Floats) -> Floats:
     shares: Floats = np.exp(values - values.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
     return shares
+
+
+def _ratio(rows: TransitionBatch, policy: Policy | BoxPolicy | None) -> NDArray[np.float64]:
+    """How much likelier the policy takes each row's action than who took it, as a logarithm; NaN without log_prob."""
+    taken = rows.log_prob.astype(np.float64)
+    if policy is None:
+        return taken - taken
+    if isinstance(policy, BoxPolicy):
+        own: NDArray[np.float64] = policy.log_prob(rows.obs, rows.action).astype(np.float64)
+        return own - taken
+    likely = probabilities(policy, rows.obs)[np.arange(len(rows)), rows.action].astype(np.float64)
+    with np.errstate(divide="ignore"):
+        own = np.log(likely)
+    return own - taken
 
 
 def _effective(rows: TransitionBatch, deeds: Deeds) -> float:

@@ -31,10 +31,11 @@ def at_window(progress: Progress, append_ms: int, clock: Clock) -> Found | None:
     if progress.canary is None or progress.canary.record != newest:
         progress.canary = Tally(newest)
     tally = progress.canary
+    tally.close()
     found = tally.found() if tally.windows else None
     record = ended(tally, found, clock())
     if record is None:
-        tally.windows += bool(tally.windows or append_ms > newest.ts)
+        tally.begun |= append_ms > newest.ts
         return found
     logger.info("%s@%d serves, as its canary has ended: %s", record.task, record.version, record.reason)
     if record.version != newest.version:

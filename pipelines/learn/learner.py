@@ -141,7 +141,7 @@ class Learner:
         for rows in self._feed.take(summary.references, self.training, progress):
             self.meters.took(rows, progress.version)
             self.advice.state.meter.saw(rows.action, actions, rows.reward_terms)
-            if progress.canary and progress.canary.windows:
+            if progress.canary and progress.canary.begun:
                 progress.canary.saw(rows)
         progress.next_offset = offset + 1
         count = self.training.counts.rows

@@ -31,8 +31,10 @@ def linear(weight, bias, *, softmax):
 
 
 def drawn(policy, obs, rng):
+    """Actions, and how likely each was."""
     shares = probabilities(policy, obs).astype(np.float64)
-    return np.minimum((shares.cumsum(axis=1) < rng.random((len(obs), 1))).sum(axis=1), policy.actions - 1)
+    action = np.minimum((shares.cumsum(axis=1) < rng.random((len(obs), 1))).sum(axis=1), policy.actions - 1)
+    return action, shares[np.arange(len(obs)), action]
 
 
 class Tabular:
@@ -133,7 +135,7 @@ class Cloud:
 def played_truth(task, policy, rng, count=2_000):
     state, alive, total, weight = task.begin(count, rng), np.ones(count), np.zeros(count), 1.0
     while weight > 1e-4:
-        state, reward, ended = task.step(state, drawn(policy, task.observe(state), rng), rng)
+        state, reward, ended = task.step(state, drawn(policy, task.observe(state), rng)[0], rng)
         total += weight * alive * reward
         alive, weight = alive * ~ended, weight * DISCOUNT
         state = np.where(alive[:, None] > 0, state, 0.0).astype(state.dtype)
@@ -146,15 +148,16 @@ def recorded(task, policy, steps, rng, limit=100):
     state, step = task.begin(AGENTS, rng), np.zeros(AGENTS, np.int64)
     for number in range(1, steps + 1):
         obs = task.observe(state)
-        action = drawn(policy, obs, rng)
+        action, likely = drawn(policy, obs, rng)
         state, reward, ended = task.step(state, action, rng)
         cut = np.full(AGENTS, number % limit == 0)
-        parts.append((episode.copy(), step.copy(), obs, action, reward, task.observe(state), ended, cut & ~ended))
+        parts.append((episode, step, obs, action, likely, reward, task.observe(state), ended, cut & ~ended))
         step, episode = np.where(ended | cut, 0, step + 1), episode + (ended | cut)
         if (over := ended | cut).any():
             state = state.copy()
             state[over] = task.begin(AGENTS, rng)[over]
-    episode, step, obs, action, reward, following, ended, cut = (np.concatenate(c) for c in zip(*parts, strict=True))
+    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+    episode, step, obs, action, likely, reward, following, ended, cut = columns
     count = len(step)
     return TransitionBatch(
         "t",
@@ -173,12 +176,12 @@ def recorded(task, policy, steps, rng, limit=100):
         cut,
         np.zeros((count, 0), np.float32),
         np.full(count, -1),
-        np.full(count, np.nan, np.float32),
+        np.log(likely).astype(np.float32),
     )
 
 
 def measure(name, kind, policies, rows):
-    covered, above, misses, halves, began = 0, 0, [], [], time.process_time()
+    covered, above, misses, halves, robust, began = 0, 0, [], [], [], time.process_time()
     for seed in range(policies):
         rng = np.random.default_rng([seed, seeds.EVALUATIONS.first])
         task = kind(rng)
@@ -193,11 +196,17 @@ def measure(name, kind, policies, rows):
         gain = interval_of(found.values[0] - found.values[1], found.groups)
         covered += value.low <= truth <= value.high
         above += gain.low > 0.0 and truth <= before
+        if found.robust:
+            other = interval_of(found.robust[0], found.groups)
+            gain_too = interval_of(found.robust[0] - found.robust[1], found.groups)
+            right = gain_too.low <= truth - before <= gain_too.high, gain_too.low > 0.0, truth > before
+            robust.append((other.low <= truth <= other.high, other.mean - truth, other.high - other.mean, *right))
         misses.append(value.mean - truth)
         halves.append((value.high - value.low) / 2)
         print(
             f"  {name} {seed}: true {truth:.2f}, {value.mean:.2f} [{value.low:.2f}, {value.high:.2f}]; gain "
-            f"{truth - before:.2f}, {gain.mean:.2f} [{gain.low:.2f}, {gain.high:.2f}]; {found.effective[0]:.0f} rows",
+            f"{truth - before:.2f}, {gain.mean:.2f} [{gain.low:.2f}, {gain.high:.2f}]; {found.effective[0]:.0f} rows, "
+            f"{found.steps} steps",
             flush=True,
         )
     print(
@@ -206,12 +215,19 @@ def measure(name, kind, policies, rows):
         f"{(time.process_time() - began) / policies:.1f} CPU-s a policy",
         flush=True,
     )
+    hits, missed, half, gains, shown, better = np.array(robust, np.float64).T
+    print(
+        f"{name}, doubly robust: {len(robust)} could be told; covered {hits.sum():.0f}, of the gain {gains.sum():.0f}; "
+        f"promoted {(shown * better).sum():.0f} of {better.sum():.0f}, others {(shown * (1 - better)).sum():.0f}; "
+        f"error {np.sqrt(np.mean(np.square(missed))):.3f}, half interval {np.median(half):.3f}",
+        flush=True,
+    )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = {"tabular": Tabular, "cartpole": CartPole, "cloud": Cloud}
-    parser.add_argument("names", nargs="*", choices=[*kinds, []], default=list(kinds))
+    parser.add_argument("names", nargs="*", choices=[*kinds, []], default=[])
     parser.add_argument("--policies", type=int, default=40)
     parser.add_argument("--rows", type=int, default=12_800)
     options = parser.parse_args()

@@ -85,9 +85,16 @@ def test_what_ends_a_canary(interval, canary, version, words):
 def test_windows_count_that_were_appended_after_it_began():
     progress = Progress(seen=BEGAN)
     assert progress.holding == BEGAN
-    for append_ms, windows in ((900, 0), (1_000, 0), (1_001, 1), (990, 2)):
-        assert at_window(progress, append_ms, lambda: 0) is None
-        assert progress.canary.windows == windows
+    for append_ms, version, begun, windows in (
+        *((900, 4, False, 0), (1_000, 4, False, 0)),  # of its time none has come
+        *((1_001, 3, True, 0), (1_002, 4, True, 0), (990, 4, True, 1)),  # its agents act from the second on
+    ):
+        found = at_window(progress, append_ms, lambda: 0)
+        tally = progress.canary
+        assert (tally.begun, tally.windows, found is None) == (begun, windows, True)
+        if begun:
+            tally.saw(rows(1.0, version))
+    assert len(tally.others) == 0
     progress.seen = msgspec.structs.replace(BEGAN, canary=None)  # a person has ended it
     at_window(progress, 2_000, lambda: 0)
     assert (progress.canary, progress.pending, progress.holding) == (None, [], None)
