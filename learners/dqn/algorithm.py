@@ -8,8 +8,9 @@ from headrace.learners.dqn.stream import StreamedDQN
 from headrace.learners.stream.algorithms import Algorithm
 from headrace.schemas.records import TaskSpec
 
-# A stream goes on: what changes late must be learned too. And nobody knows beforehand how late a reward comes.
-_STREAMED = dqn.DQNConfig(discount=0.99, learning_rate_final=1e-4)
+# A stream goes on: what changes late must be learned too. And nobody knows beforehand how late a reward comes: with
+# sums over five steps one that is seen seldom, or many steps off, is learned of from few rows.
+_STREAMED = dqn.DQNConfig(discount=0.99, n_step=5, learning_rate_final=1e-4)
 _LAST_RATE = 1e-5
 """Where the length of the stream is known, the last updates only average."""
 
@@ -19,11 +20,9 @@ def _init(config: dqn.DQNConfig, spec: TaskSpec, seed: int) -> dqn.DQNState:
 
 
 def _scheduled(rows: int, samples_per_row: float) -> dqn.DQNConfig:
-    """Let the schedules be as long as the stream."""
-    updates = int(rows * samples_per_row / _STREAMED.batch_size)
-    return dataclasses.replace(
-        _STREAMED, learning_rate_final=_LAST_RATE, learning_rate_steps=updates, epsilon_steps=rows
-    )
+    """Let the schedules of CloudService's configuration be as long as the stream."""
+    config = dqn.DQNConfig(learning_rate_final=_LAST_RATE, epsilon_steps=rows)
+    return dataclasses.replace(config, learning_rate_steps=int(rows * samples_per_row / config.batch_size))
 
 
 ALGORITHM = Algorithm(

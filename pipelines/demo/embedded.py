@@ -4,7 +4,7 @@ Nothing in it depends on time, so a seed gives the same rows, the same policies 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -35,7 +35,6 @@ class EmbeddedSettings:
     algorithm: str = "dqn"
     samples_per_row: float = 12.0
     candidate_windows: int = 3
-    discount: float = 0.95  # what CloudService's actions do is seen within 20 steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +51,7 @@ class WindowProgress:
 def _config(settings: EmbeddedSettings, rows: int) -> Config:
     """Return what is learned by, with schedules as long as the run where the algorithm has any."""
     one = algorithm(settings.algorithm)
-    config = one.scheduled(rows, settings.samples_per_row) if one.scheduled else one.streamed
-    return replace(config, discount=settings.discount)
+    return one.scheduled(rows, settings.samples_per_row) if one.scheduled else one.streamed
 
 
 class Embedded:
