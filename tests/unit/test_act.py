@@ -230,7 +230,7 @@ def test_a_dqn_explores_by_the_rows_that_were_learned_from(services):
 
 def test_chance_in_a_box_has_the_density_that_it_says():
     """Uniform between bounds, a half normal beyond one, a normal without any."""
-    low, high = np.array([0.0, 2.0, -3.4e38]), np.array([100.0, 3.4e38, 3.4e38])
+    low, high = np.array([0.0, 2.0, -np.inf]), np.array([100.0, np.inf, np.inf])
     chance = UniformBox(low.astype(np.float32), high.astype(np.float32), np.random.default_rng(0))
     actions, log_probs = chance.many(np.zeros((5_000, 4)))
     assert actions.mean(axis=0) == pytest.approx([50.0, 2.0 + math.sqrt(2 / math.pi), 0.0], abs=1.0)
