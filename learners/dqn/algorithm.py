@@ -6,9 +6,16 @@ from headrace.learners import dqn
 from headrace.learners.dqn.simulate import DQNTraining
 from headrace.learners.dqn.stream import StreamedDQN
 from headrace.learners.stream.algorithms import Algorithm
+from headrace.learners.stream.exploring import Exploration
 from headrace.schemas.records import TaskSpec
 
-_STREAMED = dqn.DQNConfig(learning_rate_final=1e-4)  # a stream goes on: what changes late must be learned too
+_AGENTS = Exploration()
+_STREAMED = dqn.DQNConfig(
+    learning_rate_final=1e-4,  # a stream goes on: what changes late must be learned too
+    epsilon_start=_AGENTS.start,
+    epsilon_end=_AGENTS.end,
+    epsilon_steps=_AGENTS.steps,
+)
 _LAST_RATE = 1e-5
 """Where the length of the stream is known, the last updates only average."""
 
@@ -21,7 +28,11 @@ def _scheduled(rows: int, samples_per_row: float) -> dqn.DQNConfig:
     """Let the schedules be as long as the stream."""
     updates = int(rows * samples_per_row / _STREAMED.batch_size)
     return dataclasses.replace(
-        _STREAMED, learning_rate_final=_LAST_RATE, learning_rate_steps=updates, epsilon_steps=rows
+        _STREAMED,
+        learning_rate_final=_LAST_RATE,
+        learning_rate_steps=updates,
+        epsilon_end=dqn.DQNConfig.epsilon_end,
+        epsilon_steps=rows,
     )
 
 

@@ -170,7 +170,7 @@ class Fleet:
         self._layout = layout
         self._names = tuple(f"agent-{i:04d}" for i in range(agents))
         self._seed = seed
-        explorer = Explorer(exploration or Exploration(), RULES)
+        explorer = Explorer((exploration or Exploration()).stated(spec.learner), RULES)
         self.actor = Actor(self._log, retried(store, self.stop), spec.task, self._names, explorer)
 
     @property
