@@ -9,6 +9,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from headrace.schemas.errors import EnvironmentFailedError, SettingsError
+from headrace.schemas.records.task import NO_BOUND
 
 
 def make_environment(name: str) -> gymnasium.Env[Any, Any]:
@@ -27,8 +28,8 @@ def make_environment(name: str) -> gymnasium.Env[Any, Any]:
 class NumericSpaces:
     """An environment's observations as float32[D] (discrete ones one-hot), its actions as 0 to A - 1 or float32[A].
 
-    width is D, actions is A. bounds: float32[2, A], the lowest and the highest; None where an action is one choice.
-    Raises SettingsError for spaces that are no such numbers.
+    width is D, actions is A. bounds: float32[2, A], the lowest and the highest, infinite where there is none; None
+    where an action is one choice. Raises SettingsError for spaces that are no such numbers.
     """
 
     def __init__(self, observation: spaces.Space[Any], action: spaces.Space[Any]) -> None:
@@ -44,7 +45,8 @@ class NumericSpaces:
                 f"actions of {action} are neither one choice (Discrete) nor a vector (Box): wrap the environment by "
                 "gymnasium.wrappers.TransformAction"
             )
-        self.bounds = np.stack([action.low.reshape(-1), action.high.reshape(-1)]).astype(np.float32)
+        bounds = np.stack([action.low.reshape(-1), action.high.reshape(-1)]).astype(np.float32)
+        self.bounds = np.where(np.abs(bounds) < NO_BOUND, bounds, np.copysign(np.float32(np.inf), bounds))
         self.actions = self.bounds.shape[1]
 
     @property

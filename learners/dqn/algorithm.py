@@ -6,11 +6,20 @@ from headrace.learners import dqn
 from headrace.learners.dqn.simulate import DQNTraining
 from headrace.learners.dqn.stream import StreamedDQN
 from headrace.learners.stream.algorithms import Algorithm
+from headrace.learners.stream.exploring import Exploration
 from headrace.schemas.records import TaskSpec
 
+_AGENTS = Exploration()
 # A stream goes on: what changes late must be learned too. And nobody knows beforehand how late a reward comes: with
 # sums over five steps one that is seen seldom, or many steps off, is learned of from few rows.
-_STREAMED = dqn.DQNConfig(discount=0.99, n_step=5, learning_rate_final=1e-4)
+_STREAMED = dqn.DQNConfig(
+    discount=0.99,
+    n_step=5,
+    learning_rate_final=1e-4,
+    epsilon_start=_AGENTS.start,
+    epsilon_end=_AGENTS.end,
+    epsilon_steps=_AGENTS.steps,
+)
 _LAST_RATE = 1e-5
 """Where the length of the stream is known, the last updates only average."""
 

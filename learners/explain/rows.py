@@ -35,8 +35,8 @@ def row_facts(spec: TaskSpec, rows: SampledRows) -> Iterator[Fact]:
     yield from _observed_facts(observed[-2:])
     if len(observed) > 1 and isinstance(spec.actions, tuple):
         yield from _shift_facts(spec.actions, concat(batches), observed[-2].version, observed[-1].version)
-    if isinstance(spec.actions, Bounds) and rows.current:
-        yield from _taken_facts(spec.actions, concat(rows.current))
+    if (bounds := spec.action_bounds) and rows.current:
+        yield from _taken_facts(bounds, concat(rows.current))
 
 
 def _observed_facts(observed: Sequence[ObservedReturn]) -> Iterator[Fact]:

@@ -17,7 +17,7 @@ from headrace.learners.explain.evidence import (
 from headrace.learners.explain.interval import Totals
 from headrace.learners.explain.rows import SampledRows, taken_histogram
 from headrace.learners.judge.statistics import paired_difference
-from headrace.schemas.records import Bounds, PolicyVersion, Series, TaskSpec
+from headrace.schemas.records import PolicyVersion, Series, TaskSpec
 from headrace.schemas.transition import concat
 
 MAX_POINTS = 200
@@ -136,14 +136,15 @@ def interval_series(
 
 def _taken(spec: TaskSpec, rows: SampledRows) -> list[Series]:
     """How the values of continuous actions lie: of each dimension now, and before where there is but one."""
-    if not isinstance(spec.actions, Bounds) or not rows.current:
+    bounds = spec.action_bounds
+    if bounds is None or not rows.current:
         return []
     now, count = concat(rows.current), spec.action_count
     names = [dimension_name(place, count) for place in range(min(count, MAX_DIMENSIONS))]
-    found = [Series(name, *taken_histogram(now, spec.actions, place)) for place, name in enumerate(names)]
+    found = [Series(name, *taken_histogram(now, bounds, place)) for place, name in enumerate(names)]
     if count == 1 and rows.previous:
         found = [replace(found[0], name="this interval")]
-        found.append(Series("the interval before", *taken_histogram(concat(rows.previous), spec.actions, 0)))
+        found.append(Series("the interval before", *taken_histogram(concat(rows.previous), bounds, 0)))
     return found
 
 

@@ -6,11 +6,11 @@ from headrace.learners import ppo
 from headrace.learners.ppo.simulate import PPOTraining
 from headrace.learners.ppo.stream import StreamedPPO
 from headrace.learners.stream.algorithms import Algorithm
-from headrace.schemas.records import Bounds, TaskSpec
+from headrace.schemas.records import TaskSpec
 
 
 def _init(config: ppo.PPOConfig, spec: TaskSpec, seed: int) -> ppo.PPOState:
-    box = spec.actions if isinstance(spec.actions, Bounds) else None
+    box = spec.action_bounds
     bounds = np.array([box.low, box.high], np.float32) if box else None
     return ppo.init(config, spec.width, spec.action_count, seed, bounds=bounds)
 

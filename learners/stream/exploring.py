@@ -3,16 +3,21 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners.acting import epsilon_at
+from headrace.schemas.directives import SETTING
 from headrace.schemas.records import Directive
 
 Observations = NDArray[np.float32]
 Actions = NDArray[np.int64]
+
+
+_STATED: Final = {"epsilon_start": "start", "epsilon_end": "end", "epsilon_steps": "steps"}
+"""What people call the schedule's parts, as settings of a task's learner."""
 
 
 class DecisionRule(Protocol):
@@ -38,12 +43,15 @@ class Exploration:
     rule: str = ""
     share: float = 0.0
 
+    def stated(self, settings: Mapping[str, Any]) -> "Exploration":
+        """Return what it becomes by settings of a task's learner, as in its file; others change nothing."""
+        return dataclasses.replace(self, **{own: settings[name] for name, own in _STATED.items() if name in settings})
+
     def with_directive(self, one: Directive) -> "Exploration":
         """Return what it becomes by a directive; one that is not about exploring changes nothing."""
-        if one.change == "epsilon_end":
-            return dataclasses.replace(self, end=one.value)
-        if one.change == "epsilon_steps":
-            return dataclasses.replace(self, steps=int(one.value))
+        name = one.target if one.change == SETTING else one.change
+        if name in _STATED:
+            return self.stated({name: int(one.value) if name == "epsilon_steps" else one.value})
         if one.change == "explore_rule":
             return dataclasses.replace(self, rule=one.target if one.value else "", share=one.value)
         return self
@@ -52,13 +60,14 @@ class Exploration:
 class Explorer:
     """Chooses between a policy's action, a random one and a rule's. Without directives it draws as it did without.
 
-    rules: those that the environment has, by name; a directive about another changes nothing.
+    base: how it explores without directives. rules: those that the environment has, by name; a directive about another
+    changes nothing.
     """
 
-    def __init__(self, exploration: Exploration, rules: Mapping[str, Callable[[], DecisionRule]]) -> None:
-        self.now = exploration
+    def __init__(self, base: Exploration, rules: Mapping[str, Callable[[], DecisionRule]]) -> None:
+        self.now = base
+        self.base = base
         self._rules = rules
-        self._base = exploration
         self._standing: dict[str, Directive] = {}
         self._rule: DecisionRule | None = None
 
@@ -69,7 +78,7 @@ class Explorer:
                 self._standing[one.directive_id] = one
             elif one.verdict == "undone":
                 self._standing.pop(one.directive_id, None)
-        self.now = self._base
+        self.now = self.base
         for one in self._standing.values():
             if one.change != "explore_rule" or one.target in self._rules:
                 self.now = self.now.with_directive(one)

@@ -189,7 +189,7 @@ class Training(ABC, Generic[S]):
         return False
 
     def go_back(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Go on from a policy's weights and its normaliser, with fresh optimiser state; rows and counts stay.
+        """Go on from a policy's weights and its normaliser, without momentum; rows and counts stay.
 
         arrays: as `policy_arrays` gives them. Raises ValueError where they are of another net.
         """

@@ -8,7 +8,7 @@ from headrace.learners.stream.exploring import Exploration
 from headrace.pipelines.act.choosers import Chooser, Drawn, EpsilonGreedy, Greedy, UniformBox, UniformChoice
 from headrace.pipelines.act.versions import Version
 from headrace.schemas.errors import SettingsError
-from headrace.schemas.records import Bounds, TaskSpec
+from headrace.schemas.records import TaskSpec
 
 
 class Choice:
@@ -34,8 +34,8 @@ class Choice:
     def take(self, spec: TaskSpec | None, version: Version | None, exploration: Exploration) -> None:
         """Go on by a version, and explore as is said now; raises SettingsError for a version that does not fit."""
         if self._shape is None and spec is not None:
-            box = spec.actions
-            bounds = np.array([box.low, box.high], np.float32) if isinstance(box, Bounds) else None
+            box = spec.action_bounds
+            bounds = np.array([box.low, box.high], np.float32) if box else None
             self.fits(spec.width, spec.action_count, bounds)
         if version is not None:
             self._require_fit(version)

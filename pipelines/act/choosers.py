@@ -6,7 +6,7 @@ chose was: the log of a probability, or of a density; None (`one`) or NaN (`many
 
 import math
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,6 @@ Floats = NDArray[np.floating]
 Actions = NDArray[Any]
 Rule = Callable[[Any], Any]
 """Gives an action for an observation as the agent is given it."""
-
-UNBOUNDED: Final = 1e30
-"""Bounds this large are none: `record` writes infinite ones as the largest float32."""
 
 
 class Chooser(Protocol):
@@ -133,7 +130,7 @@ class UniformBox(Chooser):
 
     def __init__(self, low: Floats, high: Floats, rng: np.random.Generator) -> None:
         self._low, self._high = np.asarray(low, np.float64), np.asarray(high, np.float64)
-        above, below = self._low > -UNBOUNDED, self._high < UNBOUNDED
+        above, below = np.isfinite(self._low), np.isfinite(self._high)
         self._between, self._above, self._below = above & below, above & ~below, below & ~above
         span = np.where(self._between, self._high - self._low, 1.0)
         self._fixed = float(-np.log(np.where(span > 0.0, span, 1.0)).sum() + math.log(2.0) * (above ^ below).sum())

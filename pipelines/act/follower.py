@@ -39,6 +39,7 @@ class Follower:
         self._every_s = every_s
         self._path = path
         self._version: Version | None = None
+        self._kept = True
         self._spec: TaskSpec | None = None
         self._failures = 0
         self._looked, self._closed = threading.Event(), threading.Event()
@@ -82,12 +83,12 @@ class Follower:
         self._spec = self._spec or reader.spec()
         version = reader.newer(self._version)
         self._taken(self._spec, version, reader.exploration())
-        if version is None:
-            return
-        self._version = version
-        logger.info("agent acts by %s@%d", version.task, version.number)
-        if self._path is not None:
-            keep(self._path, version)
+        if version is not None:
+            self._version, self._kept = version, self._path is None
+            logger.info("agent acts by %s@%d", version.task, version.number)
+        if self._path is not None and self._version is not None and not self._kept:
+            keep(self._path, self._version)  # what fails is tried again at the next look
+            self._kept = True
 
     def _tell(self, trouble: str) -> None:
         if trouble and trouble != self.trouble:

@@ -50,13 +50,19 @@ class Reader:
         self._directives = TopicReader(log, DIRECTIVES, task)
         self._explorer = Explorer(exploration, {})
         self._wanted: ServingPolicy | None = None
+        self._spec: TaskSpec | None = None
 
     def spec(self) -> TaskSpec | None:
         """Return the task's spec, None where the log has none."""
-        return task_specs(self._log).get(self._task)
+        if self._spec is None and (found := task_specs(self._log).get(self._task)):
+            self._spec = found
+            self._explorer.base = self._explorer.base.stated(found.learner)
+            self._explorer.apply([])
+        return self._spec
 
     def exploration(self) -> Exploration:
-        """Return how agents explore by the directives that stand now."""
+        """Return how agents explore by the task's file and the directives that stand now."""
+        self.spec()
         for batch in self._directives.batches():
             self._explorer.apply([*records([batch], Directive, strict=True)])
         return self._explorer.now

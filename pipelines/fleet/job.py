@@ -127,19 +127,22 @@ class Actor:
             actions = self.explorer.act(lambda _: rng.integers(len(ACTION_NAMES), size=len(obs)), obs, None, rng)
             uniform = np.full(len(obs), -math.log(len(ACTION_NAMES)), np.float32)
             return actions, unknown if self.explorer.now.rule else uniform
-        if self.policy.softmax:  # it explores by itself: directives about exploring are not for it
-            drawn = {number: policy.sample(obs, rng) for number, policy in self._loaded.items()}
-            taken = self._own({number: actions for number, (actions, _) in drawn.items()})
-            return taken, self._own({number: log_probs for number, (_, log_probs) in drawn.items()})
+        # A softmax policy explores by itself: directives about exploring are not for it.
+        drawing = {number: policy for number, policy in self._loaded.items() if policy.softmax}
+        valuing = {number: policy for number, policy in self._loaded.items() if not policy.softmax}
+        rows = {number: policy.sample(obs, rng) for number, policy in drawing.items()}
+        if valuing:
 
-        def chosen(epsilon: float) -> NDArray[np.int64]:
-            return self._own({number: policy.act(obs, epsilon, rng) for number, policy in self._loaded.items()})
+            def chosen(epsilon: float) -> NDArray[np.int64]:
+                return self._own({number: policy.act(obs, epsilon, rng) for number, policy in valuing.items()})
 
-        return self.explorer.act(chosen, obs, steps, rng), unknown
+            rows |= dict.fromkeys(valuing, (self.explorer.act(chosen, obs, steps, rng), unknown))
+        taken, likely = ({number: pair[place] for number, pair in rows.items()} for place in (0, 1))
+        return self._own(taken), self._own(likely)
 
     def _own(self, rows: Mapping[int, NDArray[Any]]) -> NDArray[Any]:
-        """Return each agent's row: that of the version which it acts by."""
-        own = rows[self.version]
+        """Return each agent's row, of the version that it acts by, where that is among these; else one of them."""
+        own, *_ = rows.values()
         for number, others in rows.items():
             own = np.where(self.versions == number, others, own)
         return own
@@ -170,7 +173,7 @@ class Fleet:
         self._layout = layout
         self._names = tuple(f"agent-{i:04d}" for i in range(agents))
         self._seed = seed
-        explorer = Explorer(exploration or Exploration(), RULES)
+        explorer = Explorer((exploration or Exploration()).stated(spec.learner), RULES)
         self.actor = Actor(self._log, retried(store, self.stop), spec.task, self._names, explorer)
 
     @property

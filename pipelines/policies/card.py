@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from headrace.schemas.policy_versions import OPPONENTS, level_of, opponent_of
-from headrace.schemas.records import UNKNOWN_ROW, Bounds, Interval, PolicyVersion, ServingPolicy, TaskSpec
+from headrace.schemas.records import UNKNOWN_ROW, Interval, PolicyVersion, ServingPolicy, TaskSpec
 
 
 def card(
@@ -77,9 +77,10 @@ def _shape(spec: TaskSpec | None, kind: str) -> list[str]:
     if spec is None:
         return ["- its task was never added to the log: observations and actions have no names"]
     lines = [f"- observations, float32, in this order: {', '.join(spec.observations)}"]
-    if isinstance(spec.actions, Bounds):
-        bounds = zip(spec.actions.low, spec.actions.high, strict=True)
+    if (box := spec.action_bounds) is not None:
+        bounds = zip(box.low, box.high, strict=True)
         return [*lines, "- actions, float32: " + ", ".join(f"{low:g} to {high:g}" for low, high in bounds)]
+    assert isinstance(spec.actions, tuple)
     scores = {"values": "values of the actions, of which only differences mean something", "softmax": "logits"}[kind]
     named = ", ".join(name if name == str(i) else f"{i} ({name})" for i, name in enumerate(spec.actions))
     return [*lines, f"- actions, by number: {named}", f"- scores: {scores}"]

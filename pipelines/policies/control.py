@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from headrace.learners.acting import load_policy
+from headrace.learners.acting import Policy, load_policy
 from headrace.learners.explain.simulation import acting, task_simulator
 from headrace.learners.judge.statistics import MeanInterval, paired_difference
 from headrace.pipelines.published import after, published
@@ -67,10 +67,12 @@ class Control:
         """Return a version whose weights fit the task; raises SettingsError where they are another's."""
         version = find(self.store, task, number)
         policy, spec = load_policy(self.store.weights(task, number)), self.specs.get(task)
-        if spec and (policy.observation_width, policy.actions) != (spec.width, spec.action_count):
+        kinds = {True: "discrete", False: "continuous"}
+        found = (policy.observation_width, policy.actions, kinds[isinstance(policy, Policy)])
+        if spec and found != (spec.width, spec.action_count, kinds[spec.discrete]):
             raise SettingsError(
-                f"{task}@{number} sees {policy.observation_width} values and has {policy.actions} actions; the task "
-                f"has {spec.width} and {spec.action_count}: it is a policy of another task"
+                f"{task}@{number} sees {found[0]} values and has {found[1]} {found[2]} actions; the task has "
+                f"{spec.width} and {spec.action_count} {kinds[spec.discrete]}: it is a policy of another task"
             )
         return version
 

@@ -1,7 +1,8 @@
 """A task: what its transitions look like."""
 
+import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -12,6 +13,10 @@ from headrace.schemas.names import name_checks
 from headrace.schemas.records.stream import MAX_TS_MS
 
 ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+
+
+NO_BOUND: Final = 1e30
+"""A bound of an action this far from 0 is none: JSON has no infinity, so task files say the largest float32."""
 
 
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
@@ -63,6 +68,15 @@ class TaskSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     def discrete(self) -> bool:
         """Whether actions are named, rather than vectors."""
         return not isinstance(self.actions, Bounds)
+
+    @property
+    def action_bounds(self) -> Bounds | None:
+        """The bounds of continuous actions, infinite where there is none; None where actions are discrete."""
+        if not isinstance(self.actions, Bounds):
+            return None
+        sides = (self.actions.low, self.actions.high)
+        low, high = (tuple(math.copysign(math.inf, x) if abs(x) >= NO_BOUND else x for x in side) for side in sides)
+        return Bounds(low, high)
 
     @property
     def action_count(self) -> int:

@@ -160,7 +160,7 @@ def test_a_lost_checkpoint_loses_its_directives_and_says_so(stream):
     assert len({one.directive_id for one in records}) == 4
     fleet = stream.fleet(seed=4)
     fleet.actor.apply_directives()
-    assert fleet.actor.explorer.now == fleet.actor.explorer._base
+    assert fleet.actor.explorer.now == fleet.actor.explorer.base
 
 
 class Down:

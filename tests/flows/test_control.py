@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from stream import SETTINGS, learn_on, open_stream, through
 
-from headrace.learners.acting import load_policy
+from headrace.learners.acting import Policy, load_policy
+from headrace.learners.checkpoint import pack, weights_hash
 from headrace.learners.stream.exploring import Exploration
 from headrace.pipelines.fleet.job import START_MS, cloud_task
 from headrace.pipelines.policies.control import Control, compare, find
@@ -20,7 +21,7 @@ from headrace.schemas.canary import Canary, in_share
 from headrace.schemas.errors import SettingsError, UnknownPolicyError
 from headrace.schemas.policy_versions import acts_by
 from headrace.schemas.ports import Record
-from headrace.schemas.records import Interval
+from headrace.schemas.records import Interval, PolicyVersion
 
 WINDOW_MS = cloud_task().window_ms
 
@@ -223,6 +224,39 @@ def test_a_share_of_the_fleet_tries_a_canary(stream):
     stream.log.send([Record(POLICIES, b"cloud", msgspec.json.encode(now))])
     fleet.actor.refresh_policy()
     assert set(fleet.actor.versions) == {now.version}
+
+
+@pytest.mark.parametrize("serving", [1, 2])
+def test_a_canary_of_another_kind_acts_by_its_own(stream, serving):
+    """Values take the greatest, or a random action; logits are drawn from, and say how likely that was."""
+    count, width = 400, cloud_task().width
+    actor = stream.fleet(agents=count).actor
+    head, bias = np.zeros((width, 5), np.float32), np.arange(5, dtype=np.float32) - 4.0
+    value = {"value.weight": head[:, :1], "value.bias": bias[:1]}
+    values = Policy({"advantage.weight": head, "advantage.bias": bias, **value})
+    actor._loaded = {1: values, 2: Policy({"logits.weight": head, "logits.bias": bias})}
+    actor.version, actor.versions = serving, np.repeat([1, 2], count // 2)
+    actor.explorer.now = Exploration(start=0.0, end=0.0)
+    actions, log_probs = actor.act(np.zeros((count, width), np.float32), 0, np.random.default_rng(0))
+    by_values, drawn = actions[: count // 2], actions[count // 2 :]
+    assert set(by_values) == {4}
+    assert np.isnan(log_probs[: count // 2]).all()
+    likely = bias - np.log(np.exp(bias).sum())
+    assert len(set(drawn)) > 2
+    np.testing.assert_allclose(log_probs[count // 2 :], likely[drawn], rtol=1e-5)
+
+
+def test_a_policy_of_as_many_continuous_actions_fits_no_discrete_task(stream):
+    """Sizes alone do not tell them apart."""
+    spec = cloud_task()
+    shape = (spec.width, spec.action_count)
+    weights = pack({"mean.weight": np.zeros(shape, np.float32), "mean.bias": np.zeros(shape[1], np.float32)})
+    version = PolicyVersion(
+        "cloud", 1, None, "ppo", {}, 0, "", weights_hash(weights), 0, 0, [], {}, None, promoted=False, reason=""
+    )
+    stream.store.put(version, weights)
+    with pytest.raises(SettingsError, match="5 continuous actions; the task has 32 and 5 discrete"):
+        control(stream).promote("cloud", 1, "as a test")
 
 
 def test_a_candidate_must_beat_what_a_person_let_serve(stream):

@@ -163,6 +163,21 @@ def test_an_agent_acts_on_where_log_and_store_are_gone(services, tmp_path, caplo
     assert "keeps no version that can act" in caplog.text
 
 
+def test_a_version_that_could_not_be_kept_is_kept_later(services, tmp_path):
+    """It acts meanwhile, and the agent goes on saying what is wrong."""
+    path = tmp_path / "kept.safetensors"
+    with acting(keep=str(path)) as agent:
+        path.mkdir()  # nothing can be written in its place
+        promote(services, 1, constant(1))
+        until(lambda: agent.trouble)
+        time.sleep(5 * LOOK_S)
+        assert "kept.safetensors" in agent.trouble
+        assert (agent.act(OBS), agent.policy_version) == (1, 1)
+        path.rmdir()
+        until(path.is_file)
+        until(lambda: not agent.trouble)
+
+
 def test_a_log_that_another_took_the_place_of_is_noticed(services, tmp_path, monkeypatch):
     """An open file does not say that it was deleted: log and store are opened anew every so often."""
     monkeypatch.setattr(follower, "LOOKS", 3)
@@ -226,11 +241,14 @@ def test_a_dqn_explores_by_the_rows_that_were_learned_from(services):
         promote(services, 2, constant(1, dueling=True), steps=0)  # an older one, promoted again
         until(lambda: agent.act(OBS) in {0, 1} and agent.policy_version == 2)
         assert agent._choice.chooser.epsilon == 0.2
+        stated = msgspec.structs.replace(changed, directive_id="s.1", change="setting", target="epsilon_end", value=0.7)
+        services.log.send([Record("directives", b"cartpole", msgspec.json.encode(stated))])
+        until(lambda: agent._choice.chooser.epsilon == 0.7)
 
 
 def test_chance_in_a_box_has_the_density_that_it_says():
     """Uniform between bounds, a half normal beyond one, a normal without any."""
-    low, high = np.array([0.0, 2.0, -3.4e38]), np.array([100.0, 3.4e38, 3.4e38])
+    low, high = np.array([0.0, 2.0, -np.inf]), np.array([100.0, np.inf, np.inf])
     chance = UniformBox(low.astype(np.float32), high.astype(np.float32), np.random.default_rng(0))
     actions, log_probs = chance.many(np.zeros((5_000, 4)))
     assert actions.mean(axis=0) == pytest.approx([50.0, 2.0 + math.sqrt(2 / math.pi), 0.0], abs=1.0)

@@ -83,6 +83,16 @@ def test_continuous_actions_are_told_by_mean_bounds_and_moves() -> None:
     assert_allclose([sum(now.y), sum(before.y)], 100.0)
 
 
+def test_actions_without_an_upper_bound_never_lie_at_it() -> None:
+    """As task files say it: the largest float32. Their moves are told of the range that was taken."""
+    half_open = TaskSpec("arm", ("angle",), Bounds((-2.0,), (3.4e38,)), 1_000)
+    actions = np.tile(np.array([-2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, -2.0], np.float32), 4)[:, None]
+    found = {fact.fact_id: fact.value for fact in row_facts(half_open, SampledRows([batch(actions, 1.0, -1)]))}
+    assert found["saturation.d1.lowest"] == 20.0
+    assert "saturation.d1.highest" not in found
+    assert_allclose(found["smoothness.d1"], 100 * 2 / 9)
+
+
 def test_steps_follow_each_other_within_an_episode_and_without_a_gap() -> None:
     rows = batch(np.zeros(6, np.int32), 0.0, 1, agents=2, steps=3).take(np.array([2, 0, 3, 4]))
     first, second = consecutive(rows)

@@ -6,6 +6,7 @@ import numpy as np
 from headrace.learners.acting import epsilon_at
 from headrace.learners.cloud import Simulation, draw_traces
 from headrace.learners.cloud.controllers import RULES, RateRule
+from headrace.learners.stream.algorithms import algorithm
 from headrace.learners.stream.exploring import Exploration, Explorer
 from headrace.schemas.records import Directive
 
@@ -39,6 +40,23 @@ def test_what_stands_is_followed_and_what_is_undone_is_forgotten():
     assert explorer.now == Exploration(1.0, 0.2, 50, "rate_rule", 0.4)
     explorer.apply([msgspec.structs.replace(directive(n, "", 0.0), verdict="undone") for n in (1, 2, 3, 8)])
     assert explorer.now == Exploration(1.0, 0.1, 100)
+
+
+def test_what_people_state_of_the_schedule_is_followed():
+    """By the task's file, and by a record that stands above it; other settings of the learner change nothing."""
+    explorer = Explorer(Exploration(1.0, 0.1, 100).stated({"epsilon_end": 0.3, "candidate_rows": 7}), RULES)
+    assert explorer.now == Exploration(1.0, 0.3, 100)
+    explorer.apply([directive(1, "epsilon_end", 0.2), directive(2, "setting", 0.05, target="epsilon_end")])
+    assert explorer.now == Exploration(1.0, 0.05, 100)
+    named = {"epsilon_start": 0.5, "epsilon_steps": 40.0, "candidate_rows": 9.0}
+    explorer.apply([directive(f"s{name}", "setting", value, target=name) for name, value in named.items()])
+    assert explorer.now == Exploration(0.5, 0.05, 40)
+
+
+def test_a_streamed_dqn_and_agents_mean_the_same_schedule():
+    """What is doubled of a learner's epsilon is then what agents had."""
+    config = algorithm("dqn").streamed
+    assert Exploration() == Exploration(config.epsilon_start, config.epsilon_end, config.epsilon_steps)
 
 
 def test_a_rule_takes_a_share_of_the_exploration_and_no_more():

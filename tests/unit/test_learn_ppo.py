@@ -19,8 +19,10 @@ from headrace.learners.ppo.policy_gradient import (
 from headrace.learners.ppo.rows import Rows
 from headrace.learners.ppo.updates import _PolicyDescent
 from headrace.learners.prior import rule_prior
+from headrace.learners.stream.algorithms import algorithm
 from headrace.learners.tails import log_tail
 from headrace.schemas.errors import LearnerDivergedError
+from headrace.schemas.records import Bounds, TaskSpec
 
 WIDTH, ACTIONS = 4, 3
 SMALL = ppo.PPOConfig(
@@ -319,6 +321,19 @@ def test_what_is_gone_back_to_acts_alike_whatever_the_actions_unit(bounds):
     assert back.keys() == served.keys()
     for name, array in back.items():
         np.testing.assert_allclose(array, served[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-3.4e38, 3.4e38), (0.0, 3.4e38), (-3.4e38, 0.0)])
+def test_a_bound_as_task_files_write_none_is_none(low, high):
+    """It draws about 0 in the action's own unit, and not about the middle of all float32 numbers."""
+    spec = TaskSpec("t", ("x",), Bounds((low,), (high,)), 1_000)
+    state = algorithm("ppo").init(SMALL, spec, 0)
+    assert state.unit.tolist() == [[0.0], [1.0]]
+    actions, log_probs = BoxPolicy(ppo.policy_arrays(state)).sample(
+        np.zeros((100, 1), np.float32), np.random.default_rng(0)
+    )
+    assert np.abs(actions).max() < 10.0
+    assert np.isfinite(log_probs).all()
 
 
 def test_a_checkpoint_of_something_else_is_refused():

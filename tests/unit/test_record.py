@@ -199,6 +199,11 @@ def test_spaces_are_flattened():
     assert isinstance(spec.actions, Bounds)
     assert spec.actions.low[0] == -1
     assert np.isfinite(spec.actions.low).all()
+    assert spec.action_bounds == Bounds((-1.0, -np.inf), (1.0, np.inf))
+    one_sided = spaces.Box(np.array([0.0], np.float32), np.array([3.4e38], np.float32))
+    assert NumericSpaces(space, one_sided).bounds.tolist() == [[0.0], [np.inf]]
+    assert derive_task("t", NumericSpaces(space, one_sided), Asked()).action_bounds == Bounds((0.0,), (np.inf,))
+    assert derive_task("t", NumericSpaces(space, spaces.Discrete(2)), Asked()).action_bounds is None
     numbers = NumericSpaces(spaces.Discrete(4), spaces.Discrete(3, start=-1))
     assert derive_task("t", numbers, Asked()).actions == ("-1", "0", "1")
 
