@@ -85,6 +85,16 @@ def test_it_is_refused_while_ingest_runs(sampled):
     assert list(sampled.index.scan()) == []
 
 
+def test_a_rejected_message_goes_whose_copy_is_gone_already(sampled):
+    (refused,) = rejected(sampled.log)
+    for partition in range(sampled.log.topic("transitions.rejected").partitions):
+        if sampled.log.bounds("transitions.rejected", partition)[1]:
+            sampled.log.overwrite("transitions.rejected", partition, {0: Record("transitions.rejected", None, None)})
+    forget(sampled, 1 << 60, remove=True)
+    held = sampled.log.read("transitions", refused.partition, refused.offset, 1)
+    assert (held.keys, held.values) == ([None], [None])
+
+
 def test_bytes_that_a_reader_keeps_in_the_write_ahead_log_are_told(sampled, monkeypatch):
     monkeypatch.setattr("headrace.sinks.sqlite.database.BUSY_TIMEOUT_MS", 1)
     with closing(open_stream(sampled.folder)) as other, closing(sqlite3.connect(sampled.folder / "log.db")) as reader:
