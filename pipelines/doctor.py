@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 from headrace.pipelines.layout import grown_topics
-from headrace.pipelines.learn.checkpoint import missing_rows
 from headrace.pipelines.policies.learning import refusals_told
 from headrace.pipelines.published import serving
 from headrace.pipelines.tasks import task_specs
@@ -198,6 +197,8 @@ def _learning(services: Services) -> Check:
 
 
 def _learning_of(services: Services, spec: TaskSpec) -> str | None:
+    from headrace.pipelines.learn.checkpoint import missing_rows  # noqa: PLC0415 it loads SciPy
+
     versions = services.policies.versions(spec.task)
     checkpoint = None if versions else services.policies.load(spec.task)
     if checkpoint is None:

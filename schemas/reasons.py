@@ -1,4 +1,7 @@
-"""Why data is refused, in sentences that lead to the fix. Every codec says the same of the same fault."""
+"""Why data is refused, in sentences that lead to the fix.
+
+What is here the codecs share; of other faults each speaks in its own words.
+"""
 
 import math
 from collections.abc import Sequence

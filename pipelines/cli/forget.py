@@ -1,11 +1,13 @@
 """headrace forget: what must go."""
 
 import sys
+from contextlib import nullcontext
 
 import click
 
 from headrace.pipelines.cli.options import Command, Timestamp, with_services
 from headrace.pipelines.cli.output import iso, print_answer, print_json
+from headrace.pipelines.cli.serving import alone
 from headrace.pipelines.query.forget import KEPT, Forgetting, Gone
 from headrace.pipelines.query.scan import task_spec
 from headrace.pipelines.topics import INGEST, REJECTED, TRANSITIONS, WINDOWS
@@ -24,7 +26,8 @@ def command(
     """Remove a task's rows before a time: its chunks, windows, sampled decisions and messages.
 
     Windows go whole: those that end by that time. On SQLite the log's messages are overwritten as well; on Kafka they
-    stay until the topic's retention takes them. There is no way back.
+    stay until the topic's retention takes them. There is no way back. Stop ingest first: it holds rows that it would
+    write again (on SQLite this is checked).
 
     With --group, a group's commits go instead: `headrace doctor` lists the groups.
     """
@@ -35,7 +38,8 @@ def command(
         raise click.UsageError("name --task and --before, or --group alone")
     spec = task_spec(services.log, task)
     end_ms = before_ms - before_ms % spec.window_ms
-    gone = Forgetting(services.log, spec, services.layout, end_ms, remove).run(services.index, services.cache)
+    with alone(services, INGEST, "it would write rows of its open segment back") if remove else nullcontext():
+        gone = Forgetting(services.log, spec, services.layout, end_ms, remove).run(services.index, services.cache)
     if as_json:
         print_json([{"task": task, "before_ms": end_ms, "removed": remove, **_counts(gone), "faults": gone.faults}])
     else:

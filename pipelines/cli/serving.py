@@ -58,7 +58,7 @@ def run_dataflow(
     from headrace.pipelines.runtime.flow import run  # noqa: PLC0415 the fleet and the digest need no Bytewax
 
     with (
-        _alone(services, name),
+        alone(services, name, f"on Kafka, processes of {name} share the work"),
         closing(job),
         as_service(services, name, job, metrics, job.stop, lambda: job.positions),
         reported(told),
@@ -69,13 +69,13 @@ def run_dataflow(
 
 
 @contextmanager
-def _alone(services: Services, name: str) -> Iterator[None]:
-    """Keep a second process of the job away from a log in files: both would do everything."""
+def alone(services: Services, name: str, why: str) -> Iterator[None]:
+    """Keep any other process of the job away from a log in files while the block runs. why: it is refused else."""
     if not services.adapters["log"].local:
         yield
         return
     log = services.settings.log
-    remedy = f"stop it first, or name another log by --log. On Kafka, processes of {name} share the work"
+    remedy = f"stop it first, or name another log by --log; {why}"
     with held(Path(f"{log.path}.{name}.lock"), f"{name} runs on {log} already", remedy):
         yield
 

@@ -1,14 +1,13 @@
 """What must go: a task's rows before a time, taken out of the index, the cache and the log."""
 
 import re
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from headrace.pipelines.query.quarantine import RejectedMessage, origin, rejected_message
 from headrace.pipelines.tasks import TaskTable
-from headrace.pipelines.topics import REJECTED, TRANSITIONS, WINDOWS, partition_messages
+from headrace.pipelines.topics import REJECTED, TRANSITIONS, WINDOWS, header, partition_messages
 from headrace.schemas.codec import check, heartbeat
 from headrace.schemas.errors import SettingsError, UnavailableError
 from headrace.schemas.ports import Cache, Forgotten, Index, Log, MessageBatch, Record
@@ -87,20 +86,27 @@ class Forgetting:
             self._tell(str(error))
 
     def _transitions(self, batch: MessageBatch, tasks: TaskTable) -> dict[int, Record]:
-        """Return a heartbeat for each message whose rows all go."""
+        """Return a heartbeat for each message whose rows all go, an empty message for one that is refused and goes.
+
+        The latter are looked for here, as the quarantine's copy may be gone before them.
+        """
         first_ms: dict[int, int] = {}
         last_ms: dict[int, int] = {}
-        for rows in check(batch, tasks, self.layout).batches:
+        checked = check(batch, tasks, self.layout)
+        for rows in checked.batches:
             if rows.task == self.spec.task:
                 for offset, ts in zip(rows.offset.tolist(), rows.ts.tolist(), strict=True):
                     first_ms[offset] = min(ts, first_ms.get(offset, ts))
                     last_ms[offset] = max(ts, last_ms.get(offset, ts))
+        refused = [place for place in (one.position for one in checked.rejected) if batch.values[place]]
+        old = [int(batch.offsets[place]) for place in refused if self._goes(_as_rejected(batch, place))]
         self.gone.straddling += sum(first_ms[offset] < self.end_ms <= ts for offset, ts in last_ms.items())
-        return {
+        beats = {
             offset: Record(TRANSITIONS, None, heartbeat(self.spec.task, NOBODY, ts))
             for offset, ts in last_ms.items()
             if ts < self.end_ms
         }
+        return beats | {offset: Record(TRANSITIONS, None, None) for offset in old}
 
     def _windows(self, batch: MessageBatch) -> dict[int, Record]:
         """Return a tombstone for each summary that goes."""
@@ -112,23 +118,34 @@ class Forgetting:
         return found
 
     def _rejected(self, batch: MessageBatch) -> dict[int, Record]:
-        """Empty each message that was rejected and goes: here, and where it stands."""
+        """Return an empty message for each copy that goes of one that was rejected."""
         found: dict[int, Record] = {}
-        sources: dict[int, dict[int, Record]] = defaultdict(dict)
         for place, offset in enumerate(batch.offsets.tolist()):
             message = rejected_message(batch, place)
-            if message.kept and origin(message)[0] == self.spec.task and self._is_old(message):
+            if message.kept and self._goes(message):
                 headers = tuple(
                     (name, b"forgotten" if name == "reason" else value) for name, value in batch.headers[place]
                 )
                 found[offset] = Record(REJECTED, None, None, headers)
-                if message.offset >= self.log.bounds(TRANSITIONS, message.partition)[0]:
-                    sources[message.partition][message.offset] = Record(TRANSITIONS, None, None)
-        for partition, records in sources.items():
-            self._overwrite(TRANSITIONS, partition, records)
         return found
 
-    def _is_old(self, message: RejectedMessage) -> bool:
-        """Whether all times that a message says lie before, or where it says none, whether it was rejected before."""
+    def _goes(self, message: RejectedMessage) -> bool:
+        """Whether it is the task's and all its times lie before; where it says none, whether it came before."""
         times = [int(found) for found in _TS.findall(message.kept or b"")] or [message.ts]
-        return max(times) < self.end_ms
+        return origin(message)[0] == self.spec.task and max(times) < self.end_ms
+
+
+def _as_rejected(batch: MessageBatch, place: int) -> RejectedMessage:
+    """Return a message of `transitions` as the quarantine would have it."""
+    return RejectedMessage(
+        topic=TRANSITIONS,
+        partition=batch.partition,
+        offset=int(batch.offsets[place]),
+        key=batch.keys[place],
+        rule="",
+        reason="",
+        kept=batch.values[place],
+        content_type=header(batch.headers[place], "content-type"),
+        replayed=None,
+        ts=int(batch.append_ts[place]),
+    )

@@ -66,6 +66,9 @@ class CassandraDecisions:
                 # The driver would take as long for a vector's numbers, one by one, as for all the rest.
                 statement.values[0] = vectors[i * _VECTOR_BYTES : (i + 1) * _VECTOR_BYTES]
                 by_partition[batch.partition, bucket_ms].append(Write(statement, len(data) + _VECTOR_BYTES))
+        self._send(by_partition)
+
+    def _send(self, by_partition: Mapping[tuple[int, int], list[Write]]) -> None:
         consistency = self._keyspace.consistency
         self._writes.put([w for some in by_partition.values() for w in bundled(some, consistency, alone=True)])
 
@@ -77,9 +80,13 @@ class CassandraDecisions:
             for key, data, vector in zip(batch.keys(), pack(batch), sketch(batch.vectors).tolist(), strict=True)
         }
         differing = self._differing(wanted)
+        by_partition: dict[tuple[int, int], list[Write]] = defaultdict(list)
         for key in differing:
-            bucket_ms = key[3] // BUCKET_MS * BUCKET_MS
-            self._keyspace.rows(self._replace.bind((wanted[key][1], bucket_ms, *key, wanted[key][0])))
+            (data, vector), bucket_ms = wanted[key], key[3] // BUCKET_MS * BUCKET_MS
+            write = Write(self._replace.bind((vector, bucket_ms, *key, data)), len(data) + _VECTOR_BYTES)
+            by_partition[key[1], bucket_ms].append(write)
+        self._send(by_partition)
+        self._writes.flush()
         if lost := self._differing({key: wanted[key] for key in differing}):
             raise hidden(self._keyspace.target, [f"decision {key}" for key in lost])
         return len(differing)

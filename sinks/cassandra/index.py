@@ -165,10 +165,10 @@ class CassandraIndex(Backend):
 
         A row that grows after that needs to be repaired again: `put` gives it its own timestamp.
         """
-        statements = [self._chunk("replace_chunk", row) for row in chunks]
-        statements += [self._window("replace_window", row) for row in windows]
-        for statement in statements:
-            self._keyspace.rows(statement)
+        writes = [Write(self._chunk("replace_chunk", row), len(row.payload) + len(row.stats)) for row in chunks]
+        writes += [Write(self._window("replace_window", row), len(row.summary)) for row in windows]
+        self._writes.put(writes)
+        self._writes.flush()
         held = self.chunks([row.reference for row in chunks])
         lost = [f"chunk {row.reference}" for row, found in zip(chunks, held, strict=True) if not _same(row, found)]
         lost += [f"window {row.key}" for row in windows if self.window(row.key) != row]
@@ -245,7 +245,10 @@ class CassandraIndex(Backend):
         return _window_row(rows[0]) if rows else None
 
     def forget(self, task: str, end_ms: int, *, remove: bool) -> Forgotten:
-        """Count rows, and remove them, each as of its own timestamp: what grows after that is seen."""
+        """Count rows, and remove them, each as of its own timestamp: what grows after that is seen.
+
+        A row that was repaired has the clock's time: what grows there needs to be repaired again, as by `replace`.
+        """
         chunks = self._forget("chunk", task, end_ms, remove=remove)
         windows = self._forget("window", task, end_ms, remove=remove)
         decisions = self.decisions.forget(task, end_ms, remove=remove)

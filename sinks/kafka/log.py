@@ -67,7 +67,9 @@ class KafkaLog(Backend):
         raise SettingsError(
             f"Kafka can't take messages out of {self._cluster.name(topic)}, such as {len(records)} of partition "
             f"{partition}: they stay until the topic's retention or `kafka-delete-records.sh` takes all before an "
-            "offset; until then `headrace run ingest --from-start` brings their rows back"
+            "offset. Until then `headrace run ingest --from-start` brings their rows back, as does an ingest that ran "
+            "meanwhile with those of its open segment; and summaries on `windows` name chunks that are gone, which "
+            "`headrace run learn --from-start` passes over with --accept-gap"
         )
 
     def _check(self, topic: str, partition: int) -> None:

@@ -41,7 +41,8 @@ _BY_TOPIC: Final = {
     # What serves, and what was sent: the last of each key must outlive any time.
     "policies": TopicSettings("compact", _FOR_EVER, compacted=True, kept=True),
     "reports": TopicSettings("delete", 365 * _DAY_MS),
-    "directives": TopicSettings("delete", 365 * _DAY_MS),
+    # A learner's settings are its task's first ones and all directives since that stand.
+    "directives": TopicSettings("delete", _FOR_EVER, compacted=False, kept=True),
     "mails": TopicSettings("compact", _FOR_EVER, compacted=True, kept=True),
 }
 _OTHER: Final = TopicSettings("delete", 7 * _DAY_MS)

@@ -200,6 +200,7 @@ def test_commits_are_seen_by_others_and_kept_by_group(open_log: OpenLog, name: s
     subscription.close()
     assert open_log().committed(name, name) == {0: Commit(0, "a"), 1: Commit(0, "c")}
     assert log.committed(f"{name}-other", name) == {}
+    assert name in log.groups()
 
 
 def test_seeking_moves_the_position_and_the_end_is_told_again(log: Log, name: str) -> None:

@@ -525,6 +525,7 @@ def described(admin: AdminClient, topic: str) -> dict[str, str]:
 def test_topics_are_created_as_the_laws_want_them(kafka: Kafka, admin: AdminClient, name: str) -> None:
     wanted = {"transitions": ("delete", 7), "windows": ("compact,delete", 90), "policies": ("compact", None)}
     wanted |= {"mails": ("compact", None), "tasks": ("delete", None), "reports": ("delete", 365)}
+    wanted |= {"directives": ("delete", None)}
     with closing(kafka_log(f"{kafka.url}/{name}")) as log:
         for topic, (cleanup, days) in wanted.items():
             log.create(topic, 1)
@@ -543,6 +544,7 @@ def test_topics_are_created_as_the_laws_want_them(kafka: Kafka, admin: AdminClie
         ("policies", "cleanup.policy", "delete", "compact"),
         ("mails", "cleanup.policy", "compact,delete", "compact"),
         ("tasks", "retention.ms", "86400000", "-1"),
+        ("directives", "retention.ms", "31536000000", "-1"),
         ("reports", "unclean.leader.election.enable", "true", "false"),
     ],
 )

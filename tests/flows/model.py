@@ -86,6 +86,13 @@ class MemoryLog(Backend):
     def committed(self, group, topic):
         return dict(self.commits[group, topic])
 
+    def groups(self):
+        return sorted({group for (group, _), commits in self.commits.items() if commits})
+
+    def drop(self, group):
+        for key in [key for key in self.commits if key[0] == group]:
+            del self.commits[key]
+
     def subscribe(self, group, topic):
         self.topic(topic)
         return MemorySubscription(self, group, topic)

@@ -5,14 +5,17 @@ from contextlib import closing
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 from stream import open_stream
 from test_repair import content, ingest
 
+from headrace.pipelines.cli import cli
 from headrace.pipelines.fleet.job import cloud_task
 from headrace.pipelines.query.forget import Forgetting
 from headrace.pipelines.query.quarantine import rejected
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.ports import Forgotten, Record
+from headrace.sinks.files.lock import held
 from headrace.sinks.memory import MemoryCache
 
 SPEC = cloud_task()
@@ -65,6 +68,31 @@ def test_what_is_before_goes_and_the_rest_stays(sampled):
     assert job.counts.repaired == 0
     again = forget(stream, end_ms, remove=True)
     assert (again.index, sum(again.messages.values())) == (Forgotten(0, 0, 0), 0)
+
+
+def test_it_is_refused_while_ingest_runs(sampled):
+    folder = sampled.folder
+    options = ["--log", f"sqlite:///{folder}/log.db", "--index", f"sqlite:///{folder}/index.db"]
+    arguments = ["forget", *options, "--task", "cloud", "--before", "2100-01-01"]
+    before = content(sampled)
+    with held(folder / "log.db.ingest.lock", "ingest", ""):
+        counted = CliRunner().invoke(cli, arguments)
+        done = CliRunner().invoke(cli, [*arguments, "--yes"])
+    assert counted.exit_code == 0, counted.output
+    assert "open segment" in str(done.exception)
+    assert content(sampled) == before
+    assert CliRunner().invoke(cli, [*arguments, "--yes"]).exit_code == 0
+    assert list(sampled.index.scan()) == []
+
+
+def test_a_rejected_message_goes_whose_copy_is_gone_already(sampled):
+    (refused,) = rejected(sampled.log)
+    for partition in range(sampled.log.topic("transitions.rejected").partitions):
+        if sampled.log.bounds("transitions.rejected", partition)[1]:
+            sampled.log.overwrite("transitions.rejected", partition, {0: Record("transitions.rejected", None, None)})
+    forget(sampled, 1 << 60, remove=True)
+    held = sampled.log.read("transitions", refused.partition, refused.offset, 1)
+    assert (held.keys, held.values) == ([None], [None])
 
 
 def test_bytes_that_a_reader_keeps_in_the_write_ahead_log_are_told(sampled, monkeypatch):
