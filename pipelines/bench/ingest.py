@@ -20,7 +20,7 @@ import msgspec
 
 from headrace.pipelines.bench import rows as bench_rows
 from headrace.pipelines.bench.process import UsageMeter, memory_mb, server_pids
-from headrace.pipelines.bench.scratch import scratch
+from headrace.pipelines.bench.scratch import GROUPS, scratch
 from headrace.pipelines.ingest.items import Passed, Piece, Polled, Tick
 from headrace.pipelines.ingest.job import Ingest, dataflow
 from headrace.pipelines.ingest.meters import IngestCounts
@@ -32,7 +32,7 @@ from headrace.schemas.ports import Cache, EndOfLog, Index, Log
 
 logger = logging.getLogger(__name__)
 
-DEPTHS: Final = ("decode", "no store", "whole")
+DEPTHS: Final = tuple(GROUPS)
 _STAGES: Final = {"split": "split", "check": "decode, rules", "fold": "chunk, window"}
 
 
@@ -97,9 +97,17 @@ class _Timed:
             return _Timed(found, self._stages, put="index: decisions")
         return self._stages.timing(self._names[verb], found) if verb in self._names else found
 
-    def subscribe(self, group: str, topic: str) -> Any:  # noqa: ANN401
-        """Join the group, where this is a log; what its subscription does is timed."""
-        return _Timed(cast(Log, self._inner).subscribe(group, topic), self._stages, poll="consume", commit="commit")
+
+class _TimedLog(_Timed):
+    """A log that a depth reads as a group of its own, from the first message on; its subscription is timed too."""
+
+    def __init__(self, log: Log, stages: Stages, group: str) -> None:
+        super().__init__(log, stages)
+        self._log, self._group = log, group
+
+    def subscribe(self, _group: str, topic: str) -> Any:  # noqa: ANN401
+        """Join the depth's group."""
+        return _Timed(self._log.subscribe(self._group, topic), self._stages, poll="consume", commit="commit")
 
 
 class _Nothing:
@@ -144,12 +152,11 @@ def run_depth(settings: Settings, load: Load, depth: str) -> dict[str, Any]:
         nothing: Any = _Nothing()
         index, cache = (services.index, services.cache) if depth == "whole" else (nothing, nothing)
         job = Ingest(
-            cast(Log, _Timed(services.log, stages)),
+            cast(Log, _TimedLog(services.log, stages, GROUPS[depth])),
             cast(Index, _Timed(index, stages, put="index: put", flush="index: wait")),
             cast(Cache, _Timed(cache, stages, put="cache")),
             services.layout,
             until_caught_up=True,
-            from_start=True,
         )
         steps = [(name, stages.timing(_STAGES[name], step)) for name, step in job.steps()]
         if depth == "decode":

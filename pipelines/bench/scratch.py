@@ -17,6 +17,8 @@ from headrace.schemas.url import Url
 
 logger = logging.getLogger(__name__)
 
+GROUPS: Final = {"decode": f"{INGEST}.decode", "no store": f"{INGEST}.chunk", "whole": INGEST}
+"""The group by which each depth of ingest reads."""
 _KEYSPACE_LETTERS: Final = 48
 _FILES: Final = {"log": "sqlite", "index": "sqlite", "policies": "file", "mail": "file"}
 
@@ -66,7 +68,7 @@ def _remove(url: Url) -> None:
 def _drop_kafka(url: Url) -> None:
     from headrace.sinks.kafka import topics  # noqa: PLC0415
 
-    topics.drop(url, (*SINGLE, *PARTITIONED), (INGEST,))
+    topics.drop(url, (*SINGLE, *PARTITIONED), [*GROUPS.values()])
 
 
 def _drop_cassandra(url: Url) -> None:
