@@ -51,8 +51,8 @@ class Progress(msgspec.Struct):
 
     @classmethod
     def read(cls, fields: dict[str, Any]) -> "Progress":
-        """Take it out of a checkpoint; those of the first format had lineage in three lists."""
-        return msgspec.convert(fields if "format" in fields else with_one_lineage(fields), cls)
+        """Take it out of a checkpoint; those of the first format had lineage in three lists, one of them `windows`."""
+        return msgspec.convert(fields if "format" in fields else with_one_lineage(fields) | {"windows": 0}, cls)
 
     def took(self, pieces: Sequence[tuple[ChunkReference, int]]) -> None:
         """Note the references that one window brought, and the first new row of each."""
