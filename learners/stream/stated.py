@@ -22,6 +22,18 @@ ALGORITHM: Final = "algorithm"
 _GIVEN: Final = ("potential", "explore_rule", "explore_share")
 """Of an algorithm's configuration: these an advisor's directives make, and nobody states."""
 
+_LIMITS: Final[Mapping[str, float]] = {
+    **dict.fromkeys(("hidden", "critic_hidden"), 4_096),
+    **dict.fromkeys(("replay_capacity", "rollout_rows"), 10_000_000),
+    **dict.fromkeys(("batch_size", "gate_traces"), 65_536),
+    **dict.fromkeys(("minibatch_size", "rollout_steps"), 1_000_000),
+    **dict.fromkeys(("epochs", "samples_per_row"), 1_000),
+    "quantiles": 512,
+    "n_step": 20,
+}
+"""The greatest values of what takes memory or time: beyond, one task's learner would stop the others of its process."""
+_LAYERS: Final = 8
+
 
 class Learned(NamedTuple):
     """What a task is learned by."""
@@ -114,6 +126,10 @@ def _converted(name: str, value: object, kind: Any) -> Any:  # noqa: ANN401 a fi
         raise SettingsError(f"{name} is {value!r}: a finite number, or sizes, are needed")
     if any(size < 1 for size in sizes):
         raise SettingsError(f"{name} is {value!r}: each size must be 1 or more")
+    if len(sizes) > _LAYERS:
+        raise SettingsError(f"{name} has {len(sizes)} layers: {_LAYERS} are allowed at most")
+    if name in _LIMITS and max(sizes or (found,)) > _LIMITS[name]:
+        raise SettingsError(f"{name} is {value!r}: {_LIMITS[name]:,} is allowed at most")
     return found
 
 

@@ -104,9 +104,9 @@ class Roster:
         """Return the task's learner, as its checkpoint left it; None for a task that is not learned here."""
         if task not in self._partition:
             self._partition[task] = partition
-            spec = self._learnable(task) if self._wanted(task) else None
-            if spec is not None:
-                self.learners[task] = self._made(spec, partition)
+            learner = self._learner(task, partition) if self._wanted(task) else None
+            if learner is not None:
+                self.learners[task] = learner
         return self.learners.get(task)
 
     def _made(self, spec: TaskSpec, partition: int) -> Learner:
@@ -120,21 +120,22 @@ class Roster:
             emitted=known.get(spec.task, 0),
         )
 
-    def _learnable(self, task: str) -> TaskSpec | None:
+    def _learner(self, task: str, partition: int) -> Learner | None:
         spec = self._tasks.spec(task)
         if spec is None:
             logger.warning("task %s was never added: it is not learned", task)
             return None
         if task not in self._from_start and self._ports.store.load(task) is not None:
-            return spec  # it goes on by its checkpoint's algorithm
+            return self._made(spec, partition)  # it goes on by its checkpoint's algorithm
         try:
             values = stated(spec, directives(self._ports.log, task))
             require_able(spec, learned_by(spec, values, self._learning.config, self._learning.settings).config)
-        except SettingsError as error:
+            return self._made(spec, partition)
+        except (SettingsError, MemoryError, ValueError, RuntimeError) as error:  # torch's of memory are RuntimeErrors
+            problem = error if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"
             logger.warning(
                 "task %s is not learned, and its windows are passed over: %s; `headrace run learn --task %s "
                 "--from-start` learns it from the first window that the log holds",
-                *(task, error, task),
+                *(task, problem, task),
             )
             return None
-        return spec

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 from weakref import finalize
 
 import gymnasium as gym
@@ -28,10 +28,13 @@ from headrace.pipelines.record.writer import RecordedStep, Writer
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.pipelines.wiring import open_services, system_clock
-from headrace.schemas.errors import HeadraceError, SettingsError
+from headrace.schemas.errors import EnvironmentFailedError, HeadraceError, SettingsError
 from headrace.schemas.ports import Clock, Log
 from headrace.schemas.records import Bounds
 from headrace.schemas.transition import NO_POLICY_VERSION
+
+_ACTION_LIMIT: Final = 2**31
+"""Of an int32, as transitions have choices."""
 
 Acted = Callable[[Any], tuple[int | None, Any]]
 """Gives (policy_version, log_prob) for a step's action: an agent of `pipelines.act` that chose it knows them."""
@@ -84,7 +87,7 @@ class _Tape:
             terminated=terminated,
             truncated=truncated,
             reward_terms=tuple(_number(told(name)) for name in self.writer.spec.reward_terms),
-            policy_version=NO_POLICY_VERSION if acted[0] is None else acted[0],
+            policy_version=NO_POLICY_VERSION if acted[0] is None else int(acted[0]),
             log_prob=_number(acted[1]),
         )
         self.writer.add(step)
@@ -92,9 +95,39 @@ class _Tape:
         agent.obs = None if terminated or truncated else next_obs
 
     def number(self, action: Any) -> Any:  # noqa: ANN401 as the space has it
-        """Return an action as it is recorded: taken before the step, which may write into what it is given."""
+        """Return an action as it is recorded: taken before the step, which may write into what it is given.
+
+        Raises SettingsError where no transition can hold it.
+        """
         number = self.numbers.number(action)
+        fits = number.size == self.numbers.actions if isinstance(number, np.ndarray) else abs(number) < _ACTION_LIMIT
+        if not fits:
+            raise SettingsError(
+                f"task {self.writer.spec.task}: the action {action!r} can't be recorded; the space has "
+                f"{self.numbers.actions} {'choices' if self.numbers.bounds is None else 'numbers an action'}"
+            )
         return number.copy() if isinstance(number, np.ndarray) else number
+
+    def flat(self, index: int, obs: object, *, reset: bool = False) -> NDArray[np.float32]:
+        """Return an agent's observation as float32[D], before anything of its step is kept.
+
+        Raises EnvironmentFailedError where it is other than the space says; the agents then begin an episode anew.
+        """
+        agent, expected = self.agents[index], self.numbers.width
+        try:
+            flat = self.numbers.flat(obs)
+            problem = "" if flat.shape == (expected,) else f"has {flat.size} numbers; the space has {expected}"
+        except Exception as error:  # noqa: BLE001 a space may raise anything of what is not in it
+            problem = f"is not of the space, whose width is {expected}: {type(error).__name__}: {error}"
+        if problem:
+            for one in self.agents:
+                one.obs = None  # or the next step would be told from before this one
+            raise EnvironmentFailedError(
+                f"task {self.writer.spec.task}, agent {self.writer.agents[index]}: the observation that "
+                f"{'reset' if reset else f'step {agent.step}'} gave {problem}. What was recorded before is kept: "
+                "correct the environment or its observation_space"
+            )
+        return flat
 
 
 def _close(writer: Writer, stack: ExitStack) -> None:
@@ -121,7 +154,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset, and begin an episode."""
         obs, info = self.env.reset(seed=seed, options=options)
-        self._tape.agents[0].begin(self._tape.numbers.flat(obs))
+        self._tape.agents[0].begin(self._tape.flat(0, obs, reset=True))
         return obs, info
 
     @override
@@ -132,7 +165,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         number = self._tape.number(action)
         obs, reward, terminated, truncated, info = self.env.step(action)
         if self._tape.agents[0].obs is not None:  # else the environment allows steps after an end; they mean nothing
-            outcome = (float(reward), self._tape.numbers.flat(obs), bool(terminated), bool(truncated))
+            outcome = (float(reward), self._tape.flat(0, obs), bool(terminated), bool(truncated))
             self._tape.write(0, number, outcome, info.get, (self.policy_version, self.log_prob))
         self.log_prob = None
         return obs, reward, terminated, truncated, info
@@ -159,8 +192,8 @@ class VectorRecorder(VectorWrapper[Any, Any, Any]):
         """Reset, and begin an episode each; of a part of them (`reset_mask`), those alone."""
         mask = (options or {}).get("reset_mask")  # the environment takes it out
         obs, info = self.env.reset(seed=seed, options=options)
-        for i, row in enumerate(iterate(self.env.observation_space, obs)):
-            agent, flat = self._tape.agents[i], self._tape.numbers.flat(row)
+        for i, flat in enumerate(self._flats(obs, reset=True)):
+            agent = self._tape.agents[i]
             goes_on = mask is not None and not mask[i]
             # An environment that does not know the mask has reset them all: its observations are others.
             if not (goes_on and (agent.obs is None or np.array_equal(agent.obs, flat, equal_nan=True))):
@@ -174,8 +207,7 @@ class VectorRecorder(VectorWrapper[Any, Any, Any]):
             self.policy_version, self.log_prob = self.acted(actions)
         numbers = [self._tape.number(action) for action in iterate(self.env.action_space, actions)]
         obs, rewards, terminated, truncated, info = self.env.step(actions)
-        for i, (number, row) in enumerate(zip(numbers, iterate(self.env.observation_space, obs), strict=True)):
-            flat = self._tape.numbers.flat(row)
+        for i, (number, flat) in enumerate(zip(numbers, self._flats(obs), strict=True)):
             if self._tape.agents[i].obs is None:
                 self._tape.agents[i].begin(flat)
                 continue
@@ -184,6 +216,10 @@ class VectorRecorder(VectorWrapper[Any, Any, Any]):
             self._tape.write(i, number, outcome, partial(_told, info, i), (self.policy_version, log_prob))
         self.log_prob = None
         return obs, rewards, terminated, truncated, info
+
+    def _flats(self, obs: Any, *, reset: bool = False) -> list[NDArray[np.float32]]:  # noqa: ANN401 as the space has it
+        rows = enumerate(iterate(self.env.observation_space, obs))
+        return [self._tape.flat(i, row, reset=reset) for i, row in rows]
 
     @override
     def close(self, **kwargs: Any) -> None:

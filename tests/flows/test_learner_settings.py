@@ -9,6 +9,7 @@ from stream import CONFIG, SETTINGS, learn_with_kills, open_stream, outcome, thr
 
 from headrace.learners.stream.stated import learned_by, require_known
 from headrace.pipelines.fleet.job import START_MS, Fleet, cloud_task
+from headrace.pipelines.learn import roster
 from headrace.pipelines.policies.retrain import retrain
 from headrace.pipelines.published import directives
 from headrace.pipelines.tasks import add_task
@@ -160,6 +161,14 @@ CONTINUOUS = msgspec.structs.replace(SPEC, actions=Bounds((0.0,), (1.0,)))
         (SPEC, {"discount": 1.5}, r"discount must lie in \[0, 1\]"),
         (SPEC, {"hidden": []}, "hidden is"),
         (SPEC, {"hidden": [64, 0]}, "each size must be 1 or more"),
+        (SPEC, {"hidden": [10**9]}, "hidden is .*: 4,096 is allowed at most"),
+        (SPEC, {"hidden": [8] * 9}, "hidden has 9 layers: 8 are allowed at most"),
+        (SPEC, {"replay_capacity": 10**15}, "replay_capacity is .*: 10,000,000 is allowed at most"),
+        (SPEC, {"quantiles": 513}, "quantiles is 513: 512 is"),
+        (SPEC, {"n_step": 21}, "n_step is 21: 20 is"),
+        (SPEC, {"batch_size": 2**40}, "batch_size is .*: 65,536 is"),
+        (SPEC, {"samples_per_row": 1e12}, "samples_per_row is .*: 1,000 is"),
+        (CONTINUOUS, {"critic_hidden": [8, 4097]}, "critic_hidden is .*: 4,096 is"),
         (SPEC, {"batch_size": "big"}, "batch_size is 'big'"),
         (SPEC, {"refusals": -1}, "refusals must not be negative"),
         (SPEC, {"gate": "maybe"}, "gate is 'maybe'"),
@@ -170,6 +179,21 @@ CONTINUOUS = msgspec.structs.replace(SPEC, actions=Bounds((0.0,), (1.0,)))
 def test_what_can_not_be_is_refused_with_what_there_is(spec, values, words):
     with pytest.raises(SettingsError, match=words):
         require_known(spec, values)
+
+
+def test_a_learner_that_can_not_be_made_is_passed_over(stream, caplog, monkeypatch):
+    """Too large for the machine, say; what else the process learns goes on."""
+    real = roster.Learner
+
+    def too_large(spec, *rest, **named):
+        if spec.task == "cloud":
+            raise MemoryError("Unable to allocate 3.2 TiB")
+        return real(spec, *rest, **named)
+
+    monkeypatch.setattr(roster, "Learner", too_large)
+    job = stream.learn()
+    assert job.learners == {}
+    assert "task cloud is not learned, and its windows are passed over: MemoryError: Unable to" in caplog.text
 
 
 def test_a_task_goes_before_the_command_line_and_that_before_the_defaults():

@@ -20,7 +20,7 @@ from headrace.pipelines.tasks import TaskTable, add_task, task_specs
 from headrace.pipelines.topics import messages
 from headrace.pipelines.wiring import open_services
 from headrace.schemas import codec
-from headrace.schemas.errors import InvalidTaskError, SettingsError
+from headrace.schemas.errors import EnvironmentFailedError, InvalidTaskError, SettingsError
 from headrace.schemas.ports import Record
 from headrace.schemas.records import Bounds, Layout, TaskSpec
 
@@ -116,6 +116,31 @@ def test_steps_become_transitions(services, caplog):
     assert len({row["episode_id"] for row in rows}) == 2
     last = rows[-1]["ts"]
     assert [beat["ts"] for beat in beats] == [last - last % 10_000 + 15_000] * 2, "one a partition, window and grace"
+
+
+@pytest.mark.parametrize("bad", [np.zeros(5, np.float32), ["a", "b"], None])
+def test_an_observation_of_another_shape_loses_no_step(services, bad):
+    """It is refused as it comes; what was recorded before is sent, and recording goes on with an episode anew."""
+
+    class Liar(Counter):
+        def step(self, action):
+            obs, *rest = super().step(action)
+            return bad if self.count == 3 else obs, *rest
+
+    env = record(Liar(length=9), task="count", log="sqlite:log.db", agent_id="a1", clock=Ticks())
+    env.reset()
+    env.step(0)
+    env.step(0)
+    with pytest.raises(EnvironmentFailedError, match=r"agent a1: the observation that step 2 gave .* (2|is 2)"):
+        env.step(0)
+    env.step(0)
+    with pytest.raises(SettingsError, match="the action 4294967296 can't be recorded; the space has 3 choices"):
+        env.step(2**32)
+    env.reset()
+    env.step(0)
+    env.close()
+    rows, _ = sent(services)
+    assert [(row["step"], row["obs"][0]) for row in rows] == [(0, 0.0), (1, 1.0), (0, 0.0)]
 
 
 def test_the_windows_stay_open_until_their_time_has_come(services):
