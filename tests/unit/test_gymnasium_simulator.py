@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import re
+import sys
 
 import gymnasium as gym
 import msgspec
@@ -41,6 +42,8 @@ class Corridor(gym.Env):
         over = self.left <= 0 and self.end != "never"
         if over and self.end == "raises":
             raise RuntimeError("the wall is wet")
+        if over and self.end == "exits":
+            sys.exit("bye")
         reward = float(action[0]) if self.continuous else float(action == 6)
         return np.zeros(1, np.float32), np.nan if over and self.end == "nan" else reward, over, False, {}
 
@@ -143,7 +146,12 @@ def test_decisions_are_what_the_policy_saw():
 
 
 @pytest.mark.parametrize(
-    ("end", "message"), [("raises", "RuntimeError: the wall is wet"), ("nan", "the reward nan is no finite number")]
+    ("end", "message"),
+    [
+        ("raises", "RuntimeError: the wall is wet"),
+        ("exits", "SystemExit: bye"),
+        ("nan", "the reward nan is no finite number"),
+    ],
 )
 def test_an_environment_that_breaks_is_an_error_of_its_own(end, message):
     with pytest.raises(EnvironmentFailedError, match=message):
