@@ -73,9 +73,8 @@ class Reader:
             return None
         version = loaded(self._task, number, expected, 0, self._store.weights(self._task, number))
         if isinstance(version.policy, BoxPolicy) or version.policy.softmax:
-            return version  # it explores by no schedule, so the manifests need not be read
-        steps = (one.environment_steps for one in self._store.versions(self._task) if one.version == number)
-        return replace(version, steps=next(steps, 0))
+            return version  # it explores by no schedule, so the manifest need not be read
+        return replace(version, steps=self._store.version(self._task, number).environment_steps)
 
 
 def loaded(task: str, number: int, expected: str, steps: int, weights: bytes) -> Version:
