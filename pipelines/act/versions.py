@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from secrets import token_hex
 
 import msgspec
 
@@ -89,9 +90,9 @@ def loaded(task: str, number: int, expected: str, steps: int, weights: bytes) ->
 
 
 def keep(path: Path, version: Version) -> None:
-    """Write a version to a file, whole or not at all; raises StorageError."""
+    """Write a version to a file, whole or not at all, whoever else keeps theirs there; raises StorageError."""
     kept = _Kept(version.task, version.number, version.hash, version.steps)
-    replace_file(path, pack(unpack(version.weights)[0], msgspec.to_builtins(kept)))
+    replace_file(path, pack(unpack(version.weights)[0], msgspec.to_builtins(kept)), writer=f".{token_hex(8)}")
 
 
 def kept(path: Path, task: str) -> Version | None:

@@ -120,12 +120,13 @@ class FilePolicyStore(Backend):
         return self._folder / task
 
 
-def replace_file(path: Path, *parts: bytes) -> None:
+def replace_file(path: Path, *parts: bytes, writer: str = "") -> None:
     """Write a file so that it is there whole and durable, or as it was before; raises StorageError.
 
-    The caller sees to it that nobody else writes the same file at the same time.
+    writer: whose temporary file it is, no other's, where several may write the same file at the same time; else the
+    caller sees to it that nobody does.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}{writer}.tmp")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
