@@ -44,8 +44,9 @@ class Corridor(gym.Env):
             raise RuntimeError("the wall is wet")
         if over and self.end == "exits":
             sys.exit("bye")
-        reward = float(action[0]) if self.continuous else float(action == 6)
-        return np.zeros(1, np.float32), np.nan if over and self.end == "nan" else reward, over, False, {}
+        seen = np.full(1, np.nan if self.end == "blind" else 0.0, np.float32)
+        reward = next(RESETS) if self.end == "moody" else float(action[0]) if self.continuous else float(action == 6)
+        return seen, np.nan if over and self.end == "nan" else reward, over, False, {}
 
 
 gym.register("corridor/Corridor-v0", entry_point=Corridor)
@@ -163,6 +164,8 @@ def test_an_environment_that_does_not_repeat_is_told_of():
     fixed = simulator(name, 16, 5)
     assert not fixed.repeats
     assert simulator(CORRIDOR, 16, 5).repeats
+    assert simulator(named(end="blind"), 16, 5).repeats  # NaN again is the same
+    assert not simulator(named(end="moody"), 16, 5).repeats  # its rewards alone are others
     done = tried(Candidate(1, valued(-1.0), None), fixed, lambda count, seed: fresh_simulator(name, count, seed))
     assert done.verdict.reason.endswith(UNPAIRED)
 
