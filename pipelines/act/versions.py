@@ -98,7 +98,7 @@ def keep(path: Path, version: Version) -> None:
 def kept(path: Path, task: str) -> Version | None:
     """Return the version that a file keeps; None, with a warning where it is damaged, if it keeps none.
 
-    Raises SettingsError where it is another task's.
+    Raises SettingsError where it is another task's, or nothing that can be read, as a folder.
     """
     try:
         weights = path.read_bytes()
@@ -106,6 +106,10 @@ def kept(path: Path, task: str) -> Version | None:
         version = loaded(found.task, found.number, found.hash, found.steps, weights)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise SettingsError(
+            f"keep={str(path)!r}: {error.strerror or error}: name a file that can be written"
+        ) from error
     except (CorruptDataError, ValueError) as error:  # msgspec's are ValueErrors
         logger.warning("%s keeps no version that can act: %s", path, error)
         return None

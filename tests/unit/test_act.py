@@ -159,6 +159,8 @@ def test_an_agent_acts_on_where_log_and_store_are_gone(services, tmp_path, caplo
         assert (again.act(OBS), again.policy_version) == (1, 1)
     with pytest.raises(SettingsError, match="of task cartpole, not of other"):
         follow("other", keep="kept.safetensors")
+    with pytest.raises(SettingsError, match=r"keep='.*': Is a directory: name a file"):
+        follow("cartpole", keep=tmp_path)
     (tmp_path / "kept.safetensors").write_bytes(b"half a file")
     with acting(keep="kept.safetensors", fallback=0) as again:
         assert (again.act(OBS), again.policy_version) == (0, None)
