@@ -167,16 +167,6 @@ def test_an_agent_acts_on_where_log_and_store_are_gone(services, tmp_path, caplo
     assert "keeps no version that can act" in caplog.text
 
 
-def test_agents_may_keep_in_one_file(tmp_path):
-    """At the same time, each writes it whole."""
-    weights = pack(constant(1))
-    path, version = tmp_path / "kept", loaded("cartpole", 1, weights_hash(weights), 0, weights)
-    with ThreadPoolExecutor(8) as pool:
-        assert [*pool.map(lambda _: keep(path, version), range(64))] == [None] * 64
-    assert kept(path, "cartpole").hash == version.hash
-    assert [*tmp_path.iterdir()] == [path]
-
-
 def test_a_log_that_another_took_the_place_of_is_noticed(services, tmp_path, monkeypatch):
     """An open file does not say that it was deleted: log and store are opened anew every so often."""
     monkeypatch.setattr(follower, "LOOKS", 3)
@@ -189,6 +179,16 @@ def test_a_log_that_another_took_the_place_of_is_noticed(services, tmp_path, mon
             again.initialise(partitions=2)
             promote(again, 2, constant(1))
             until(lambda: agent.act(OBS) == 1)
+
+
+def test_agents_may_keep_in_one_file(tmp_path):
+    """At the same time, each writes it whole."""
+    weights = pack(constant(1))
+    path, version = tmp_path / "kept", loaded("cartpole", 1, weights_hash(weights), 0, weights)
+    with ThreadPoolExecutor(8) as pool:
+        assert [*pool.map(lambda _: keep(path, version), range(64))] == [None] * 64
+    assert kept(path, "cartpole").hash == version.hash
+    assert [*tmp_path.iterdir()] == [path]
 
 
 def test_observations_of_another_width_are_refused(services):
