@@ -21,7 +21,7 @@ def make_environment(name: str) -> gymnasium.Env[Any, Any]:
     try:
         asked = msgspec.json.decode(brace + kwargs, type=dict[str, Any]) if brace else {}
         return gymnasium.make(identity, **{"disable_env_checker": True} | asked)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise EnvironmentFailedError(f"environment {name!r} can't be made: {error}") from error
 
 

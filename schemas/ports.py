@@ -349,13 +349,13 @@ class PolicyStore(Backend, Protocol):
     """Weights and manifests by task and version, and each learner's checkpoint."""
 
     def put(self, version: PolicyVersion, weights: bytes) -> None:
-        """Store a version, atomically; storing the same again is a no-op.
-
-        Raises StorageError when the version is there with other content: a version never changes.
-        """
+        """Store a version, atomically; the same again is a no-op, other content of it raises StorageError."""
 
     def weights(self, task: str, version: int) -> bytes:
         """Return a version's weights, checked against its hash; raises UnknownPolicyError, CorruptDataError."""
+
+    def version(self, task: str, version: int) -> PolicyVersion:
+        """Return one version's record; raises UnknownPolicyError, CorruptDataError."""
 
     def versions(self, task: str) -> list[PolicyVersion]:
         """Return the task's versions in order; raises CorruptDataError."""

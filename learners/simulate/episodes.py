@@ -42,7 +42,7 @@ class Episodes:
         """
         try:
             return self._played(act, seeds)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # neither may end the process that judges by it
             raise EnvironmentFailedError(f"environment {self.name} raised {type(error).__name__}: {error}") from error
 
     def _played(self, act: ActOn, seeds: Sequence[int]) -> NDArray[np.float64]:

@@ -51,7 +51,7 @@ def _spaces(name: str) -> NumericSpaces:
     spaces = NumericSpaces(made.observation_space, made.action_space)
     try:
         spaces.flat(made.reset(seed=0)[0])
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise EnvironmentFailedError(f"environment {name!r} can't be reset: {type(error).__name__}: {error}") from error
     finally:
         made.close()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import numpy as np
@@ -63,11 +63,12 @@ class GymnasiumSimulator:
 
     @property
     def repeats(self) -> bool:
-        """Whether the same seed and actions give the same return; else traces are not paired, only alike."""
+        """Whether the same seed and actions give the same again; else traces are not paired, only alike."""
         if self._repeats is None:
             rows = slice(0, _REPEATED)
-            first, again = (self._watched(self._random(rows), rows) for _ in range(2))
-            self._repeats = len(first) == len(again) and all(map(np.array_equal, first, again))
+            (first, returns), (again, others) = (self._watched(self._random(rows), rows) for _ in range(2))
+            same = partial(np.array_equal, equal_nan=True)
+            self._repeats = len(first) == len(again) and all(map(same, [*first, returns], [*again, others]))
         return self._repeats
 
     def outcomes(self, policy: Learned, rows: slice = ALL) -> Outcomes:
@@ -99,7 +100,7 @@ class GymnasiumSimulator:
         """Record what the policy saw and decided, in the first episodes; None of one that compares none."""
         if not isinstance(policy, Valued):
             return None
-        obs = np.concatenate(self._watched(acting(policy), slice(0, LEAST)))
+        obs = np.concatenate(self._watched(acting(policy), slice(0, LEAST))[0])
         obs = obs[:: -(-len(obs) // _DECISIONS)]
         return RecordedDecisions(obs, policy.q_values(obs).astype(np.float64), measure=measure_of(policy))
 
@@ -111,16 +112,15 @@ class GymnasiumSimulator:
         returns = self._episodes.returns(act, self._seeds[rows])
         return Outcomes(returns, np.zeros((len(returns), 0)))
 
-    def _watched(self, act: ActOn, rows: slice) -> list[NDArray[np.float32]]:
-        """Run a policy; return what it saw, step by step."""
+    def _watched(self, act: ActOn, rows: slice) -> tuple[list[NDArray[np.float32]], NDArray[np.float64]]:
+        """Run a policy; return what it saw, step by step, and the episodes' returns."""
         seen: list[NDArray[np.float32]] = []
 
         def watched(obs: NDArray[np.float32]) -> NDArray[Any]:
             seen.append(obs)
             return act(obs)
 
-        self._run(watched, rows)
-        return seen
+        return seen, self._run(watched, rows).returns
 
     def _random(self, rows: slice) -> ActOn:
         return _randomly(self.spaces, rows.start or 0)

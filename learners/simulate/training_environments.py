@@ -84,7 +84,7 @@ class GymTrainingEnvironment(TrainingEnvironment):
         for i, environment in enumerate(self._environments):
             try:
                 found, reward[i], terminated[i], truncated[i], _ = environment.step(self._spaces.action(actions[i]))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise self._failed("step", error) from error
             next_obs[i] = self._spaces.flat(found)
             obs[i] = self._reset(i, None) if terminated[i] or truncated[i] else next_obs[i]
@@ -99,10 +99,10 @@ class GymTrainingEnvironment(TrainingEnvironment):
     def _reset(self, index: int, seed: int | None) -> np.ndarray:
         try:
             return self._spaces.flat(self._environments[index].reset(seed=seed)[0])
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._failed("reset", error) from error
 
-    def _failed(self, verb: str, error: Exception) -> EnvironmentFailedError:
+    def _failed(self, verb: str, error: BaseException) -> EnvironmentFailedError:
         return EnvironmentFailedError(
             f"environment {self._name} raised in {verb}: {type(error).__name__}: {error}: nothing was stored; mend the "
             "environment and train again"

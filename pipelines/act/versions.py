@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from secrets import token_hex
 
 import msgspec
 
@@ -79,9 +80,8 @@ class Reader:
             return None
         version = loaded(self._task, number, expected, 0, self._store.weights(self._task, number))
         if isinstance(version.policy, BoxPolicy) or version.policy.softmax:
-            return version  # it explores by no schedule, so the manifests need not be read
-        steps = (one.environment_steps for one in self._store.versions(self._task) if one.version == number)
-        return replace(version, steps=next(steps, 0))
+            return version  # it explores by no schedule, so the manifest need not be read
+        return replace(version, steps=self._store.version(self._task, number).environment_steps)
 
 
 def loaded(task: str, number: int, expected: str, steps: int, weights: bytes) -> Version:
@@ -96,15 +96,15 @@ def loaded(task: str, number: int, expected: str, steps: int, weights: bytes) ->
 
 
 def keep(path: Path, version: Version) -> None:
-    """Write a version to a file, whole or not at all; raises StorageError."""
+    """Write a version to a file, whole or not at all, whoever else keeps theirs there; raises StorageError."""
     kept = _Kept(version.task, version.number, version.hash, version.steps)
-    replace_file(path, pack(unpack(version.weights)[0], msgspec.to_builtins(kept)))
+    replace_file(path, pack(unpack(version.weights)[0], msgspec.to_builtins(kept)), writer=f".{token_hex(8)}")
 
 
 def kept(path: Path, task: str) -> Version | None:
     """Return the version that a file keeps; None, with a warning where it is damaged, if it keeps none.
 
-    Raises SettingsError where it is another task's.
+    Raises SettingsError where it is another task's, or nothing that can be read, as a folder.
     """
     try:
         weights = path.read_bytes()
@@ -112,6 +112,10 @@ def kept(path: Path, task: str) -> Version | None:
         version = loaded(found.task, found.number, found.hash, found.steps, weights)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise SettingsError(
+            f"keep={str(path)!r}: {error.strerror or error}: name a file that can be written"
+        ) from error
     except (CorruptDataError, ValueError) as error:  # msgspec's are ValueErrors
         logger.warning("%s keeps no version that can act: %s", path, error)
         return None

@@ -69,13 +69,12 @@ class CassandraPolicyStore(Backend):
             )
 
     def weights(self, task: str, version: int) -> bytes:
-        row = self._policy(task, version)
-        if row is None:
-            known = sorted(found for found, *_ in self._rows("policies", task))
-            raise UnknownPolicyError(
-                f"policy {task}@{version} is not in {self._keyspace.target}; {task} has the versions {known or 'none'}"
-            )
+        row = self._known(task, version)
         return self._blob(_blob(task, version, "weights", row[2]), row[3], row[2])
+
+    def version(self, task: str, version: int) -> PolicyVersion:
+        sha256, size, *_ = self._known(task, version)
+        return self._manifest(task, version, sha256, size)
 
     def versions(self, task: str) -> list[PolicyVersion]:
         return [self._manifest(task, *row) for row in sorted(self._rows("policies", task))]
@@ -88,6 +87,15 @@ class CassandraPolicyStore(Backend):
             raise CorruptDataError(
                 f"{self._keyspace.target}: {name} can't be read ({error}): use the headrace that wrote it"
             ) from error
+
+    def _known(self, task: str, version: int) -> tuple[str, int, str, int]:
+        row = self._policy(task, version)
+        if row is None:
+            known = sorted(found for found, *_ in self._rows("policies", task))
+            raise UnknownPolicyError(
+                f"policy {task}@{version} is not in {self._keyspace.target}; {task} has the versions {known or 'none'}"
+            )
+        return row
 
     def _policy(self, task: str, version: int) -> tuple[str, int, str, int] | None:
         rows = self._rows("policy", task, version)

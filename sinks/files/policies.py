@@ -58,12 +58,7 @@ class FilePolicyStore(Backend):
             replace_file(path, manifest)
 
     def weights(self, task: str, version: int) -> bytes:
-        manifest_path = self._task_folder(task) / f"{_name(version)}.json"
-        if not manifest_path.exists():
-            known = [found.version for found in self.versions(task)]
-            raise UnknownPolicyError(
-                f"policy {task}@{version} is not in {self._folder}; {task} has the versions {known or 'none'}"
-            )
+        manifest_path = self._manifest_path(task, version)
         path = manifest_path.with_suffix(".safetensors")
         weights = _read(path)
         expected = _read_manifest(manifest_path).file_sha256
@@ -73,6 +68,9 @@ class FilePolicyStore(Backend):
                 f"{path}: {found}, {expected} was written: restore the file, or roll back to another version"
             )
         return weights
+
+    def version(self, task: str, version: int) -> PolicyVersion:
+        return _read_version(self._manifest_path(task, version))
 
     def versions(self, task: str) -> list[PolicyVersion]:
         found = [_read_version(path) for path in self._task_folder(task).glob("v*.json")]
@@ -107,18 +105,28 @@ class FilePolicyStore(Backend):
             )
         return checkpoint
 
+    def _manifest_path(self, task: str, version: int) -> Path:
+        path = self._task_folder(task) / f"{_name(version)}.json"
+        if not path.exists():
+            known = [found.version for found in self.versions(task)]
+            raise UnknownPolicyError(
+                f"policy {task}@{version} is not in {self._folder}; {task} has the versions {known or 'none'}"
+            )
+        return path
+
     def _task_folder(self, task: str) -> Path:
         if not re.fullmatch(ID_PATTERN, task) or task in {".", ".."}:
             raise InvalidTaskError(f"task {task!r} can't name a folder: ids match {ID_PATTERN}, not . or ..")
         return self._folder / task
 
 
-def replace_file(path: Path, *parts: bytes) -> None:
+def replace_file(path: Path, *parts: bytes, writer: str = "") -> None:
     """Write a file so that it is there whole and durable, or as it was before; raises StorageError.
 
-    The caller sees to it that nobody else writes the same file at the same time.
+    writer: whose temporary file it is, no other's, where several may write the same file at the same time; else the
+    caller sees to it that nobody does.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}{writer}.tmp")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -58,6 +58,9 @@ def test_versions_come_in_the_order_of_their_numbers(open_store: OpenStore, name
         store.put(version(name, number), b"%d" % number)
     assert [found.version for found in store.versions(name)] == [1, 9, 10, 1_000_000]
     assert store.weights(name, 10) == b"10"
+    assert store.version(name, 10) == version(name, 10)
+    with pytest.raises(UnknownPolicyError, match=rf"{name}@11 is not in .* has the versions \[1, 9, 10, 1000000\]"):
+        store.version(name, 11)
 
 
 def test_tasks_are_kept_apart(open_store: OpenStore, name: str) -> None:

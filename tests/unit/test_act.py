@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import gymnasium as gym
 import msgspec
@@ -15,6 +16,7 @@ from gymnasium.vector import AutoresetMode
 from headrace.learners.checkpoint import pack, weights_hash
 from headrace.pipelines.act import follow, follower
 from headrace.pipelines.act.choosers import EpsilonGreedy, UniformBox
+from headrace.pipelines.act.versions import keep, kept, loaded
 from headrace.pipelines.record import record
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.tasks import add_task
@@ -157,6 +159,8 @@ def test_an_agent_acts_on_where_log_and_store_are_gone(services, tmp_path, caplo
         assert (again.act(OBS), again.policy_version) == (1, 1)
     with pytest.raises(SettingsError, match="of task cartpole, not of other"):
         follow("other", keep="kept.safetensors")
+    with pytest.raises(SettingsError, match=r"keep='.*': Is a directory: name a file"):
+        follow("cartpole", keep=tmp_path)
     (tmp_path / "kept.safetensors").write_bytes(b"half a file")
     with acting(keep="kept.safetensors", fallback=0) as again:
         assert (again.act(OBS), again.policy_version) == (0, None)
@@ -190,6 +194,16 @@ def test_a_log_that_another_took_the_place_of_is_noticed(services, tmp_path, mon
             again.initialise(partitions=2)
             promote(again, 2, constant(1))
             until(lambda: agent.act(OBS) == 1)
+
+
+def test_agents_may_keep_in_one_file(tmp_path):
+    """At the same time, each writes it whole."""
+    weights = pack(constant(1))
+    path, version = tmp_path / "kept", loaded("cartpole", 1, weights_hash(weights), 0, weights)
+    with ThreadPoolExecutor(8) as pool:
+        assert [*pool.map(lambda _: keep(path, version), range(64))] == [None] * 64
+    assert kept(path, "cartpole").hash == version.hash
+    assert [*tmp_path.iterdir()] == [path]
 
 
 def test_observations_of_another_width_are_refused(services):

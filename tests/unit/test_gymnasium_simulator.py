@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import re
+import sys
 
 import gymnasium as gym
 import msgspec
@@ -41,8 +42,11 @@ class Corridor(gym.Env):
         over = self.left <= 0 and self.end != "never"
         if over and self.end == "raises":
             raise RuntimeError("the wall is wet")
-        reward = float(action[0]) if self.continuous else float(action == 6)
-        return np.zeros(1, np.float32), np.nan if over and self.end == "nan" else reward, over, False, {}
+        if over and self.end == "exits":
+            sys.exit("bye")
+        seen = np.full(1, np.nan if self.end == "blind" else 0.0, np.float32)
+        reward = next(RESETS) if self.end == "moody" else float(action[0]) if self.continuous else float(action == 6)
+        return seen, np.nan if over and self.end == "nan" else reward, over, False, {}
 
 
 gym.register("corridor/Corridor-v0", entry_point=Corridor)
@@ -143,7 +147,12 @@ def test_decisions_are_what_the_policy_saw():
 
 
 @pytest.mark.parametrize(
-    ("end", "message"), [("raises", "RuntimeError: the wall is wet"), ("nan", "the reward nan is no finite number")]
+    ("end", "message"),
+    [
+        ("raises", "RuntimeError: the wall is wet"),
+        ("exits", "SystemExit: bye"),
+        ("nan", "the reward nan is no finite number"),
+    ],
 )
 def test_an_environment_that_breaks_is_an_error_of_its_own(end, message):
     with pytest.raises(EnvironmentFailedError, match=message):
@@ -155,6 +164,8 @@ def test_an_environment_that_does_not_repeat_is_told_of():
     fixed = simulator(name, 16, 5)
     assert not fixed.repeats
     assert simulator(CORRIDOR, 16, 5).repeats
+    assert simulator(named(end="blind"), 16, 5).repeats  # NaN again is the same
+    assert not simulator(named(end="moody"), 16, 5).repeats  # its rewards alone are others
     done = tried(Candidate(1, valued(-1.0), None), fixed, lambda count, seed: fresh_simulator(name, count, seed))
     assert done.verdict.reason.endswith(UNPAIRED)
 
