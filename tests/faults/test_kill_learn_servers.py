@@ -39,6 +39,7 @@ def learned(stack, windows):
     stack.initialise()
     stack.run("run", "fleet", "--windows", str(windows), "--every", "0")
     stack.run("run", "ingest", "--until-caught-up")
+    stack.run("learner", "set", "cloud", "candidate_rows=25600", "--reason", "four windows, however they are read")
     store = f"file://{stack.folder}/undisturbed"
     began_s = time.monotonic()
     stack.run(*LEARN, "--until-caught-up", "--policies", store)
