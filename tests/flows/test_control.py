@@ -316,7 +316,9 @@ def test_a_policy_of_another_task_is_refused(stream):
         stream.store, Order("dqn", "CartPole-v1", 0, 3_000, None, task="cloud"), lambda _: None, lambda _: None
     )
     other = stream.store.versions("cloud")[-1].version
-    with pytest.raises(SettingsError, match=rf"cloud@{other} sees 4 values and has 2 actions; the task has 32 and 5"):
+    with pytest.raises(
+        SettingsError, match=rf"cloud@{other} sees 4 values and has 2 discrete actions; the task has 32 and 5"
+    ):
         control(stream).promote("cloud", other, "by mistake")
 
 
