@@ -41,7 +41,7 @@ def command(
     _tell(done, check=check)
     if check:
         good = done.lines - done.rejected.lines
-        print_answer(done, f"{counted(done.lines, 'line')}, {good} of them good; nothing was sent", as_json=as_json)
+        print_answer(done, f"{counted(done.lines, 'line')}, {good:,} of them good; nothing was sent", as_json=as_json)
         sys.exit(1 if done.rejected else 0)
     if close and not done.heartbeats:
         click.echo("no line was a transition of a known task, so there are no windows to close", err=True)
