@@ -118,7 +118,7 @@ def test_a_history_without_a_simulator(tmp_path):
     commands = next(block for block in blocks("console") if "convert.py" in block).splitlines()
     printed = {line: run(line, tmp_path) for line in commands}
     assert printed["headrace produce history.jsonl --check"].startswith("29,990 lines, 29,990 of them good")
-    assert re.search(r"^oven@\d  yes     yes  .*\+\d+\.\d+ to agents", printed["headrace policy list"], re.MULTILINE)
+    assert re.search(r"^oven@\d  \w+ +yes  .*\+\d+\.\d+ to agents", printed["headrace policy list"], re.MULTILINE)
     assert "No simulator has tested it" in "".join(path.read_text() for path in (tmp_path / "reports").rglob("*.md"))
     acts = (
         "from headrace.pipelines.act import follow; import numpy as np; agent = follow('oven', explore=False); "
