@@ -7,13 +7,13 @@ since a misspelt one would be silently ignored.
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from headrace.pipelines.report.addresses import parse_recipients
 from headrace.pipelines.service.address import MORE_PORTS, Address, parse_address
 from headrace.schemas.errors import SettingsError
+from headrace.schemas.reasons import did_you_mean
 from headrace.schemas.url import Url, parse_url
 
 PREFIX: Final = "HEADRACE_"
@@ -114,6 +114,4 @@ def read_variable(name: str) -> str | None:
 
 def suggest(name: str, known: list[str]) -> str:
     """Return the end of an error message: what was probably meant, and what is known."""
-    close = get_close_matches(name, known, n=1)
-    meant = f"; did you mean {close[0]}?" if close else ";"
-    return f"{meant} known: {', '.join(known)}"
+    return f"{did_you_mean(name, known) or ';'} known: {', '.join(known)}"

@@ -4,7 +4,7 @@ What is here the codecs share; of other faults each speaks in its own words.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any, Final
@@ -84,6 +84,12 @@ def unknown_term(name: str, terms: Sequence[str]) -> str:
     """Say which reward terms a task has."""
     known = f"the task's are {_listed(name, terms)}" if terms else "the task names none"
     return f"reward_terms has {name[:40]!r}; {known}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean X?" where a known name is like the one given, else ""."""
+    close = get_close_matches(name, [*known], n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _listed(name: str, names: Sequence[str]) -> str:

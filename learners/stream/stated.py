@@ -7,7 +7,6 @@ an algorithm's configuration and of LearnSettings have the names; `algorithm` ch
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any, ClassVar, Final, NamedTuple, get_origin, get_type_hints
 
 import msgspec
@@ -16,6 +15,7 @@ from headrace.learners.stream.algorithms import ALGORITHMS, Algorithm, algorithm
 from headrace.learners.stream.training import Config, LearnSettings
 from headrace.schemas.directives import SETTING
 from headrace.schemas.errors import SettingsError
+from headrace.schemas.reasons import did_you_mean
 from headrace.schemas.records import Directive, TaskSpec
 
 ALGORITHM: Final = "algorithm"
@@ -95,8 +95,7 @@ def require_known(spec: TaskSpec, values: Mapping[str, Any], standing: Mapping[s
     for name in values:
         if name not in known:
             others = [one for one in ALGORITHMS if name in names_of(algorithm(one).streamed)]
-            close = get_close_matches(name, known, n=1)
-            meant = f"; it is one of {others[0]}" if others else f"; did you mean {close[0]}?" if close else ""
+            meant = f"; it is one of {others[0]}" if others else did_you_mean(name, known)
             raise SettingsError(
                 f"a learner by {config.algorithm} has no setting {name!r}{meant} (`headrace learner show TASK` lists "
                 "those that it has)"

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import islice
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ from headrace.pipelines.query.windows import plus
 from headrace.pipelines.topics import INGEST, TRANSITIONS
 from headrace.schemas.chunk import agent_stats, decode_stats
 from headrace.schemas.ports import Index, Log
+from headrace.schemas.reasons import did_you_mean
 from headrace.schemas.records import AgentStats
 
 LOOKED_AT: Final = 20_000
@@ -67,9 +67,8 @@ def why_empty(log: Log, index: Index, selection: Selection, what: str) -> str:
     if selection.agent_id is not None:
         names = [*_seen(index, Selection(spec), LOOKED_AT)]
         if selection.agent_id not in names:
-            close = get_close_matches(selection.agent_id, names, n=1)
             known = ", ".join(sorted(names)[:_NAMES]) + (", ..." if len(names) > _NAMES else "")
-            meant = f"; did you mean {close[0]}?" if close else ""
+            meant = did_you_mean(selection.agent_id, names)
             return (
                 f"{spec.task} has no rows of an agent {selection.agent_id!r}{meant} Known: {known} "
                 f"(`headrace query agents --task {spec.task}`)"

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import msgspec
@@ -14,6 +13,7 @@ from headrace.schemas.codec import to_records
 from headrace.schemas.errors import UnknownTaskError
 from headrace.schemas.partition import group_of
 from headrace.schemas.ports import Index, Log
+from headrace.schemas.reasons import did_you_mean
 from headrace.schemas.records import TaskSpec, WindowKey
 from headrace.schemas.transition import TransitionBatch
 
@@ -40,8 +40,7 @@ def task_spec(log: Log, task: str) -> TaskSpec:
     """Return a task's spec; raises UnknownTaskError, which lists the known ones."""
     specs = task_specs(log)
     if task not in specs:
-        close = get_close_matches(task, specs, n=1)
-        meant, known = f"; did you mean {close[0]}?" if close else ";", ", ".join(sorted(specs)) or "none yet"
+        meant, known = did_you_mean(task, specs) or ";", ", ".join(sorted(specs)) or "none yet"
         raise UnknownTaskError(
             f"task {task!r} was never added{meant} known: {known}. Add it by `headrace task add FILE`"
         )
