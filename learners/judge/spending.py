@@ -27,6 +27,14 @@ _FAR: Final = 9.0
 """A sum of standard normals that lies further below 0 has no weight left, in its deviations."""
 
 
+def place_of(version: int, opponent: int | None) -> int:
+    """Return a candidate's place among those that met its opponent, from 1 on; opponent: its version, if any serves.
+
+    After a rollback those that others met count too.
+    """
+    return max(1, version - (opponent or 0))
+
+
 def spent(number: int) -> float:
     """Return alpha(k), one-sided, of the number-th candidate against a serving policy, from 1 on."""
     if number < 1:

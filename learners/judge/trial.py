@@ -12,7 +12,7 @@ from headrace.learners import seeds
 from headrace.learners.acting import BoxPolicy, Policy
 from headrace.learners.explain.simulation import Learned, Simulator
 from headrace.learners.judge.gate import GateVerdict, judge
-from headrace.learners.judge.spending import LOOKS, spent, traces_for
+from headrace.learners.judge.spending import LOOKS, place_of, spent, traces_for
 from headrace.schemas.records import Judgement
 
 Returns = NDArray[np.float64]
@@ -114,8 +114,8 @@ class Candidate(NamedTuple):
 
     @property
     def number(self) -> int:
-        """Its place among those that met its opponent; after a rollback those that others met count too."""
-        return max(1, self.version - (self.opponent[0] if self.opponent else 0))
+        """Its place among those that met its opponent."""
+        return place_of(self.version, self.opponent and self.opponent[0])
 
     @property
     def seed(self) -> int:

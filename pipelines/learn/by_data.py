@@ -4,7 +4,7 @@ from typing import Final
 
 from headrace.learners.acting import load_policy
 from headrace.learners.judge.data import DataVerdict, judge_by_data
-from headrace.learners.judge.spending import spent
+from headrace.learners.judge.spending import place_of, spent
 from headrace.learners.stream.training import Config
 from headrace.pipelines.learn.progress import Progress
 from headrace.schemas.errors import MissingChunkError
@@ -28,7 +28,7 @@ def judged_by_data(
     discount = min(float(getattr(config, "discount", GREATEST_DISCOUNT)), GREATEST_DISCOUNT)
     actions = spec.action_count if spec.discrete else 0
     # As in a simulator: however many candidates come, the error against one serving version stays bounded.
-    alpha = spent(max(1, progress.version - (progress.serving or 0)))
+    alpha = spent(place_of(progress.version, progress.serving))
     return judge_by_data(rows, load_policy(weights), serving, actions, discount, alpha)
 
 
