@@ -7,6 +7,7 @@ import numpy as np
 
 from headrace.learners import seeds
 from headrace.learners.acting import BoxPolicy, Policy
+from headrace.learners.judge.gate import OPPONENTS
 from headrace.learners.judge.ope import Bounded, Evaluation, evaluated, interval_of
 from headrace.learners.judge.spending import ALONE
 from headrace.schemas.transition import TransitionBatch
@@ -79,7 +80,7 @@ def _verdict(found: Evaluation, opponent: str, alpha: float) -> DataVerdict:
     difference = interval_of(found.values[0] - found.values[1], found.groups, 1.0 - 2.0 * alpha)
     mean, low, high = difference
     returns = {"policy": float(np.mean(found.values[0])), opponent: float(np.mean(found.values[1]))}
-    name = "the serving policy" if opponent == "serving" else "what the agents did"
+    name = OPPONENTS[opponent]
     said = f"beats {name}" if low > 0.0 else f"is worse than {name}" if high < 0.0 else f"is not shown to beat {name}"
     reason = (
         f"candidate {said} by {ESTIMATOR}: discounted return {mean:+.4g} [{low:+.4g}, {high:+.4g}] "

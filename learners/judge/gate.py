@@ -11,7 +11,12 @@ from headrace.learners.judge.distributions import normal_below
 from headrace.learners.judge.spending import ALONE, LOOKS, boundary
 from headrace.learners.judge.statistics import MeanInterval, skewed_interval
 
-OPPONENTS: Final = {"serving": "the serving policy", "floor": "the floor baseline", "best": "the best version so far"}
+OPPONENTS: Final = {
+    "serving": "the serving policy",
+    "floor": "the floor baseline",
+    "best": "the best version so far",
+    "agents": "what the agents did",
+}
 """Whom a candidate is compared with, and what a reason calls it. An on-policy learner's best need not serve."""
 
 
