@@ -114,13 +114,7 @@ class GymnasiumSimulator:
 
     def _watched(self, act: ActOn, rows: slice) -> tuple[list[NDArray[np.float32]], NDArray[np.float64]]:
         """Run a policy; return what it saw, step by step, and the episodes' returns."""
-        seen: list[NDArray[np.float32]] = []
-
-        def watched(obs: NDArray[np.float32]) -> NDArray[Any]:
-            seen.append(obs)
-            return act(obs)
-
-        return seen, self._run(watched, rows).returns
+        return _watched(self._episodes, act, self._seeds[rows])
 
     def _random(self, rows: slice) -> ActOn:
         return _randomly(self.spaces, rows.start or 0)
@@ -140,16 +134,22 @@ def affordable(name: str, count: int) -> int:
 @lru_cache(maxsize=64)
 def _length(name: str) -> int:
     """Return the steps that an episode of random play lasts, the mean of a few, rounded up."""
-    episodes, steps = _episodes(name), 0
-    act = _randomly(episodes.spaces, 0)
+    episodes = _episodes(name)
+    seen, _ = _watched(episodes, _randomly(episodes.spaces, 0), _episode_seeds(seeds.FLOOR.first, _CHOICE))
+    return math.ceil(sum(map(len, seen)) / _CHOICE)
 
-    def counted(obs: NDArray[np.float32]) -> NDArray[Any]:
-        nonlocal steps
-        steps += len(obs)
+
+def _watched(
+    episodes: Episodes, act: ActOn, seeds_of: Sequence[int]
+) -> tuple[list[NDArray[np.float32]], NDArray[np.float64]]:
+    """Play an episode of each seed; return what was seen, step by step, and the returns."""
+    seen: list[NDArray[np.float32]] = []
+
+    def watched(obs: NDArray[np.float32]) -> NDArray[Any]:
+        seen.append(obs)
         return act(obs)
 
-    episodes.returns(counted, _episode_seeds(seeds.FLOOR.first, _CHOICE))
-    return math.ceil(steps / _CHOICE)
+    return seen, episodes.returns(watched, seeds_of)
 
 
 @lru_cache(maxsize=4)
