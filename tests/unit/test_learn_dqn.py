@@ -21,13 +21,7 @@ WIDTH, ACTIONS = 4, 3
 SMALL = dqn.DQNConfig(hidden=(16, 16), batch_size=32, normaliser_updates=20, learning_rate_steps=100)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Bits are promised on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def filled_buffer(rows=500, seed=0):

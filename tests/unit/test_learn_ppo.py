@@ -30,13 +30,7 @@ SMALL = ppo.PPOConfig(
 )
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Bits are promised on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def rollout(state, seed=0, steps=10, count=8, **more):

@@ -20,12 +20,7 @@ from headrace.schemas.transition import TransitionBatch
 EVER = 10**9
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def normal(rows, seed=0, width=1):

@@ -23,12 +23,7 @@ SMALL_PPO = PPOTraining(ppo.PPOConfig(hidden=(16,), critic_hidden=(16,), minibat
 SMALL_DQN = DQNTraining(dqn.DQNConfig(hidden=(16,), batch_size=64, replay_capacity=4_000), 16, learning_starts=200)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("training", [SMALL_PPO, SMALL_DQN])
