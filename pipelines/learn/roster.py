@@ -1,7 +1,7 @@
 """The learners of the tasks whose partitions this process has."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -47,35 +47,30 @@ class Roster:
         needs, where it may lie before the commit: 0 for what must be learned from the first window.
         """
         known = self._known(metadata, partition)
-        lost = [task for task in known if self._wanted(task) and self._ports.store.load(task) is None]
         self._learned[partition] = known
-        offsets = self._elsewhere(partition, known)
-        if lost or any(self._of(task) == partition for task in self._from_start):
-            offsets.append(0)
-        return lost, min(offsets, default=None)
+        lost, offsets = [], [0] if any(self._of(task) == partition for task in self._from_start) else []
+        for task in filter(self._wanted, {**known, **dict.fromkeys(self._here(partition))}):
+            data = self._ports.store.load(task)  # once, and one at a time: each may hold a priority a row of replay
+            if data is not None:
+                # Another group's commits tell of it, as by `--task`, or it was learned anew since.
+                place = place_in(task, data)[0]
+                offsets += [place.next_offset] if task not in known or place.from_start else []
+            elif task in known:
+                lost.append(task)
+        return lost, min([*offsets, *([0] if lost else [])], default=None)
 
     def _known(self, metadata: str, partition: int) -> dict[str, int]:
         """Return the tasks that were learned, and up to which offset as far as the metadata says."""
         found = msgspec.json.decode(metadata or "{}", type=dict[str, int] | list[str])
         known = dict.fromkeys(found, 0) if isinstance(found, list) else found
         if EVERY_TASK in known:
-            self._tasks.refresh()
-            known = {task: 0 for task in self._tasks.specs if self._of(task) == partition}
+            known = dict.fromkeys(self._here(partition), 0)
         return known
 
-    def _elsewhere(self, partition: int, known: Mapping[str, int]) -> list[int]:
-        """Return how far the partition's tasks are learned that another group's commits tell of, as by `--task`.
-
-        They are those of which this group's say nothing, and those that were learned anew since.
-        """
+    def _here(self, partition: int) -> list[str]:
+        """Return the tasks whose windows lie in a partition."""
         self._tasks.refresh()
-        offsets = []
-        for task in [task for task in self._tasks.specs if self._of(task) == partition and self._wanted(task)]:
-            data = self._ports.store.load(task)  # one at a time: each holds a whole replay buffer
-            place = None if data is None else place_in(task, data)[0]
-            if place and (task not in known or place.from_start):
-                offsets.append(place.next_offset)
-        return offsets
+        return [task for task in self._tasks.specs if self._of(task) == partition]
 
     def _of(self, task: str) -> int:
         return partition_of(task.encode(), self._ports.log.topic(WINDOWS).partitions)
