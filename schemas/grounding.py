@@ -71,6 +71,15 @@ _ALLOWED: dict[str, tuple[set[Direction], set[Direction]]] = {
     **dict.fromkeys(_FLAT, ({"flat"}, {"up", "down"})),
 }
 """By word: the directions that bear it out, and those that bear out its negation."""
+_CAUSES = re.compile(
+    r"\b(because|caus(e[sd]?|ing)|due to|(lead|leads|led|leading) to|thanks to|owing to|as a result|result(s|ed|ing)? "
+    r"(of|in|from)|therefore|hence|thus|thereby|consequently|since|so that|explain(s|ed|ing)?|why|reasons?|"
+    r"driv(es?|en|ing)|drove|ma(de|kes?|king) (it|them|this)|attributable|stem(s|med|ming)? from|on account of|"
+    r"in response to|br(ings?|ought) about|contribut(es?|ed|ing) to|responsible for|trigger(s|ed|ing)?)\b",
+    re.IGNORECASE,
+)
+"""Words of cause. Facts are of what came together; only a counterfactual says what would have been otherwise."""
+COUNTERFACTUAL = "counterfactual."
 _NEGATIONS = _words("not no never nor neither without cannot")
 _NEGATION_REACH = 4
 
@@ -95,6 +104,17 @@ def problems(narrative: Narrative, facts: Facts) -> list[str]:
         name = f"sentence {place}" if place else "headline"
         found.extend(f"{name}: {problem}" for problem in _sentence_problems(sentence, by_id))
     return found
+
+
+def sentence_problems(sentence: Sentence, facts: Facts) -> list[str]:
+    """Say what in one sentence is not borne out; empty when all is."""
+    return [*_sentence_problems(sentence, {fact.fact_id: fact for fact in facts.facts})]
+
+
+def says(text: str, direction: Direction | None) -> bool:
+    """Whether a word of the text, outside of placeholders, asserts the direction."""
+    words = {word.lower() for word in _WORD.findall(PLACEHOLDER.sub(" ", text))}
+    return any(_ALLOWED[word][0] == {direction} for word in words & _ALLOWED.keys())
 
 
 def direction_of(value: float, low: float | None = None, high: float | None = None) -> Direction:
@@ -224,7 +244,11 @@ def _sentence_problems(sentence: Sentence, by_id: dict[str, Fact]) -> Iterator[s
         return
     placed = [match.group(1) for match in PLACEHOLDER.finditer(sentence.text) if match.group(1)]
     yield from (f"{{{fact_id}}} names no fact" for fact_id in placed if fact_id not in by_id)
-    yield from _text_problems(PLACEHOLDER.sub(" ", sentence.text))
+    text = PLACEHOLDER.sub(" ", sentence.text)
+    yield from _text_problems(text)
+    cause = _CAUSES.search(text)
+    if cause and not any(fact_id.startswith(COUNTERFACTUAL) for fact_id in placed):
+        yield f'"{cause.group()}" asserts a cause without a counterfactual that bears it out'
     yield from _claim_problems(sentence, set(placed), by_id)
     yield from _direction_problems(sentence, by_id)
 

@@ -1,0 +1,103 @@
+"""What a language model answered, sentence by sentence: a grounded Sentence, or what is wrong with it."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec import Struct
+
+from headrace.schemas.grounding import says, sentence_problems
+from headrace.schemas.narration.aliases import Aliases
+from headrace.schemas.narration.question import SENTENCES, Stance, stance_of
+from headrace.schemas.narration.wording import wording_problems
+from headrace.schemas.records import Fact, Facts, Sentence
+
+MOST_CHARACTERS: Final = 400
+"""Of a sentence, placeholders included."""
+OWN: Final = {"": "", "value": "@value", "size": "@size", "name": "@name"}
+"""By what stands between braces: the part of the cited fact that is put there."""
+_BRACES: Final = re.compile(r"\{([^{}]{0,80})\}")
+_PARTS: Final = ("", "value", "size", "name")
+
+
+class AnswerSentence(Struct, frozen=True, forbid_unknown_fields=True):
+    """One sentence as the model answers. fact: an alias. text: with braces, as INSTRUCTIONS have them."""
+
+    fact: str
+    stance: Stance
+    text: str
+
+
+class Answer(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the model answers."""
+
+    sentences: tuple[AnswerSentence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One sentence of an answer. fact_id: what it is on; None where that is no fact. sentence: None if refused."""
+
+    fact_id: str | None
+    sentence: Sentence | None
+    complaints: tuple[str, ...] = ()
+
+
+def read(answer: Answer, facts: Facts) -> list[Read]:
+    """Return each sentence of an answer, grounded or refused; of what is over the limit nothing."""
+    aliases, by_id = Aliases(facts), {fact.fact_id: fact for fact in facts.facts}
+    found, told = list[Read](), set[str]()
+    for one in answer.sentences[:SENTENCES]:
+        fact = by_id.get(aliases.fact_ids.get(one.fact, ""))
+        if fact is None:
+            found.append(Read(None, None, ("fact is no id of the facts",)))
+        elif fact.fact_id in told:
+            found.append(Read(fact.fact_id, None, (f"a second sentence on {one.fact}; one is allowed",)))
+        else:
+            found.append(_read(one, fact, aliases, by_id, facts))
+            told |= {fact.fact_id} if found[-1].sentence else set()
+    return found
+
+
+def _read(one: AnswerSentence, fact: Fact, aliases: Aliases, by_id: dict[str, Fact], facts: Facts) -> Read:
+    complaints = list[str]()
+    if one.stance != stance_of(fact):
+        complaints.append(f"stance is {one.stance}; that of {one.fact} is {stance_of(fact)}")
+    if len(one.text) > MOST_CHARACTERS:
+        complaints.append(f"text has {len(one.text)} characters; {MOST_CHARACTERS} are allowed")
+        return Read(fact.fact_id, None, tuple(complaints))
+    text, unknown = _placed(one.text.strip(), fact, aliases, by_id)
+    complaints += unknown
+    if not re.search(rf"\{{{re.escape(fact.fact_id)}(@value|@size)?\}}", text):
+        complaints.append("text does not show the fact's number: write {} where it belongs")
+    if "@size}" in text and not says(text, fact.direction):
+        complaints.append("{size} hides the sign, and no word says it: write {}")
+    claims = {} if fact.direction is None else {fact.fact_id: fact.direction}
+    sentence = Sentence(text, claims)
+    complaints += wording_problems(text)
+    if not unknown:
+        complaints += sentence_problems(sentence, facts)
+    return Read(fact.fact_id, None if complaints else sentence, tuple(dict.fromkeys(complaints)))
+
+
+def _placed(text: str, fact: Fact, aliases: Aliases, by_id: dict[str, Fact]) -> tuple[str, list[str]]:
+    """Return the text with grounding's placeholders in place of the model's, and what is wrong with those.
+
+    Of another fact only a level's number may be shown: a change's would need a claim of its own.
+    """
+    unknown = list[str]()
+
+    def replacement(match: re.Match[str]) -> str:
+        inside = match.group(1)
+        if inside in OWN:
+            return f"{{{fact.fact_id}{OWN[inside]}}}"
+        alias, _, part = inside.partition("@")
+        fact_id = aliases.fact_ids.get(alias)
+        if fact_id is None or part not in _PARTS:
+            unknown.append("what stands in braces is no id of the facts, nor {}, {size}, {value} or {name}")
+            return ""
+        if by_id[fact_id].direction is not None and part != "name" and fact_id != fact.fact_id:
+            unknown.append(f"{{{alias}}} is a change, and the sentence is on another fact")
+        return f"{{{fact_id}{'@' + part if part else ''}}}"
+
+    return _BRACES.sub(replacement, text), unknown

@@ -1,0 +1,168 @@
+"""What each fact is, in headrace's own words: a language model is told a fact's kind, never its label.
+
+A pattern is a fact's id with slots. `{s}` (a situation), `{d}` (a dimension of actions), `{n}` (a place in a list) and
+`{rival}` are of headrace's own vocabulary, the last where it is one of RIVALS. `{name}` comes from whoever wrote the
+task or the data: a term, an action, a feature, a version. The first pattern that matches counts.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final, Literal, NamedTuple
+
+Role = Literal["verdict", "whole", "part", "share", "context"]
+"""verdict: what a report is about, said whatever its size. whole: a difference in what is optimised. part: one in what
+adds up to it, or beside it. share: how much of a total. context: what others are measured by, or where they come from.
+"""
+
+RIVALS: Final = frozenset({"serving", "best", "floor", "agents", "policy", "random", "constant"})
+"""Controllers that headrace itself names, whatever the task."""
+
+
+class Kind(NamedTuple):
+    """What facts are. of: the fact, a count, that theirs are counted out of; "" where there is none."""
+
+    name: str
+    meaning: str
+    role: Role = "context"
+    of: str = ""
+
+
+class Piece(NamedTuple):
+    """A part of a fact's id. foreign: whether it comes from whoever wrote the task or the data."""
+
+    text: str
+    foreign: bool
+
+
+OTHER: Final = Kind("other", "a number of the report")
+
+KINDS: Final[dict[str, Kind]] = {
+    # A version: who it is, and how it was let serve.
+    "version.policy": Kind("version", "the version that this report is about"),
+    "version.previous": Kind("version before", "the version that served before it"),
+    "training.steps": Kind("experience", "steps of experience so far, of all versions together"),
+    "training.updates": Kind("updates", "updates of the network so far, of all versions together"),
+    "training.rows": Kind("new rows", "rows that were new to this version when it was trained"),
+    "judged.gate": Kind("tested", "a gate tested this version in a simulator and let it serve"),
+    "judged.close": Kind("tested, close", "the gate let it serve as close enough to the best version"),
+    "judged.data": Kind("judged by data", "no simulator tested it; the gate estimated its return from recorded rows"),
+    "judged.canary": Kind("tried by canary", "a part of the agents tried it before it came to serve all"),
+    "judged.untested": Kind("untested", "the settings let it serve without a test"),
+    "judged.person": Kind("let serve by a person", "a person let it serve"),
+    "judged.overruled": Kind("overruled", "a person let it serve though the gate had refused it"),
+    "refusals.count": Kind("refusals", "candidates in a row that the gate refused", "part"),
+    "weights.back": Kind("went back", "the version to whose weights learning went back after refusals"),
+    "gate.rows": Kind("gate's rows", "recorded rows that the gate's estimate rests on"),
+    # Returns on fixed traces.
+    "traces.count": Kind("traces", "fixed traces, unseen in training, on which the returns were measured"),
+    "comparisons.count": Kind("comparisons", "comparisons that were corrected for together"),
+    "return.vs-clairvoyant": Kind(
+        "distance to the bound", "difference in return to a bound that knows the future; no real rival"
+    ),
+    "return.vs-{rival}": Kind(
+        "difference in return",
+        "the version's return less that of a rival on the same traces: up is better than the rival, down is worse",
+        "whole",
+    ),
+    "return.policy": Kind("return", "the version's own mean return"),
+    "return.{rival}": Kind("return of a rival", "a rival's own mean return"),
+    "term.{name}.vs-{rival}": Kind(
+        "difference in a part of the return",
+        "one part of the return, the version's less a rival's: up is better in this part, down is worse in it",
+        "part",
+    ),
+    "observed.{name}": Kind("earned", "what agents really earned by a version, exploration and all"),
+    # What a version does.
+    "actions.drawn": Kind("drawn", "agents draw its actions; the ones named are its most likely ones"),
+    "decisions.count": Kind("decisions", "decisions that were looked at"),
+    "situation.{s}": Kind("situation", "decisions in which a situation holds", "share", "decisions.count"),
+    "situations.explained": Kind("explained", "share of its decisions that the situations alone account for"),
+    "action.{s}.{d}": Kind("mean action", "mean of an action's dimension in a situation"),
+    "action.{s}.{name}": Kind("action in a situation", "share of a situation's decisions that take an action", "share"),
+    "margin.{s}": Kind("margin", "in a situation, by how much the best action leads the next; large is clear"),
+    "differs.{rival}": Kind("differs", "share of decisions in which a rival would do otherwise", "share"),
+    "differs.{rival}.switch": Kind("commonest difference", "share of decisions that differ in one way", "share"),
+    "differs.{rival}.larger": Kind("larger step", "share of decisions with a larger step than a rival's", "share"),
+    "differs.{rival}.smaller": Kind("smaller step", "share of decisions with a smaller step than a rival's", "share"),
+    "differs.{rival}.{s}": Kind(
+        "differs in a situation", "share of a situation's decisions that a rival would not take", "share"
+    ),
+    "saturation.{d}.lowest": Kind("at its lowest", "share of decisions at the lower bound of the action", "share"),
+    "saturation.{d}.highest": Kind("at its highest", "share of decisions at the upper bound of the action", "share"),
+    "smoothness.{d}": Kind("move", "mean move of the action from one step to the next, of its range", "share"),
+    "apart.{rival}": Kind("distance", "mean distance from what the version before would do, of the range", "share"),
+    # An interval: what came in.
+    "rows.total": Kind("rows", "transitions that came in"),
+    "rows.change": Kind("change in rows", "rows against the interval before: volume, not merit", "part"),
+    "agents.total": Kind("agents", "agents that sent transitions"),
+    "episodes.ended": Kind("episodes", "episodes that ended"),
+    "rows.duplicates": Kind("duplicates", "rows that came again and were dropped", "share", "rows.total"),
+    "rows.late": Kind("late rows", "rows that came after their window was first closed", "share", "rows.total"),
+    "rows.unreported": Kind("unreported", "windows of earlier intervals that came too late for their own report"),
+    "reward.mean": Kind("mean reward", "mean reward per step in the interval, of all agents, exploration and all"),
+    "reward.change": Kind("change in reward", "mean reward per step against the interval before", "whole"),
+    "term.{name}.mean": Kind("mean of a part", "mean per step of one part of the reward"),
+    "term.{name}.change": Kind(
+        "change in a part of the reward", "one part of the reward per step, against the interval before", "part"
+    ),
+    "version.{name}.share": Kind("version at work", "share of the transitions that a version made", "share"),
+    "version.{name}.reward": Kind("reward of a version", "mean reward per step where a version served alone"),
+    "versions.changed": Kind("versions changed", "versions at work in one of two intervals but not in both", "part"),
+    "earned.change": Kind(
+        "change in earnings", "what agents earned by the newer version less what they earned by the older", "whole"
+    ),
+    "shift.{name}.{name}": Kind("shift", "under one version, the share of the action that changed most", "share"),
+    "action.{name}": Kind("action", "share of the actions taken", "share"),
+    "taken.{d}": Kind("mean action taken", "mean of an action's dimension in a sample of the rows"),
+    "rejected.total": Kind("rejected", "messages of all tasks that were rejected as bad data", "share", "rows.total"),
+    "rejected.{name}": Kind("rejected by rule", "messages that one rule rejected", "share", "rejected.total"),
+    # One decision.
+    "decision.taken": Kind("action taken", "the action that was taken in the decision asked about", "verdict"),
+    "decision.value": Kind("value", "what the policy expected of the action taken"),
+    "decision.{name}": Kind("of the decision", "a number of the decision asked about"),
+    "counterfactual.{name}": Kind(
+        "counterfactual", "the nearest value of a feature at which it would act otherwise", "verdict"
+    ),
+    "attribution.{name}": Kind("attribution", "how much a feature spoke for the action (up) or against (down)", "part"),
+    "path.{n}.{name}": Kind("condition", "a threshold on the path of a small tree that imitates the policy"),
+    "path.{name}": Kind("imitation", "how well a small tree imitates the policy"),
+    "similar.{name}": Kind("similar decisions", "past decisions like this one, and what followed"),
+    "similar.{n}.{name}": Kind("similar decision", "one past decision like this one, and what followed"),
+    "margin.{name}": Kind("lead", "by how much the value of the action taken leads another action's"),
+    "rule.{rival}": Kind("rule's action", "what a rule would have done in this decision"),
+    # How the jobs ran.
+    "operations.outage.{name}": Kind("outage", "seconds for which something that the jobs need did not answer"),
+    "operations.{name}": Kind("operations", "how the jobs themselves ran in the interval"),
+}
+"""By pattern: what facts of such an id are."""
+
+_NAME: Final = "[A-Za-z0-9_-]+"
+_SLOTS: Final = {"{s}": "s[0-9]{1,2}", "{d}": "d[0-9]{1,2}", "{n}": "[0-9]{1,2}", "{rival}": _NAME, "{name}": _NAME}
+
+
+def _compiled(pattern: str) -> tuple[re.Pattern[str], list[str]]:
+    tokens = [token for token in re.split(r"(\{\w+\})", pattern) if token]
+    groups = "".join(f"({_SLOTS.get(token) or re.escape(token)})" for token in tokens)
+    return re.compile(groups), tokens
+
+
+_COMPILED: Final = [(*_compiled(pattern), kind) for pattern, kind in KINDS.items()]
+
+
+@lru_cache(4096)
+def parsed(fact_id: str) -> tuple[Kind, tuple[Piece, ...]]:
+    """Return what a fact is and its id in pieces; of an id that no pattern matches, OTHER, and all of it foreign."""
+    for regex, tokens, kind in _COMPILED:
+        match = regex.fullmatch(fact_id)
+        if match:
+            return kind, tuple(map(_piece, match.groups(), tokens))
+    return OTHER, (Piece("other.", foreign=False), Piece(fact_id, foreign=True))
+
+
+def _piece(text: str, slot: str) -> Piece:
+    return Piece(text, slot == "{name}" or (slot == "{rival}" and text not in RIVALS))
+
+
+def kind_of(fact_id: str) -> Kind:
+    """Return what a fact is."""
+    return parsed(fact_id)[0]

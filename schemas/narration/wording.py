@@ -1,0 +1,47 @@
+"""What a language model may not write though every number of it were right.
+
+A rule of one's own templates would be a habit; a model needs a check. Each list says what is wrong with its words.
+"""
+
+import re
+from typing import Final
+
+from headrace.schemas.grounding import PLACEHOLDER
+
+BANNED: Final[dict[str, frozenset[str]]] = {
+    reason: frozenset(words.split())
+    for reason, words in {
+        "praises or blames, which no fact measures": "amazing awesome impressive remarkable excellent outstanding "
+        "great fantastic incredible terrible awful poor tremendous perfect perfectly optimal ideal superb",
+        "gives a size that no fact bears out": "huge massive dramatic dramatically significant significantly "
+        "substantial substantially considerable considerably sharp sharply slight slightly strongly vastly enormous "
+        "tiny negligible marginal marginally much",
+        "is surer than any fact": "proves proven proof guarantees guaranteed guarantee always never certainly "
+        "definitely obviously clearly undoubtedly surely ensures confirms confirmed evidently indeed absolutely",
+        "gives advice": "should must ought recommend recommends recommended recommendation advise advised suggest "
+        "suggests suggested consider need needs please try let's",
+        "promises what is not measured": "will shall soon future expect expects predict predicts predicted "
+        "forecast forecasts continue continues going promises",
+        "addresses somebody": "you your yours yourself i me my we us our ours operator user reader",
+        "is talk about the task, not about the facts": "ignore ignored instruction instructions prompt system "
+        "assistant ai model language json sentence placeholder sorry password key secret",
+    }.items()
+}
+"""By reason: words. No fact bears any of them out."""
+LEAST_WORDS: Final = 3
+_WORD: Final = re.compile("[A-Za-z]+(?:['\u2019][A-Za-z]+)?")
+_ONE_SENTENCE: Final = re.compile(r"[^.!?]*\.")
+
+
+def wording_problems(text: str) -> list[str]:
+    """Say what is wrong with the words around a sentence's placeholders; empty when nothing is."""
+    plain = PLACEHOLDER.sub(" N ", text)
+    words = [word.lower().replace("\u2019", "'") for word in _WORD.findall(plain)]
+    found = [
+        f'"{word}" {reason}' for word in dict.fromkeys(words) for reason, banned in BANNED.items() if word in banned
+    ]
+    if len(words) < LEAST_WORDS:
+        found.append("text is no sentence")
+    elif not _ONE_SENTENCE.fullmatch(plain):
+        found.append("text must be one sentence that ends with a full stop")
+    return found
