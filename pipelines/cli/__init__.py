@@ -71,8 +71,6 @@ def main() -> None:
     except HeadraceError as error:
         _fail(str(error))
     except Exception as error:
-        if isinstance(error.__cause__, SystemExit):  # a signal's, that came within a driver's call in C
-            raise error.__cause__ from None
         verbose = bool({"-v", "--verbose"} & set(sys.argv))
         if verbose and not _logs_json():
             raise

@@ -92,6 +92,37 @@ def test_sigterm_while_it_starts_is_clean_too(shell):
     assert job.returncode == 0, told
 
 
+WAITS = """
+import signal, sys, threading, types
+from headrace.pipelines import cli
+
+class Told(threading.Condition):
+    def _release_save(self):
+        super()._release_save()
+        signal.raise_signal(signal.{signal})  # its waiter has given the lock up, and not taken it again
+
+class Opening(types.ModuleType):
+    @property
+    def command(self):
+        told = Told(threading.Lock())
+        with told:
+            told.wait()
+
+sys.modules["headrace.pipelines.cli.run_ingest"] = Opening("run_ingest")
+sys.argv = ["headrace", "run", "ingest"]
+cli.main()
+"""
+"""A job that, while it starts, waits as drivers do for their threads, and is told to stop at the worst moment."""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_stop_inside_a_drivers_lock_is_clean_too(name):
+    done = subprocess.run(
+        [sys.executable, "-c", WAITS.format(signal=name)], capture_output=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def handles_sigterm(pid):
     (caught,) = re.findall(r"^SigCgt:\s+([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
