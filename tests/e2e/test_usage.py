@@ -41,6 +41,16 @@ def test_an_error_is_one_clear_line_and_an_exit_code(shell, arguments, code, tol
     assert list(shell.folder.iterdir()) == [], "nothing was made"
 
 
+def test_an_error_that_is_told_ends_the_process_at_once(tmp_path):
+    """What libraries do at the interpreter's end is not waited for: torch's took half a minute on a busy machine."""
+    code = "import atexit, sys, time; atexit.register(time.sleep, 600); sys.argv[1:] = ['run', 'ingest']"
+    code += "; from headrace.pipelines import cli; cli.main()"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert b"create it with `headrace init`" in done.stderr
+
+
 def test_an_unknown_variable_is_an_error(shell):
     done = shell("task", "list", code=1, environment={"HEADRACE_LGO": "x"})
     assert b"HEADRACE_LGO; did you mean HEADRACE_LOG?" in done.stderr
