@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from typing import NoReturn
 
 import click
 
@@ -71,8 +72,6 @@ def main() -> None:
     except HeadraceError as error:
         _fail(str(error))
     except Exception as error:
-        if isinstance(error.__cause__, SystemExit):  # a signal's, that came within a driver's call in C
-            raise error.__cause__ from None
         verbose = bool({"-v", "--verbose"} & set(sys.argv))
         if verbose and not _logs_json():
             raise
@@ -80,12 +79,14 @@ def main() -> None:
         _fail(message, error if verbose else None)
 
 
-def _fail(message: str, error: Exception | None = None) -> None:
+def _fail(message: str, error: Exception | None = None) -> NoReturn:
+    from headrace.pipelines.service.deadline import end  # noqa: PLC0415 --help needs none of it
+
     if _logs_json():
         logging.getLogger(__name__).error(message, exc_info=error)
     else:
         click.echo(f"headrace: {message}", err=True)
-    sys.exit(1)
+    end(1)
 
 
 def _logs_json() -> bool:

@@ -1,12 +1,12 @@
 """headrace run: the streaming jobs."""
 
-import signal
-import sys
+import os
 
 import click
 from typing_extensions import override
 
 from headrace.pipelines.cli.lazy import Lazy, LazyGroup
+from headrace.pipelines.runtime.stop import stopped_by_signals
 from headrace.pipelines.service.deadline import ended_in_time
 
 JOBS = {
@@ -19,13 +19,17 @@ JOBS = {
 
 
 class _Jobs(LazyGroup):
-    """A job's modules take their time to load; a SIGTERM meanwhile is a clean stop too."""
+    """A job's modules take their time to load, its services to open; a stop meanwhile is clean too.
+
+    Nothing is in hand before the job takes the signals itself, so they end the process where they find it. An exception
+    (sys.exit) might be raised inside a lock that a driver waits for, and come out as that lock's own error, or never.
+    """
 
     @override
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        ctx.with_resource(stopped_by_signals(lambda: os._exit(0)))
         ctx.with_resource(ended_in_time())
         return super().resolve_command(ctx, args)
 

@@ -41,6 +41,16 @@ def test_an_error_is_one_clear_line_and_an_exit_code(shell, arguments, code, tol
     assert list(shell.folder.iterdir()) == [], "nothing was made"
 
 
+def test_an_error_that_is_told_ends_the_process_at_once(tmp_path):
+    """What libraries do at the interpreter's end is not waited for: torch's took half a minute on a busy machine."""
+    code = "import atexit, sys, time; atexit.register(time.sleep, 600); sys.argv[1:] = ['run', 'ingest']"
+    code += "; from headrace.pipelines import cli; cli.main()"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert b"create it with `headrace init`" in done.stderr
+
+
 def test_an_unknown_variable_is_an_error(shell):
     done = shell("task", "list", code=1, environment={"HEADRACE_LGO": "x"})
     assert b"HEADRACE_LGO; did you mean HEADRACE_LOG?" in done.stderr
@@ -90,6 +100,37 @@ def test_sigterm_while_it_starts_is_clean_too(shell):
     job.send_signal(signal.SIGTERM)
     _, told = job.communicate(timeout=20)
     assert job.returncode == 0, told
+
+
+WAITS = """
+import signal, sys, threading, types
+from headrace.pipelines import cli
+
+class Told(threading.Condition):
+    def _release_save(self):
+        super()._release_save()
+        signal.raise_signal(signal.{signal})  # its waiter has given the lock up, and not taken it again
+
+class Opening(types.ModuleType):
+    @property
+    def command(self):
+        told = Told(threading.Lock())
+        with told:
+            told.wait()
+
+sys.modules["headrace.pipelines.cli.run_ingest"] = Opening("run_ingest")
+sys.argv = ["headrace", "run", "ingest"]
+cli.main()
+"""
+"""A job that, while it starts, waits as drivers do for their threads, and is told to stop at the worst moment."""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_stop_inside_a_drivers_lock_is_clean_too(name):
+    done = subprocess.run(
+        [sys.executable, "-c", WAITS.format(signal=name)], capture_output=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def handles_sigterm(pid):

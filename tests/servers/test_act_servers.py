@@ -61,7 +61,7 @@ def test_an_agent_acts_on_while_a_server_hangs(servers, urls, name):
                 time.sleep(1.0)
                 began = time.monotonic()
                 assert {agent.act(OBS) for _ in range(1_000)} == {1}
-                assert time.monotonic() - began < 1.0
+                assert time.monotonic() - began < 5.0  # each of them would wait for seconds
             finally:
                 server.resume()
             promote(services, 2, 0)

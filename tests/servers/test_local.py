@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import psutil
 import pytest
 from cassandra.cluster import Cluster
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -48,26 +49,44 @@ class Home:
 
 @pytest.fixture(scope="module")
 def home():
-    """A stack that was brought up the hard way: the first `up` was killed half-way, then came two at once."""
+    """A stack that was brought up the hard way: the first `up` was killed half-way, then came two at once.
+
+    What formats Kafka's folder outlives the first, and is slow: the others wait for it, whose cluster it is then.
+    """
     with temporary() as folder:
         home = Home(folder)
-        up_killed_half_way(home)
+        formatter = up_killed_half_way(home)
         others = [Local(folder, say=home.said.append, preferred=home.preferred) for _ in range(2)]
         with ThreadPoolExecutor(2) as pool:
-            first, second = pool.map(Local.up, others)
+            ups = [pool.submit(other.up) for other in others]
+            time.sleep(2)
+            formatted = (home.stack.kafka.data / "meta.properties").exists()
+            formatter.resume()
+            first, second = (up.result() for up in ups)
+        assert not formatted, "by another one meanwhile"
         assert first == second
         write(home.stack)
         yield home
 
 
 def up_killed_half_way(home):
+    """Return the formatter, which is frozen."""
     call = f"Local(Path({str(home.local.home)!r}), say=print, preferred={home.preferred}).up()"
     script = f"from local_servers.local import *; {call}"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.DEVNULL) as half:
-        while home.stack.cassandra.nodes[0].pid is None:
+        while not (found := [child for child in psutil.Process(half.pid).children() if formats(child)]):
             time.sleep(0.01)
+        found[0].suspend()
         half.kill()
+    return found[0]
+
+
+def formats(process):
+    try:
+        return "kafka.tools.StorageTool" in process.cmdline()
+    except psutil.Error:  # it has ended
+        return False
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def test_a_server_that_hangs_is_named_and_its_return_is_noticed(servers, stack, 
         server.resume()
     assert f"{name.lower()}://" in told
     assert healthy == (200, "ok\n")
-    assert scrape_s < 2
+    assert scrape_s < 5  # 1 is what it waits for the log
     assert found["headrace_ready",] == 0
     ingest.until(lambda job: job.get("/readyz")[0] == 200)
     assert "recovered after" in ingest.told()

@@ -41,9 +41,9 @@ def jars(server: str) -> Path:
     settings = versions()
     folder = HOME / "jars" / f"{server}-{settings[f'{server.upper()}_VERSION']}"
     if not folder.exists():
-        with lock(folder.parent, server):
+        with lock(folder.parent, server) as held:
             if not folder.exists():
-                _download(server, folder, settings)
+                _download(server, folder, settings, held)
     return folder
 
 
@@ -63,14 +63,14 @@ def versions() -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _download(server: str, folder: Path, settings: dict[str, str]) -> None:
+def _download(server: str, folder: Path, settings: dict[str, str], held: int) -> None:
     sys.stderr.write(f"downloading {folder.name} (once)\n")
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     maven = [_program("mvn", package="maven"), "-q", "-B", "-C", "-f", str(CONFIG / server / "pom.xml")]
     goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={partial}"]
     done = subprocess.run(  # noqa: S603 the command is ours
-        [*maven, *goal], env=os.environ | settings, capture_output=True, text=True, check=False
+        [*maven, *goal], env=os.environ | settings, capture_output=True, text=True, check=False, pass_fds=(held,)
     )
     if done.returncode:
         raise ServerError(f"Maven can't get the jars of {server}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
@@ -112,9 +112,12 @@ def _install(package: str) -> None:
 
 
 @contextmanager
-def lock(folder: Path, name: str = "lock") -> Iterator[None]:
-    """Let one process at a time work in a folder."""
+def lock(folder: Path, name: str = "lock") -> Iterator[int]:
+    """Let one process at a time work in a folder; gives the lock's file.
+
+    A child that does the work gets it by `pass_fds`: where it outlives us (kill -9), the lock is its own until it ends.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f".{name}").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file.fileno()

@@ -19,19 +19,25 @@ _CHILDREN: Final[dict[Path, list[subprocess.Popen[bytes]]]] = {}
 
 def spawn(folder: Path, command: list[str], log: Path) -> None:
     """Start a server's process in its folder, marked, with nothing of our environment but what programs need."""
-    environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     too_long = log.exists() and log.stat().st_size > LOG_BYTES
     with log.open("wb" if too_long else "ab") as output:
         child = subprocess.Popen(  # noqa: S603 the command is ours
             command,
             cwd=folder,
-            env=environment | {MARK: str(folder)},
+            env=_environment(folder),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C in the terminal is not for it
         )
     _CHILDREN.setdefault(folder, []).append(child)
+
+
+def run(folder: Path, command: list[str], held: int) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, marked with a folder. It keeps a lock's file open while it lives, also without us."""
+    return subprocess.run(  # noqa: S603 the command is ours
+        command, env=_environment(folder), pass_fds=(held,), capture_output=True, text=True, check=False
+    )
 
 
 def find(folder: Path, *, below: bool = False) -> list[int]:
@@ -76,6 +82,10 @@ def cpu_s(pid: int) -> float:
     """Return the CPU time that a process has used, user and system, in seconds."""
     fields = _stat(pid)
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    return {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ} | {MARK: str(folder)}
 
 
 def _children() -> list[tuple[Path, int]]:
