@@ -58,7 +58,10 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
         "cassandra": "headrace.sinks.cassandra.adapter:POLICIES",
     },
     "mail": {"file": "headrace.sinks.files.mail:ADAPTER"},
-    "narrator": {"template": "headrace.learners.explain.template:ADAPTER"},
+    "narrator": {
+        "template": "headrace.learners.explain.template:ADAPTER",
+        "openai": "headrace.sinks.openai.narrator:ADAPTER",
+    },
     "advisor": {
         "none": "headrace.schemas.ports:NOTHING",
         "rules": "headrace.learners.advice.rules:ADAPTER",
@@ -96,8 +99,14 @@ class Services:
     cache = cached_property[Cache](lambda self: self._open("cache"))
     policies = cached_property[PolicyStore](lambda self: self._open("policies"))
     mailer = cached_property[Mailer](lambda self: self._open("mail"))
-    narrator = cached_property[Narrator](lambda self: self._open("narrator"))
     advisor = cached_property[Advisor | None](lambda self: self._open("advisor"))  # None where nobody advises
+
+    @cached_property
+    def narrator(self) -> Narrator:
+        """Who writes the sentences of reports: the template, or a language model that is never believed."""
+        from headrace.pipelines.narrating.narrator import narrating
+
+        return narrating(self._open("narrator"), self.clock)
 
     @cached_property
     def chunks(self) -> CachedChunks:

@@ -1,7 +1,7 @@
 """The errors that headrace raises on purpose; drivers' errors are mapped onto them at the adapters.
 
-Each is a HeadraceError; a MissingChunkError is a CorruptDataError too,
-a HiddenRowsError a StorageError.
+Each is a HeadraceError; a MissingChunkError is a CorruptDataError too, a HiddenRowsError a StorageError, an
+UnreadableAnswerError a LanguageModelError.
 """
 
 
@@ -71,6 +71,10 @@ class UngroundedReportError(HeadraceError):
 
 class LanguageModelError(HeadraceError):
     """A language model that refuses, or whose answer is not what was asked for."""
+
+
+class UnreadableAnswerError(LanguageModelError):
+    """A language model's answer that is not of the schema that it was asked by."""
 
 
 class LearnerDivergedError(HeadraceError):

@@ -102,13 +102,8 @@ def problems(narrative: Narrative, facts: Facts) -> list[str]:
         found.append(f"{len(narrative.sentences)} sentences; at most {MAX_SENTENCES} are allowed")
     for place, sentence in enumerate((narrative.headline, *narrative.sentences[:MAX_SENTENCES])):
         name = f"sentence {place}" if place else "headline"
-        found.extend(f"{name}: {problem}" for problem in _sentence_problems(sentence, by_id))
+        found.extend(f"{name}: {problem}" for problem in sentence_problems(sentence, by_id))
     return found
-
-
-def sentence_problems(sentence: Sentence, facts: Facts) -> list[str]:
-    """Say what in one sentence is not borne out; empty when all is."""
-    return [*_sentence_problems(sentence, {fact.fact_id: fact for fact in facts.facts})]
 
 
 def says(text: str, direction: Direction | None) -> bool:
@@ -238,7 +233,8 @@ def _shown(fact: Fact) -> Direction:
     return direction_of(fact.value, fact.low, fact.high)
 
 
-def _sentence_problems(sentence: Sentence, by_id: dict[str, Fact]) -> Iterator[str]:
+def sentence_problems(sentence: Sentence, by_id: dict[str, Fact]) -> Iterator[str]:
+    """Say what in one sentence is not borne out by facts, given by their ids; nothing when all is."""
     if len(sentence.text) > MAX_LENGTH:
         yield f"{len(sentence.text)} characters; at most {MAX_LENGTH} are allowed"
         return

@@ -16,22 +16,22 @@ class Words:
     def __init__(self, narrator: Narrator) -> None:
         self.refusals = 0
         self.fallbacks = 0
-        self._narrator = narrator
+        self.narrator = narrator
 
     def of(self, facts: Facts) -> Narrative:
-        """Let the narrator try twice to be grounded, then the template.
+        """Let the narrator speak, then the template.
 
         Should that not be grounded either, which is a fault of headrace's own, the facts stand alone.
         """
-        for narrator in (self._narrator, self._narrator, TemplateNarrator()):
+        for narrator in (self.narrator, TemplateNarrator()):
             try:
                 narrative = narrator.tell(facts)
                 check(narrative, facts)
-            except Exception as error:  # noqa: BLE001 whatever a model does must not keep a report back
+            except Exception as error:  # noqa: BLE001 whatever a narrator does must not keep a report back
                 self.refusals += 1
                 logger.warning("narrator of %s %s: %s", facts.task, facts.subject, error)
             else:
-                self.fallbacks += narrator is not self._narrator
+                self.fallbacks += narrator is not self.narrator
                 return narrative
         self.fallbacks += 1
         logger.error("%s %s: not even the template is grounded; reported without words", facts.task, facts.subject)

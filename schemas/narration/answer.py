@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -34,13 +34,21 @@ class Answer(Struct, frozen=True, forbid_unknown_fields=True):
     sentences: tuple[AnswerSentence, ...]
 
 
+Reason = Literal["fact", "repeated", "stance", "length", "braces", "number", "wording", "grounding"]
+"""In a word, why a sentence is refused: what metrics count by."""
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One sentence of an answer. fact_id: what it is on; None where that is no fact. sentence: None if refused."""
+    """One sentence of an answer. fact_id: what it is on; None where that is no fact. sentence: None if refused.
+
+    reasons: in a word, of each complaint.
+    """
 
     fact_id: str | None
     sentence: Sentence | None
     complaints: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
 
 
 def read(answer: Answer, facts: Facts) -> list[Read]:
@@ -50,34 +58,40 @@ def read(answer: Answer, facts: Facts) -> list[Read]:
     for one in answer.sentences[:SENTENCES]:
         fact = by_id.get(aliases.fact_ids.get(one.fact, ""))
         if fact is None:
-            found.append(Read(None, None, ("fact is no id of the facts",)))
+            found.append(_refused(None, [("fact", "fact is no id of the facts")]))
         elif fact.fact_id in told:
-            found.append(Read(fact.fact_id, None, (f"a second sentence on {one.fact}; one is allowed",)))
+            complaint = f"a second sentence on {one.fact}; one is allowed"
+            found.append(_refused(fact, [("repeated", complaint)]))
         else:
-            found.append(_read(one, fact, aliases, by_id, facts))
+            found.append(_read(one, fact, aliases, by_id))
             told |= {fact.fact_id} if found[-1].sentence else set()
     return found
 
 
-def _read(one: AnswerSentence, fact: Fact, aliases: Aliases, by_id: dict[str, Fact], facts: Facts) -> Read:
-    complaints = list[str]()
-    if one.stance != stance_of(fact):
-        complaints.append(f"stance is {one.stance}; that of {one.fact} is {stance_of(fact)}")
+Complaints = list[tuple[Reason, str]]
+
+
+def _refused(fact: Fact | None, complaints: Complaints) -> Read:
+    reasons, texts = zip(*dict.fromkeys(complaints), strict=True)
+    return Read(fact.fact_id if fact else None, None, texts, tuple(dict.fromkeys(reasons)))
+
+
+def _read(one: AnswerSentence, fact: Fact, aliases: Aliases, by_id: dict[str, Fact]) -> Read:
     if len(one.text) > MOST_CHARACTERS:
-        complaints.append(f"text has {len(one.text)} characters; {MOST_CHARACTERS} are allowed")
-        return Read(fact.fact_id, None, tuple(complaints))
+        return _refused(fact, [("length", f"text has {len(one.text)} characters; {MOST_CHARACTERS} are allowed")])
+    complaints: Complaints = []
+    if one.stance != stance_of(fact):
+        complaints.append(("stance", f"stance is {one.stance}; that of {one.fact} is {stance_of(fact)}"))
     text, unknown = _placed(one.text.strip(), fact, aliases, by_id)
-    complaints += unknown
+    complaints += [("braces", complaint) for complaint in unknown]
     if not re.search(rf"\{{{re.escape(fact.fact_id)}(@value|@size)?\}}", text):
-        complaints.append("text does not show the fact's number: write {} where it belongs")
+        complaints.append(("number", "text does not show the fact's number: write {} where it belongs"))
     if "@size}" in text and not says(text, fact.direction):
-        complaints.append("{size} hides the sign, and no word says it: write {}")
-    claims = {} if fact.direction is None else {fact.fact_id: fact.direction}
-    sentence = Sentence(text, claims)
-    complaints += wording_problems(text)
-    if not unknown:
-        complaints += sentence_problems(sentence, facts)
-    return Read(fact.fact_id, None if complaints else sentence, tuple(dict.fromkeys(complaints)))
+        complaints.append(("number", "{size} hides the sign, and no word says it: write {}"))
+    sentence = Sentence(text, {} if fact.direction is None else {fact.fact_id: fact.direction})
+    complaints += [("wording", complaint) for complaint in wording_problems(text)]
+    complaints += [("grounding", complaint) for complaint in sentence_problems(sentence, by_id)]
+    return _refused(fact, complaints) if complaints else Read(fact.fact_id, sentence)
 
 
 def _placed(text: str, fact: Fact, aliases: Aliases, by_id: dict[str, Fact]) -> tuple[str, list[str]]:

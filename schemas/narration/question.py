@@ -3,6 +3,7 @@
 Of what whoever wrote the task or the data controls, only numbers are in it.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -91,8 +92,11 @@ def _rounded(number: float) -> float:
     return float(f"{number:.4g}")
 
 
-def answer_schema(facts: Facts) -> dict[str, Any]:
-    """Return the strict JSON Schema of an answer: a fact's sentence can only have the stance that the fact has."""
+def answer_schema(facts: Facts, wanted: Sequence[Fact] = ()) -> dict[str, Any]:
+    """Return the strict JSON Schema of an answer: a fact's sentence can only have the stance that the fact has.
+
+    wanted: the facts that sentences may be on; without any, all that are shown.
+    """
     aliases = Aliases(facts)
     one_of = [
         _object(
@@ -100,7 +104,7 @@ def answer_schema(facts: Facts) -> dict[str, Any]:
             stance={"type": "string", "const": stance_of(fact)},
             text={"type": "string"},
         )
-        for fact in shown(facts)
+        for fact in wanted or shown(facts)
     ]
     return _object(sentences={"type": "array", "maxItems": SENTENCES, "items": {"anyOf": one_of}})
 

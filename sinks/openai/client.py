@@ -1,45 +1,40 @@
-"""Structured answers from any service that speaks OpenAI's chat completions: one question, one JSON value of a schema.
+"""Structured answers from any service that speaks OpenAI's protocols: one question, one JSON value of a schema.
 
 Everything is bounded: the whole exchange in time, the answer in tokens and in bytes. The key never reaches a message.
 """
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
 import httpx2
 import msgspec
 import openai
 from msgspec import Meta
 
-from headrace.schemas.errors import HeadraceError, LanguageModelError, SettingsError, UnavailableError
+from headrace.schemas.errors import (
+    HeadraceError,
+    LanguageModelError,
+    SettingsError,
+    UnavailableError,
+    UnreadableAnswerError,
+)
 from headrace.schemas.url import Url
 from headrace.sinks.openai.http_calls import HttpCalls
+from headrace.sinks.openai.protocols import CHAT, RESPONSES, UNREADABLE, Asked, ProtocolOfService
 
 ATTEMPTS: Final = 2
 BACK_OFF_S: Final = 0.5
 ANSWER_BYTES: Final = 1 << 20
 KEY_VARIABLE: Final = "OPENAI_API_KEY"
-UNREADABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
-"""What decoding JSON may raise; the last where it is nested too deep."""
+OPENAI_HOST: Final = "api.openai.com"
+CHARACTERS_A_TOKEN: Final = 3
+"""For what a service does not count; fewer than most texts have, so that a budget is spent rather too soon."""
 
 T = TypeVar("T")
-
-
-class _Message(msgspec.Struct):
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Completion(msgspec.Struct):
-    choices: list[_Choice]
 
 
 class ModelSettings(msgspec.Struct, frozen=True):
@@ -51,11 +46,27 @@ class ModelSettings(msgspec.Struct, frozen=True):
     max_tokens: Annotated[int, Meta(ge=16, le=100_000)] = 1_000
 
 
+class Usage(NamedTuple):
+    """Tokens so far, estimated where the service does not count them."""
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+    def __add__(self, other: object) -> "Usage":
+        assert isinstance(other, Usage)
+        return Usage(self.tokens_in + other.tokens_in, self.tokens_out + other.tokens_out)
+
+
+class _NoSuchPathError(LanguageModelError):
+    """Of the service, or no such model: it says the same of both."""
+
+
 class OpenAIClient:
-    """A model that answers in JSON. Close it after use."""
+    """A model that answers in JSON. Close it after use. usage: what all questions have cost."""
 
     def __init__(self, settings: ModelSettings, key: str) -> None:
         self.settings = settings
+        self.usage = Usage()
         # Retries are counted here: the package's own may wait two minutes where a server says so.
         self._calls = HttpCalls(self._name)
         self._client = openai.OpenAI(
@@ -65,25 +76,34 @@ class OpenAIClient:
             timeout=settings.timeout_s,
             http_client=self._calls.client,
         )
+        official = self._client.base_url.host == OPENAI_HOST
+        self._protocols: tuple[ProtocolOfService, ...] = (RESPONSES, CHAT) if official else (CHAT, RESPONSES)
 
-    def ask(self, instructions: str, question: str, name: str, kind: type[T], schema: Mapping[str, Any]) -> T:
+    def ask(
+        self,
+        instructions: str,
+        question: str,
+        name: str,
+        kind: type[T],
+        schema: Mapping[str, Any],
+        *,
+        more: Sequence[tuple[str, str]] = (),
+        limit_s: float | None = None,
+    ) -> T:
         """Return the answer as `kind`; `schema` (JSON Schema, strict) is what the model is held to.
 
+        more: turns after the question, each a role and a text. limit_s: less than the setting's time-out.
+
         Raises UnavailableError where the service is down, slow or busy, LanguageModelError where it refuses the key
-        or the request, or where the answer is cut off, refused, or not of the schema.
+        or the request, or where the answer is cut off or refused, UnreadableAnswerError where it is not of the schema.
         """
-        json_schema = {"name": name, "strict": True, "schema": dict(schema)}
-        body: dict[str, Any] = {
-            "model": self.settings.model,
-            "messages": [{"role": "system", "content": instructions}, {"role": "user", "content": question}],
-            "response_format": {"type": "json_schema", "json_schema": json_schema},
-            "max_completion_tokens": self.settings.max_tokens,
-        }
-        content = _content(self._exchange(body))
+        asked = Asked(instructions, (("user", question), *more), name, schema)
+        limit_s = self.settings.timeout_s if limit_s is None else min(limit_s, self.settings.timeout_s)
+        content = self._exchange(asked, time.monotonic() + limit_s)
         try:
             return msgspec.json.decode(content, type=kind)
         except UNREADABLE as error:
-            raise LanguageModelError(f"{self._name}: the answer is not of the schema ({error})") from error
+            raise UnreadableAnswerError(f"{self._name}: the answer is not of the schema ({error})") from error
 
     def about(self) -> str:
         """Ask the service whether it is there and knows the model; raises as `ask` does."""
@@ -101,12 +121,35 @@ class OpenAIClient:
 
         return self._calls.within(limit_s, ask)
 
-    def _exchange(self, body: dict[str, Any]) -> bytes:
+    def _exchange(self, asked: Asked, deadline: float) -> str:
+        """Ask by the protocol that the service is known to have; until then by the likelier one first."""
+        for protocol in tuple(self._protocols):
+            body = protocol.body(self.settings.model, self.settings.max_tokens, asked)
+            spent = Usage(asked.size // CHARACTERS_A_TOKEN, self.settings.max_tokens)
+            try:
+                reply = protocol.read(self._sent(protocol, body, deadline))
+            except _NoSuchPathError:
+                continue
+            except HeadraceError as error:
+                # A service that refused has made nothing; one that was given up may have, and charge for it.
+                cause = error.__cause__
+                never = isinstance(cause, openai.APIConnectionError) and not isinstance(cause, openai.APITimeoutError)
+                self.usage += Usage() if never or isinstance(cause, openai.APIStatusError) else spent
+                raise
+            self._protocols = (protocol,)
+            made = len(reply.content) // CHARACTERS_A_TOKEN + 1
+            self.usage += Usage(
+                spent.tokens_in if reply.tokens_in is None else reply.tokens_in,
+                made if reply.tokens_out is None else reply.tokens_out,
+            )
+            return reply.content
+        raise LanguageModelError(f"{self._name}: HTTP 404: the service has neither the path nor the model")
+
+    def _sent(self, protocol: ProtocolOfService, body: dict[str, Any], deadline: float) -> bytes:
         """Post the request and read the response; again where that may help and time is left."""
-        deadline = time.monotonic() + self.settings.timeout_s
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return self._once(body, deadline)
+                return self._once(protocol, body, deadline)
             except UnavailableError:
                 wait_s = BACK_OFF_S * attempt
                 if attempt == ATTEMPTS or time.monotonic() + wait_s >= deadline:
@@ -114,12 +157,13 @@ class OpenAIClient:
                 time.sleep(wait_s)
         raise AssertionError
 
-    def _once(self, body: dict[str, Any], deadline: float) -> bytes:
+    def _once(self, protocol: ProtocolOfService, body: dict[str, Any], deadline: float) -> bytes:
         left_s = max(deadline - time.monotonic(), 0.001)
-        return self._calls.within(left_s, lambda: self._post(body, left_s))
+        return self._calls.within(left_s, lambda: self._post(protocol, body, left_s))
 
-    def _post(self, body: dict[str, Any], left_s: float) -> bytes:
-        create = self._client.with_options(timeout=left_s).chat.completions.with_streaming_response.create
+    def _post(self, protocol: ProtocolOfService, body: dict[str, Any], left_s: float) -> bytes:
+        resource: Any = reduce(getattr, protocol.resource, self._client.with_options(timeout=left_s))
+        create = resource.with_streaming_response.create
         try:
             with create(**body) as response:
                 return self._read(response.http_response)
@@ -132,6 +176,8 @@ class OpenAIClient:
         if isinstance(error, openai.APIStatusError):
             # The server's own words are left out: they may repeat the key.
             told = f"{self._name}: HTTP {error.status_code} ({type(error).__name__})"
+            if error.status_code in {404, 405, 501}:
+                return _NoSuchPathError(told)
             busy = error.status_code in {408, 409, 429} or error.status_code >= 500
             return UnavailableError(told) if busy else LanguageModelError(told)
         kind = UnavailableError if isinstance(error, openai.APIConnectionError) else LanguageModelError
@@ -151,21 +197,6 @@ class OpenAIClient:
 
     def close(self) -> None:
         self._client.close()
-
-
-def _content(body: bytes) -> str:
-    try:
-        completion = msgspec.json.decode(body, type=_Completion)
-    except UNREADABLE as error:
-        raise LanguageModelError(f"the service's response is no chat completion ({error})") from error
-    if not completion.choices:
-        raise LanguageModelError("the service's response has no choices")
-    choice = completion.choices[0]
-    if choice.message.refusal or not choice.message.content:
-        raise LanguageModelError("the model refused to answer")
-    if choice.finish_reason not in {"stop", None}:
-        raise LanguageModelError(f"the answer was cut off ({choice.finish_reason!r}): raise max_tokens")
-    return choice.message.content
 
 
 def open_client(url: Url, environ: Mapping[str, str] = os.environ) -> OpenAIClient:

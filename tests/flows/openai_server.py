@@ -1,4 +1,4 @@
-"""A loopback server that speaks OpenAI's chat completions for real, over HTTP, and can misbehave on demand.
+"""A loopback server that speaks OpenAI's two protocols for real, over HTTP, and can misbehave on demand.
 
 It checks what a client must send (bearer key, model, messages, strict JSON Schema, a bound of tokens), keeps each
 request, and answers as its `behaviour` says.
@@ -16,6 +16,7 @@ import jsonschema
 
 from headrace.schemas.url import Url, parse_url
 
+CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
 KEY = "sk-loopback-1234"
 MODEL = "small"
 
@@ -31,7 +32,8 @@ def change(name="learning_rate", value=5e-4, target="", because=("td_abs",)):
 class Server(ThreadingHTTPServer):
     """requests: the bodies received. behaviour: (request's body) -> what is answered, see `Handler._say`.
 
-    about: what is answered where the model is asked for, if not that it is known. poured: bytes that `pour` could send.
+    protocols: the paths that it has; paths: those that were asked for. about: what is answered where the model is
+    asked for, if not that it is known. poured: bytes that `pour` could send.
     """
 
     daemon_threads = True
@@ -39,9 +41,10 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.requests, self.headers = [], []
+        self.requests, self.headers, self.paths = [], [], []
         self.behaviour = lambda _: {"changes": []}
         self.about, self.poured = None, 0
+        self.protocols = {CHAT}
 
     def handle_error(self, request, client_address):
         if not isinstance(sys.exception(), OSError):  # a client that has gone is what the tests are about
@@ -64,11 +67,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.paths.append(self.path)
+        if self.path not in self.server.protocols:
+            return self._send(404, {"error": {"message": "no such path"}})
         self.server.requests.append(body)
         self.server.headers.append(dict(self.headers))
         request = json.loads(body)
-        if self.path != "/v1/chat/completions":
-            return self._send(404, {"error": {"message": "no such path"}})
         if self.headers.get("authorization") != f"Bearer {KEY}":
             message = f"Incorrect API key provided: {self.headers.get('authorization')}"
             return self._send(401, {"error": {"message": message, "code": "invalid_api_key"}})
@@ -79,12 +83,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def _problem(self, request):
         """What the real service would refuse."""
-        format_ = request["response_format"]
-        if format_["type"] != "json_schema" or format_["json_schema"]["strict"] is not True:
-            return "response_format must be a strict json_schema"
-        if request["model"] != MODEL or request["max_completion_tokens"] < 1:
-            return "model or max_completion_tokens"
-        schema = format_["json_schema"]["schema"]
+        if self.path == RESPONSES:
+            format_, bound, stored = request["text"]["format"], request["max_output_tokens"], request.get("store", True)
+            json_schema = format_
+        else:
+            format_, bound, stored = request["response_format"], request["max_completion_tokens"], False
+            json_schema = format_["json_schema"]
+        if format_["type"] != "json_schema" or json_schema["strict"] is not True:
+            return "a strict json_schema is needed"
+        if request["model"] != MODEL or bound < 1 or stored is not False:
+            return "model, bound of tokens or store"
+        schema = json_schema["schema"]
         jsonschema.Draft202012Validator.check_schema(schema)
         return None if all(map(self._strict, self._objects(schema))) else "an object of the schema is not strict"
 
@@ -107,7 +116,7 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(answer, bytes):
             return self._send(200, answer)
         content = answer if isinstance(answer, str) else json.dumps(answer)
-        return self._send(200, completion(content))
+        return self._send(200, completion(content) if self.path == CHAT else response(content))
 
     def _send(self, status, body, headers=()):
         payload = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -147,6 +156,39 @@ def completion(content, finish_reason="stop", refusal=None):
         "model": MODEL,
         "choices": [choice],
         "usage": usage,
+    }
+
+
+def response(content, status="completed", reason=None, refusal=None):
+    """Of the Responses API."""
+    part = {"type": "refusal", "refusal": refusal} if refusal else {"type": "output_text", "text": content}
+    message = {"type": "message", "id": "m", "role": "assistant", "status": status, "content": [part]}
+    return {
+        "id": "r",
+        "object": "response",
+        "created_at": 0,
+        "model": MODEL,
+        "status": status,
+        "incomplete_details": {"reason": reason} if reason else None,
+        "output": [{"type": "reasoning", "id": "t", "summary": []}, message],
+        "usage": {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15},
+    }
+
+
+def turns(request):
+    """The texts after the instructions, by either protocol."""
+    return [turn["content"] for turn in request.get("input") or request["messages"][1:]]
+
+
+def told(request, texts=None):
+    """An answer as a good model gives it: a sentence on each of the first facts, or the given texts by alias."""
+    facts = json.loads(turns(request)[0])["facts"][:3]
+    texts = texts or {fact["id"]: "Of {name} it is {}." for fact in facts}
+    stances = {fact["id"]: fact.get("direction", "level") for fact in json.loads(turns(request)[0])["facts"]}
+    return {
+        "sentences": [
+            {"fact": alias, "stance": stances.get(alias, "level"), "text": text} for alias, text in texts.items()
+        ]
     }
 
 

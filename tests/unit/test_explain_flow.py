@@ -401,10 +401,8 @@ class Liar:
         return Narrative("liar", Sentence("{@subject} was told of"), ())
 
 
-@pytest.mark.parametrize(
-    ("lies", "failures", "narrator"), [(0, 0, "liar"), (1, 0, "liar"), (2, 0, "template"), (0, 2, "template")]
-)
-def test_a_narrator_has_two_tries_then_the_template_speaks(
+@pytest.mark.parametrize(("lies", "failures", "narrator"), [(0, 0, "liar"), (1, 0, "template"), (0, 1, "template")])
+def test_where_the_narrator_fails_the_template_speaks(
     stream: Stream, lies: int, failures: int, narrator: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR)

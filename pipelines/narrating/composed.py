@@ -1,0 +1,74 @@
+"""A narrative of a model's sentences and the template's.
+
+The headline is the template's. The model's sentences stand in its order, joined by connectives that code chooses. After
+them the template speaks of the facts that mattered and that no sentence tells of, and adds its caveats, which place no
+fact. Each fact is told of once: the template is given only those that are left.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from headrace.learners.explain.template import TemplateNarrator
+from headrace.schemas.grounding import PLACEHOLDER
+from headrace.schemas.narration.answer import Read
+from headrace.schemas.narration.kinds import kind_of
+from headrace.schemas.narration.ranking import mattered
+from headrace.schemas.records import Facts, Narrative, Sentence
+
+CONTRAST: Final = "By contrast, "
+
+
+def composed(facts: Facts, read: Sequence[Read], name: str) -> tuple[Narrative, int]:
+    """Return the narrative, and how many of its sentences tell what the model should have. name: of the model."""
+    template = TemplateNarrator()
+    told = [one for one in read if one.sentence is not None]
+    if not told:
+        whole = template.tell(facts)
+        return whole, len(whole.sentences)
+    headline = template.tell(facts).headline
+    added = _added(facts, {one.fact_id for one in told if one.fact_id}, placed(headline))
+    caveats = [one for one in template.tell(facts).sentences if not placed(one)]
+    speakers = f"{name}, template" if added or caveats else name
+    return Narrative(speakers, headline, (*connected(told), *added, *caveats)), len(added)
+
+
+def _added(facts: Facts, done: set[str], headline: set[str]) -> list[Sentence]:
+    """Return the template's sentences on what mattered and is not told yet.
+
+    Its sentences on lists of facts are of those that are left; one that needs what is told is of all facts.
+    """
+    left = [one for one in facts.facts if one.fact_id not in done or kind_of(one.fact_id).role == "context"]
+    missing = {fact.fact_id for fact in mattered(facts)} - done - headline
+    found = list[Sentence]()
+    for some in (replace(facts, facts=tuple(left)), facts):
+        for one in TemplateNarrator().tell(some).sentences:
+            if placed(one) & missing and not placed(one) & done:
+                found.append(one)
+                missing -= placed(one)
+                done = done | placed(one)
+    return found
+
+
+def placed(sentence: Sentence) -> set[str]:
+    """Return the facts that a sentence tells of."""
+    return {match.group(1) for match in PLACEHOLDER.finditer(sentence.text) if match.group(1)}
+
+
+def connected(told: Sequence[Read]) -> list[Sentence]:
+    """Return the sentences; one that says the opposite of the one before it, of a fact of the same kind, says so."""
+    found = list[Sentence]()
+    before: tuple[str, str] | None = None
+    for one in told:
+        assert one.sentence is not None
+        assert one.fact_id is not None
+        now = kind_of(one.fact_id).name, one.sentence.claims.get(one.fact_id, "")
+        opposite = before is not None and before[0] == now[0] and {before[1], now[1]} == {"up", "down"}
+        found.append(_joined(one.sentence) if opposite else one.sentence)
+        before = now
+    return found
+
+
+def _joined(sentence: Sentence) -> Sentence:
+    return replace(sentence, text=CONTRAST + sentence.text[:1].lower() + sentence.text[1:])
