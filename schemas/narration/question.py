@@ -51,7 +51,7 @@ def subject_of(facts: Facts) -> str:
     ids = {fact.fact_id for fact in facts.facts}
     if "version.policy" in ids:
         return "version"
-    return "decision" if "decision.taken" in ids else "interval"
+    return "decision" if any(one.startswith("decision.") for one in ids) else "interval"
 
 
 def shown(facts: Facts) -> tuple[Fact, ...]:
