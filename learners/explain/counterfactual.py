@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 GRID: Final = 33
 """Values of a feature that are tried; of one that had no more, the ones that it had."""
-PAIR_GRID: Final = 15
+PAIR_GRID: Final = 11
 """Values of each of two features."""
 MOST_FEATURES: Final = 32
 """Features that are tried alone: those that come first."""
@@ -87,7 +87,10 @@ def _single(flips: Flips, obs: NDArray[np.float32], found: Sequence[Span], tried
     features, values = np.repeat(tried, counts), np.concatenate([found[place].values for place in tried])
     flipped = np.split(flips(_changed(obs, features, values)), np.cumsum(counts)[:-1])
     edges = [
-        edge for place, mask in zip(tried, flipped, strict=True) for edge in _edges(obs, place, found[place], mask)
+        edge
+        for place, mask in zip(tried, flipped, strict=True)
+        if mask.any()
+        for edge in _edges(float(obs[place]), place, found[place], mask)
     ]
     if not edges:
         return None
@@ -104,16 +107,14 @@ def _single(flips: Flips, obs: NDArray[np.float32], found: Sequence[Span], tried
     return _told(flips, obs, found, {int(features[near]): float(outside[near])})
 
 
-def _edges(obs: NDArray[np.float32], place: int, span: Span, mask: NDArray[np.bool_]) -> list[tuple[int, float, float]]:
+def _edges(here: float, place: int, span: Span, mask: NDArray[np.bool_]) -> list[tuple[int, float, float]]:
     """Return (feature, last value as it is, first one that flips) on either side; of a whole span the latter twice."""
-    here, found = float(obs[place]), list[tuple[int, float, float]]()
-    for side in (-1.0, 1.0):
-        beyond = np.flatnonzero(side * (span.values - here) > 0.0)[:: int(side)]  # the nearest first
-        flipped = np.flatnonzero(mask[beyond])
-        if len(flipped):
-            first = int(flipped[0])
-            edge = float(span.values[beyond[first]])
-            before = float(span.values[beyond[first - 1]]) if first else here
+    below, above = np.searchsorted(span.values, here, "left"), np.searchsorted(span.values, here, "right")
+    found = []
+    for values, flipped in ((span.values[:below][::-1], mask[:below][::-1]), (span.values[above:], mask[above:])):
+        if flipped.any():
+            first = int(flipped.argmax())
+            edge, before = float(values[first]), float(values[first - 1]) if first else here
             found.append((place, edge if span.whole else before, edge))
     return found
 

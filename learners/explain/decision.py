@@ -22,7 +22,7 @@ from headrace.learners.simulate.environments import environment_of
 from headrace.schemas.narration.ranking import ranked
 from headrace.schemas.records import Fact, Facts, TaskSpec
 
-REMEMBERED: Final = 16
+REMEMBERED: Final = 12
 """Earlier steps that rules are shown: what they remember of older ones is nothing."""
 
 
