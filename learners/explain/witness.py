@@ -52,15 +52,16 @@ class Witness:
                 return replace(found, relies=_relies(spec, policy, found.decisions))
             except EnvironmentFailedError as error:
                 logger.warning("%s@%d cannot be run: %s", spec.task, version.version, error)
-        return self._recorded(version, before, policy, previous)
+        return self._recorded(spec, version, before, policy, previous)
 
     def recorded(self, spec: TaskSpec, version: PolicyVersion, before: int | None) -> VersionEvidence:
         """Look at what the version decides, and the one before it, on rows alone: that takes no simulator."""
         previous = None if before is None else self._policy(spec, before)
-        return self._recorded(version, before, self._policy(spec, version.version), previous)
+        return self._recorded(spec, version, before, self._policy(spec, version.version), previous)
 
     def _recorded(
         self,
+        spec: TaskSpec,
         version: PolicyVersion,
         before: int | None,
         policy: Policy | BoxPolicy | None,
