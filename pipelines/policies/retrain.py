@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 
 from headrace.learners.checkpoint import unpack, weights_hash
+from headrace.learners.simulate.scenarios import Scenario
 from headrace.learners.simulate.training import train
 from headrace.learners.stream.algorithms import algorithm, begun
 from headrace.learners.stream.training import LearnSettings
@@ -97,11 +99,12 @@ def _from_simulation(version: PolicyVersion, progress: Callable[[int, int], None
     kind = algorithm(version.algorithm)
     training = _part(type(kind.simulated), {**config, "config": _part(type(kind.streamed), config)})
     order = (training, config["environment"], version.seed, steps)
+    scenarios = msgspec.convert(config.get("scenarios", ()), tuple[Scenario, ...])
     stopped = config.get("stopped")
     if stopped is None:
-        done = train(*order, lambda point: progress(point.steps, steps))
+        done = train(*order, lambda point: progress(point.steps, steps), scenarios=scenarios)
     else:
-        done = train_until(*order, int(stopped), lambda point: progress(point.steps, int(stopped)))
+        done = train_until(*order, int(stopped), lambda point: progress(point.steps, int(stopped)), scenarios)
     return _compared(version, weights_hash(done.arrays), 0, done.steps, done.updates)
 
 

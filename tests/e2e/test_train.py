@@ -54,6 +54,19 @@ def test_the_same_steps_and_seed_give_the_same_policy(shell):
     assert first["seconds"] > 0
 
 
+def test_scenarios_vary_what_is_trained_on_and_are_replayed(shell):
+    """With continuous actions; other weights than without, and the same ones again from the version's record."""
+    (shell.folder / "heavy.json").write_text('[{"share": 0.5, "changes": {"g": 12.0}}]')
+    order = ("train", "ppo", "--env", "Pendulum-v1", "--steps", 2_000)
+    plain, varied = shell.json(*order), shell.json(*order, "--scenarios", "heavy.json")
+    assert plain["hash"] != varied["hash"]
+    shell.here("init")
+    assert shell.json("policy", "replay", varied["version"])["equal"]
+    (shell.folder / "wrong.json").write_text('{"g": 12.0}')
+    with pytest.raises(HeadraceError, match="JSON array"):
+        shell.here("train", "ppo", "--steps", "2000", "--scenarios", "wrong.json")
+
+
 def test_policies_and_baselines_are_evaluated_on_the_same_traces(shell):
     """Unscaled returns, equal at every call; the first of many traces are the few."""
     shell.json("train", "ppo", "--steps", 10_240)
