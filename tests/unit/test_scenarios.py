@@ -3,10 +3,12 @@
 import json
 
 import gymnasium
+import msgspec
 import numpy as np
 import pytest
 
 from headrace.learners.cloud import ENVIRONMENT_ID
+from headrace.learners.cloud.scenarios import bounds, drawn, hardest
 from headrace.learners.cloud.workload import FLASH_LIMIT, Load, draw_traces
 from headrace.learners.simulate.scenarios import Scenario, chosen, parse_scenarios
 from headrace.learners.simulate.training_environments import training_environment
@@ -81,6 +83,20 @@ def test_a_load_beyond_its_bounds_is_refused(changes, words):
     with pytest.raises(SettingsError, match=words) as refused:
         training_environment(ENVIRONMENT_ID, 2, 7, scenarios=scenarios((0.5, changes)))
     assert "level, day, noise, flash, crowd" in str(refused.value)
+
+
+def test_what_is_proposed_is_within_bounds_and_from_its_seed():
+    """By chance, and by the rule that looks where policies lose most; each takes half of the episodes."""
+    sets = [drawn(seed) for seed in range(50)]
+    assert sets[3] == drawn(3) != sets[4]
+    loads = [msgspec.convert(one.changes, Load) for found in sets for one in found]
+    for name, (low, high) in bounds().items():
+        values = [getattr(one, name) for one in loads]
+        assert low <= min(values) < low + 0.1 * (high - low) < high - 0.1 * (high - low) < max(values) <= high
+    assert {sum(one.share for one in found) for found in [*sets, hardest()]} == {0.5}
+    changes = [one.changes for one in hardest()]
+    assert {"flash": 8.0} in changes
+    assert {"crowd": 0.0} not in changes
 
 
 def test_any_environment_is_made_otherwise_in_some_copies():
