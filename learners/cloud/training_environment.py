@@ -12,9 +12,10 @@ from headrace.learners.cloud.features import cloud_features, cloud_prior
 from headrace.learners.cloud.plant import ACTION_NAMES, FEATURES, FRAMES, REPLICAS_MAX, REWARD_SCALE, Simulation
 from headrace.learners.cloud.plant import RATE_UNIT_RPS as DEMAND_UNIT_RPS
 from headrace.learners.cloud.workload import LEAD_STEPS, Load, draw_traces
-from headrace.learners.simulate.scenarios import Scenario, chosen
+from headrace.learners.simulate.scenarios import chosen
 from headrace.learners.simulate.training_environments import Step, TrainingEnvironment
 from headrace.schemas.errors import SettingsError
+from headrace.schemas.scenarios import Scenario
 
 FORESIGHT_STEPS: Final = 12
 """Demands ahead that a critic sees in training: three times what a new pod takes to become ready."""

@@ -11,9 +11,9 @@ from headrace.learners.dqn.nstep import NStepWindow
 from headrace.learners.dqn.replay import Batch
 from headrace.learners.simulate.curve import Follow, Trained, seeds
 from headrace.learners.simulate.guide import Guide
-from headrace.learners.simulate.scenarios import Scenario
 from headrace.learners.simulate.training_environments import TrainingEnvironment, training_environment
 from headrace.schemas.errors import EnvironmentFailedError
+from headrace.schemas.scenarios import Scenario
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 from headrace.learners import ppo
 from headrace.learners.acting import BoxPolicy, Policy
 from headrace.learners.simulate.curve import Curve, Follow, Trained, seeds
-from headrace.learners.simulate.scenarios import Scenario
 from headrace.learners.simulate.training_environments import TrainingEnvironment, training_environment
+from headrace.schemas.scenarios import Scenario
 
 
 @dataclasses.dataclass(frozen=True)

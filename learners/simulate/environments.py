@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.schemas.scenarios import Variations
+
 if TYPE_CHECKING:  # a record loads what it is made of; the table's names must cost nothing
     from headrace.learners.explain.simulation import Simulator
     from headrace.learners.simulate.training import TrainingConfig
@@ -31,7 +33,8 @@ class Environment:
     what a policy can be compared with. training: what is trained in, by the arguments of `training_environment`.
     simulator: what policies are judged and explained in, by number and seed of its traces. returns: runs a policy, or
     the baseline of a name, on so many traces of a seed: unscaled, float64[N]. preset: how an algorithm trains best in
-    it, where that was measured. called: what text calls the baselines.
+    it, where that was measured. called: what text calls the baselines. variations: what of it may be varied in
+    training.
     """
 
     task: str
@@ -43,6 +46,7 @@ class Environment:
     returns: Callable[[Act | str, int, int], NDArray[np.float64]]
     preset: "Callable[[str], TrainingConfig | None]"
     called: Mapping[str, str] = field(default_factory=dict)
+    variations: Callable[[], Variations] | None = None
 
 
 def environment_of(name: str | None) -> Environment | None:

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Protocol
 
 from headrace.learners.simulate.curve import CURVE_POINTS, Curve, Follow, OnPoint, Trained, Watch
 from headrace.learners.simulate.environments import environment_of
-from headrace.learners.simulate.scenarios import Scenario
 from headrace.learners.stream.algorithms import algorithm
 from headrace.learners.stream.training import Config
+from headrace.schemas.scenarios import Scenario
 
 
 class TrainingConfig(Protocol):

@@ -12,10 +12,11 @@ import numpy as np
 
 from headrace.learners.prior import RulePrior
 from headrace.learners.simulate.environments import environment_of
-from headrace.learners.simulate.scenarios import Scenario, chosen
+from headrace.learners.simulate.scenarios import chosen
 from headrace.learners.spaces import NumericSpaces, make_environment, varied
 from headrace.learners.stream.exploring import DecisionRule
 from headrace.schemas.errors import EnvironmentFailedError, SettingsError
+from headrace.schemas.scenarios import Scenario
 
 
 class Step(NamedTuple):

@@ -11,6 +11,7 @@ from headrace.pipelines.cli.output import print_answer
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import SettingsError
+from headrace.schemas.scenarios import parse_scenarios
 
 
 @click.command("train", cls=Command)
@@ -46,7 +47,6 @@ def command(services: Services, *, as_json: bool, **asked: Any) -> None:  # noqa
     """
     if (asked["steps"] is None) == (asked["seconds"] is None):
         raise SettingsError("give either --steps or --seconds")
-    from headrace.learners.simulate.scenarios import parse_scenarios  # noqa: PLC0415 NumPy
     from headrace.pipelines.policies.train import Order, run_training  # noqa: PLC0415 torch takes seconds to load
 
     file = asked["scenarios"]

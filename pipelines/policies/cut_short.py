@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from headrace.learners.simulate.curve import CurvePoint, Moment, OnPoint, Trained
-from headrace.learners.simulate.scenarios import Scenario
 from headrace.learners.simulate.training import TrainingConfig, train
+from headrace.schemas.scenarios import Scenario
 
 
 class _ReachedError(Exception):

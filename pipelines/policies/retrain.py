@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 
 from headrace.learners.checkpoint import unpack, weights_hash
-from headrace.learners.simulate.scenarios import Scenario
 from headrace.learners.simulate.training import train
 from headrace.learners.stream.algorithms import algorithm, begun
 from headrace.learners.stream.training import LearnSettings
@@ -18,6 +17,7 @@ from headrace.pipelines.policies.cut_short import train_until
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError, UnknownTaskError
 from headrace.schemas.ports import PolicyStore
 from headrace.schemas.records import UNKNOWN_ROW, PolicyVersion, TaskSpec
+from headrace.schemas.scenarios import Scenario
 from headrace.sinks.chunks import CachedChunks
 
 Config = TypeVar("Config")

@@ -15,13 +15,13 @@ from headrace.learners import seeds
 from headrace.learners.checkpoint import pack, weights_hash
 from headrace.learners.simulate.curve import CurvePoint, Trained
 from headrace.learners.simulate.environments import ENVIRONMENTS
-from headrace.learners.simulate.scenarios import Scenario
 from headrace.learners.simulate.training import TrainingConfig, train, training_for
 from headrace.pipelines.policies.cut_short import train_unless_stopped
 from headrace.pipelines.policies.evaluate import evaluated, task_of
 from headrace.schemas.errors import LearnerDivergedError
 from headrace.schemas.ports import PolicyStore
 from headrace.schemas.records import PolicyVersion
+from headrace.schemas.scenarios import Scenario
 
 SELECTION_TRACES: Final = 512
 SELECTION_EPISODES: Final = 20

@@ -10,24 +10,28 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from headrace.learners import seeds
+from headrace.learners.advice.drawn import drawn_scenarios
+from headrace.learners.advice.rules import RuleAdvisor
 from headrace.learners.cloud import ENVIRONMENT_ID
-from headrace.learners.cloud.scenarios import drawn, hardest
+from headrace.learners.cloud.scenarios import bounds, variations
 from headrace.learners.dqn import DQNConfig
 from headrace.learners.dqn.simulate import DQNTraining
 from headrace.learners.ppo import PPOConfig
 from headrace.learners.ppo.simulate import PPOTraining
-from headrace.learners.simulate.scenarios import Scenario
+from headrace.pipelines.study import asked
 from headrace.schemas.errors import SettingsError
+from headrace.schemas.scenarios import Scenario
 from headrace.schemas.url import Url
 
 ARMS: Final = ("dqn", "ppo", "dqn+advisor", "dqn+schedule")
 """What the tables compare, each with all others."""
-RIVALS: Final = ("dqn+random", "dqn+llm", "dqn+scenarios", "dqn+drawn")
+RIVALS: Final = ("dqn+random", "dqn+llm", "dqn+scenarios", "dqn+drawn", "dqn+llm-scenarios")
 """Other help for DQN, compared with some of these, and with each other."""
 PAPER_ARMS: Final = ARMS[:3]
 ENVIRONMENT: Final = ENVIRONMENT_ID
@@ -141,9 +145,14 @@ def no_scenarios(_seed: int) -> tuple[Scenario, ...]:
     return ()
 
 
-def hardest_scenarios(_seed: int) -> tuple[Scenario, ...]:
-    """Return those in which the rate rule loses most, of every seed the same."""
-    return hardest()
+def hardest(_seed: int) -> tuple[Scenario, ...]:
+    """Return what the advisor of rules proposes, of every seed the same."""
+    return tuple(RuleAdvisor().scenarios(variations()))
+
+
+def drawn(seed: int) -> tuple[Scenario, ...]:
+    """Return what chance proposes."""
+    return drawn_scenarios(bounds(), seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +171,10 @@ class Arm:
 
 
 def arm(name: str, advisor: Url | None = None) -> Arm:
-    """Return an arm by its name; advisor: of "dqn+llm". Raises SettingsError for another, or where it is missing."""
+    """Return an arm by its name; advisor: of those with a language model.
+
+    Raises SettingsError for another, or where the advisor is missing, and as `Advisor.scenarios` does.
+    """
     arms = {
         "dqn": Arm(PLAIN_DQN),
         "ppo": Arm(PLAIN_PPO),
@@ -170,14 +182,20 @@ def arm(name: str, advisor: Url | None = None) -> Arm:
         "dqn+schedule": Arm(scheduled(BEST_SCHEDULE)),
         "dqn+random": Arm(PLAIN_DQN, BEST_CADENCE, counts_of="dqn+advisor"),
         "dqn+llm": Arm(PLAIN_DQN, BEST_CADENCE, advisor=advisor),
-        "dqn+scenarios": Arm(PLAIN_DQN, scenarios=hardest_scenarios),
+        "dqn+scenarios": Arm(PLAIN_DQN, scenarios=hardest),
         "dqn+drawn": Arm(PLAIN_DQN, scenarios=drawn),
     }
+    if "llm" in name and (advisor is None or advisor.scheme != "openai"):
+        raise SettingsError(f"--arms {name} asks a language model: name it by --advisor openai:MODEL?base_url=…")
+    if name == "dqn+llm-scenarios" and advisor is not None:
+        return Arm(PLAIN_DQN, scenarios=partial(_these, asked.scenarios(advisor, variations())))
     if name not in arms:
         raise SettingsError(f"--arms: {name!r} is none; choose among {', '.join(arms)}")
-    if name == "dqn+llm" and (advisor is None or advisor.scheme != "openai"):
-        raise SettingsError("--arms dqn+llm asks a language model: name it by --advisor openai:MODEL?base_url=…")
     return arms[name]
+
+
+def _these(scenarios: tuple[Scenario, ...], _seed: int) -> tuple[Scenario, ...]:
+    return scenarios
 
 
 def scheduled(schedule: FixedSchedule) -> DQNTraining:

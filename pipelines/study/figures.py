@@ -27,6 +27,7 @@ NAMES: Final[Mapping[str, str]] = {
     "dqn+llm": "DQN + language model",
     "dqn+scenarios": "DQN + hardest scenarios",
     "dqn+drawn": "DQN + random scenarios",
+    "dqn+llm-scenarios": "DQN + a model's scenarios",
 }
 RULE_NAMES: Final[Mapping[str, str]] = {name: CALLED[name] for name in ("hpa_kubernetes", "rate_rule", "tuned_rule")}
 _ZOOM: Final = 6.0

@@ -35,6 +35,9 @@ HELP_PAIRS: Final = (
     ("dqn+scenarios", "dqn"),
     ("dqn+scenarios", "dqn+drawn"),
     ("dqn+drawn", "dqn"),
+    ("dqn+llm-scenarios", "dqn"),
+    ("dqn+llm-scenarios", "dqn+drawn"),
+    ("dqn+llm-scenarios", "dqn+scenarios"),
 )
 """What is asked of an adviser, and of who proposes scenarios: is it better than none, than chance, than the rules?"""
 HELP_MEASURES: Final = ("final", "area", "episodes")

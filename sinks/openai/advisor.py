@@ -4,14 +4,16 @@ It writes no sentence that is shown: its reasons are names of facts, and the rea
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from headrace.schemas.directives import ACTIONS, PROPOSALS_MAX, LearningFacts, Proposal, described
+from headrace.schemas.errors import UnreadableAnswerError
 from headrace.schemas.ports import Adapter, Backend
+from headrace.schemas.scenarios import PROPOSED, Scenario, Variations, proposed
 from headrace.schemas.url import Url
 
 if TYPE_CHECKING:
@@ -26,6 +28,12 @@ value, not a difference. "target" is the reward term or rule after the dot of th
 that speak for it. "earlier" tells what became of what was proposed before: "effect" is the change of the return at the
 gate since, with its 95 % interval from "low" to "high", null where nothing has judged it yet. Do not repeat what was
 refused or undone. The actions:
+"""
+SCENARIOS: Final = f"""\
+You choose variations of an environment, in which a policy is trained in half of its episodes, so that it does better
+in the environment as it is. You get numbers as JSON: "bounds" has the lowest and highest value of what may be varied,
+"loss" how much return a simple rule loses to the best plan where nothing is varied, "losses" where one value is
+extreme. Answer with {PROPOSED} different scenarios. Each has every value, within its bounds.
 """
 FACTS: Final = LearningFacts.__struct_fields__
 
@@ -43,6 +51,12 @@ class Answer(Struct, frozen=True, forbid_unknown_fields=True):
     """What the model answers."""
 
     changes: list[Advice]
+
+
+class ProposedScenarios(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the model would train on besides."""
+
+    scenarios: list[dict[str, float]]
 
 
 def schema(facts: LearningFacts) -> dict[str, Any]:
@@ -91,6 +105,16 @@ class OpenAIAdvisor(Backend):
             Proposal(one.change, one.value, one.target, described(facts, one.because))
             for one in answer.changes[:PROPOSALS_MAX]
         ]
+
+    def scenarios(self, variations: Variations) -> Sequence[Scenario]:
+        question = msgspec.json.encode(variations).decode()
+        loads = _object({name: {"type": "number"} for name in variations.bounds})
+        schema = _object({"scenarios": {"type": "array", "items": loads}})
+        answer = self._client.ask(SCENARIOS, question, "scenarios", ProposedScenarios, schema)
+        found = proposed(answer.scenarios, variations.bounds)
+        if not found:
+            raise UnreadableAnswerError(f"{self.name}: none of its scenarios lies within the bounds")
+        return found
 
     def about(self) -> str:
         return self._client.about()

@@ -67,6 +67,17 @@ def test_scenarios_vary_what_is_trained_on_and_are_replayed(shell):
         shell.here("train", "ppo", "--steps", "2000", "--scenarios", "wrong.json")
 
 
+def test_an_advisor_proposes_scenarios(shell):
+    """What it prints is a file for train; of an environment whose bounds nobody knows it proposes nothing."""
+    found = shell.json("scenarios")
+    assert [one["share"] for one in found] == [0.125] * 4
+    assert {"flash": 8.0} in [one["changes"] for one in found]
+    with pytest.raises(HeadraceError, match="by hand"):
+        shell.here("scenarios", "--env", "Pendulum-v1")
+    with pytest.raises(HeadraceError, match="proposes nothing"):
+        shell.here("scenarios", "--advisor", "none:")
+
+
 def test_policies_and_baselines_are_evaluated_on_the_same_traces(shell):
     """Unscaled returns, equal at every call; the first of many traces are the few."""
     shell.json("train", "ppo", "--steps", 10_240)

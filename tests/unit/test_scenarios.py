@@ -1,18 +1,23 @@
 """Scenarios: bounded variations in training; the service's own workload stays as it is to the bit."""
 
 import json
+import math
 
 import gymnasium
 import msgspec
 import numpy as np
 import pytest
 
+from headrace.learners.advice.drawn import DrawnAdvisor
+from headrace.learners.advice.rules import RuleAdvisor
 from headrace.learners.cloud import ENVIRONMENT_ID
-from headrace.learners.cloud.scenarios import bounds, drawn, hardest
+from headrace.learners.cloud.scenarios import bounds, variations
 from headrace.learners.cloud.workload import FLASH_LIMIT, Load, draw_traces
-from headrace.learners.simulate.scenarios import Scenario, chosen, parse_scenarios
+from headrace.learners.simulate.environments import environment_of
+from headrace.learners.simulate.scenarios import chosen
 from headrace.learners.simulate.training_environments import training_environment
 from headrace.schemas.errors import EnvironmentFailedError, SettingsError
+from headrace.schemas.scenarios import Loss, Scenario, Variations, parse_scenarios, proposed
 
 
 def scenarios(*found):
@@ -85,18 +90,41 @@ def test_a_load_beyond_its_bounds_is_refused(changes, words):
     assert "level, day, noise, flash, crowd" in str(refused.value)
 
 
-def test_what_is_proposed_is_within_bounds_and_from_its_seed():
-    """By chance, and by the rule that looks where policies lose most; each takes half of the episodes."""
-    sets = [drawn(seed) for seed in range(50)]
-    assert sets[3] == drawn(3) != sets[4]
-    loads = [msgspec.convert(one.changes, Load) for found in sets for one in found]
-    for name, (low, high) in bounds().items():
-        values = [getattr(one, name) for one in loads]
+MADE_UP = Variations(
+    {"wind": (0.0, 4.0), "mass": (0.5, 2.0)},
+    5.0,
+    (Loss("wind", 0.0, 1.0), Loss("wind", 4.0, 9.0), Loss("mass", 0.5, 3.0), Loss("mass", 2.0, 7.0)),
+)
+
+
+def test_rules_propose_the_extremes_that_cost_most():
+    found = RuleAdvisor().scenarios(MADE_UP)
+    assert [one.changes for one in found] == [{"wind": 4.0}, {"mass": 2.0}, {"mass": 0.5}, {"wind": 0.0}]
+    assert sum(one.share for one in found) == 0.5
+
+
+def test_chance_draws_within_the_bounds_and_by_its_seed():
+    sets = [DrawnAdvisor({}, seed).scenarios(MADE_UP) for seed in range(50)]
+    assert sets[3] == DrawnAdvisor({}, 3).scenarios(MADE_UP) != sets[4]
+    for name, (low, high) in MADE_UP.bounds.items():
+        values = [one.changes[name] for found in sets for one in found]
+        assert len(values) == 200
         assert low <= min(values) < low + 0.1 * (high - low) < high - 0.1 * (high - low) < max(values) <= high
-    assert {sum(one.share for one in found) for found in [*sets, hardest()]} == {0.5}
-    changes = [one.changes for one in hardest()]
-    assert {"flash": 8.0} in changes
-    assert {"crowd": 0.0} not in changes
+
+
+def test_what_is_beyond_the_bounds_is_left_out():
+    changes = [{"wind": 4.1}, {"rain": 1.0}, {}, {"wind": math.nan}, {"wind": 3.0, "mass": 2.5}, *[{"wind": 1.0}] * 9]
+    assert proposed(changes, MADE_UP.bounds) == (Scenario(0.125, {"wind": 1.0}),) * 4
+
+
+def test_what_cloud_service_varies():
+    """Crowds that come often cost the rate rule more than none do; what is proposed is a load."""
+    found = variations()
+    losses = {(one.name, one.value): one.loss for one in found.losses}
+    assert losses["flash", 8.0] > found.loss > losses["flash", 0.1]
+    assert found.bounds == bounds() == environment_of(ENVIRONMENT_ID).variations().bounds
+    for one in RuleAdvisor().scenarios(found):
+        msgspec.convert(one.changes, Load)
 
 
 def test_any_environment_is_made_otherwise_in_some_copies():

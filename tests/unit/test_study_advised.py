@@ -212,9 +212,12 @@ def test_a_language_model_advises_a_training(tmp_path, monkeypatch):
         (job,) = pool.jobs({"dqn+llm": llm}, [5], budget)
         pool._run_job(tmp_path, job)
         told = [json.loads(turns(json.loads(body))[0])["earlier"] for body in server.requests]
+        server.behaviour = lambda _: {"scenarios": [{"level": 9.0}, {"level": 1.5}]}
+        asked = arm("dqn+llm-scenarios", openai_url(MODEL, {"base_url": server.base_url}))
     records = [msgspec.json.decode(text, type=Directive) for text in store.one(tmp_path, "dqn+llm", 5).directives]
     assert {one.proposed_by for one in records} == {f"openai:{MODEL}"}
     assert (records[0].change, records[0].verdict) == ("epsilon_end", "accepted")
+    assert [one.changes for one in asked.scenarios(1)] == [{"level": 1.5}]
     assert told[0] == []
     assert told[1][0]["effect"] is not None
     assert told[1][0]["low"] < told[1][0]["effect"] < told[1][0]["high"]

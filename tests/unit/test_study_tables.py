@@ -267,9 +267,12 @@ def test_arms_differ_in_what_they_should_alone():
     assert "advisor" not in design.described(design.arm("dqn+advisor"), design.Budget())
     with pytest.raises(SettingsError, match="choose among"):
         design.arm("sarsa")
-    for nobody in (None, parse_url("rules:")):
+    for nobody, name in ((None, "dqn+llm"), (parse_url("rules:"), "dqn+llm"), (None, "dqn+llm-scenarios")):
         with pytest.raises(SettingsError, match="name it by --advisor"):
-            design.arm("dqn+llm", nobody)
+            design.arm(name, nobody)
+    assert design.arm("dqn+drawn").scenarios(3) == design.arm("dqn+drawn").scenarios(3)
+    assert design.arm("dqn+drawn").scenarios(3) != design.arm("dqn+drawn").scenarios(4)
+    assert (chance.scenarios(3), plain) == ((), design.arm("dqn+drawn").training)
 
 
 def test_a_fingerprint_tells_designs_apart():
