@@ -35,6 +35,8 @@ in the environment as it is. You get numbers as JSON: "bounds" has the lowest an
 "loss" how much return a simple rule loses to the best plan where nothing is varied, "losses" where one value is
 extreme. Answer with {PROPOSED} different scenarios. Each has every value, within its bounds.
 """
+BECAUSE_MAX: Final = 4
+"""Facts of a reason; without bounds a small model goes on until its tokens are spent."""
 FACTS: Final = LearningFacts.__struct_fields__
 
 
@@ -66,9 +68,9 @@ def schema(facts: LearningFacts) -> dict[str, Any]:
         "change": {"type": "string", "enum": sorted({change for change, _, _ in keys})},
         "target": {"type": "string", "enum": sorted({"", *(target for _, _, target in keys)})},
         "value": {"type": "number"},
-        "because": {"type": "array", "items": {"type": "string", "enum": list(FACTS)}},
+        "because": {"type": "array", "maxItems": BECAUSE_MAX, "items": {"type": "string", "enum": list(FACTS)}},
     }
-    return _object({"changes": {"type": "array", "items": _object(advice)}})
+    return _object({"changes": {"type": "array", "maxItems": PROPOSALS_MAX, "items": _object(advice)}})
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +111,7 @@ class OpenAIAdvisor(Backend):
     def scenarios(self, variations: Variations) -> Sequence[Scenario]:
         question = msgspec.json.encode(variations).decode()
         loads = _object({name: {"type": "number"} for name in variations.bounds})
-        schema = _object({"scenarios": {"type": "array", "items": loads}})
+        schema = _object({"scenarios": {"type": "array", "maxItems": PROPOSED, "items": loads}})
         answer = self._client.ask(SCENARIOS, question, "scenarios", ProposedScenarios, schema)
         found = proposed(answer.scenarios, variations.bounds)
         if not found:
