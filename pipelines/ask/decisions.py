@@ -1,7 +1,7 @@
 """One decision: found in the index by agent and time, or by episode and step, and what is computed of it."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from headrace.learners.acting import load_policy
 from headrace.learners.explain.decision import decision_facts
+from headrace.learners.explain.evidence import slug
 from headrace.learners.explain.studied import Decision, StudiedPolicy, studied
 from headrace.learners.explain.witness import Witness
 from headrace.pipelines.ask.ground import Ground, NotKnownError, clock_text
@@ -20,7 +21,7 @@ from headrace.schemas.chunk import decode_chunk
 from headrace.schemas.decisions import vectors_of
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError
 from headrace.schemas.partition import group_of
-from headrace.schemas.records import Facts, TaskSpec
+from headrace.schemas.records import Fact, Facts, TaskSpec
 from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch, concat
 
 LOOKED_BACK: Final = 64
@@ -100,7 +101,16 @@ def decision(ground: Ground, question: Question) -> Facts:
     if not any(fact.fact_id.startswith(needed) for fact in facts.facts):
         reason = missing if by else f"no version of it serves, and the row names none: {missing}"
         raise NotKnownError(f"{subject}: {reason}")
-    return Facts(spec.task, subject, tuple(fact for fact in facts.facts if fact.fact_id.startswith(begins)))
+    return Facts(spec.task, subject, tuple(_narrowed(spec, asked.rival, facts.facts, begins)))
+
+
+def _narrowed(spec: TaskSpec, rival: int | None, facts: Iterable[Fact], begins: tuple[str, ...]) -> Iterator[Fact]:
+    """Keep the facts that answer the question; of leads over other actions that over the one asked about."""
+    of_rival = f"margin.{slug(spec.actions[rival])}" if rival is not None and isinstance(spec.actions, tuple) else ""
+    for fact in facts:
+        elsewhere = of_rival and fact.fact_id.startswith("margin.") and fact.fact_id != of_rival
+        if fact.fact_id.startswith(begins) and not elsewhere:
+            yield fact
 
 
 def _rival(question: Question, action: int | NDArray[np.float32]) -> int | None:
