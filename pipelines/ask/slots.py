@@ -33,6 +33,7 @@ _AGENT_OF_DIGITS: Final = re.compile(r"\bagents?(?: named| called| id| number)? 
 _LIKE_AN_AGENT: Final = re.compile(
     r"(?<![\w<.+-])([a-z]+[._-]?(?:[a-z]+[._-])*\d(?:[\w.-]*\w)?|[a-z]+(?:[._-][a-z0-9]+)+)(?![\w>])"
 )
+_RULE: Final = re.compile(r"\b(?:rules?|baselines?|random|constant|static)\b")
 _FRAME: Final = re.compile(r"_t(-\d+)?$")
 _FOIL: Final = re.compile(r"(?:\bnot|n't|\bthan|\binstead of|\bover|\bplace of|\bagainst)(?: [\w<>]+){0,3} $")
 _SIGNED: Final = re.compile(r"\b(plus|minus) ?(one|two|three|four|five|\d+)\b")
@@ -90,7 +91,8 @@ def filled(text: str, names: Names, now_ms: int, zone: ZoneInfo, task: str | Non
     slots.moment, slots.text = times(slots.text, now_ms, zone)
     _take_places(slots)
     for spec in specs:
-        _take_rules(slots, names.rules(spec))
+        if _RULE.search(slots.text) or foreign(slots.text):  # an environment is loaded for their names
+            _take_rules(slots, names.rules(spec))
         _take_actions(slots, spec)
         _take_feature(slots, spec)
     _take_unknown_agent(slots)
@@ -114,6 +116,13 @@ def _as_typed(name: str | None, text: str) -> str | None:
     """Return a name with the letters, small or capital, that the question has."""
     found = re.search(re.escape(name), text, re.IGNORECASE) if name else None
     return found[0] if found else name
+
+
+def foreign(text: str) -> list[str]:
+    """Return the words that are foreign to all that can be asked; names in a question's text count as known."""
+    read = grammar()
+    words = re.findall(r"<\w+>|[^\W\d_][\w'-]*", text)
+    return [word for word in words if word[0] != "<" and word not in read.function and word not in read.known]
 
 
 def _meant(slots: Slots, names: Names) -> list[TaskSpec]:

@@ -166,7 +166,8 @@ def times(text: str, now_ms: int, zone: ZoneInfo) -> tuple[Moment | None, str]:
     (start, end), before = spans[0], _BEFORE.search(text[: atoms[0].begin])
     assert before is not None
     if len(spans) > 1:
-        end = max(start, spans[1][0] if any(atom.clock for atom in atoms) else spans[1][1])
+        end = spans[1][0] if any(atom.clock for atom in atoms) else spans[1][1]
+        end += DAY * (end <= start)  # a clock after "now" was taken for the day before's
     elif before["since"]:
         end, point = max(start, now), False
     elif before["until"]:

@@ -237,6 +237,7 @@ def at(day, hour, minute=0, second=0):
         ("14:05 +02:00", at(10, 12, 5), at(10, 12, 6), True),
         ("ten minutes ago", at(10, 15, 20), at(10, 15, 21), True),
         ("between 13:00 and 14:00", at(10, 13), at(10, 14), False),
+        ("between 15:00 and 16:00", at(10, 15), at(10, 16), False),
         ("from 9am to 11am yesterday", at(9, 9), at(9, 11), False),
         ("since yesterday 13:00", at(9, 13), NOW_MS, False),
         ("before 14:00", at(10, 0), at(10, 14), False),
