@@ -4,6 +4,7 @@ docs/topics.md shows each with an example; contracts/*.schema.json are generated
 """
 
 from headrace.schemas.records.directive import DIRECTIVE_PATTERN, Directive
+from headrace.schemas.records.operation import Dependency, JobName, Operation
 from headrace.schemas.records.policy import (
     UNKNOWN_ROW,
     DataEvidence,
@@ -13,7 +14,7 @@ from headrace.schemas.records.policy import (
     PolicyVersion,
     ServingPolicy,
 )
-from headrace.schemas.records.report import Direction, Fact, Facts, Mail, Narrative, Report, Sentence, Series
+from headrace.schemas.records.report import Direction, Fact, Facts, Mail, Narrative, Rating, Report, Sentence, Series
 from headrace.schemas.records.stream import (
     MAX_TS_MS,
     SCHEMA_VERSION,
@@ -40,18 +41,22 @@ __all__ = [
     "ChunkReference",
     "ChunkSummary",
     "DataEvidence",
+    "Dependency",
     "Direction",
     "Directive",
     "Fact",
     "Facts",
     "Id",
     "Interval",
+    "JobName",
     "Judgement",
     "Layout",
     "LineageEntry",
     "Mail",
     "Narrative",
+    "Operation",
     "PolicyVersion",
+    "Rating",
     "Report",
     "Sentence",
     "Series",
