@@ -80,6 +80,7 @@ KINDS: Final[dict[str, Kind]] = {
     "action.{s}.{d}": Kind("mean action", "mean of an action's dimension in a situation"),
     "action.{s}.{name}": Kind("action in a situation", "share of a situation's decisions that take an action", "share"),
     "margin.{s}": Kind("margin", "in a situation, by how much the best action leads the next; large is clear"),
+    "relies.{name}": Kind("reliance", "share of what the decisions rely on that is one observation's", "share"),
     "differs.{rival}": Kind("differs", "share of decisions in which a rival would do otherwise", "share"),
     "differs.{rival}.switch": Kind(
         "commonest difference", "share of decisions that differ in the way that is seen most often", "share"
