@@ -16,19 +16,21 @@ UNITS: Final[dict[str, str]] = {
     kind: unit
     for unit, kinds in {
         "version": "version/version before/tested/tested, close/judged by data/tried by canary/untested/drawn/went back"
-        "/let serve by a person/overruled",
+        "/let serve by a person/overruled/version asked",
         "return": "return/return of a rival/difference in return/distance to the bound/change in earnings/earned"
         "/difference in a part of the return",
-        "per step": "mean reward/mean of a part/change in reward/change in a part of the reward/reward of a version",
+        "per step": "mean reward/mean of a part/change in reward/change in a part of the reward/reward of a version"
+        "/reward of the same/reward of others/similar decision",
         "%": "explained/action in a situation/differs/commonest difference/larger step/smaller step/action/shift/move"
-        "/differs in a situation/at its lowest/at its highest/distance/change in rows/version at work",
+        "/differs in a situation/at its lowest/at its highest/distance/change in rows/version at work/probability"
+        "/distance from the best/distance from a bound/distance of the counterfactual/fidelity/same action",
         "steps": "experience",
         "updates": "updates",
         "rows": "new rows/gate's rows/rows/duplicates/late rows",
         "candidates": "refusals",
         "traces": "traces",
         "comparisons": "comparisons",
-        "decisions": "decisions/situation",
+        "decisions": "decisions/situation/similar decisions",
         "agents": "agents",
         "episodes": "episodes",
         "windows": "unreported",

@@ -68,15 +68,31 @@ NEEDED: Final[dict[str, str]] = {
     "mean action taken": "average|mean",
     "rejected": "rejected|bad data",
     "rejected by rule": "rejected|bad data",
-    "action taken": "took|action|taken",
-    "value": "expected|value|valued|worth",
-    "of the decision": "decision",
-    "counterfactual": "otherwise|instead|flip|differently",
+    "action taken": "taken|took|action",
+    "version asked": "asked",
+    "value": "expected|value|valued",
+    "probability": "probability",
+    "log-density": "log-density",
+    "best action": "best",
+    "distance from the best": "best",
+    "distance from a bound": "bound",
+    "difference to the usual": "clearer|clear|differ|difference",
+    "action otherwise": "otherwise|counterfactual",
+    "distance of the counterfactual": "counterfactual",
+    "firm": "no action|the same",
+    "counterfactual": "otherwise",
     "attribution": "spoke|spoken|attribution",
+    "observation": "seen|saw|observed",
+    "usual observation": "usual|typical",
+    "fidelity": "tree|imitates?",
+    "imitation": "tree|imitates?",
     "condition": "tree|path",
-    "imitation": "tree|imitates?|imitation",
-    "similar decisions": "like this|similar|past",
+    "similar decisions": "like this|past|similar",
+    "same action": "same",
+    "reward of the same": "same",
+    "reward of others": "another|other",
     "similar decision": "like this|similar|past",
+    "distance of a similar decision": "away|distance",
     "lead": "leads?|lead",
     "rule's action": "would",
     "outage": "answer|outage|down",
@@ -85,12 +101,21 @@ NEEDED: Final[dict[str, str]] = {
 """By kind: words of which a sentence on it has one. A kind that is not here needs none."""
 
 _REWARD: Final = frozenset(
-    {"mean reward", "mean of a part", "change in reward", "change in a part of the reward", "reward of a version"}
+    {
+        "mean reward",
+        "mean of a part",
+        "change in reward",
+        "change in a part of the reward",
+        "reward of a version",
+        "reward of the same",
+        "reward of others",
+        "similar decision",
+    }
 )
 _GATE: Final = frozenset(
     {"tested", "tested, close", "judged by data", "untested", "overruled", "refusals", "went back", "gate's rows"}
 )
-_IMITATED: Final = frozenset({"condition", "imitation"})
+_IMITATED: Final = frozenset({"condition", "imitation", "fidelity"})
 _PARTS: Final = frozenset(
     {"difference in a part of the return", "mean of a part", "change in a part of the reward", "tried by canary"}
 )
@@ -101,7 +126,7 @@ OWNED: Final[dict[str, frozenset[str]]] = {
     "canary": frozenset({"tried by canary"}),
     "person": frozenset({"let serve by a person", "overruled"}),
     "simulator": _GATE,
-    "bound": frozenset({"distance to the bound"}),
+    "bound": frozenset({"distance to the bound", "distance from a bound"}),
     "part": _PARTS,
     "duplicates?": frozenset({"duplicates"}),
     "bad data": _BAD,

@@ -57,8 +57,8 @@ LEVEL: Final[Mapping[str, tuple[str, ...]]] = {
         "For the returns, {} unseen in training were played.",
     ),
     "comparisons": (
-        "The directions are corrected for {} together.",
-        "The directions told here are corrected for {} made together.",
+        "What is called a difference here was corrected for {}.",
+        "As they are many, {} were corrected for together.",
     ),
     "return": ("On average it earns {}.", "Its own return is {} on average."),
     "return of a rival": ("On average {name} earns {}.", "The return of {name} is {} on average."),
@@ -128,10 +128,10 @@ LEVEL: Final[Mapping[str, tuple[str, ...]]] = {
     "agents": ("Transitions came from {}.", "In the interval {} sent transitions."),
     "episodes": ("In the interval {} ended.", "There were {} that ended in the interval."),
     "duplicates": ("As duplicates, {} came again.", "There were {} that came again as duplicates."),
-    "late rows": ("After their window was closed, {} came in.", "Too late for their window came {}."),
+    "late rows": ("After their window was closed, {} came in.", "It is late that {} came, as their window was closed."),
     "unreported": (
-        "Too late for their own report came {} of earlier intervals.",
-        "Of earlier intervals, {} came too late for their own report.",
+        "After their own report came {} of earlier intervals, late.",
+        "Of earlier intervals, {} came late for their own report.",
     ),
     "mean reward": ("The mean reward was {}.", "On average the reward was {}."),
     "mean of a part": ("The mean of the {name} part of the reward was {}.", "On average the {name} part was {}."),
@@ -151,17 +151,81 @@ LEVEL: Final[Mapping[str, tuple[str, ...]]] = {
     "action": ("Of the actions taken, {} were {name}.", "Agents took {name} in {} of actions."),
     "mean action taken": ("In a sample of the rows {name} was {} on average.", "On average {name} taken was {}."),
     "rejected": ("The rules rejected {} as bad data.", "Rejected as bad data [are/were] {}."),
-    "rejected by rule": ("Of the bad data, {name} rejected {}.", "By {name} were rejected {}."),
-    "action taken": ("The action taken in this decision was {}.", "In this decision it took {}."),
-    "value": ("From the action taken it expected {}.", "The action taken was valued at {}."),
-    "of the decision": ("In this decision {name} was {}.", "Of this decision, {name} was {}."),
+    "rejected by rule": ("Of what was rejected, {} are by {name}.", "By {name} were rejected {}."),
+    "action taken": (
+        "The number of the action taken is {}.",
+        "The action taken has the number {}.",
+        "The action taken has {name} at {}.",
+        "As the action was taken, {name} was {}.",
+    ),
+    "version asked": ("The version asked is {}.", "It is {} that was asked."),
+    "value": ("From the action taken it expected {}.", "The value of the action taken was {}."),
+    "probability": (
+        "It draws the action taken with a probability of {}.",
+        "The probability of the action taken was {}.",
+    ),
+    "log-density": ("The log-density of the action taken is {}.", "For the action taken the log-density is {}."),
+    "best action": (
+        "It holds the action with number {} for best.",
+        "The number of the best action is {}.",
+        "It holds {name} at {} for best.",
+        "At its best {name} would be {}.",
+    ),
+    "distance from the best": (
+        "The distance of {name} from the best was {}.",
+        "From what it holds for best {name} lay {} away.",
+    ),
+    "distance from a bound": ("The nearest bound of {name} was {} away.", "From its bound {name} lay {} away."),
+    "action otherwise": (
+        "The number of the action otherwise is {}.",
+        "At the counterfactual it would take the action with number {}.",
+    ),
+    "distance of the counterfactual": (
+        "The counterfactual lies {} of the usual range away.",
+        "From what was seen the counterfactual lies {} of the range away.",
+    ),
+    "firm": (
+        "Within the usual range of {}, no action otherwise is found.",
+        "The action is the same within the usual range of {}.",
+    ),
     "counterfactual": ("With {name} at {} it would act otherwise.", "It would act otherwise with {name} at {}."),
-    "condition": ("On the path of the small tree, {name} is {}.", "A small tree asks on its path for {name} at {}."),
-    "imitation": ("Of the small tree that imitates it, {name} is {}.", "A small tree imitates it with {name} of {}."),
-    "similar decisions": ("Of decisions like this, {name} was {}.", "In past decisions like this, {name} was {}."),
-    "similar decision": ("In a past decision like this, {name} was {}.", "For a decision like this, {name} was {}."),
+    "observation": ("In this decision {name} was seen at {}.", "It saw {name} at {}."),
+    "usual observation": ("As usual, {name} is at {}.", "The usual mean of {name} is {}."),
+    "fidelity": (
+        "A small tree imitates {} of held-out decisions rightly.",
+        "Of held-out decisions, a small tree imitates {}.",
+    ),
+    "imitation": ("A small tree says {} of this decision.", "In this decision a small tree would say {}."),
+    "condition": (
+        "On the path of the small tree, {name} has a threshold at {}.",
+        "A small tree has a threshold of {name} at {}.",
+    ),
+    "similar decisions": ("In all there were {} like this.", "The past has {} that are like this."),
+    "same action": (
+        "The same action was taken in {} of similar decisions.",
+        "Of similar decisions, {} took the same action.",
+    ),
+    "reward of the same": (
+        "After the same action, a mean reward of {} followed.",
+        "Where the same action was taken, the reward was {} on average.",
+    ),
+    "reward of others": (
+        "After another action, a mean reward of {} followed.",
+        "Where another action was taken, the reward was {} on average.",
+    ),
+    "similar decision": (
+        "After {name}, a past decision like this, came a reward of {}.",
+        "In a similar decision, {name}, a reward of {} followed.",
+    ),
+    "distance of a similar decision": (
+        "From this decision {name} lies {} away.",
+        "The distance of {name} from this decision is {}.",
+    ),
     "lead": ("The action taken leads {name} by {}.", "Over {name}, the action taken leads by {}."),
-    "rule's action": ("In this decision {name} would do {}.", "The action of {name} here would be {}."),
+    "rule's action": (
+        "In this decision {name} would take the action with number {}.",
+        "The action of {name} here would be number {}.",
+    ),
     "outage": ("For {} [no answer came/there was no answer] from {name}.", "Without an answer from {name} were {}."),
     "operations": ("For the jobs themselves, {name} was {}.", "As the jobs ran, {name} was {}."),
     "other": ("The report has {} for {name}.", "The number of {name} in the report is {}."),
@@ -184,7 +248,7 @@ CHANGES: Final[Mapping[str, Mapping[Stance, tuple[str, ...]]]] = {
         ),
     },
     "distance to the bound": {
-        "up": ("It is ahead of the supposed bound by {}.",),
+        "up": ("It is ahead of what was a bound by {}.",),
         "down": (
             "It is behind a bound that knows what comes by {}.",
             "It is worse than the bound, as any rival, by {}.",
@@ -237,6 +301,20 @@ CHANGES: Final[Mapping[str, Mapping[Stance, tuple[str, ...]]]] = {
         ),
         "flat": ("It is not shown that agents earned otherwise, with {}.",),
     },
+    "difference to the usual": {
+        "up": (
+            "The choice is clearer than is usual by {}.",
+            "Against the typical situation, it is clearer by {}.",
+        ),
+        "down": (
+            "The choice is less clear than is usual by {}.",
+            "Against the typical situation, it is less clear by {}.",
+        ),
+        "flat": (
+            "It is not shown to differ from the usual, with {}.",
+            "Against the typical situation, no difference is shown, with {}.",
+        ),
+    },
     "attribution": {
         "up": ("The value of {name} spoke for the action by {}.", "What spoke for the action rose by {} with {name}."),
         "down": (
@@ -257,7 +335,8 @@ def wordings(fact: Fact, aliases: Aliases) -> tuple[str, ...]:
     kind, stance = kind_of(fact.fact_id).name, stance_of(fact)
     known = LEVEL.get(kind, ()) if stance == "level" else CHANGES.get(kind, {}).get(stance, ())
     marks = placeholders(fact, aliases)
-    texts = (text for one in known for text in _expanded(one, other="other" in marks))
+    fitting = (one for one in known if ("{name}" in one) == ("name" in marks))
+    texts = (text for one in fitting for text in _expanded(one, other="other" in marks))
     return tuple(text.replace("{}", "{size}") if "size" in marks else text for text in texts)
 
 
