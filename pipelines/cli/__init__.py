@@ -24,6 +24,7 @@ COMMANDS = {
     "train": Lazy("train", "Train a policy in a simulated environment."),
     "evaluate": Lazy("evaluate", "Run a policy or a baseline on fixed traces."),
     "policy": Lazy("policy", "List, compare, retrain policies; decide what serves."),
+    "rules": Lazy("rules", "Short rule lists in place of a policy: find, judge, deploy."),
     "learner": Lazy("learner", "By which settings a task is learned; set them."),
     "directive": Lazy("directive", "What the advisor proposed; taking it back."),
     "report": Lazy("report", "List and show reports."),
