@@ -6,8 +6,7 @@ rules are dropped at random and grown anew, and the better list stays (iterated 
 2003). A tree of as many leaves says less: in a list, what falls past a rule is shared by all that does.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -25,6 +24,8 @@ _CUTS: Final = 48
 """Thresholds that are tried for a feature: its quantiles."""
 _TOLL: Final = 5e-4
 """What a condition costs, in shares of what the best constant action does: what helps less is left out."""
+_FINER: Final = 16
+"""Thresholds that are tried beside one that is in use."""
 _TRIES: Final = 4
 """How often each size of list is shaken."""
 _SWEEPS: Final = 12
@@ -73,39 +74,27 @@ def frontier(obs: NDArray[np.float32], costs: Floats, most: int, seed: int) -> I
     assert obs.ndim == costs.ndim == 2, (obs.shape, costs.shape)
     assert len(obs) == len(costs) > 0, (obs.shape, costs.shape)
     every = max(1, -(-obs.size // MAX_CELLS))
-    search = _Search(obs[::every], costs[::every])
+    seen, costs = obs[::every], costs[::every]
+    search = _Search(seen, costs, [_edges(column) for column in seen.T])
     rng = np.random.default_rng(seed)
-    rules: _List = (_Rule((), int(search.costs.sum(axis=0).argmin())),)
+    rules: _List = (_Rule((), int(costs.sum(axis=0).argmin())),)
     yield search.told(rules)
     for _ in range(1, most):
         grown = search.descended(search.grown(rules))
         for _ in range(_TRIES):
             grown = min(grown, search.shaken(grown, rng), key=search.cost)
-        if search.cost(grown) >= search.cost(rules):
+        before = search.cost(rules)
+        search, rules = search.refined(grown)
+        if search.cost(rules) >= before:
             return
-        rules = grown
         yield search.told(rules)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Bins:
-    """Observations by the thresholds tried: bins int64[D, N]; edges, of each feature, in order."""
-
-    edges: list[NDArray[np.float32]]
-    bins: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, obs: NDArray[np.float32]) -> "_Bins":
-        edges = [_edges(column) for column in obs.T]
-        bins = [np.searchsorted(edge, column, side="left") for edge, column in zip(edges, obs.T, strict=True)]
-        return cls(edges, np.array(bins))
-
-
-def _edges(column: NDArray[np.float32]) -> NDArray[np.float32]:
+def _edges(column: NDArray[np.float32], count: int = _CUTS) -> NDArray[np.float32]:
     """Return a feature's thresholds: between its values where they are few, else between its quantiles."""
     values = np.unique(column)
-    if len(values) > _CUTS:
-        values = np.unique(np.quantile(column, np.linspace(0.0, 1.0, _CUTS + 1)).astype(np.float32))
+    if len(values) > count:
+        values = np.unique(np.quantile(column, np.linspace(0.0, 1.0, count + 1)).astype(np.float32))
     return np.array([_between(low, high) for low, high in pairwise(values)], np.float32)
 
 
@@ -119,18 +108,38 @@ def _between(low: np.float32, high: np.float32) -> np.float32:
 class _Search:
     """What lists cost on the rows; costs: float64[N, K]."""
 
-    def __init__(self, obs: NDArray[np.float32], costs: Floats) -> None:
+    def __init__(self, obs: NDArray[np.float32], costs: Floats, edges: Sequence[NDArray[np.float32]]) -> None:
+        """edges: each feature's thresholds, in order."""
         self.costs = costs
-        self._cuts = _Bins.of(obs)
+        self._obs, self._edges = obs, edges
+        bins = [np.searchsorted(edge, column, side="left") for edge, column in zip(edges, obs.T, strict=True)]
+        self._bins = np.array(bins)
         self._toll = _TOLL * float(costs.sum(axis=0).min())
-        features, rows = self._cuts.bins.shape
-        self._width = max(map(len, self._cuts.edges)) + 1
+        self._width = max(map(len, edges)) + 1
         # One row for each feature's each bin: a product sums over the rows of the bin.
-        cells = self._cuts.bins + self._width * np.arange(features)[:, None]
-        columns = np.broadcast_to(np.arange(rows), cells.shape)
-        shape = (features * self._width, rows)
+        cells = self._bins + self._width * np.arange(len(bins))[:, None]
+        columns = np.broadcast_to(np.arange(len(obs)), cells.shape)
+        shape = (len(bins) * self._width, len(obs))
         self._sums = csr_matrix((np.ones(cells.size), (cells.ravel(), columns.ravel())), shape)
-        self._useless = np.arange(self._width) >= np.array([[len(edge)] for edge in self._cuts.edges])
+        self._useless = np.arange(self._width) >= np.array([[len(edge)] for edge in edges])
+
+    def refined(self, rules: _List) -> tuple["_Search", _List]:
+        """Return a search with more thresholds beside those in use, and the list made better by them."""
+        edges = [*self._edges]
+        for feature, place, _ in {cut for rule in rules for cut in rule.cuts}:
+            near, column = self._edges[feature], self._obs[:, feature]
+            low = near[place - 1] if place else -np.inf
+            high = near[place + 1] if place + 1 < len(near) else np.inf
+            finer = _edges(column[(column > low) & (column <= high)], _FINER)
+            edges[feature] = np.unique(np.concatenate([edges[feature], finer]))
+        search = _Search(self._obs, self.costs, edges)
+        moved = [
+            _Rule(
+                tuple(_Cut(f, int(np.searchsorted(edges[f], self._edges[f][p])), above) for f, p, above in cuts), action
+            )
+            for cuts, action in rules
+        ]
+        return search, search.descended(tuple(moved))
 
     def cost(self, rules: _List) -> float:
         """Return what a list costs in sum, its conditions included."""
@@ -138,7 +147,7 @@ class _Search:
 
     def told(self, rules: _List) -> Found:
         """Return a list by thresholds."""
-        edges = self._cuts.edges
+        edges = self._edges
         choices = [
             Choice(
                 tuple(
@@ -212,7 +221,7 @@ class _Search:
     def _holds(self, cuts: tuple[_Cut, ...]) -> NDArray[np.bool_]:
         held = np.ones(len(self.costs), bool)
         for feature, place, above in cuts:
-            held &= (self._cuts.bins[feature] > place) == above
+            held &= (self._bins[feature] > place) == above
         return held
 
     def _past(self, rules: _List) -> Floats:

@@ -81,24 +81,20 @@ def test_without_a_policy_the_agents_own_decisions_are_told(stream):
     assert len(read(found.text, SPEC).rules) <= 3
 
 
-def test_rules_are_withdrawn_for_what_served_before(stream):
+def test_rules_are_tried_by_a_share_serve_and_are_withdrawn_for_what_served_before(stream):
     deciding = control(stream)
     weights = learn_one(stream)
-    deploy(deciding, TEXT, "cloud", "first", None)
+    tried = deploy(deciding, TEXT, "cloud", "first", 0.25)
+    assert (tried.version, tried.canary.version, tried.canary.share) == (1, 2, 0.25)
+    deploy(deciding, TEXT, "cloud", "for all", None)
     deploy(deciding, TEXT.replace("0.7", "0.8"), "cloud", "second", None)
     record = withdraw(deciding, "cloud", "worse at night")
     assert (record.version, record.weights_hash, record.reason) == (1, weights, "worse at night")
-    assert [one.version for one in published(stream.log, "cloud")] == [1, 2, 3, 1]
+    assert [one.version for one in published(stream.log, "cloud")] == [1, 1, 3, 4, 1]
     with pytest.raises(SettingsError, match="no rules serve cloud: cloud@1 does"):
         withdraw(deciding, "cloud", "again")
     with pytest.raises(UnknownPolicyError, match=r"cloud@1 is no rules but a policy: `headrace rules synthesise"):
         shown(stream.log, stream.store, "cloud", None)
-
-
-def test_a_share_of_the_agents_may_try_rules(stream):
-    learn_one(stream)
-    record = deploy(control(stream), TEXT, "cloud", "to see", 0.25)
-    assert (record.version, record.canary.version, record.canary.share) == (1, 2, 0.25)
 
 
 def test_a_task_without_a_simulator_is_judged_by_its_rows(stream):

