@@ -15,7 +15,8 @@ from scipy.cluster.vq import kmeans2
 
 from headrace.learners.acting import BoxPolicy, Policy
 from headrace.learners.explain.simulation import Learned, Simulator, acting
-from headrace.learners.rules.document import Action, Rule, RuleList, load_rules, rule_network
+from headrace.learners.rules.document import Action, Rule, RuleList, load_rules, rule_network, simplest
+from headrace.learners.rules.mending import mended
 from headrace.learners.rules.search import Choice, frontier
 from headrace.schemas.records import TaskSpec
 
@@ -82,7 +83,8 @@ def lists(given: Examples, spec: TaskSpec, policy: int | None, most: int, seed: 
 
 
 def _named(rules: Sequence[Choice], given: Examples) -> tuple[Rule, ...]:
-    return tuple(Rule(one.conditions, given.choices[one.action]) for one in rules)
+    told = [(simplest(one.conditions), given.choices[one.action]) for one in rules]
+    return tuple(Rule(conditions, action) for conditions, action in told if conditions is not None)
 
 
 def _fitted(found: RuleList, given: Examples, spec: TaskSpec) -> RuleList:
@@ -129,7 +131,8 @@ def tried_lists(
 ) -> list[Tried]:
     """Return the lists of 1 rule, of 2, up to `most` that earn most in a simulator, of some rounds of showing.
 
-    In each round the policy says what it would do wherever the list of the round before has led.
+    In each round the policy says what it would do wherever the list of the round before has led. The best of all is
+    mended by what it earns.
     """
     best: dict[int, Tried] = {}
     shown = [obs, _visited(policy, world)[0]]
@@ -142,7 +145,11 @@ def tried_lists(
             if size not in best or mean > best[size].mean_return:
                 best[size] = Tried(one, mean)
         shown.append(seen)
-    return [best[size] for size in sorted(best)]
+    tried = [best[size] for size in sorted(best)]
+    own = best_of(tried)
+    seen, _ = _visited(load_rules(own.rules, spec), world)
+    better = mended(own.rules, spec, seen, lambda one: float(world.outcomes(load_rules(one, spec)).returns.mean()))
+    return [Tried(*better) if one is own else one for one in tried]
 
 
 def _visited(policy: Learned, world: Simulator) -> tuple[NDArray[np.float32], float]:

@@ -129,10 +129,10 @@ def _rule(words: list[str], spec: TaskSpec) -> Rule:
     end = words.index("then", 3)
     conditions = tuple(_condition(words[start : min(start + 3, end)], spec) for start in range(0, end, 4))
     _require(words[3:end:4] == ["and"] * (len(conditions) - 1), "conditions have `and` between them")
-    for feature in {one.feature for one in conditions}:
-        low, high = _bounds(conditions, feature)
-        name = spec.observations[feature]
-        _require(bool(np.float32(low) < np.float32(high)), f"no {name} is both > {low:g} and <= {high:g}")
+    void = next((f for f in {one.feature for one in conditions} if not _open(bounds(conditions, f))), None)
+    if void is not None:
+        low, high = bounds(conditions, void)
+        raise InvalidRulesError(f"no {spec.observations[void]} is both > {low:g} and <= {high:g}")
     return Rule(conditions, _action(words[end + 1 :], spec))
 
 
@@ -170,7 +170,17 @@ def _action(words: list[str], spec: TaskSpec) -> Action:
     return numbers
 
 
-def _bounds(conditions: Sequence[Condition], feature: int) -> tuple[float, float]:
+def simplest(conditions: Sequence[Condition]) -> tuple[Condition, ...] | None:
+    """Return conditions that say the same, at most one of a feature's each side; None where they can't all hold."""
+    kept = tuple(one for one in dict.fromkeys(conditions) if one.threshold in bounds(conditions, one.feature))
+    return kept if all(_open(bounds(kept, one.feature)) for one in kept) else None
+
+
+def _open(limits: tuple[float, float]) -> bool:
+    return bool(np.float32(limits[0]) < np.float32(limits[1]))
+
+
+def bounds(conditions: Sequence[Condition], feature: int) -> tuple[float, float]:
     """Return the bounds that the conditions set a feature: low < obs <= high."""
     low = max((one.threshold for one in conditions if one[:2] == (feature, ">")), default=-math.inf)
     return low, min((one.threshold for one in conditions if one[:2] == (feature, "<=")), default=math.inf)
@@ -178,8 +188,8 @@ def _bounds(conditions: Sequence[Condition], feature: int) -> tuple[float, float
 
 def policy_arrays(rules: RuleList, spec: TaskSpec) -> dict[str, NDArray[Any]]:
     """Return the list as a policy's arrays, for `headrace.learners.acting.load_policy`."""
-    bounds = np.array([[_bounds(one.conditions, f) for f in range(spec.width)] for one in rules.rules], np.float32)
-    arrays: dict[str, NDArray[Any]] = {LOW: bounds[..., 0], HIGH: bounds[..., 1]}
+    limits = np.array([[bounds(one.conditions, f) for f in range(spec.width)] for one in rules.rules], np.float32)
+    arrays: dict[str, NDArray[Any]] = {LOW: limits[..., 0], HIGH: limits[..., 1]}
     given = np.array([one.action for one in rules.rules])
     if (box := spec.action_bounds) is None:
         return arrays | {LOGITS: CERTAIN * (np.eye(spec.action_count, dtype=np.float32)[given] - 1.0)}

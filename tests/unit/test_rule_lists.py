@@ -10,7 +10,17 @@ from headrace.learners.checkpoint import pack
 from headrace.learners.explain.regions import Condition
 from headrace.learners.explain.simulation import acting
 from headrace.learners.rules.distil import examples, fidelity, lists
-from headrace.learners.rules.document import Rule, RuleList, load_rules, policy_arrays, read, rule_network, written
+from headrace.learners.rules.document import (
+    Rule,
+    RuleList,
+    load_rules,
+    policy_arrays,
+    read,
+    rule_network,
+    simplest,
+    written,
+)
+from headrace.learners.rules.mending import mended
 from headrace.learners.rules.search import frontier
 from headrace.pipelines.policies.portable import Portable
 from headrace.schemas.errors import InvalidRulesError, SettingsError
@@ -132,6 +142,14 @@ def test_a_file_that_was_edited_wrongly_is_told_by_line(before, after, message):
         rules_of(TEXT.replace(before, after))
 
 
+def test_conditions_are_told_in_the_simplest_way():
+    low, lower, high = Condition(0, ">", 0.5), Condition(0, ">", 0.2), Condition(0, "<=", 0.4)
+    assert simplest((lower, low)) == (low,)
+    assert simplest((lower, high)) == (lower, high)
+    assert simplest((low, high)) is None
+    assert simplest(()) == ()
+
+
 def test_continuous_actions_are_checked():
     with pytest.raises(InvalidRulesError, match="has 2 numbers, not 1"):
         rules_of("task arm\notherwise 1", ARM)
@@ -222,6 +240,17 @@ def test_continuous_actions_become_the_means_of_parts():
     slope = np.stack([np.clip(obs[:, 0], -2, 2), np.zeros(len(obs))], axis=1).astype(np.float32)
     *_, steps = lists(examples(obs[::4], None, slope[::4], 0), ARM, None, 5, 0)
     assert fidelity(slope, load_rules(steps, ARM).act(obs)) > 0.9
+
+
+def test_rules_are_mended_by_what_they_earn():
+    """From a wrong action and thresholds that are off, in moves each of which earns more."""
+    right, obs = a_policy("task pump\nif level > 0.5 and flow <= 2 then +1\notherwise 0", PUMP)
+    wanted = acting(right)(obs)
+    wrong = rules_of("task pump\nif level > 0.8 and flow <= 1.5 and heat <= 2.5 then -1\notherwise 0")
+    found, earned = mended(wrong, PUMP, obs, lambda one: fidelity(wanted, acting(load_rules(one, PUMP))(obs)))
+    assert earned > 0.99
+    assert [one.action for one in found.rules] == [2, 1]
+    assert {one[:2] for one in found.rules[0].conditions} == {(0, ">"), (1, "<=")}
 
 
 def test_fidelity_is_agreement_or_explained_variance():
