@@ -22,7 +22,7 @@ SENTENCES: Final = 8
 UNITS: Final = frozenset(
     {"return", "discounted return", "per step", "%", "version", "ms", "s", "seconds"}
     | {"rows", "versions", "decisions", "traces", "comparisons", "agents", "episodes", "steps", "updates", "messages"}
-    | {"windows", "candidates"}
+    | {"windows", "candidates", "observations"}
 )
 """Units of headrace's own; a model is told of no other."""
 
@@ -50,7 +50,7 @@ def subject_of(facts: Facts) -> str:
     ids = {fact.fact_id for fact in facts.facts}
     if "version.policy" in ids:
         return "version"
-    return "decision" if "decision.taken" in ids else "interval"
+    return "decision" if any(one.startswith("decision.") for one in ids) else "interval"
 
 
 def shown(facts: Facts) -> tuple[Fact, ...]:
