@@ -44,6 +44,15 @@ class RuleNetwork:
         found: Floats = self._given[self.deciding(obs)]
         return found
 
+    def turning(self, line: Floats) -> NDArray[np.float64]:
+        """Of steps between points float[N + 1, D], each feature's share of the conditions that turn: float64[N, D]."""
+        seen = line.astype(np.float32)[:, None, self._seen]
+        holds = (seen > self._low) & (seen <= self._high)
+        turned = (holds[1:] != holds[:-1]).any(axis=1)
+        shares = np.zeros((len(turned), self.inputs))
+        shares[:, self._seen] = turned / np.maximum(turned.sum(axis=1, keepdims=True), 1)
+        return shares
+
     def outputs_of_one(self, obs: Floats) -> Floats:
         """float32[D] -> float32[A], not to be written into."""
         seen = obs[self._seen]

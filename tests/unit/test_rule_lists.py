@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from headrace.learners.acting import load_policy
 from headrace.learners.checkpoint import pack
+from headrace.learners.explain.attribution import attributed, lead_over
 from headrace.learners.explain.regions import Condition
 from headrace.learners.explain.simulation import acting
 from headrace.learners.rules.distil import examples, fidelity, lists
@@ -69,6 +70,15 @@ def test_the_first_rule_that_holds_decides_with_certainty(obs, action):
     assert policy.decide(seen[0]) == acting(policy)(seen)[0] == action
     assert policy.sample_one(seen[0], rng) == (action, pytest.approx(0.0, abs=1e-9))
     assert policy.sample(np.repeat(seen, 1_000, axis=0), rng)[0].tolist() == [action] * 1_000
+
+
+def test_what_turned_a_rule_is_what_an_action_is_laid_to():
+    """From a baseline where `otherwise` decides; two conditions that turn at different places share nothing."""
+    policy = load_rules(rules_of(), PUMP)
+    baseline = np.array([0.0, 3.0, 1.0])
+    found = attributed(policy, baseline, np.float32([0.6, 1.9, 1.0]), lead_over(2, 1))
+    assert found.tolist() == [0.0, 60.0, 0.0] or found.tolist() == [60.0, 0.0, 0.0]
+    assert attributed(policy, baseline, np.float32([0.0, 3.0, 1.6]), lead_over(0, 1)).tolist() == [0.0, 0.0, 60.0]
 
 
 def test_continuous_rules_give_their_numbers_within_the_bounds():
