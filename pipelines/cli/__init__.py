@@ -22,6 +22,7 @@ COMMANDS = {
     "rejected": Lazy("rejected", "What was rejected and why; sending it again."),
     "forget": Lazy("forget", "Remove a task's rows before a time."),
     "train": Lazy("train", "Train a policy in a simulated environment."),
+    "scenarios": Lazy("scenarios", "Propose variations of an environment to train on."),
     "evaluate": Lazy("evaluate", "Run a policy or a baseline on fixed traces."),
     "policy": Lazy("policy", "List, compare, retrain policies; decide what serves."),
     "rules": Lazy("rules", "Short rule lists in place of a policy: find, judge, deploy."),
