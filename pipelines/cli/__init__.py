@@ -18,6 +18,7 @@ COMMANDS = {
     "produce": Lazy("produce", "Send a file of transitions."),
     "run": Lazy("run", "Run a streaming job: ingest, learn, explain, fleet, digest."),
     "query": Lazy("query", "Ask the index for windows, chunks, transitions."),
+    "ask": Lazy("ask", "Ask in plain English what was decided, and why."),
     "index": Lazy("index", "The index as a whole: its hash."),
     "rejected": Lazy("rejected", "What was rejected and why; sending it again."),
     "forget": Lazy("forget", "Remove a task's rows before a time."),

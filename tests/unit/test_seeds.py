@@ -87,6 +87,9 @@ def test_values_on_which_stored_figures_rest():
         "FLOOR": 73_856_093,
         "RANDOM_PLAY": 19_349_663,
         "ACTIONS": 86_028_121,
+        "SCORED_STATES": 104_395_301,
+        "SCORED_TRAINING": 3_000,
+        "SCORED_DRAWS": 104_395_303,
     }
 
 
