@@ -52,7 +52,7 @@ def synthesise(
     """
     from headrace.pipelines.policies.rules import Synthesiser, history  # noqa: PLC0415 it loads the learners
 
-    worker = Synthesiser(services.log, services.policies, *policy)
+    worker = Synthesiser(services.log, services.policies, task_spec(services.log, policy[0]), policy[1])
     found = worker.found(history(services.index, worker.spec, start_ms, end_ms), most, simulate=simulate)
     if as_json:
         print_json([found])
@@ -139,7 +139,7 @@ def deploy(control: "Control", file: Path, *, share: float | None, reason: str) 
     from headrace.pipelines.policies.rules import deploy as deployed  # noqa: PLC0415
 
     text = file.read_text(encoding="utf-8", errors="replace")
-    return deployed(control, text, task_in(text), reason, share)
+    return deployed(control, task_spec(control.log, task_in(text)), text, reason, share)
 
 
 @command.command("withdraw", cls=Command)

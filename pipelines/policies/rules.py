@@ -17,7 +17,6 @@ from headrace.learners.rules.document import RuleList, load_rules, policy_arrays
 from headrace.pipelines.policies.control import Control, find, fitting
 from headrace.pipelines.policies.observed import rows_between
 from headrace.pipelines.published import published, serving
-from headrace.pipelines.query.scan import task_spec
 from headrace.schemas.errors import SettingsError, UnknownPolicyError
 from headrace.schemas.ports import Index, Log, PolicyStore
 from headrace.schemas.records import PolicyVersion, ServingPolicy, TaskSpec
@@ -102,12 +101,11 @@ def _thinned(batches: Iterable[TransitionBatch]) -> TransitionBatch | None:
 class Synthesiser:
     """Finds rules for a task. number: the version that they stand for, None for the one that serves."""
 
-    def __init__(self, log: Log, store: PolicyStore, task: str, number: int | None) -> None:
-        """Raise UnknownTaskError, UnknownPolicyError, SettingsError for a version of another task."""
-        self.spec = task_spec(log, task)
-        now = serving(log).get(task)
+    def __init__(self, log: Log, store: PolicyStore, spec: TaskSpec, number: int | None) -> None:
+        """Raise UnknownPolicyError, SettingsError for a version of another task."""
+        self.spec, now = spec, serving(log).get(spec.task)
         self.number = number if number is not None else (now.version or None) if now else None
-        self._policy = None if self.number is None else fitting(store, self.spec, task, self.number)[1]
+        self._policy = None if self.number is None else fitting(store, spec, spec.task, self.number)[1]
 
     def found(self, rows: History, most: int, *, simulate: bool) -> Synthesis:
         """Return what is found in history, and, where asked, in what rules lead to in the task's simulator.
@@ -170,13 +168,12 @@ def faithful(
     return Fidelity(len(obs), fidelity(wanted, done), fidelity(wanted, constant))
 
 
-def deploy(control: Control, text: str, task: str, reason: str, share: float | None) -> ServingPolicy:
+def deploy(control: Control, spec: TaskSpec, text: str, reason: str, share: float | None) -> ServingPolicy:
     """Store rules as the task's next version, and let it serve, or a share of the agents try it.
 
-    Raises UnknownTaskError, InvalidRulesError, SettingsError.
+    Raises InvalidRulesError, SettingsError.
     """
-    spec = task_spec(control.log, task)
-    rules = read(text, spec)
+    rules, task = read(text, spec), spec.task
     weights = pack(policy_arrays(rules, spec))
     newest = max((one.version for one in control.store.versions(task)), default=0)
     stands_for = None if rules.policy is None else f"{task}@{rules.policy}"
