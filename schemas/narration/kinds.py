@@ -1,13 +1,16 @@
 """What each fact is, in headrace's own words: a language model is told a fact's kind, never its label.
 
-A pattern is a fact's id with slots. `{s}` (a situation), `{d}` (a dimension of actions), `{n}` (a place in a list) and
-`{rival}` are of headrace's own vocabulary, the last where it is one of RIVALS. `{name}` comes from whoever wrote the
-task or the data: a term, an action, a feature, a version. The first pattern that matches counts.
+A pattern is a fact's id with slots. `{s}` (a situation), `{d}` (a dimension of actions), `{n}` (a place in a list),
+`{job}`, `{dependency}` and `{rival}` are of headrace's own vocabulary, the last where it is one of RIVALS. `{name}`
+comes from whoever wrote the task or the data: a term, an action, a feature, a version. The first pattern that matches
+counts.
 """
 
 import re
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
+
+from headrace.schemas.records import Dependency, JobName
 
 Role = Literal["verdict", "whole", "part", "share", "context"]
 """verdict: what a report is about, said whatever its size. whole: a difference in what is optimised. part: one in what
@@ -154,13 +157,28 @@ KINDS: Final[dict[str, Kind]] = {
     "margin.{name}": Kind("lead", "by how much the value of the action taken leads another action's"),
     "rule.{rival}": Kind("rule's action", "what a rule would have done in this decision"),
     # How the jobs ran.
-    "operations.outage.{name}": Kind("outage", "seconds for which something that the jobs need did not answer"),
-    "operations.{name}": Kind("operations", "how the jobs themselves ran in the interval"),
+    "operations.runs": Kind("runs", "processes of headrace's jobs that told of themselves"),
+    "operations.promotions": Kind("promotions", "versions that came to serve in the interval"),
+    "operations.rollbacks": Kind("rollbacks", "times that an earlier version came to serve again, or none", "part"),
+    "operations.starts.{job}": Kind("starts", "how often a job was started"),
+    "operations.failures.{job}": Kind("failures", "runs of a job that failed or were killed", "part"),
+    "operations.lag.{job}": Kind("lag", "messages that a run of a job had yet to read, at most"),
+    "operations.outage.{dependency}": Kind("outage", "seconds for which what the jobs need did not answer", "part"),
+    "operations.outages.{dependency}": Kind("outages", "how often what the jobs need did not answer"),
+    "operations.longest.{dependency}": Kind("longest outage", "seconds of the longest of its outages"),
 }
 """By pattern: what facts of such an id are."""
 
 _NAME: Final = "[A-Za-z0-9_-]+"
-_SLOTS: Final = {"{s}": "s[0-9]{1,2}", "{d}": "d[0-9]{1,2}", "{n}": "[0-9]{1,2}", "{rival}": _NAME, "{name}": _NAME}
+_SLOTS: Final = {
+    "{s}": "s[0-9]{1,2}",
+    "{d}": "d[0-9]{1,2}",
+    "{n}": "[0-9]{1,2}",
+    "{job}": "|".join(get_args(JobName)),
+    "{dependency}": "|".join(get_args(Dependency)),
+    "{rival}": _NAME,
+    "{name}": _NAME,
+}
 
 
 def _compiled(pattern: str) -> tuple[re.Pattern[str], list[str]]:
