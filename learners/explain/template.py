@@ -188,6 +188,13 @@ def _limits(facts: Known) -> Iterator[Sentence]:
         yield Sentence("What {apart.serving@name} would do lies {apart.serving} of the range away on average.")
 
 
+def _relies(facts: Known) -> Iterator[Sentence]:
+    """Which observations its decisions rely on most."""
+    shares = [f"{{{fact.fact_id}@name}} ({{{fact.fact_id}}})" for fact in under(facts, "relies.")[:MAX_NAMED]]
+    if shares:
+        yield Sentence(f"Its decisions rely most on {listed(shares)}.")
+
+
 def _certainty(facts: Known) -> Iterator[Sentence]:
     margins = sorted(under(facts, "margin."), key=lambda fact: fact.value)
     if len(margins) > 1:
@@ -309,6 +316,7 @@ VERSION_PARTS: tuple[Part, ...] = (
     _terms,
     _drawn,
     _behaviour,
+    _relies,
     _limits,
     _disagreements,
     _certainty,

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from headrace.schemas.grounding import says, sentence_problems
 from headrace.schemas.narration.aliases import Aliases
+from headrace.schemas.narration.kinds import kind_of, other_of
 from headrace.schemas.narration.question import SENTENCES, Stance, stance_of
 from headrace.schemas.narration.wording import wording_problems
 from headrace.schemas.records import Fact, Facts, Sentence
@@ -81,30 +82,34 @@ def _read(one: AnswerSentence, fact: Fact, by_id: dict[str, Fact]) -> Read:
     complaints: Complaints = []
     if one.stance != stance_of(fact):
         complaints.append(("stance", f"stance is {one.stance}; that of {one.fact} is {stance_of(fact)}"))
-    text, unknown = _placed(one.text.strip(), fact)
+    text, unknown = _placed(one.text.strip(), fact, by_id)
     complaints += [("braces", complaint) for complaint in unknown]
     if not re.search(rf"\{{{re.escape(fact.fact_id)}(@value|@size)?\}}", text):
         complaints.append(("number", "text does not show the fact's number: write {} where it belongs"))
     if "@size}" in text and not says(text, fact.direction):
         complaints.append(("number", "{size} hides the sign, and no word says it: write {}"))
     sentence = Sentence(text, {} if fact.direction is None else {fact.fact_id: fact.direction})
-    complaints += [("wording", complaint) for complaint in wording_problems(text)]
+    complaints += [("wording", complaint) for complaint in wording_problems(text, kind_of(fact.fact_id))]
     complaints += [("grounding", complaint) for complaint in sentence_problems(sentence, by_id)]
     return _refused(fact, complaints) if complaints else Read(fact.fact_id, sentence)
 
 
-def _placed(text: str, fact: Fact) -> tuple[str, list[str]]:
+def _placed(text: str, fact: Fact, by_id: dict[str, Fact]) -> tuple[str, list[str]]:
     """Return the text with grounding's placeholders in place of the model's, and what is wrong with those.
 
-    Of another fact nothing may be shown: how two numbers belong together is more than either of them says.
+    No other fact's number may be shown: how two numbers belong together is more than either of them says.
     """
     unknown = list[str]()
+    own = {marker: fact.fact_id + part for marker, part in OWN.items()}
+    other = other_of(fact.fact_id)
+    if other in by_id:
+        own["other"] = f"{other}@name"
 
     def replacement(match: re.Match[str]) -> str:
         inside = match.group(1)
-        if inside in OWN:
-            return f"{{{fact.fact_id}{OWN[inside]}}}"
-        unknown.append("what stands in braces is neither {}, {size}, {value} nor {name}")
+        if inside in own:
+            return f"{{{own[inside]}}}"
+        unknown.append(f"in braces stands what is none of {', '.join(f'{{{marker}}}' for marker in own)}")
         return ""
 
     return _BRACES.sub(replacement, text), unknown

@@ -83,8 +83,11 @@ KINDS: Final[dict[str, Kind]] = {
     "action.{s}.{d}": Kind("mean action", "mean of an action's dimension in a situation"),
     "action.{s}.{name}": Kind("action in a situation", "share of a situation's decisions that take an action", "share"),
     "margin.{s}": Kind("margin", "in a situation, by how much the best action leads the next; large is clear"),
+    "relies.{name}": Kind("reliance", "share of what the decisions rely on that is one observation's", "share"),
     "differs.{rival}": Kind("differs", "share of decisions in which a rival would do otherwise", "share"),
-    "differs.{rival}.switch": Kind("commonest difference", "share of decisions that differ in one way", "share"),
+    "differs.{rival}.switch": Kind(
+        "commonest difference", "share of decisions that differ in the way that is seen most often", "share"
+    ),
     "differs.{rival}.larger": Kind("larger step", "share of decisions with a larger step than a rival's", "share"),
     "differs.{rival}.smaller": Kind("smaller step", "share of decisions with a smaller step than a rival's", "share"),
     "differs.{rival}.{s}": Kind(
@@ -188,6 +191,19 @@ def _compiled(pattern: str) -> tuple[re.Pattern[str], list[str]]:
 
 
 _COMPILED: Final = [(*_compiled(pattern), kind) for pattern, kind in KINDS.items()]
+
+_OTHERS: Final = (
+    (re.compile(r"term\.[^.]+\.(vs-.+)"), r"return.\1"),
+    (re.compile(r"action\.(s[0-9]+)\..+"), r"situation.\1"),
+    (re.compile(r"(differs\.[^.]+)\..+"), r"\1"),
+)
+"""Ids of facts whose label names one of two things, and the fact whose label names the other."""
+
+
+def other_of(fact_id: str) -> str | None:
+    """Return the id of the fact whose label names what this one's does not; None where one name is all."""
+    matches = ((pattern.fullmatch(fact_id), named) for pattern, named in _OTHERS)
+    return next((match.expand(named) for match, named in matches if match), None)
 
 
 @lru_cache(4096)
