@@ -43,8 +43,8 @@ def _jobs(facts: Known) -> Iterator[Sentence]:
     if "operations.runs" not in facts:
         return
     starts, failures = (under(facts, f"operations.{what}.") for what in ("starts", "failures"))
-    themselves = "itself" if facts["operations.runs"].value == 1 else "themselves"
-    text = f"{{operations.runs}} of the jobs told of {themselves} {{operations.runs@name}} (by the log's clock)"
+    were = "was" if facts["operations.runs"].value == 1 else "were"
+    text = f"{{operations.runs}} of the jobs {were} at work {{operations.runs@name}} (by the log's clock)"
     text += f", with {_by_job(starts)}" if starts else ""
     quiet = not failures and not under(facts, OUTAGE)
     yield Sentence(text + ("; nothing failed, was killed or did not answer." if quiet else "."))
@@ -71,7 +71,8 @@ def _outages(facts: Known) -> Iterator[Sentence]:
 def _lag(facts: Known) -> Iterator[Sentence]:
     lags = under(facts, "operations.lag.")
     if lags:
-        yield Sentence(f"Yet to be read, whenever they told of it, were at most {_by_job(lags)}.")
+        items = listed([f"{{{fact.fact_id}}} for {{{fact.fact_id}@name}}" for fact in lags])
+        yield Sentence(f"At most {items} were waiting when the jobs counted them.")
 
 
 def _quality(facts: Known) -> Iterator[Sentence]:

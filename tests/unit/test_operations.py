@@ -12,7 +12,7 @@ from headrace.schemas.narration.aliases import Aliases
 from headrace.schemas.records import Fact, Facts, Operation, Sentence
 
 T0 = 1_700_000_000_000
-BEGIN = "{} of the jobs told of {} from 14 Nov 2023 22:13:20 to {} UTC (by the log's clock)"
+BEGIN = "{} of the jobs {} at work from 14 Nov 2023 22:13:20 to {} UTC (by the log's clock)"
 
 
 def said(kind, sequence, *, run=0, job="ingest", process="only", ts=0, **fields):
@@ -114,17 +114,17 @@ def test_the_facts_by_hand():
     }
     since = "from 14 Nov 2023 22:13:30 UTC on"
     assert told(*facts) == [
-        BEGIN.format("3 runs", "themselves", "23:13:20") + ", with 2 starts of ingest and 1 start of learn.",
+        BEGIN.format("3 runs", "were", "23:13:20") + ", with 2 starts of ingest and 1 start of learn.",
         "1 run of ingest failed or was killed.",
         f"For 22.5 seconds the index did not answer, {since}: 2 outages, of which the longest took 20 seconds.",
-        "Yet to be read, whenever they told of it, were at most 1,204 messages of ingest.",
+        "At most 1,204 messages for ingest were waiting when the jobs counted them.",
     ]
 
 
 def test_that_nothing_happened_is_one_short_sentence_or_none():
     quiet = list(operations_facts(ran(said("running", 5)), T0, T0 + 60_000))
     assert told(*quiet) == [
-        BEGIN.format("1 run", "itself", "22:14:20") + "; nothing failed, was killed or did not answer."
+        BEGIN.format("1 run", "was", "22:14:20") + "; nothing failed, was killed or did not answer."
     ]
     assert not amiss(Facts("valve", "", tuple(quiet)))
     assert list(operations_facts(Ran(), T0, T0 + 60_000)) == []
