@@ -47,6 +47,7 @@ STUDY_SEARCH_TRAINING: Final = Seeds(500, 2, "training", "runs of the study's se
 STUDY_TRAINING: Final = Seeds(1_000, 1_000, "training", "runs of the study, as many as are asked for")
 
 LOOKUPS: Final = Seeds(0, 65, "draws", "the lookup benchmark: the order of chunks, and the picks of each process")
+STUDY_DRAWN: Final = Seeds(32_452_867, 1, "draws", "the study's random directives")
 STUDY_CANDIDATES: Final = Seeds(20_261_122, 1, "draws", "the schedules that the study's search tries")
 RANDOM_PLAY: Final = Seeds(19_349_663, 1, "draws", "the actions of random play in a Gymnasium environment")
 ACTIONS: Final = Seeds(86_028_121, 1, "draws", "the actions of a policy that draws them, where the gate judges it")

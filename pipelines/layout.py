@@ -4,7 +4,7 @@ import logging
 from typing import Final
 
 from headrace.pipelines.settings import Settings
-from headrace.pipelines.topics import PARTITIONED, REJECTED, SINGLE, TRANSITIONS, WINDOWS
+from headrace.pipelines.topics import OPERATIONS, PARTITIONED, REJECTED, SINGLE, TRANSITIONS, WINDOWS
 from headrace.schemas.errors import LayoutMismatchError, SettingsError, UnknownTopicError
 from headrace.schemas.ports import Index, Log, Retention, TopicInfo
 from headrace.schemas.records import Layout
@@ -76,13 +76,16 @@ def stored_layout(log: Log, index: Index, settings: Settings) -> Layout:
 
 
 def retain(log: Log, layout: Layout, age_ms: int | None, size_bytes: int | None) -> None:
-    """Say how long the log keeps rows, windows and what was rejected; raises SettingsError as the log does.
+    """Say how long the log keeps rows, windows and what was rejected, and what the jobs said of themselves.
+
+    Raises SettingsError as the log does.
 
     Whole segments go, unless one is too large by itself; what a job has yet to commit stays.
     """
     log.retain(TRANSITIONS, Retention(age_ms, size_bytes, step=layout.segment))
     log.retain(WINDOWS, Retention(age_ms, size_bytes))
-    log.retain(REJECTED, Retention(age_ms, size_bytes, committed=False))
+    for topic in (REJECTED, OPERATIONS):
+        log.retain(topic, Retention(age_ms, size_bytes, committed=False))
 
 
 def require_sound(log: Log, layout: Layout) -> None:
@@ -91,8 +94,13 @@ def require_sound(log: Log, layout: Layout) -> None:
     SettingsError where a setting breaks a law; LayoutMismatchError where a topic has got more partitions, whose keys
     then lie elsewhere: an agent's rows, or a task's windows, would no longer come in order.
     """
+    names = [*SINGLE, *PARTITIONED]
     try:
-        faults = log.faults([*SINGLE, *PARTITIONED])
+        log.topic(OPERATIONS)
+    except UnknownTopicError:  # an older headrace made the log: the jobs say so, and go on
+        names.remove(OPERATIONS)
+    try:
+        faults = log.faults(names)
     except SettingsError as error:  # this user may not see them
         logger.warning("the topics' settings are not checked: %s", error)
         faults = {}

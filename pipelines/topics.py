@@ -23,8 +23,9 @@ POLICIES: Final = "policies"
 REPORTS: Final = "reports"
 DIRECTIVES: Final = "directives"
 MAILS: Final = "mails"
+OPERATIONS: Final = "operations"
 
-SINGLE: Final = (TASKS, MAILS)
+SINGLE: Final = (TASKS, MAILS, OPERATIONS)
 """Topics of one partition: all of each is read by everyone."""
 PARTITIONED: Final = (TRANSITIONS, REJECTED, WINDOWS, POLICIES, REPORTS, DIRECTIVES)
 """Topics with as many partitions as `headrace init` was told."""

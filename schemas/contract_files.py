@@ -14,7 +14,7 @@ import msgspec
 from msgspec import inspect
 
 from headrace.schemas.codec_json import HeartbeatRow, Row
-from headrace.schemas.records import Directive, Layout, Mail, Report, ServingPolicy, TaskSpec, WindowSummary
+from headrace.schemas.records import Directive, Layout, Mail, Operation, Report, ServingPolicy, TaskSpec, WindowSummary
 from headrace.schemas.rules import Rule, rules_for
 
 FOLDER = Path(__file__).with_name("contracts")
@@ -27,6 +27,7 @@ RECORDS = {
     "report": Report,
     "directive": Directive,
     "mail": Mail,
+    "operation": Operation,
 }
 """The record that each contract describes, by name."""
 

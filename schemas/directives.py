@@ -37,9 +37,38 @@ ACTIONS: Final[dict[str, Action]] = {
 }
 SETTING: Final = "setting"
 """A directive's change that no advisor proposes: a person states a setting of the task's learner, `target`."""
+EARLIER_MAX: Final = 8
+"""Directives, the newest last, whose verdicts an advisor is told."""
 PROPOSALS_MAX: Final = 3
 """Read of an advisor's answer; what it says beyond is dropped."""
 REASON_CHARACTERS: Final = 300
+
+
+class EarlierDirective(Struct, frozen=True):
+    """What became of a directive, under headrace's own names alone.
+
+    version, number: at which it was proposed, and its place there. change, target, value, previous, verdict: as in its
+    record (`Directive`). decided_by: "bounds", "gate", "learn" or "settings"; "person" where people undid it. effect:
+    mean return at the gate of the newest version that judged it less that of `version`, paired by trace, with its 95 %
+    interval from low to high; None where nothing has judged it.
+    """
+
+    version: int
+    number: int
+    change: str
+    target: str
+    value: float
+    previous: float | None
+    verdict: str
+    decided_by: str
+    effect: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        """What was changed to what, the verdict, and the effect where it is known."""
+        effect = "" if self.effect is None else f" {self.effect:+.3g} [{self.low:+.3g}, {self.high:+.3g}]"
+        return f"{key_of(self.change, self.target)} {self.value:.4g} {self.verdict}{effect}"
 
 
 class LearningFacts(Struct, frozen=True):
@@ -49,7 +78,7 @@ class LearningFacts(Struct, frozen=True):
     still being judged. exploration: epsilon now. loss, td_abs: means over the updates since the last version; what ends
     in `before` is of the interval before. returns: at the gate, by version, the newest last. floor, rules: there, of
     the baseline that a first policy must beat, and of the decision rules. terms: mean of each reward term a row.
-    actions: share of each.
+    actions: share of each. earlier: what became of earlier directives, the newest last.
     """
 
     version: int
@@ -68,6 +97,7 @@ class LearningFacts(Struct, frozen=True):
     terms: dict[str, float] = {}
     terms_before: dict[str, float] = {}
     actions: tuple[float, ...] = ()
+    earlier: tuple[EarlierDirective, ...] = ()
 
 
 class Proposal(Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from headrace.learners.advice.ledger import Ledger, Standing, problem
 from headrace.learners.advice.rules import RuleAdvisor
-from headrace.learners.judge.statistics import paired_difference
+from headrace.learners.judge.statistics import MeanInterval, paired_difference
 from headrace.schemas.directives import (
     ACTIONS,
     PROPOSALS_MAX,
@@ -65,18 +65,22 @@ def consult(
 ) -> tuple[Ledger, list[Directive]]:
     """Consult an advisor once. Returns the ledger from now on, and what happened, in order.
 
-    facts: settings and probation are filled in here. advisor: None to judge only what stands already. judging: without
-    it nothing is undone by the gate, and rules are accepted within their bounds. undo: what people take back. fit: for
-    shaping. apply: whether what passes is accepted, rather than logged as "proposed". ts: of the records, in ms.
+    facts: settings, probation and earlier are filled in here. advisor: None to judge only what stands already. judging:
+    without it nothing is undone by the gate, and rules are accepted within their bounds. undo: what people take back.
+    fit: for shaping. apply: whether what passes is accepted, rather than logged as "proposed". ts: of the records, ms.
     """
     ledger, records = _undo(ledger, undo or {}, task, ts)
     if judging is not None:
-        ledger, failed = _undo(ledger, _failed(ledger, judging, facts.version), task, ts)
-        ledger, records = ledger.judged(), records + failed
+        effects = _effects(ledger, judging, facts.version)
+        fell = {
+            name: f"the return at the gate fell since: {_said(by)}" for name, by in effects.items() if by.high < 0.0
+        }
+        ledger, failed = _undo(ledger.judged(effects), {name: ("gate", why) for name, why in fell.items()}, task, ts)
+        records += failed
     if advisor is None:
         return ledger, records
     settings = ledger.settings(list(facts.terms), list(facts.rules))
-    told = msgspec.structs.replace(facts, settings=settings, probation=ledger.probation)
+    told = msgspec.structs.replace(facts, settings=settings, probation=ledger.probation, earlier=ledger.earlier)
     speaker, proposals = _proposals(advisor, told, task)
     for number, proposal in enumerate(proposals[:PROPOSALS_MAX], 1):
         check = _check(proposal, settings, ledger, judging, fit)
@@ -94,6 +98,7 @@ def consult(
         )
         if verdict == "accepted":
             ledger = ledger.accepted(msgspec.convert(record, Standing, from_attributes=True), check.coefficients)
+        ledger = ledger.remembered(record)
         records.append(record)
     return ledger, records
 
@@ -120,14 +125,13 @@ def _stated(proposal: Proposal, settings: Mapping[str, float]) -> dict[str, Any]
     }
 
 
-def _failed(ledger: Ledger, judging: Judging, version: int) -> Reasons:
-    """Find what is on probation and since when the return at the gate has fallen."""
-    falls = {
-        one.directive_id: worse(judging.of_version(version), judging.of_version(one.version))
+def _effects(ledger: Ledger, judging: Judging, version: int) -> dict[str, MeanInterval]:
+    """By how much the return at the gate has changed since each directive that is on probation."""
+    return {
+        one.directive_id: paired_difference(judging.of_version(version), judging.of_version(one.version))
         for one in ledger.standing
         if one.on_probation and one.version < version
     }
-    return {name: ("gate", f"the return at the gate fell since: {by}") for name, by in falls.items() if by}
 
 
 def _undo(ledger: Ledger, reasons: Reasons, task: str, ts: int) -> tuple[Ledger, list[Directive]]:
@@ -137,7 +141,8 @@ def _undo(ledger: Ledger, reasons: Reasons, task: str, ts: int) -> tuple[Ledger,
             who, why = reasons[one.directive_id]
             said = {"task": task, "verdict": "undone", "decided_by": who, "reason": _printable(why), "ts": ts}
             records.append(msgspec.convert(msgspec.structs.asdict(one) | said, Directive))
-    return ledger.without([*reasons]), records
+            ledger = ledger.without([one.directive_id], who)
+    return ledger, records
 
 
 class _Checked(NamedTuple):
@@ -166,8 +171,12 @@ def _check(
 
 def worse(now: Returns, then: Returns) -> str | None:
     """Say by how much returns are lower on the same traces, float64[N] each; None where they are not shown to be."""
-    mean, low, high, n = paired_difference(now, then)
-    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}] on {n} paired traces" if high < 0.0 else None
+    by = paired_difference(now, then)
+    return _said(by) if by.high < 0.0 else None
+
+
+def _said(by: MeanInterval) -> str:
+    return f"{by.mean:+.3f} [{by.low:+.3f}, {by.high:+.3f}] on {by.n} paired traces"
 
 
 def _reason(proposal: Proposal, refused: str | None) -> str:

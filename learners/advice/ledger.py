@@ -10,7 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from headrace.schemas.directives import ACTIONS, Action, Proposal, key_of
+from headrace.learners.judge.statistics import MeanInterval
+from headrace.schemas.directives import ACTIONS, EARLIER_MAX, Action, EarlierDirective, Proposal, key_of
+from headrace.schemas.records import Directive
 
 PROBATION_MAX: Final = 3
 """So many changes are judged at a time: of more, nobody could say which did what."""
@@ -30,6 +32,8 @@ STANDING_MAX: Final = 64
 """Directives that can be undone; of more, the oldest that others have replaced are forgotten."""
 _TOLERANCE: Final = 1e-9
 """Rounding that a rate of change may be over by."""
+_DECIDERS: Final = frozenset({"bounds", "gate", "learn", "settings"})
+"""Who decides beside people, whose names are told to nobody."""
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -58,12 +62,14 @@ class Standing(msgspec.Struct, frozen=True):
 class Ledger(msgspec.Struct, frozen=True):
     """The configuration that learning began with, and what stands.
 
-    coefficients: of each shaped term's potential over the observations, fixed when the term is first shaped.
+    coefficients: of each shaped term's potential over the observations, fixed when the term is first shaped. earlier:
+    what became of the last EARLIER_MAX directives that were proposed, for the advisor alone.
     """
 
     base: dict[str, Any]
     standing: tuple[Standing, ...] = ()
     coefficients: dict[str, tuple[float, ...]] = {}
+    earlier: tuple[EarlierDirective, ...] = ()
 
     @classmethod
     def begin(cls, config: Mapping[str, Any]) -> "Ledger":
@@ -117,18 +123,40 @@ class Ledger(msgspec.Struct, frozen=True):
         added = {} if coefficients is None else {one.target: coefficients}
         return msgspec.structs.replace(self, standing=standing, coefficients=self.coefficients | added)
 
-    def without(self, directive_ids: Sequence[str]) -> "Ledger":
-        """Return the ledger without some directives."""
+    def without(self, directive_ids: Sequence[str], decided_by: str = "person") -> "Ledger":
+        """Return the ledger without some directives, which are undone now."""
         kept = tuple(one for one in self.standing if one.directive_id not in directive_ids)
-        return msgspec.structs.replace(self, standing=kept)
+        undone = {"verdict": "undone", "decided_by": decided_by if decided_by in _DECIDERS else "person"}
+        told = self._retold(dict.fromkeys(directive_ids, undone))
+        return msgspec.structs.replace(self, standing=kept, earlier=told)
 
-    def judged(self) -> "Ledger":
-        """Return the ledger after one more version has judged what is on probation."""
+    def judged(self, effects: Mapping[str, MeanInterval]) -> "Ledger":
+        """Return the ledger after one more version has judged what is on probation; effects: by directive."""
         aged = tuple(
             msgspec.structs.replace(one, judged_versions=one.judged_versions + 1) if one.on_probation else one
             for one in self.standing
         )
-        return msgspec.structs.replace(self, standing=aged)
+        told = {name: {"effect": by.mean, "low": by.low, "high": by.high} for name, by in effects.items()}
+        return msgspec.structs.replace(self, standing=aged, earlier=self._retold(told))
+
+    def remembered(self, record: Directive) -> "Ledger":
+        """Return the ledger with a record's verdict among the earlier ones."""
+        _, number = _place(record.directive_id)
+        one = msgspec.convert(msgspec.structs.asdict(record) | {"number": number}, EarlierDirective)
+        return msgspec.structs.replace(self, earlier=(*self.earlier, one)[-EARLIER_MAX:])
+
+    def _retold(self, changes: Mapping[str, Mapping[str, Any]]) -> tuple[EarlierDirective, ...]:
+        """Return what became of the earlier directives; changes: fields by directive."""
+        by_place = {_place(name): change for name, change in changes.items()}
+        return tuple(
+            msgspec.structs.replace(one, **by_place.get((one.version, one.number), {})) for one in self.earlier
+        )
+
+
+def _place(directive_id: str) -> tuple[int, int]:
+    """Return the version and the number there; the task's name, which comes before them, may have dots."""
+    _, version, number = directive_id.rsplit(".", 2)
+    return int(version), int(number)
 
 
 def problem(proposal: Proposal, settings: Mapping[str, float], probation: Sequence[str]) -> str | None:

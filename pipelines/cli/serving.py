@@ -1,6 +1,7 @@
 """A streaming job as a service: its endpoint, its progress on stderr, and its clean stop."""
 
 import logging
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from headrace.pipelines.runtime.stop import Stop, stopped_by_signals
 from headrace.pipelines.service.endpoint import served
+from headrace.pipelines.service.health import stated
 from headrace.pipelines.service.metrics import Metric
 from headrace.pipelines.service.service import Positions, Service
 from headrace.pipelines.wiring import Services
+from headrace.schemas.records import JobName
 from headrace.sinks.files.lock import held
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ Job = TypeVar("Job", bound=StreamingJob)
 
 def run_dataflow(
     services: Services,
-    name: str,
+    name: JobName,
     job: Job,
     dataflow: Callable[[Job], "Dataflow"],
     metrics: Iterable[Metric[Job]],
@@ -60,7 +63,7 @@ def run_dataflow(
     with (
         alone(services, name, f"on Kafka, processes of {name} share the work"),
         closing(job),
-        as_service(services, name, job, metrics, job.stop, lambda: job.positions),
+        as_service(services, name, job, metrics, job.stop, lambda: job.positions, alone=True),
         reported(told),
     ):
         settings = services.settings
@@ -83,22 +86,30 @@ def alone(services: Services, name: str, why: str) -> Iterator[None]:
 @contextmanager
 def as_service(
     services: Services,
-    name: str,
+    name: JobName,
     job: object,
     metrics: Iterable[Metric[Any]],
     stop: Stop,
     positions: Positions | None = None,
+    *,
+    alone: bool = False,
 ) -> Iterator[None]:
     """Serve a job's metrics and health, and take SIGTERM and SIGINT for a wish to stop, while the block runs.
 
-    positions: see `Service`. Raises SettingsError where --metrics can't be served.
+    What it does and meets is written to `operations` meanwhile. positions: see `Service`. alone: whether a log in files
+    lets no second process of the job run. Raises SettingsError where --metrics can't be served.
     """
 
     def request() -> None:
         stop.requested = True
 
     service = Service(name, job, metrics, services.log, stop.liveness, SILENT_S[name], positions)
-    with served(services.settings.metrics, service), stopped_by_signals(request):
+    process = "only" if alone and services.adapters["log"].local else secrets.token_hex(4)
+    with (
+        served(services.settings.metrics, service),
+        stated(service, process, services.clock),
+        stopped_by_signals(request),
+    ):
         yield
 
 

@@ -12,8 +12,9 @@ from headrace.pipelines.cli.logs import log_to_stderr
 from headrace.pipelines.cli.options import json_option, verbose_option
 from headrace.pipelines.cli.output import bar, print_answer, print_json, print_records, print_table
 from headrace.schemas.errors import SettingsError
+from headrace.schemas.url import Url, parse_url
 
-ARMS: Final = "dqn,ppo,dqn+advisor,dqn+schedule"
+ARMS: Final = "dqn,ppo,dqn+advisor,dqn+schedule,dqn+random"
 FOLDER: Final = Path(".headrace/study")
 
 out_option = click.option(
@@ -38,7 +39,7 @@ def _training(function: Callable[..., None]) -> Callable[..., None]:
 
 @click.group("study")
 def command() -> None:
-    """The paper's evaluation on CloudService-v0, done with seeds, intervals and a control arm.
+    """The paper's evaluation on CloudService-v0, done with seeds, intervals and control arms.
 
     \b
     headrace study run --seeds 20 --out DIR       a run is a file: killed, it goes on where it was
@@ -50,13 +51,24 @@ def command() -> None:
 @command.command("run")
 @click.option("--arms", default=ARMS, show_default=True, help="Which to run, with commas between them.")
 @click.option("--seeds", type=click.IntRange(2, 1_000), default=20, show_default=True, help="Runs of each arm.")
+@click.option("--advisor", type=parse_url, metavar="URL", help="The language model of the arm dqn+llm: openai:MODEL.")
 @_training
-def run(*, arms: str, seeds: int, out: Path, processes: int, steps: int | None, verbose: bool, as_json: bool) -> None:
+def run(
+    *,
+    arms: str,
+    seeds: int,
+    advisor: Url | None,
+    out: Path,
+    processes: int,
+    steps: int | None,
+    verbose: bool,
+    as_json: bool,
+) -> None:
     """Train and evaluate every arm with every seed. What is in the folder already is not run again."""
     log_to_stderr(verbose=verbose)
     from headrace.pipelines.study import design, pool  # noqa: PLC0415 torch takes seconds to load
 
-    chosen = {name: design.arm(name) for name in dict.fromkeys(part.strip() for part in arms.split(","))}
+    chosen = {name: design.arm(name, advisor) for name in dict.fromkeys(part.strip() for part in arms.split(","))}
     numbers = STUDY_TRAINING.each()[:seeds]
     wanted = pool.jobs(chosen, numbers, design.Budget(steps or design.STEPS))
     with bar("runs") as shown:

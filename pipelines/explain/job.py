@@ -69,9 +69,9 @@ class Explainer:
         self.chunks = chunks
         self.words = Words(narrator)
         log = retried(log, self.stop)
-        self._store = retried(store, self.stop)
+        self._store = retried(store, self.stop, "policies")
         self._tasks = retried(tasks, self.stop)
-        self._witness = Witness(self._store.weights, retried(chunks, self.stop).transitions)
+        self._witness = Witness(self._store.weights, retried(chunks, self.stop, "index").transitions)
         self._known = KnownReports(log)
         self._policies = Member(log, GROUP, POLICIES, on_assign=lambda _event: self._known.refresh())
         self.intervals = Intervals(

@@ -174,7 +174,7 @@ class Fleet:
         self._names = tuple(f"agent-{i:04d}" for i in range(agents))
         self._seed = seed
         explorer = Explorer((exploration or Exploration()).stated(spec.learner), RULES)
-        self.actor = Actor(self._log, retried(store, self.stop), spec.task, self._names, explorer)
+        self.actor = Actor(self._log, retried(store, self.stop, "policies"), spec.task, self._names, explorer)
 
     @property
     def version(self) -> int:

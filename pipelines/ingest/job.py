@@ -49,7 +49,7 @@ class Ingest:
         self.stop, self.meters = Stop(), IngestMeters()
         self.index, self.chunks = index, CachedChunks(index, cache)
         windows_partitions = log.topic(WINDOWS).partitions  # fails where the log is down: later on that is waited for
-        log, index = retried(log, self.stop), retried(index, self.stop)
+        log, index = retried(log, self.stop), retried(index, self.stop, "index")
         tasks = TaskTable(log, layout)
         self.reading = Reading(
             log,

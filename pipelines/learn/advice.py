@@ -131,7 +131,7 @@ class Advice:
         said["reason"] = "a person has stated the setting"
         over = [msgspec.structs.asdict(one) | said for one in ledger.standing if one.change in anew]
         self._log([msgspec.convert(one, Directive) for one in over])
-        ledger = ledger.without([one["directive_id"] for one in over])
+        ledger = ledger.without([one["directive_id"] for one in over], "learn")
         base = ledger.base | {name: changed[name] for name in anew}
         self.state.ledger = msgspec.structs.replace(ledger, base=base)
 

@@ -66,7 +66,8 @@ class Learn:
         """only: the tasks to learn, () for all. from_start: whether to learn these from the first window held."""
         self.stop = Stop()
         self.chunks = chunks
-        ports = Ports(retried(log, self.stop), retried(chunks, self.stop), retried(store, self.stop), clock)
+        stores = retried(chunks, self.stop, "index"), retried(store, self.stop, "policies")
+        ports = Ports(retried(log, self.stop), *stores, clock)
         self.roster = Roster(ports, retried(tasks, self.stop), learning, only, from_start=from_start)
         self._until_caught_up = until_caught_up
         self._poll_windows = poll_windows

@@ -67,11 +67,12 @@ class Digest:
             try:
                 self.step(timeout_s=1.0)
             except UnavailableError as error:
-                stop.liveness.failed(error)
+                stop.liveness.failed(error, "mail" if self.outbox.undelivered else "log")
                 logger.warning("digest: %s; trying again", error)
                 paused(stop, 1.0)
             else:
-                stop.liveness.answered()
+                if not self.outbox.undelivered:  # the mailer is asked again once its wait is over
+                    stop.liveness.answered()
 
     @property
     def positions(self) -> dict[tuple[str, int], int]:

@@ -37,6 +37,7 @@ class Outbox:
 
     def __init__(self, member: Member, mailer: Mailer, envelope: Envelope, tasks: frozenset[str] | None) -> None:
         self.sent = 0
+        self.undelivered = False  # whether the mailer did not answer the last time that it was asked
         self._member = member
         self._mailer = mailer
         self._envelope = envelope
@@ -53,6 +54,7 @@ class Outbox:
     def forget(self) -> None:
         """Ask the log again which mails are open: another process may have gone on."""
         self._open = None
+        self.undelivered = False
 
     def recover(self) -> Iterator[str]:
         """Finish what a start found, or what could not be handed over the last time; yields the ids of what is sent."""
@@ -113,6 +115,7 @@ class Outbox:
         message = compose(reports, mail.digest_id, mail.ts, self._envelope)
         if mail.state == "due":
             self._remember(self._record(mail, "sending"))
+        self.undelivered = True
         try:
             self._mailer.send(message, mail.digest_id)
         except UnavailableError:
@@ -120,6 +123,7 @@ class Outbox:
             self._remember(msgspec.structs.replace(mail, state="due"))
             self._record(mail, "due")
             raise
+        self.undelivered = False
         # From here on a log that is down must not bring about a second mail.
         self._handed_over = mail.digest_id
         self.sent += 1

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar, cast
 
 from headrace.pipelines.runtime.stop import Stop, StoppedError, paused
 from headrace.schemas.errors import UnavailableError
+from headrace.schemas.records import Dependency
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +36,14 @@ class Backoff:
         self.failures = 0
 
 
-def retrying(call: Callable[[], Result], stop: Stop) -> Result:
+def retrying(call: Callable[[], Result], stop: Stop, dependency: Dependency = "log") -> Result:
     """Call until the dependency is up again, with back-off; raises StoppedError when a stop was requested."""
     backoff = Backoff()
     while True:
         try:
             result = call()
         except UnavailableError as error:
-            stop.liveness.failed(error)
+            stop.liveness.failed(error, dependency)
             wait_s = backoff.next_s()
             logger.warning("%s; trying again in %.2g s", error, wait_s)
             if paused(stop, wait_s):
@@ -52,30 +53,31 @@ def retrying(call: Callable[[], Result], stop: Stop) -> Result:
             return result
 
 
-def retried(port: Port, stop: Stop) -> Port:
+def retried(port: Port, stop: Stop, dependency: Dependency = "log") -> Port:
     """Return the port such that each of its calls is tried again until the dependency is up, as by `retrying`.
 
     A call that streams is read to its end within its try. What else is a port of it (a log's subscription, an index's
     decisions) is retried as well. `close` is tried once: nobody waits for a dependency in order to leave it.
+    dependency: what does not answer where a call fails.
     """
-    return cast("Port", _Retried(port, stop))
+    return cast("Port", _Retried(port, stop, dependency))
 
 
 class _Retried:
-    def __init__(self, port: Any, stop: Stop) -> None:  # noqa: ANN401 any port
+    def __init__(self, port: Any, *waiting: Any) -> None:  # noqa: ANN401 any port
         self.port = port
-        self._stop = stop
+        self._waiting = waiting
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 whatever the port has
         if name == "decisions":  # to give them may ask the dependency already: an index prepares their statements
-            return _Retried(retrying(lambda: getattr(self.port, name), self._stop), self._stop)
+            return _Retried(retrying(lambda: getattr(self.port, name), *self._waiting), *self._waiting)
         found = getattr(self.port, name)
         if not callable(found) or name == "close":
             return found
 
         def call(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
-            result = retrying(lambda: _read_whole(found(*arguments, **named)), self._stop)
-            return _Retried(result, self._stop) if name == "subscribe" else result
+            result = retrying(lambda: _read_whole(found(*arguments, **named)), *self._waiting)
+            return _Retried(result, *self._waiting) if name == "subscribe" else result
 
         return call
 

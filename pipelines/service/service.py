@@ -10,6 +10,7 @@ from headrace.pipelines.runtime.liveness import Liveness
 from headrace.pipelines.service.ends import Ends, TopicPartition
 from headrace.pipelines.service.metrics import Metric
 from headrace.schemas.ports import Log
+from headrace.schemas.records import JobName
 
 STANDBY_S: Final = 30.0
 """A member of a group that has been given nothing for so long stands by for the others, and is ready."""
@@ -25,7 +26,7 @@ class Service:
     partition that it has; None for a job that has none.
     """
 
-    name: str
+    name: JobName
     job: object
     metrics: Iterable[Metric[Any]]
     log: Log

@@ -10,13 +10,13 @@ from headrace.learners.acting import Policy
 from headrace.learners.advice.consult import Judging, Returns, consult
 from headrace.learners.advice.ledger import Ledger
 from headrace.learners.advice.meter import Meter
-from headrace.learners.advice.rules import RuleAdvisor
 from headrace.learners.cloud import draw_traces
 from headrace.learners.cloud.baselines import baseline, evaluate_detailed
 from headrace.learners.cloud.simulator import EXPLORED, FLOOR
 from headrace.learners.cloud.workload import EPISODE_STEPS
 from headrace.learners.simulate.curve import Moment
 from headrace.pipelines.study.design import JUDGE_TRACES, Cadence
+from headrace.schemas.ports import Advisor
 from headrace.schemas.records import Directive
 
 
@@ -26,10 +26,11 @@ class Advised:
     directives: what happened, in order. judged_steps: steps of the simulator that judging took.
     """
 
-    def __init__(self, cadence: Cadence) -> None:
+    def __init__(self, cadence: Cadence, advisor: Advisor) -> None:
         self.directives: list[Directive] = []
         self.judged_steps = 0
         self._cadence = cadence
+        self._advisor = advisor
         self._points = 0
         self._meter = Meter()
         self._ledger: Ledger | None = None
@@ -57,7 +58,7 @@ class Advised:
             mean_return=mean_return,
             judging=self._judging,
         )
-        advisor = None if version % self._cadence.every else RuleAdvisor()
+        advisor = None if version % self._cadence.every else self._advisor
         self._ledger, records = consult(
             ledger, facts, advisor, task="cloud", judging=self._judging, ts=moment.point.steps
         )

@@ -19,8 +19,12 @@ from headrace.learners.dqn.simulate import DQNTraining
 from headrace.learners.ppo import PPOConfig
 from headrace.learners.ppo.simulate import PPOTraining
 from headrace.schemas.errors import SettingsError
+from headrace.schemas.url import Url
 
 ARMS: Final = ("dqn", "ppo", "dqn+advisor", "dqn+schedule")
+"""What the tables compare, each with all others."""
+RIVALS: Final = ("dqn+random", "dqn+llm")
+"""Other advisers, compared with some of these, and with each other."""
 PAPER_ARMS: Final = ARMS[:3]
 ENVIRONMENT: Final = ENVIRONMENT_ID
 
@@ -130,22 +134,32 @@ PLAIN_DQN: Final = DQNTraining(
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """How an arm trains. cadence: of its advisor, None without one."""
+    """How an arm trains. cadence: of its advisor, None without one.
+
+    advisor: who that is, the rules where it is None. counts_of: the arm of whose run with the same seed as many
+    directives are drawn by chance, at the same versions; "" for none.
+    """
 
     training: DQNTraining | PPOTraining
     cadence: Cadence | None = None
+    advisor: Url | None = None
+    counts_of: str = ""
 
 
-def arm(name: str) -> Arm:
-    """Return an arm by its name; raises SettingsError for another."""
+def arm(name: str, advisor: Url | None = None) -> Arm:
+    """Return an arm by its name; advisor: of "dqn+llm". Raises SettingsError for another, or where it is missing."""
     arms = {
         "dqn": Arm(PLAIN_DQN),
         "ppo": Arm(PLAIN_PPO),
         "dqn+advisor": Arm(PLAIN_DQN, BEST_CADENCE),
         "dqn+schedule": Arm(scheduled(BEST_SCHEDULE)),
+        "dqn+random": Arm(PLAIN_DQN, BEST_CADENCE, counts_of="dqn+advisor"),
+        "dqn+llm": Arm(PLAIN_DQN, BEST_CADENCE, advisor=advisor),
     }
     if name not in arms:
-        raise SettingsError(f"--arms: {name!r} is none; choose among {', '.join(ARMS)}")
+        raise SettingsError(f"--arms: {name!r} is none; choose among {', '.join(arms)}")
+    if name == "dqn+llm" and (advisor is None or advisor.scheme != "openai"):
+        raise SettingsError("--arms dqn+llm asks a language model: name it by --advisor openai:MODEL?base_url=…")
     return arms[name]
 
 
@@ -182,6 +196,7 @@ class Budget:
 
 def described(one: Arm, budget: Budget) -> dict[str, Any]:
     """Return all that a run of an arm depends on but its seed."""
+    other = f"random: as {one.counts_of}" if one.counts_of else one.advisor and f"openai:{one.advisor.path}"
     return {
         "environment": ENVIRONMENT,
         "training": type(one.training).__name__,
@@ -189,7 +204,7 @@ def described(one: Arm, budget: Budget) -> dict[str, Any]:
         "cadence": dataclasses.asdict(one.cadence) if one.cadence else None,
         "budget": dataclasses.asdict(budget),
         "traces": {"curve": seeds.STUDY_CURVE.first, "judge": [seeds.STUDY_JUDGE.first, JUDGE_TRACES]},
-    }
+    } | ({"advisor": other} if other else {})
 
 
 def fingerprint(description: Mapping[str, Any]) -> str:

@@ -23,6 +23,8 @@ NAMES: Final[Mapping[str, str]] = {
     "ppo": "PPO",
     "dqn+advisor": "DQN + advisor",
     "dqn+schedule": "DQN + best fixed schedule",
+    "dqn+random": "DQN + random directives",
+    "dqn+llm": "DQN + language model",
 }
 RULE_NAMES: Final[Mapping[str, str]] = {name: CALLED[name] for name in ("hpa_kubernetes", "rate_rule", "tuned_rule")}
 _ZOOM: Final = 6.0

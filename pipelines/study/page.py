@@ -9,7 +9,7 @@ import jinja2
 
 from headrace.learners.seeds import STUDY_SEARCH_TRAINING, STUDY_TRAINING
 from headrace.pipelines.study import store
-from headrace.pipelines.study.design import PLAIN_DQN, PLAIN_PPO, SEARCH_TRACES, STEPS
+from headrace.pipelines.study.design import PLAIN_DQN, PLAIN_PPO, RIVALS, SEARCH_TRACES, STEPS
 from headrace.pipelines.study.figures import NAMES, RULE_NAMES, figures
 from headrace.pipelines.study.measures import MEASURES
 from headrace.pipelines.study.run import Run
@@ -57,6 +57,7 @@ def markdown(tables: Mapping[str, Any], path: str) -> str:
         path=path,
         folder=Path(path).name,
         measures=MEASURES,
+        rivals=[arm for arm in RIVALS if arm in tables["advisor"]],
         paper_names=PAPER_NAMES,
         paper_scale=lambda measure: 60.0 if measure == "cpu_s" else 1.0,
         rule_names=RULE_NAMES,

@@ -6,16 +6,25 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import msgspec
+
+from headrace.learners.advice.drawn import DrawnAdvisor
+from headrace.learners.advice.rules import RuleAdvisor
+from headrace.pipelines.settings import read_settings
 from headrace.pipelines.study import store
-from headrace.pipelines.study.design import Arm, Budget, described, fingerprint
+from headrace.pipelines.study.design import Arm, Budget, arm, described, fingerprint
 from headrace.pipelines.study.run import Run, run
+from headrace.pipelines.wiring import Services
+from headrace.schemas.ports import Advisor
+from headrace.schemas.records import Directive
 
 logger = logging.getLogger(__name__)
 
@@ -68,9 +77,31 @@ def run_all(
 
 def _run_job(folder: Path, job: Job) -> Run:
     """Make a run and store it, in a process of the pool."""
-    found = run(job.name, job.arm, job.seed, job.budget, job.fingerprint)
+    with _advisor(folder, job) as advisor:
+        found = run(job.name, job.arm, job.seed, job.budget, job.fingerprint, advisor)
     store.write(folder, found)
     return found
+
+
+@contextmanager
+def _advisor(folder: Path, job: Job) -> Iterator[Advisor | None]:
+    """Give the advisor of a run, None where its arm has none."""
+    if job.arm.advisor:
+        with closing(Services(read_settings({"advisor": job.arm.advisor}), parts=("advisor",))) as services:
+            yield services.advisor
+    elif job.arm.counts_of:
+        yield DrawnAdvisor(_counts(folder, job), job.seed)
+    else:
+        yield RuleAdvisor() if job.arm.cadence else None
+
+
+def _counts(folder: Path, job: Job) -> Counter[int]:
+    """Count the directives by version in the run that a drawn one goes by; it is made now where it is not there."""
+    (other,) = jobs({job.arm.counts_of: arm(job.arm.counts_of)}, [job.seed], job.budget)
+    there = store.finished(folder, other.name, other.seed, other.fingerprint)
+    made = store.one(folder, other.name, other.seed) if there else _run_job(folder, other)
+    records = (msgspec.json.decode(text, type=Directive) for text in made.directives)
+    return Counter(record.version for record in records if record.verdict == "accepted")
 
 
 @contextmanager

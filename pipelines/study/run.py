@@ -20,6 +20,7 @@ from headrace.learners.simulate.curve import Moment
 from headrace.learners.simulate.training import train
 from headrace.pipelines.study.advised import Advised
 from headrace.pipelines.study.design import ENVIRONMENT, Arm, Budget
+from headrace.schemas.ports import Advisor
 
 LATENCY_DECISIONS: Final = 2_000
 
@@ -53,9 +54,9 @@ class Run(msgspec.Struct):
 class _Watch:
     """Evaluates at every point, off the clock, and lets the advisor have its say, on it."""
 
-    def __init__(self, arm: Arm, budget: Budget) -> None:
+    def __init__(self, advised: Advised | None, budget: Budget) -> None:
         self.moments: list[tuple[Moment, float]] = []
-        self.advised = Advised(arm.cadence) if arm.cadence else None
+        self.advised = advised
         self.off_cpu_s = self.off_wall_s = 0.0
         self._traces = _traces(seeds.STUDY_CURVE.first, budget.curve_traces)
 
@@ -67,15 +68,15 @@ class _Watch:
         return self.advised.watch(moment) if self.advised else {}
 
 
-def run(name: str, arm: Arm, seed: int, budget: Budget, fingerprint: str) -> Run:
-    """Train and evaluate once; raises LearnerDivergedError."""
+def run(name: str, arm: Arm, seed: int, budget: Budget, fingerprint: str, advisor: Advisor | None = None) -> Run:
+    """Train and evaluate once; raises LearnerDivergedError. advisor: of an arm that has a cadence."""
     torch.set_num_threads(1)
-    watch = _Watch(arm, budget)
+    advised = Advised(arm.cadence, advisor) if arm.cadence and advisor else None
+    watch = _Watch(advised, budget)
     cpu_s, wall_s = time.process_time(), time.perf_counter()
     trained = train(arm.training, ENVIRONMENT, seed, budget.steps, watch=watch, points=budget.points)
     cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
     points = [moment.point for moment, _ in watch.moments]
-    advised = watch.advised
     return Run(
         arm=name,
         seed=seed,

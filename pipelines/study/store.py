@@ -48,12 +48,18 @@ def read(folder: Path) -> list[Run]:
     return [run for path in paths for run in _read(path)]
 
 
+def one(folder: Path, arm: str, seed: int) -> Run:
+    """Return a run; raises CorruptDataError."""
+    (run,) = _read(path_of(folder, arm, seed))
+    return run
+
+
 def finished(folder: Path, arm: str, seed: int, fingerprint: str) -> bool:
     """Say whether a run is there; raises SettingsError if it is one of another design."""
     path = path_of(folder, arm, seed)
     if not path.exists():
         return False
-    (run,) = _read(path)
+    run = one(folder, arm, seed)
     if run.fingerprint != fingerprint:
         raise SettingsError(
             f"{path} is of another design ({run.fingerprint}, not {fingerprint}: other steps, settings or traces): "

@@ -16,7 +16,7 @@ from headrace.learners.cloud.workload import EPISODE_STEPS
 from headrace.learners.judge import comparison
 from headrace.learners.judge.statistics import bootstrap_interval, interquartile_mean, mean_interval, paired_difference
 from headrace.pipelines.study import paper
-from headrace.pipelines.study.design import ARMS, PAPER_ARMS
+from headrace.pipelines.study.design import ARMS, PAPER_ARMS, RIVALS
 from headrace.pipelines.study.measures import MEASURES, convergence
 from headrace.pipelines.study.run import Run
 from headrace.schemas.errors import SettingsError
@@ -25,6 +25,16 @@ from headrace.schemas.records import Directive
 RULES: Final = ("hpa", "hpa_kubernetes", "rate_rule", "tuned_rule", "clairvoyant")
 TESTED: Final = ("final", "episodes", "efficiency")
 """Measures whose differences are tested; the first is the study's main one."""
+ADVICE_PAIRS: Final = (
+    ("dqn+advisor", "dqn"),
+    ("dqn+advisor", "dqn+random"),
+    ("dqn+random", "dqn"),
+    ("dqn+llm", "dqn"),
+    ("dqn+llm", "dqn+random"),
+    ("dqn+llm", "dqn+advisor"),
+)
+"""What is asked of an adviser: is it better than none, than chance, than the rules?"""
+ADVICE_MEASURES: Final = ("final", "area", "episodes")
 LEVEL: Final = 0.05
 
 Floats = NDArray[np.float64]
@@ -46,6 +56,7 @@ def tables(runs: Sequence[Run], designs: Mapping[str, Any] | None = None) -> dic
         for name, measure in MEASURES.items()
     }
     pairs = _pairwise(columns)
+    rivals = _by_arm(RIVALS, runs)
     return {
         "arms": list(by_arm),
         "seeds": [run.seed for run in next(iter(by_arm.values()))],
@@ -53,7 +64,7 @@ def tables(runs: Sequence[Run], designs: Mapping[str, Any] | None = None) -> dic
         "episodes": first.steps[-1] / EPISODE_STEPS,
         "curve_traces": _curve_traces(designs),
         "final_traces": len(first.final),
-        "runs_left_out": len(runs) - sum(map(len, by_arm.values())),
+        "runs_left_out": len(runs) - sum(map(len, [*by_arm.values(), *rivals.values()])),
         "definitions": {
             name: {"label": one.label, "unit": one.unit, "definition": one.definition} for name, one in MEASURES.items()
         },
@@ -62,7 +73,8 @@ def tables(runs: Sequence[Run], designs: Mapping[str, Any] | None = None) -> dic
         "finals": {arm: [float(np.mean(run.final)) for run in found] for arm, found in by_arm.items()},
         "table4": {"omnibus": _omnibus(columns), "pairwise": pairs},
         "kpis": {arm: _kpis(found) for arm, found in by_arm.items()},
-        "advisor": _advice(by_arm),
+        "advisor": _advice({**by_arm, **rivals}),
+        "advice": _advice_pairs({**by_arm, **rivals}, rules) if rivals else [],
         "rules": {"curve": rules, "final": _against_rules(by_arm)},
         "paper": paper.told(),
         "agreement": _agreement(columns),
@@ -72,21 +84,26 @@ def tables(runs: Sequence[Run], designs: Mapping[str, Any] | None = None) -> dic
 
 def _blocks(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Return the runs by arm, in the order of ARMS, of the seeds that all of them have."""
-    names = [arm for arm in ARMS if any(run.arm == arm for run in runs)]
-    by_arm = {arm: {run.seed: run for run in runs if run.arm == arm} for arm in names}
-    for arm, found in by_arm.items():
-        prints = sorted({run.fingerprint for run in found.values()})
-        if len(prints) > 1:
-            raise SettingsError(f"runs of arm {arm} are of several designs ({', '.join(prints)}): keep one")
+    by_arm = {arm: {run.seed: run for run in found} for arm, found in _by_arm(ARMS, runs).items()}
     common = sorted(set.intersection(*(set(found) for found in by_arm.values()))) if by_arm else []
-    if len(names) < 2 or len(common) < 2:
+    if len(by_arm) < 2 or len(common) < 2:
         raise SettingsError(
             f"a report compares two arms or more on two seeds or more that all of them have; found the arms "
-            f"{', '.join(names) or 'none'} and {len(common)} common seeds: `headrace study run` goes on where it was"
+            f"{', '.join(by_arm) or 'none'} and {len(common)} common seeds: `headrace study run` goes on where it was"
         )
     if len({(tuple(run.steps), len(run.final)) for found in by_arm.values() for run in found.values()}) > 1:
         raise SettingsError("the arms' evaluations are not at the same steps or of as many traces: run them alike")
     return {arm: [found[seed] for seed in common] for arm, found in by_arm.items()}
+
+
+def _by_arm(arms: Sequence[str], runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Return the runs of those arms that have any; raises SettingsError where an arm's are of several designs."""
+    by_arm = {arm: [run for run in runs if run.arm == arm] for arm in arms}
+    for arm, found in by_arm.items():
+        prints = sorted({run.fingerprint for run in found})
+        if len(prints) > 1:
+            raise SettingsError(f"runs of arm {arm} are of several designs ({', '.join(prints)}): keep one")
+    return {arm: found for arm, found in by_arm.items() if found}
 
 
 def _curve_traces(designs: Mapping[str, Any] | None) -> int:
@@ -215,8 +232,12 @@ def _kpis(runs: Sequence[Run]) -> dict[str, Any]:
         "decision_p95_us": float(latency[1]),
         "transitions_per_cpu_s": float((rows / cpu_s).mean()),
         "samples_per_cpu_s": float((samples / cpu_s).mean()),
-        "judged_episodes": float(np.mean([run.judged_steps for run in runs])) / EPISODE_STEPS,
+        "judged_episodes": _judged_episodes(runs),
     }
+
+
+def _judged_episodes(runs: Sequence[Run]) -> float:
+    return float(np.mean([run.judged_steps for run in runs])) / EPISODE_STEPS
 
 
 def _advice(by_arm: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
@@ -228,7 +249,25 @@ def _advice(by_arm: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
             counts = Counter(f"{f'{one.change} {one.target}'.rstrip()}: {one.verdict}" for one in records)
             advised = sum(bool(run.directives) for run in runs)
             found[arm] = {"runs": len(runs), "runs_with_directives": advised, "directives": dict(counts)}
+            found[arm]["judged_episodes"] = _judged_episodes(runs)
     return found
+
+
+def _advice_pairs(by_arm: Mapping[str, Sequence[Run]], rules: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Each adviser against what it must beat, on the seeds that both have; p-values corrected within a measure."""
+    rows: list[dict[str, Any]] = []
+    for name in ADVICE_MEASURES:
+        found = {arm: {run.seed: MEASURES[name].of(run, rules) for run in runs} for arm, runs in by_arm.items()}
+        common = {(a, b): sorted(found.get(a, {}).keys() & found.get(b, {}).keys()) for a, b in ADVICE_PAIRS}
+        family = [
+            _pair(name, a, b, *(np.array([found[arm][seed] for seed in seeds]) for arm in (a, b)))
+            for (a, b), seeds in common.items()
+            if len(seeds) > 1
+        ]
+        for row, holm in zip(family, comparison.holm_adjusted([row["p"] for row in family]), strict=True):
+            row["p_holm"] = holm
+        rows += family
+    return rows
 
 
 def _against_rules(by_arm: Mapping[str, Sequence[Run]]) -> dict[str, Any]:

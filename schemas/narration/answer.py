@@ -17,7 +17,6 @@ MOST_CHARACTERS: Final = 400
 OWN: Final = {"": "", "value": "@value", "size": "@size", "name": "@name"}
 """By what stands between braces: the part of the cited fact that is put there."""
 _BRACES: Final = re.compile(r"\{([^{}]{0,80})\}")
-_PARTS: Final = ("", "value", "size", "name")
 
 
 class AnswerSentence(Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,7 +62,7 @@ def read(answer: Answer, facts: Facts) -> list[Read]:
             complaint = f"a second sentence on {one.fact}; one is allowed"
             found.append(_refused(fact, [("repeated", complaint)]))
         else:
-            found.append(_read(one, fact, aliases, by_id))
+            found.append(_read(one, fact, by_id))
             told |= {fact.fact_id} if found[-1].sentence else set()
     return found
 
@@ -76,13 +75,13 @@ def _refused(fact: Fact | None, complaints: Complaints) -> Read:
     return Read(fact.fact_id if fact else None, None, texts, tuple(dict.fromkeys(reasons)))
 
 
-def _read(one: AnswerSentence, fact: Fact, aliases: Aliases, by_id: dict[str, Fact]) -> Read:
+def _read(one: AnswerSentence, fact: Fact, by_id: dict[str, Fact]) -> Read:
     if len(one.text) > MOST_CHARACTERS:
         return _refused(fact, [("length", f"text has {len(one.text)} characters; {MOST_CHARACTERS} are allowed")])
     complaints: Complaints = []
     if one.stance != stance_of(fact):
         complaints.append(("stance", f"stance is {one.stance}; that of {one.fact} is {stance_of(fact)}"))
-    text, unknown = _placed(one.text.strip(), fact, aliases, by_id)
+    text, unknown = _placed(one.text.strip(), fact)
     complaints += [("braces", complaint) for complaint in unknown]
     if not re.search(rf"\{{{re.escape(fact.fact_id)}(@value|@size)?\}}", text):
         complaints.append(("number", "text does not show the fact's number: write {} where it belongs"))
@@ -94,10 +93,10 @@ def _read(one: AnswerSentence, fact: Fact, aliases: Aliases, by_id: dict[str, Fa
     return _refused(fact, complaints) if complaints else Read(fact.fact_id, sentence)
 
 
-def _placed(text: str, fact: Fact, aliases: Aliases, by_id: dict[str, Fact]) -> tuple[str, list[str]]:
+def _placed(text: str, fact: Fact) -> tuple[str, list[str]]:
     """Return the text with grounding's placeholders in place of the model's, and what is wrong with those.
 
-    Of another fact only a level's number may be shown: a change's would need a claim of its own.
+    Of another fact nothing may be shown: how two numbers belong together is more than either of them says.
     """
     unknown = list[str]()
 
@@ -105,13 +104,7 @@ def _placed(text: str, fact: Fact, aliases: Aliases, by_id: dict[str, Fact]) -> 
         inside = match.group(1)
         if inside in OWN:
             return f"{{{fact.fact_id}{OWN[inside]}}}"
-        alias, _, part = inside.partition("@")
-        fact_id = aliases.fact_ids.get(alias)
-        if fact_id is None or part not in _PARTS:
-            unknown.append("what stands in braces is no id of the facts, nor {}, {size}, {value} or {name}")
-            return ""
-        if by_id[fact_id].direction is not None and part != "name" and fact_id != fact.fact_id:
-            unknown.append(f"{{{alias}}} is a change, and the sentence is on another fact")
-        return f"{{{fact_id}{'@' + part if part else ''}}}"
+        unknown.append("what stands in braces is neither {}, {size}, {value} nor {name}")
+        return ""
 
     return _BRACES.sub(replacement, text), unknown

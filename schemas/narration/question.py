@@ -32,9 +32,8 @@ as JSON, those that matter most first; "kinds" says what facts of each kind are.
 sentences,
 each on another fact: "fact" is its id, "stance" its direction ("level" where it has none), "text" the sentence.
 You never write a number, a digit or a name: write {{}} where the fact's number belongs (with its unit and sign),
-{{size}} for the number without its sign, as in "fell by {{size}}", {{name}} for whom or what it is about, and the id
-of another fact in braces, as in {{rows.total}}, for that fact's number where it has no direction. Each text shows its
-own fact's number once.
+{{size}} for the number without its sign, as in "fell by {{size}}", and {{name}} for whom or what it is about. Each text
+shows the number of its own fact once, and of no other.
 Say what the stance says: "up" rose or is better, "down" fell or is worse, "flat" is not shown to differ.
 Do not say why anything is so, give no advice, promise nothing, praise nothing, address nobody. One plain sentence of at
 most thirty words each, in English, that ends with a full stop.

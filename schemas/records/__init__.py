@@ -4,6 +4,7 @@ docs/topics.md shows each with an example; contracts/*.schema.json are generated
 """
 
 from headrace.schemas.records.directive import DIRECTIVE_PATTERN, Directive
+from headrace.schemas.records.operation import Dependency, JobName, Operation
 from headrace.schemas.records.policy import (
     UNKNOWN_ROW,
     DataEvidence,
@@ -40,17 +41,20 @@ __all__ = [
     "ChunkReference",
     "ChunkSummary",
     "DataEvidence",
+    "Dependency",
     "Direction",
     "Directive",
     "Fact",
     "Facts",
     "Id",
     "Interval",
+    "JobName",
     "Judgement",
     "Layout",
     "LineageEntry",
     "Mail",
     "Narrative",
+    "Operation",
     "PolicyVersion",
     "Report",
     "Sentence",

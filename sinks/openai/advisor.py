@@ -23,7 +23,9 @@ numbers only. Propose changes of its settings that make the return at the gate r
 changing: each change is on trial, and is undone if the return falls. Only keys in "settings" can be changed, none that
 is in "probation", at most {PROPOSALS_MAX} at a time, the most urgent first, each within its bounds. "value" is the new
 value, not a difference. "target" is the reward term or rule after the dot of the key, or "". "because" names the facts
-that speak for it. The actions:
+that speak for it. "earlier" tells what became of what was proposed before: "effect" is the change of the return at the
+gate since, with its 95 % interval from "low" to "high", null where nothing has judged it yet. Do not repeat what was
+refused or undone. The actions:
 """
 FACTS: Final = LearningFacts.__struct_fields__
 

@@ -18,7 +18,7 @@ from headrace.learners.advice.ledger import problem
 from headrace.learners.advice.rules import RuleAdvisor
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.wiring import open_services
-from headrace.schemas.directives import ACTIONS, PROPOSALS_MAX, LearningFacts
+from headrace.schemas.directives import ACTIONS, PROPOSALS_MAX, EarlierDirective, LearningFacts
 from headrace.schemas.errors import LanguageModelError, SettingsError, UnavailableError
 from headrace.sinks.openai.advisor import open_advisor
 
@@ -120,6 +120,23 @@ def test_the_reason_states_facts_and_none_of_the_models_words(server):
     with opened(server) as advisor:
         (proposal,) = advisor.propose(SINKING)
     assert proposal.reason == "td_abs 0.5; returns 80, 70, 60"
+
+
+def test_the_model_is_told_what_became_of_its_directives(server):
+    """Numbers and headrace's own names; a reason may cite them."""
+    undone = EarlierDirective(2, 1, "learning_rate", "", 5e-4, 1e-3, "undone", "gate", -3.0, -4.0, -2.0)
+    server.behaviour = lambda _: {"changes": [change(because=["earlier"])]}
+    with opened(server) as advisor:
+        (proposal,) = advisor.propose(msgspec.structs.replace(SINKING, earlier=(undone,)))
+    request = json.loads(server.requests[0])
+    assert '"earlier"' in request["messages"][0]["content"]
+    assert json.loads(request["messages"][1]["content"])["earlier"] == [
+        {
+            "version": 2, "number": 1, "change": "learning_rate", "target": "", "value": 5e-4, "previous": 1e-3,
+            "verdict": "undone", "decided_by": "gate", "effect": -3.0, "low": -4.0, "high": -2.0,
+        }
+    ]  # fmt: skip
+    assert proposal.reason == "earlier learning_rate 0.0005 undone -3 [-4, -2]"
 
 
 def test_what_is_out_of_bounds_comes_through_and_is_refused_by_the_check(server):

@@ -25,6 +25,7 @@ CONTRACTS = {
     "reports": "report",
     "directives": "directive",
     "mails": "mail",
+    "operations": "operation",
 }
 
 
@@ -111,9 +112,9 @@ def test_a_plain_consumer_reads_each_record_and_it_keeps_its_contract(stack, top
         record = json.loads(message.value())
         schema.validate(record)
         task = record.get("task", "")
-        if topic not in {"mails", "tasks"}:
+        if topic not in {"mails", "operations", "tasks"}:
             assert message.partition() == partition_of(task.encode(), partitions)
-    expected = {"tasks": 1, "policies": 1, "reports": 1, "mails": 1}.get(topic, 0)
+    expected = {"tasks": 1, "policies": 1, "reports": 1, "mails": 1, "operations": 2}.get(topic, 0)
     assert len(messages) >= expected
 
 

@@ -25,7 +25,7 @@ from headrace.sinks.openai.advisor import open_advisor
 
 
 class Scripted:
-    """An advisor that says the same of the same facts: something new at each version."""
+    """An advisor that says the same of the same facts: something new at each version, and what it is told."""
 
     name = "scripted"
 
@@ -33,10 +33,10 @@ class Scripted:
         assert facts.td_abs > 0
         assert len(facts.actions) == 5
         assert set(facts.terms) == {"term_0", "term_1", "term_2"}
-        rate = facts.settings["learning_rate"]
+        rate, told = facts.settings["learning_rate"], ", ".join(map(str, facts.earlier[-2:]))
         return [
-            [Proposal("learning_rate", rate / 2, reason="slower"), Proposal("learning_rate", 1.0)],
-            [Proposal("shaping", 0.2, "term_1", "lean"), Proposal("epsilon_end", 0.1, reason="wider")],
+            [Proposal("learning_rate", rate / 2, reason=f"slower; {told}"), Proposal("learning_rate", 1.0)],
+            [Proposal("shaping", 0.2, "term_1", "lean"), Proposal("epsilon_end", 0.1, reason=f"wider; {told}")],
             [Proposal("explore_rule", 0.4, "hpa", "look"), Proposal("hidden", 3)],
             [],
         ][facts.version % 4]
@@ -65,6 +65,7 @@ def test_directives_hold_from_the_version_on(stream):
         (4, "learning_rate", "", "accepted", "bounds"),
         (4, "learning_rate", "", "refused", "bounds"),
     ]
+    assert records[4].reason.startswith("slower; explore_rule.hpa 0.4 accepted ")
     before, after = versions[0].config, versions[1].config
     assert before["potential"] in ([], ())
     assert before["epsilon_end"] == CONFIG.epsilon_end
@@ -209,6 +210,12 @@ def test_nothing_that_a_stranger_names_reaches_the_model(tmp_path, server):
             assert name.encode() not in body
         facts = json.loads(json.loads(body)["messages"][1]["content"])
         assert set(facts["terms"]) == {"term_0", "term_1", "term_2"}
+    first, second = (json.loads(json.loads(body)["messages"][1]["content"])["earlier"] for body in server.requests[:2])
+    assert first == []
+    assert [(one["value"], one["verdict"], one["effect"] is None) for one in second] == [
+        (5e-4, "accepted", False),
+        (7.0, "refused", True),
+    ]
     records = directives(stream.log, spec.task)
     stream.close()
     assert [(one.verdict, one.proposed_by) for one in records[:2]] == [

@@ -17,7 +17,7 @@ from headrace.learners.advice.ledger import (
     Standing,
     problem,
 )
-from headrace.schemas.directives import ACTIONS, LearningFacts, Proposal, key_of
+from headrace.schemas.directives import ACTIONS, EARLIER_MAX, LearningFacts, Proposal, key_of
 
 BASE = {
     "learning_rate": 1e-3,
@@ -208,7 +208,7 @@ def test_a_fall_of_the_return_undoes_what_is_on_probation():
     assert ledger.config() == BASE
     aged = wavering[0]
     for _ in range(PROBATION_VERSIONS):
-        aged = aged.judged()
+        aged = aged.judged({})
     kept, records = consult(aged, msgspec.structs.replace(FACTS, version=5), None, task="t", judging=judging)
     assert records == []
     assert kept.config()["learning_rate"] == 5e-4
@@ -230,7 +230,7 @@ def test_without_applying_everything_is_only_proposed():
         Ledger(BASE), FACTS, Asking(Proposal("learning_rate", 5e-4), Proposal("epsilon_end", 9)), task="t", apply=False
     )
     assert [(r.verdict, r.decided_by) for r in records] == [("proposed", "settings"), ("refused", "bounds")]
-    assert ledger == Ledger(BASE)
+    assert (ledger.standing, ledger.config()) == ((), BASE)
 
 
 def test_a_term_that_cannot_be_fitted_is_not_shaped():
@@ -246,3 +246,53 @@ def test_settings_are_those_that_the_algorithm_has():
         *(key_of("shaping", term) for term in TERMS),
         *(key_of("explore_rule", rule) for rule in RULES),
     }
+
+
+def told(one):
+    return key_of(one.change, one.target), one.value, one.verdict, one.decided_by, one.effect
+
+
+def test_the_advisor_is_told_what_became_of_its_directives():
+    """By hand, on four paired traces: accepted and not judged yet; kept by a rise; undone by a fall; by a person."""
+    levels = {2: [80.0, 90.0, 70.0, 60.0], 3: [81.0, 92.0, 71.0, 62.0], 4: [70.0, 80.0, 61.0, 50.0]}
+    judging = Judging(lambda v: np.array(levels[v]), {}, np.array(levels[2]))
+    seen = []
+
+    def ask(ledger, version, *proposals, **options):
+        def propose(facts):
+            seen.append(facts.earlier)
+            return proposals
+
+        advisor = Asking()
+        advisor.propose = propose
+        facts = msgspec.structs.replace(FACTS, version=version)
+        return consult(ledger, facts, advisor, task="a.b", judging=judging, **options)[0]
+
+    ledger = ask(Ledger(BASE), 2, Proposal("learning_rate", 5e-4), Proposal("no setting", 7.0, "of\nmine"))
+    assert seen[0] == ()
+    assert [told(one) for one in ledger.earlier] == [
+        ("learning_rate", 5e-4, "accepted", "bounds", None),
+        ("unknown", 7.0, "refused", "bounds", None),
+    ]
+    assert msgspec.json.decode(msgspec.json.encode(ledger), type=Ledger).earlier == ledger.earlier
+    ledger = ask(ledger, 3)
+    effect = seen[1][0]
+    assert effect.effect == pytest.approx(1.5)
+    # 1, 2, 1, 2: deviation .577 of four, and Student's t of 3 is 3.182.
+    assert (effect.low, effect.high) == (pytest.approx(1.5 - 0.9187, abs=1e-3), pytest.approx(1.5 + 0.9187, abs=1e-3))
+    assert str(effect) == "learning_rate 0.0005 accepted +1.5 [+0.581, +2.42]"
+    fell = ask(ledger, 4)
+    assert told(seen[2][0]) == ("learning_rate", 5e-4, "undone", "gate", pytest.approx(-9.75))
+    assert fell.config() == BASE
+    ask(ledger, 3, undo={"a.b.2.1": ("ann", "too slow")})
+    assert told(seen[3][0]) == ("learning_rate", 5e-4, "undone", "person", pytest.approx(1.5)), "no name of a person"
+    ask(ledger, 3, undo={"a.b.2.1": ("learn", "a candidate was promoted")})
+    assert told(seen[4][0])[3] == "learn"
+
+
+def test_what_the_advisor_is_told_is_bounded():
+    ledger = Ledger(BASE)
+    for version in range(1, 3 * EARLIER_MAX):
+        facts = msgspec.structs.replace(FACTS, version=version)
+        ledger, _ = consult(ledger, facts, Asking(Proposal("epsilon_end", 9.0)), task="t")
+    assert [one.version for one in ledger.earlier] == list(range(2 * EARLIER_MAX, 3 * EARLIER_MAX))

@@ -81,6 +81,7 @@ def test_values_on_which_stored_figures_rest():
         "STUDY_SEARCH_TRAINING": 500,
         "STUDY_TRAINING": 1_000,
         "LOOKUPS": 0,
+        "STUDY_DRAWN": 32_452_867,
         "STUDY_CANDIDATES": 20_261_122,
         "FLOOR": 73_856_093,
         "RANDOM_PLAY": 19_349_663,

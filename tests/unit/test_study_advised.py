@@ -1,8 +1,12 @@
 """The advisor in a training: what a watcher sees and steers, the rule in exploration, directives by made-up facts."""
 
+import msgspec
 import numpy as np
 import pytest
 
+from headrace.learners.advice.drawn import DrawnAdvisor
+from headrace.learners.advice.ledger import problem
+from headrace.learners.advice.rules import RuleAdvisor
 from headrace.learners.cloud import draw_traces
 from headrace.learners.cloud.controllers import RULES as RULE_MAKERS
 from headrace.learners.cloud.controllers import RateRule
@@ -11,8 +15,12 @@ from headrace.learners.cloud.simulator import EXPLORED
 from headrace.learners.simulate.curve import CurvePoint, Moment
 from headrace.learners.simulate.guide import Guide
 from headrace.learners.simulate.training import train
+from headrace.pipelines.study import pool, store
 from headrace.pipelines.study.advised import Advised
-from headrace.pipelines.study.design import ENVIRONMENT, PLAIN_DQN, Cadence
+from headrace.pipelines.study.design import ENVIRONMENT, PLAIN_DQN, Budget, Cadence, arm
+from headrace.pipelines.study.run import Run
+from headrace.schemas.directives import ACTIONS, LearningFacts, key_of
+from headrace.schemas.records import Directive
 
 STEPS, POINTS = 7_680, 3
 
@@ -91,7 +99,7 @@ def test_a_guide_takes_its_share_and_draws_nothing_without_a_rule():
 def test_a_policy_below_the_floor_is_told_to_explore_by_a_rule():
     """Two versions that shrink the service to nothing: the advisor names the best rule, and it holds."""
     config = PLAIN_DQN.config
-    advised = Advised(Cadence(points=1, every=1))
+    advised = Advised(Cadence(points=1, every=1), RuleAdvisor())
     assert advised.watch(moment(1, config, 0))["explore_rule"] == ""
     changed = advised.watch(moment(2, config, 0))
     assert changed["explore_rule"] == "rate_rule"
@@ -102,10 +110,89 @@ def test_a_policy_below_the_floor_is_told_to_explore_by_a_rule():
 
 def test_it_is_asked_as_often_as_its_cadence_says():
     config = PLAIN_DQN.config
-    advised = Advised(Cadence(points=2, every=2))
+    advised = Advised(Cadence(points=2, every=2), RuleAdvisor())
     for number in range(1, 4):
         advised.watch(moment(number, config, 0))
     assert advised.directives == []
     assert advised.judged_steps == 128 * 100
     advised.watch(moment(4, config, 0))
     assert advised.directives != []
+
+
+FACTS = LearningFacts(
+    version=3,
+    rows=1,
+    updates=1,
+    skipped_updates=0,
+    settings={
+        "learning_rate": 1e-3,
+        "epsilon_end": 0.05,
+        "epsilon_steps": 30_720.0,
+        "explore_rule.hpa": 0.0,
+        "explore_rule.rate_rule": 0.8,
+        "shaping.term_0": -1.0,
+    },
+    probation=("learning_rate",),
+)
+
+
+def test_chance_proposes_as_many_as_it_is_told_and_only_what_is_allowed():
+    """Whatever the seed; of all settings but the one on probation; the same seed and version draw the same."""
+    drawn = [DrawnAdvisor({3: 3}, seed).propose(FACTS) for seed in range(100)]
+    assert {len(one) for one in drawn} == {3}
+    assert {problem(one, FACTS.settings, FACTS.probation) for some in drawn for one in some} == {None}
+    keys = [key_of(one.change, one.target) for some in drawn for one in some]
+    assert set(keys) == FACTS.settings.keys() - {"learning_rate"}
+    assert all(len({key_of(one.change, one.target) for one in some}) == 3 for some in drawn)
+    assert DrawnAdvisor({3: 3}, 7).propose(FACTS) == drawn[7]
+    assert DrawnAdvisor({2: 3}, 7).propose(FACTS) == []
+    assert len({one.value for some in drawn for one in some if one.change == "epsilon_end"}) > 10
+
+
+def test_it_draws_evenly_on_both_sides():
+    """Of a rate by its logarithm: half of the draws are below the present value."""
+    facts = LearningFacts(1, 1, 1, 0, {"learning_rate": 1e-3})
+    values = np.array([DrawnAdvisor({1: 1}, seed).propose(facts)[0].value for seed in range(400)])
+    assert (values < 1e-3).mean() == pytest.approx(0.5, abs=0.1)
+    ratio = ACTIONS["learning_rate"].ratio
+    assert (values.min(), values.max()) == (
+        pytest.approx(1e-3 / ratio, rel=0.05),
+        pytest.approx(1e-3 * ratio, rel=0.05),
+    )
+
+
+def test_the_random_arm_counts_what_the_rules_did_with_the_same_seed(tmp_path, monkeypatch):
+    """From the run that is there, else from one that is made; what was refused or undone does not count twice."""
+    (job,) = pool.jobs({"dqn+random": arm("dqn+random")}, [5], Budget(steps=25_600))
+    made = []
+
+    def run(name, _arm, seed, _budget, fingerprint, advisor):
+        made.append((name, type(advisor)))
+        return rules_run(name, seed, fingerprint)
+
+    monkeypatch.setattr(pool, "run", run)
+    for _ in range(2):
+        with pool._advisor(tmp_path, job) as advisor:
+            assert advisor._counts == {2: 2, 5: 1}
+    assert made == [("dqn+advisor", RuleAdvisor)]
+    assert store.one(tmp_path, "dqn+advisor", 5).seed == 5
+
+
+def rules_run(name, seed, fingerprint):
+    def said(version, number, verdict):
+        return Directive(
+            f"cloud.{version}.{number}",
+            "cloud",
+            "epsilon_end",
+            0.1,
+            "rules:",
+            verdict,
+            "bounds",
+            "",
+            0,
+            version=version,
+        )
+
+    directives = [said(2, 1, "accepted"), said(2, 2, "accepted"), said(2, 3, "refused"), said(2, 1, "undone")]
+    texts = [msgspec.json.encode(one).decode() for one in [*directives, said(5, 1, "accepted")]]
+    return Run(name, seed, fingerprint, "", [1], [1.0], [1], [1.0], [1.0], 1.0, 1.0, 1, 1, [1.0, 1.0], texts)

@@ -11,6 +11,7 @@ from headrace.pipelines.study.page import markdown, write_page
 from headrace.pipelines.study.run import Run
 from headrace.pipelines.study.tables import tables
 from headrace.schemas.errors import CorruptDataError, SettingsError
+from headrace.schemas.url import parse_url
 
 POINTS = 20
 PNG = b"\x89PNG\r\n"
@@ -165,6 +166,38 @@ def test_the_page_has_every_table_and_figure(runs, found, tmp_path):
     assert sorted(run.seed for run in store.read(tmp_path / "study")) == sorted(run.seed for run in runs)
 
 
+def test_advisers_are_compared_with_none_chance_and_the_rules(runs, found, tmp_path):
+    """On the seeds that both have, beside the tables, which stay as they are; the page tells it, and who advised."""
+    assert found["advice"] == []
+    rivals = [made("dqn+random", seed, 87.0) for seed in range(1_000, 1_006)]
+    rivals += [made("dqn+llm", seed, 89.0) for seed in range(1_002, 1_005)]
+    for run in rivals:
+        run.judged_steps = 1_280
+    told = tables([*runs, *rivals], DESIGNS)
+    assert told["arms"] == found["arms"]
+    assert told["table4"] == found["table4"]
+    assert told["runs_left_out"] == 0
+    rows = {(row["measure"], row["first"], row["second"]): row for row in told["advice"]}
+    assert len(rows) == 3 * 6
+    row = rows["final", "dqn+llm", "dqn+random"]
+    ours = {
+        arm: {run.seed: np.mean(run.final) for run in [*runs, *rivals] if run.arm == arm}
+        for arm in (row["first"], row["second"])
+    }
+    assert row["n"] == 3
+    assert row["difference"] == pytest.approx(
+        np.mean([ours["dqn+llm"][s] - ours["dqn+random"][s] for s in (1_002, 1_003, 1_004)])
+    )
+    assert rows["final", "dqn+advisor", "dqn"]["n"] == 6
+    assert all(one["p_holm"] >= one["p"] for one in rows.values())
+    assert told["advisor"]["dqn+llm"]["judged_episodes"] == 12.8
+    text = markdown(told, "study")
+    for words in ("## Does advice help?", "DQN + language model less DQN + random directives | 3 |", "(`dqn+random`)"):
+        assert words in text
+    assert "An LLM is not what was run here" not in text
+    assert "An LLM is not what was run here" in markdown(found, "study")
+
+
 def test_equal_tables_give_equal_bytes(found):
     first, second = figures(found), figures(found)
     assert first == second
@@ -221,8 +254,16 @@ def test_arms_differ_in_what_they_should_alone():
     assert design.scheduled(design.FixedSchedule()) == plain
     ppo = design.arm("ppo").training
     assert not any((plain.informed, plain.shadowed, plain.prior, ppo.informed, ppo.privileged))
+    chance, llm = design.arm("dqn+random"), design.arm("dqn+llm", parse_url("openai:m?base_url=http://h/v1&key_file=k"))
+    assert chance.training == llm.training == plain
+    assert chance.cadence == llm.cadence == design.arm("dqn+advisor").cadence
+    assert design.described(llm, design.Budget())["advisor"] == "openai:m"
+    assert "advisor" not in design.described(design.arm("dqn+advisor"), design.Budget())
     with pytest.raises(SettingsError, match="choose among"):
         design.arm("sarsa")
+    for nobody in (None, parse_url("rules:")):
+        with pytest.raises(SettingsError, match="name it by --advisor"):
+            design.arm("dqn+llm", nobody)
 
 
 def test_a_fingerprint_tells_designs_apart():
@@ -231,8 +272,10 @@ def test_a_fingerprint_tells_designs_apart():
         design.fingerprint(design.described(design.arm("dqn"), budget)),
         design.fingerprint(design.described(design.arm("dqn+advisor"), budget)),
         design.fingerprint(design.described(design.arm("dqn"), design.Budget(steps=51_200))),
+        design.fingerprint(design.described(design.arm("dqn+random"), budget)),
+        *(design.fingerprint(design.described(design.arm("dqn+llm", parse_url(f"openai:{m}")), budget)) for m in "ab"),
     }
-    assert len(prints) == 3
+    assert len(prints) == 6
     with pytest.raises(SettingsError, match="multiple of 25600"):
         design.Budget(steps=30_000)
 
