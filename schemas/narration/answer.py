@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from headrace.schemas.grounding import says, sentence_problems
 from headrace.schemas.narration.aliases import Aliases
+from headrace.schemas.narration.kinds import other_of
 from headrace.schemas.narration.question import SENTENCES, Stance, stance_of
 from headrace.schemas.narration.wording import wording_problems
 from headrace.schemas.records import Fact, Facts, Sentence
@@ -81,7 +82,7 @@ def _read(one: AnswerSentence, fact: Fact, by_id: dict[str, Fact]) -> Read:
     complaints: Complaints = []
     if one.stance != stance_of(fact):
         complaints.append(("stance", f"stance is {one.stance}; that of {one.fact} is {stance_of(fact)}"))
-    text, unknown = _placed(one.text.strip(), fact)
+    text, unknown = _placed(one.text.strip(), fact, by_id)
     complaints += [("braces", complaint) for complaint in unknown]
     if not re.search(rf"\{{{re.escape(fact.fact_id)}(@value|@size)?\}}", text):
         complaints.append(("number", "text does not show the fact's number: write {} where it belongs"))
@@ -93,17 +94,20 @@ def _read(one: AnswerSentence, fact: Fact, by_id: dict[str, Fact]) -> Read:
     return _refused(fact, complaints) if complaints else Read(fact.fact_id, sentence)
 
 
-def _placed(text: str, fact: Fact) -> tuple[str, list[str]]:
+def _placed(text: str, fact: Fact, by_id: dict[str, Fact]) -> tuple[str, list[str]]:
     """Return the text with grounding's placeholders in place of the model's, and what is wrong with those.
 
-    Of another fact nothing may be shown: how two numbers belong together is more than either of them says.
+    Of another fact no number may be shown: how two numbers belong together is more than either of them says. Its name
+    may be, as {other}, where the fact is on two things.
     """
-    unknown = list[str]()
+    unknown, other = list[str](), other_of(fact.fact_id)
 
     def replacement(match: re.Match[str]) -> str:
         inside = match.group(1)
         if inside in OWN:
             return f"{{{fact.fact_id}{OWN[inside]}}}"
+        if inside == "other" and other in by_id:
+            return f"{{{other}@name}}"
         unknown.append("what stands in braces is neither {}, {size}, {value} nor {name}")
         return ""
 

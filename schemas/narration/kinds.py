@@ -166,3 +166,17 @@ def _piece(text: str, slot: str) -> Piece:
 def kind_of(fact_id: str) -> Kind:
     """Return what a fact is."""
     return parsed(fact_id)[0]
+
+
+OTHERS: Final = (
+    (re.compile(r"term\.[^.]+\.(vs-.+)"), r"return.\1"),
+    (re.compile(r"action\.(s[0-9]+)\..+"), r"situation.\1"),
+    (re.compile(r"(differs\.[^.]+)\..+"), r"\1"),
+)
+"""Ids of facts on two things, whose label names one of them, and of the fact whose label names the other."""
+
+
+def other_of(fact_id: str) -> str | None:
+    """Return the id of the fact, if there is one, that names the other of two things that a fact is on."""
+    matches = ((pattern.fullmatch(fact_id), named) for pattern, named in OTHERS)
+    return next((match.expand(named) for match, named in matches if match), None)

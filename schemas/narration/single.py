@@ -15,7 +15,7 @@ from msgspec import Struct
 from headrace.schemas.grounding import GOOD_UNITS
 from headrace.schemas.narration.aliases import Aliases
 from headrace.schemas.narration.answer import AnswerSentence
-from headrace.schemas.narration.kinds import kind_of, parsed
+from headrace.schemas.narration.kinds import kind_of, other_of, parsed
 from headrace.schemas.narration.question import UNITS, stance_of
 from headrace.schemas.records import Fact
 
@@ -27,13 +27,7 @@ SAYS: Final = {"up": "rose", "down": "fell", "flat": "is not shown to differ", "
 """By stance: what the sentence says of the fact."""
 SAYS_OF_GOOD: Final = {"up": "is better, rose", "down": "is worse, fell"}
 """The same where more is better."""
-OTHERS: Final = (
-    (re.compile(r"term\.[^.]+\.(vs-.+)"), r"return.\1"),
-    (re.compile(r"action\.(s[0-9]+)\..+"), r"situation.\1"),
-    (re.compile(r"(differs\.[^.]+)\..+"), r"\1"),
-)
-"""Ids of facts whose label names one of two things, and the fact whose label names the other."""
-_WORDS: Final = "( [a-z-]+,?){0,9}"
+_WORDS: Final = "(,? [a-z-]+){0,9}"
 """Bounded, so that an answer is. No escape such as `\\.` may stand in a pattern: llama.cpp's grammar dies of it."""
 
 
@@ -58,14 +52,14 @@ def placeholders(fact: Fact, aliases: Aliases) -> tuple[str, ...]:
 
     Of what fell the number has no sign: "fell by -2" would say that it rose.
     """
-    other = ("other",) if _other(fact, aliases) else ()
+    other = ("other",) if other_of(fact.fact_id) in aliases.of else ()
     name = ("name",) if len(parsed(fact.fact_id)[1]) > 1 else ()
     return (*other, *name, "size" if fact.direction == "down" else "")
 
 
 def schema(fact: Fact, aliases: Aliases) -> dict[str, Any]:
     """Return the strict JSON Schema of the answer: words, and each placeholder once, in any order."""
-    orders = permutations(f" [{{]{mark}[}}],?" for mark in placeholders(fact, aliases))
+    orders = permutations(f",? [{{]{mark}[}}]" for mark in placeholders(fact, aliases))
     bodies = "|".join(_WORDS.join(order) for order in orders)
     text = {"type": "string", "pattern": f"^[A-Z][a-z]*{_WORDS}({bodies}){_WORDS}[.]$"}
     return {"type": "object", "properties": {"text": text}, "required": ["text"], "additionalProperties": False}
@@ -73,15 +67,4 @@ def schema(fact: Fact, aliases: Aliases) -> dict[str, Any]:
 
 def answered(said: Said, fact: Fact, aliases: Aliases) -> AnswerSentence:
     """Return the answer as `answer.read` takes it."""
-    other = _other(fact, aliases)
-    text = said.text.replace("{other}", f"{{{other}@name}}") if other else said.text
-    return AnswerSentence(aliases.of[fact.fact_id], stance_of(fact), text)
-
-
-def _other(fact: Fact, aliases: Aliases) -> str | None:
-    """Return the alias of the fact that names the other thing; None where there is none."""
-    for pattern, named in OTHERS:
-        match = pattern.fullmatch(fact.fact_id)
-        if match:
-            return aliases.of.get(match.expand(named))
-    return None
+    return AnswerSentence(aliases.of[fact.fact_id], stance_of(fact), said.text)
