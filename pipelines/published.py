@@ -1,11 +1,11 @@
-"""What the jobs published: reports, and the policies that serve, read from their topics."""
+"""What the jobs published: reports with their ratings, and the policies that serve, read from their topics."""
 
 from collections.abc import Iterator, Sequence
 
-from headrace.pipelines.topics import DIRECTIVES, POLICIES, REPORTS, decoded, messages, newest, records
+from headrace.pipelines.topics import DIRECTIVES, POLICIES, RATINGS, REPORTS, decoded, messages, newest, records
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.ports import Log
-from headrace.schemas.records import Directive, Report, ServingPolicy
+from headrace.schemas.records import Directive, Rating, Report, ServingPolicy
 
 
 def reports(log: Log, task: str | None = None) -> Iterator[Report]:
@@ -19,6 +19,12 @@ def report(log: Log, report_id: str) -> Report:
         if found.report_id == report_id:
             return found
     raise SettingsError(f"no report {report_id!r}: `headrace report list` shows those that there are")
+
+
+def ratings(log: Log, task: str | None = None) -> list[Rating]:
+    """Return each person's last rating of each report, the oldest first."""
+    found = newest(log, RATINGS, Rating).values()
+    return sorted((one for one in found if task in {None, one.task}), key=lambda one: (one.ts, one.report_id, one.who))
 
 
 def published(log: Log, task: str) -> list[ServingPolicy]:

@@ -23,9 +23,10 @@ POLICIES: Final = "policies"
 REPORTS: Final = "reports"
 DIRECTIVES: Final = "directives"
 MAILS: Final = "mails"
+RATINGS: Final = "ratings"
 OPERATIONS: Final = "operations"
 
-SINGLE: Final = (TASKS, MAILS, OPERATIONS)
+SINGLE: Final = (TASKS, MAILS, RATINGS, OPERATIONS)
 """Topics of one partition: all of each is read by everyone."""
 PARTITIONED: Final = (TRANSITIONS, REJECTED, WINDOWS, POLICIES, REPORTS, DIRECTIVES)
 """Topics with as many partitions as `headrace init` was told."""

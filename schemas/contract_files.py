@@ -14,7 +14,17 @@ import msgspec
 from msgspec import inspect
 
 from headrace.schemas.codec_json import HeartbeatRow, Row
-from headrace.schemas.records import Directive, Layout, Mail, Operation, Report, ServingPolicy, TaskSpec, WindowSummary
+from headrace.schemas.records import (
+    Directive,
+    Layout,
+    Mail,
+    Operation,
+    Rating,
+    Report,
+    ServingPolicy,
+    TaskSpec,
+    WindowSummary,
+)
 from headrace.schemas.rules import Rule, rules_for
 
 FOLDER = Path(__file__).with_name("contracts")
@@ -27,6 +37,7 @@ RECORDS = {
     "report": Report,
     "directive": Directive,
     "mail": Mail,
+    "rating": Rating,
     "operation": Operation,
 }
 """The record that each contract describes, by name."""

@@ -71,6 +71,8 @@ _ALLOWED: dict[str, tuple[set[Direction], set[Direction]]] = {
     **dict.fromkeys(_FLAT, ({"flat"}, {"up", "down"})),
 }
 """By word: the directions that bear it out, and those that bear out its negation."""
+DIRECTIONAL = frozenset(_ALLOWED) | _DIFFER
+"""All words that assert a direction."""
 _CAUSES = re.compile(
     r"\b(because|caus(e[sd]?|ing)|due to|(lead|leads|led|leading) to|thanks to|owing to|as a result|result(s|ed|ing)? "
     r"(of|in|from)|therefore|hence|thus|thereby|consequently|since|so that|explain(s|ed|ing)?|why|reasons?|"

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners.cloud.baselines import BASELINE_NAMES, CALLED, baseline, evaluate
+from headrace.learners.cloud.controllers import RULES
 from headrace.learners.cloud.plant import ACTION_NAMES, FEATURES, FRAMES
 from headrace.learners.cloud.simulator import COMPARED, CloudSimulator
 from headrace.learners.cloud.training_environment import CloudTrainingEnvironment
@@ -23,6 +24,11 @@ def _preset(algorithm: str) -> TrainingConfig | None:
     return PRESETS.get(algorithm)
 
 
+def _advised(obs: NDArray[np.float32]) -> dict[str, int]:
+    rules = {name: RULES[name]() for name in COMPARED if name in RULES}
+    return {name: [int(rule.act(row[None])[0]) for row in obs][-1] for name, rule in rules.items()}
+
+
 ENVIRONMENT = Environment(
     task="cloud",
     width=FRAMES * FEATURES,
@@ -33,4 +39,5 @@ ENVIRONMENT = Environment(
     returns=_returns,
     preset=_preset,
     called={name: CALLED[name] for name in COMPARED},
+    advised=_advised,
 )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 MAX_REGIONS: Final = 4
 MAX_DEPTH: Final = 2
-"""Conditions on a region at most: people hold no more in mind."""
+"""Conditions on a report's region at most: people hold no more in mind."""
 LEAST_SHARE: Final = 0.03
 """Of all decisions, in a region."""
 LEAST_GAIN: Final = 0.01
@@ -46,8 +46,10 @@ class _Split(NamedTuple):
     threshold: float
 
 
-def regions(obs: NDArray[np.float32], targets: NDArray[np.float64]) -> list[Region]:
-    """Split M decisions where what is decided differs most.
+def regions(
+    obs: NDArray[np.float32], targets: NDArray[np.float64], most: int = MAX_REGIONS, depth: int = MAX_DEPTH
+) -> list[Region]:
+    """Split M decisions where what is decided differs most, into so many regions of so many conditions at most.
 
     obs: float32[M, D]. targets: float64[M, T], actions as ones and zeros, or continuous ones in one measure: the sum
     of their squared errors is made small (of ones and zeros that is Gini's impurity). One region where nothing tells.
@@ -55,24 +57,25 @@ def regions(obs: NDArray[np.float32], targets: NDArray[np.float64]) -> list[Regi
     assert obs.ndim == targets.ndim == 2, (obs.shape, targets.shape)
     assert len(obs) == len(targets), (obs.shape, targets.shape)
     every = -(-len(obs) // MAX_FITTED) or 1
-    grown = _grown(obs[::every], targets[::every])
-    return [Region(one.conditions, _holding(one.conditions, obs)) for one in grown]
+    grown = _grown(obs[::every], targets[::every], most, depth)
+    return [Region(one.conditions, holding(one.conditions, obs)) for one in grown]
 
 
-def _grown(obs: NDArray[np.float32], targets: NDArray[np.float64]) -> list[Region]:
+def _grown(obs: NDArray[np.float32], targets: NDArray[np.float64], most: int, depth: int) -> list[Region]:
     """Split the best region, again and again."""
     found = [Region((), np.ones(len(obs), bool))]
     total = _error(targets)
     cuts = _cuts(obs)
     open_splits = [_best(found[0], obs, targets, cuts)]
-    while len(found) < MAX_REGIONS:
+    while len(found) < most:
         best = max((split for split in open_splits if split), key=lambda split: split.gain, default=None)
         if best is None or best.gain <= LEAST_GAIN * total:
             break
         place = next(number for number, one in enumerate(found) if one is best.region)
         parts = _parts(best, obs)
         found[place : place + 1] = parts
-        open_splits[place : place + 1] = [_best(part, obs, targets, cuts) for part in parts]
+        deeper = len(parts[0].conditions) < depth
+        open_splits[place : place + 1] = [_best(part, obs, targets, cuts) if deeper else None for part in parts]
     return found
 
 
@@ -120,8 +123,6 @@ def _best(
     region: Region, obs: NDArray[np.float32], targets: NDArray[np.float64], cuts: list[NDArray[np.float64]]
 ) -> _Split | None:
     """Return the split of a region that explains most; None where none is allowed."""
-    if len(region.conditions) >= MAX_DEPTH:
-        return None
     seen, wanted = obs[region.mask], targets[region.mask]
     least = max(2, int(LEAST_SHARE * len(obs)))
     best = None
@@ -152,10 +153,10 @@ def _gains(
 def _parts(split: _Split, obs: NDArray[np.float32]) -> list[Region]:
     sides = (Condition(split.feature, "<=", split.threshold), Condition(split.feature, ">", split.threshold))
     parts = [(*split.region.conditions, side) for side in sides]
-    return [Region(conditions, _holding(conditions, obs)) for conditions in parts]
+    return [Region(conditions, holding(conditions, obs)) for conditions in parts]
 
 
-def _holding(conditions: Sequence[Condition], obs: NDArray[np.float32]) -> NDArray[np.bool_]:
+def holding(conditions: Sequence[Condition], obs: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return where all conditions hold, bool[M]."""
     mask = np.ones(len(obs), bool)
     for feature, side, threshold in conditions:

@@ -1,15 +1,16 @@
 """The narrator that needs no model: sentences chosen by the facts' directions, verdict first."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 from headrace.learners.explain.evidence import CLAIRVOYANT
+from headrace.learners.explain.phrases import MAX_NAMED, Known, Part, by_direction, listed, under
+from headrace.learners.explain.template_decision import DECISION_PARTS, decision_headline
 from headrace.schemas.grounding import GOOD_UNITS
+from headrace.schemas.narration.question import subject_of
 from headrace.schemas.ports import Adapter, Backend
 from headrace.schemas.records import Direction, Fact, Facts, Narrative, Sentence
 
-MAX_NAMED = 4
-"""Things that one sentence lists."""
 RETURN_VS = "return.vs-"
 UPPER_BOUND = f"{RETURN_VS}{CLAIRVOYANT}"
 
@@ -20,29 +21,27 @@ class TemplateNarrator(Backend):
     def tell(self, facts: Facts) -> Narrative:
         """Return the sentences that the facts allow; what is not known is left out."""
         by_id = {fact.fact_id: fact for fact in facts.facts}
-        parts = VERSION_PARTS if "version.policy" in by_id else INTERVAL_PARTS
-        sentences = tuple(sentence for part in parts for sentence in part(by_id))
+        sentences = tuple(sentence for part in PARTS[subject_of(facts)] for sentence in part(by_id))
         return Narrative("template", _headline(by_id), sentences)
 
 
 BARE = Narrative("template", Sentence("Report on {@subject}"), ())
 """What can be said of any facts."""
 
-Known = dict[str, Fact]
-Part = Callable[[Known], Iterator[Sentence]]
-
 
 def _headline(facts: Known) -> Sentence:
     """The verdict, as short as a mail's subject."""
     if "version.policy" in facts:
         return _version_headline(facts)
+    if any(key.startswith("decision.") for key in facts):
+        return decision_headline(facts)
     if _is_change(facts, "reward.change"):
         words: dict[Direction, str] = {
             "up": "Mean reward rose by {reward.change}",
             "down": "Mean reward fell by {reward.change@size}",
             "flat": "Mean reward is not shown to have changed: {reward.change}",
         }
-        return _by_direction(facts, "reward.change", words)
+        return by_direction(facts, "reward.change", words)
     if "reward.mean" in facts:
         return Sentence("Mean reward was {reward.mean}")
     return BARE.headline
@@ -60,13 +59,7 @@ def _version_headline(facts: Known) -> Sentence:
         "down": f"{{version.policy}} is worse than {rival}: {{{fact_id}}}",
         "flat": f"{{version.policy}} is not shown to differ from {rival}: {{{fact_id}}}",
     }
-    return _by_direction(facts, fact_id, words)
-
-
-def _by_direction(facts: Known, fact_id: str, words: dict[Direction, str]) -> Sentence:
-    direction = facts[fact_id].direction
-    assert direction is not None
-    return Sentence(words[direction], {fact_id: direction})
+    return by_direction(facts, fact_id, words)
 
 
 def _is_change(facts: Known, fact_id: str) -> bool:
@@ -88,11 +81,6 @@ def _changes(facts: Known, prefix: str, suffix: str, direction: Direction) -> li
     return sorted(found, key=lambda fact: -abs(fact.value))[:MAX_NAMED]
 
 
-def _listed(items: Sequence[str]) -> str:
-    """a, b and c."""
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
-
-
 Forms = dict[Direction, tuple[str, str]]
 """By direction: words, and a template for each change that they hold of with `FACT` for its id."""
 
@@ -105,7 +93,7 @@ def _contrast(
     for direction, (words, item) in forms.items():
         changes = _changes(facts, prefix, suffix, direction)
         if changes:
-            texts.append(f"{words} {_listed([item.replace('FACT', fact.fact_id) for fact in changes])}".strip())
+            texts.append(f"{words} {listed([item.replace('FACT', fact.fact_id) for fact in changes])}".strip())
             claims |= {fact.fact_id: direction for fact in changes}
     if texts:
         yield Sentence(f"{before} {joint.join(texts)}{after}.", claims)
@@ -141,10 +129,6 @@ def _terms(facts: Known) -> Iterator[Sentence]:
         yield from _contrast(facts, "term.", f".vs-{rival}", forms, before)
 
 
-def _under(facts: Known, prefix: str) -> list[Fact]:
-    return [fact for key, fact in facts.items() if key.startswith(prefix)]
-
-
 def _judged(facts: Known) -> Iterator[Sentence]:
     """How it was tested, and what agents earned before it."""
     for kind, text in JUDGED.items():
@@ -176,7 +160,7 @@ def _drawn(facts: Known) -> Iterator[Sentence]:
 def _behaviour(facts: Known) -> Iterator[Sentence]:
     """What it does most, situation by situation, each in a sentence of its own."""
     for key in [key for key in facts if key.startswith("situation.")]:
-        actions = _under(facts, f"action.{key.removeprefix('situation.')}.")
+        actions = under(facts, f"action.{key.removeprefix('situation.')}.")
         if actions and actions[0].unit == "%":
             most = max(actions, key=lambda fact: fact.value).fact_id
             # In quotation marks, because a name may be a number: "0".
@@ -184,7 +168,7 @@ def _behaviour(facts: Known) -> Iterator[Sentence]:
                 f"Where {{{key}@name}}, it takes \u201c{{{most}@name}}\u201d in {{{most}@value}} of {{{key}}}."
             )
         elif actions:
-            items = _listed([f"{{{fact.fact_id}@name}} is {{{fact.fact_id}}}" for fact in actions[:MAX_NAMED]])
+            items = listed([f"{{{fact.fact_id}@name}} is {{{fact.fact_id}}}" for fact in actions[:MAX_NAMED]])
             yield Sentence(f"Where {{{key}@name}}, {items} on average (in {{{key}}}).")
     if "situations.explained" in facts:
         kind = "of its decisions" if any(key.startswith("margin.") for key in facts) else "of how its action varies"
@@ -198,13 +182,20 @@ def _limits(facts: Known) -> Iterator[Sentence]:
         text = f"From each step to the next {{{key}@name}} moves by {{{key}}} of its range on average"
         sides = {side: f"saturation.{place}.{side}" for side in ("lowest", "highest")}
         items = [f"at its {side} value in {{{one}}}" for side, one in sides.items() if one in facts]
-        yield Sentence(text + (f"; it lies {_listed(items)} of decisions." if items else "."))
+        yield Sentence(text + (f"; it lies {listed(items)} of decisions." if items else "."))
     if "apart.serving" in facts:
         yield Sentence("What {apart.serving@name} would do lies {apart.serving} of the range away on average.")
 
 
+def _relies(facts: Known) -> Iterator[Sentence]:
+    """Which observations its decisions rely on most."""
+    shares = [f"{{{fact.fact_id}@name}} ({{{fact.fact_id}}})" for fact in under(facts, "relies.")[:MAX_NAMED]]
+    if shares:
+        yield Sentence(f"Its decisions rely most on {listed(shares)}.")
+
+
 def _certainty(facts: Known) -> Iterator[Sentence]:
-    margins = sorted(_under(facts, "margin."), key=lambda fact: fact.value)
+    margins = sorted(under(facts, "margin."), key=lambda fact: fact.value)
     if len(margins) > 1:
         least, most = margins[0].fact_id, margins[-1].fact_id
         measure = "log-probability" if ", log-probability" in margins[0].label else "value"
@@ -263,7 +254,7 @@ def _served(facts: Known) -> Iterator[Sentence]:
     shares = [key for key in facts if key.startswith("version.") and key.endswith(".share")]
     if shares:
         items = [f"{{{share}@name}} ({{{share}}})" for share in shares[:MAX_NAMED]]
-        yield Sentence(f"The transitions were made by {_listed(items)}.")
+        yield Sentence(f"The transitions were made by {listed(items)}.")
 
 
 def _earned(facts: Known) -> Iterator[Sentence]:
@@ -272,14 +263,14 @@ def _earned(facts: Known) -> Iterator[Sentence]:
     if levels:
         each = "an episode" if facts[levels[0]].unit == "return" else "a step"
         items = [f"{{{key}}} by {{{key}@name}}" for key in levels]
-        yield Sentence(f"In a sample of the rows agents earned {_listed(items)}, {each}.")
+        yield Sentence(f"In a sample of the rows agents earned {listed(items)}, {each}.")
     if "earned.change" in facts:
         words: dict[Direction, str] = {
             "up": "Agents earned more by {earned.change@name} than by the version before: {earned.change}.",
             "down": "Agents earned less by {earned.change@name} than by the version before: {earned.change}.",
             "flat": "It is not shown that agents earned otherwise by {earned.change@name}: {earned.change}.",
         }
-        yield _by_direction(facts, "earned.change", words)
+        yield by_direction(facts, "earned.change", words)
     shares = [key for key in facts if key.startswith("shift.")]
     if len(shares) > 1:
         items = [f"{{{key}@value}} of actions" for key in shares]
@@ -294,7 +285,7 @@ def _taken(facts: Known) -> Iterator[Sentence]:
     means = [key for key in facts if key.startswith("taken.")]
     if means:
         items = [f"{{{key}@name}} was {{{key}}}" for key in means[:MAX_NAMED]]
-        yield Sentence(f"In a sample of the rows {_listed(items)} on average.")
+        yield Sentence(f"In a sample of the rows {listed(items)} on average.")
 
 
 def _exploration(facts: Known) -> Iterator[Sentence]:
@@ -316,9 +307,9 @@ def _quality(facts: Known) -> Iterator[Sentence]:
     if total is not None and total.value == 0:
         yield Sentence("No message of any task was rejected {rejected.total@name} (by the log's clock).")
     elif total is not None:
-        rules = sorted((fact for fact in _under(facts, "rejected.") if fact is not total), key=lambda fact: -fact.value)
+        rules = sorted((fact for fact in under(facts, "rejected.") if fact is not total), key=lambda fact: -fact.value)
         items = [f"{{{fact.fact_id}@name}} ({{{fact.fact_id}@value}})" for fact in rules[:MAX_NAMED]]
-        ending = f", by {_listed(items)}" if items else ""
+        ending = f", by {listed(items)}" if items else ""
         plural = "was" if total.value == 1 else "were"
         when = "{rejected.total@name} (of all tasks, by the log's clock)"
         yield Sentence(f"{{rejected.total}} {plural} rejected {when}{ending}.")
@@ -332,7 +323,7 @@ def _quality(facts: Known) -> Iterator[Sentence]:
         if key in facts and facts[key].value != 0
     ]
     if noted:
-        yield Sentence(f"{_listed(noted)}.")
+        yield Sentence(f"{listed(noted)}.")
 
 
 JUDGED: dict[str, str] = {
@@ -349,6 +340,7 @@ VERSION_PARTS: tuple[Part, ...] = (
     _terms,
     _drawn,
     _behaviour,
+    _relies,
     _limits,
     _disagreements,
     _certainty,
@@ -365,6 +357,11 @@ INTERVAL_PARTS: tuple[Part, ...] = (
     _exploration,
     _quality,
 )
+PARTS: dict[str, tuple[Part, ...]] = {
+    "version": VERSION_PARTS,
+    "decision": DECISION_PARTS,
+    "interval": INTERVAL_PARTS,
+}
 
 
 ADAPTER: Final = Adapter(lambda *_: TemplateNarrator())

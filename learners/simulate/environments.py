@@ -31,7 +31,8 @@ class Environment:
     what a policy can be compared with. training: what is trained in, by the arguments of `training_environment`.
     simulator: what policies are judged and explained in, by number and seed of its traces. returns: runs a policy, or
     the baseline of a name, on so many traces of a seed: unscaled, float64[N]. preset: how an algorithm trains best in
-    it, where that was measured. called: what text calls the baselines.
+    it, where that was measured. called: what text calls the baselines. advised: what each of its rules would do at the
+    last of an episode's observations float32[T, D], by name.
     """
 
     task: str
@@ -43,6 +44,7 @@ class Environment:
     returns: Callable[[Act | str, int, int], NDArray[np.float64]]
     preset: "Callable[[str], TrainingConfig | None]"
     called: Mapping[str, str] = field(default_factory=dict)
+    advised: Callable[[NDArray[np.float32]], Mapping[str, int]] | None = None
 
 
 def environment_of(name: str | None) -> Environment | None:

@@ -1,18 +1,23 @@
 """headrace report: what the policies do and why."""
 
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from headrace.pipelines import published
 from headrace.pipelines.cli.options import Command, task_option, with_services
 from headrace.pipelines.cli.output import counted, iso, print_answer, print_json, print_markdown, print_records
+from headrace.pipelines.cli.policy import who_option
+from headrace.pipelines.topics import RATINGS
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.grounding import fill
-from headrace.schemas.records import Report
+from headrace.schemas.ports import Record
+from headrace.schemas.records import Rating, Report
 
 
 @click.group("report")
@@ -82,3 +87,36 @@ def export(
         raise SettingsError(f"{out} can't be written ({error}): name another folder by --out") from error
     told = f"{counted(len(paths), 'report')} in {out}: a page (.html), Markdown and data of each"
     print_answer({"reports": paths}, told, as_json=as_json)
+
+
+@command.command("rate", cls=Command)
+@click.argument("report_id")
+@click.argument("rating", type=click.Choice(["up", "down"]))
+@who_option
+@with_services
+def rate(services: Services, report_id: str, rating: str, *, who: str, as_json: bool) -> None:
+    """Say whether a report was of use to you. A person's last word on a report holds; only thumbs are kept."""
+    report = published.report(services.log, report_id)
+    said = {"report_id": report_id, "task": report.task, "narrator": report.narrative.narrator[:200]}
+    try:
+        record = msgspec.convert(said | {"rating": rating, "who": who, "ts": services.clock()}, Rating)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"--who {who[:80]!r} is no name: write 1 to 64 of A-Z, a-z, 0-9, ., _, -") from error
+    services.log.send([Record(RATINGS, f"{report_id}/{who}".encode(), msgspec.json.encode(record))])
+    print_answer(record, f"{who} rates {report_id}: {rating}", as_json=as_json)
+
+
+@command.command("ratings", cls=Command)
+@task_option
+@with_services
+def list_ratings(services: Services, *, task: str | None, as_json: bool) -> None:
+    """Count what people think of the reports, by who wrote their sentences."""
+    found = published.ratings(services.log, task)
+    counts = Counter((one.narrator, one.rating) for one in found)
+    people = {one.narrator: {other.who for other in found if other.narrator == one.narrator} for one in found}
+    told = [
+        {"narrator": name, "up": counts[name, "up"], "down": counts[name, "down"], "people": len(people[name])}
+        for name in sorted(people)
+    ]
+    columns = ("narrator", "up", "down", "people")
+    print_records(told, columns, lambda one: tuple(one.values()), as_json=as_json)

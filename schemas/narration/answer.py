@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from headrace.schemas.grounding import says, sentence_problems
 from headrace.schemas.narration.aliases import Aliases
-from headrace.schemas.narration.kinds import other_of
+from headrace.schemas.narration.kinds import kind_of, other_of
 from headrace.schemas.narration.question import SENTENCES, Stance, stance_of
 from headrace.schemas.narration.wording import wording_problems
 from headrace.schemas.records import Fact, Facts, Sentence
@@ -89,7 +89,7 @@ def _read(one: AnswerSentence, fact: Fact, by_id: dict[str, Fact]) -> Read:
     if "@size}" in text and not says(text, fact.direction):
         complaints.append(("number", "{size} hides the sign, and no word says it: write {}"))
     sentence = Sentence(text, {} if fact.direction is None else {fact.fact_id: fact.direction})
-    complaints += [("wording", complaint) for complaint in wording_problems(text)]
+    complaints += [("wording", complaint) for complaint in wording_problems(text, kind_of(fact.fact_id))]
     complaints += [("grounding", complaint) for complaint in sentence_problems(sentence, by_id)]
     return _refused(fact, complaints) if complaints else Read(fact.fact_id, sentence)
 
@@ -97,18 +97,19 @@ def _read(one: AnswerSentence, fact: Fact, by_id: dict[str, Fact]) -> Read:
 def _placed(text: str, fact: Fact, by_id: dict[str, Fact]) -> tuple[str, list[str]]:
     """Return the text with grounding's placeholders in place of the model's, and what is wrong with those.
 
-    Of another fact no number may be shown: how two numbers belong together is more than either of them says. Its name
-    may be, as {other}, where the fact is on two things.
+    No other fact's number may be shown: how two numbers belong together is more than either of them says.
     """
-    unknown, other = list[str](), other_of(fact.fact_id)
+    unknown = list[str]()
+    own = {marker: fact.fact_id + part for marker, part in OWN.items()}
+    other = other_of(fact.fact_id)
+    if other in by_id:
+        own["other"] = f"{other}@name"
 
     def replacement(match: re.Match[str]) -> str:
         inside = match.group(1)
-        if inside in OWN:
-            return f"{{{fact.fact_id}{OWN[inside]}}}"
-        if inside == "other" and other in by_id:
-            return f"{{{other}@name}}"
-        unknown.append("what stands in braces is neither {}, {size}, {value} nor {name}")
+        if inside in own:
+            return f"{{{own[inside]}}}"
+        unknown.append(f"in braces stands what is none of {', '.join(f'{{{marker}}}' for marker in own)}")
         return ""
 
     return _BRACES.sub(replacement, text), unknown

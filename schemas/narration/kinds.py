@@ -80,8 +80,11 @@ KINDS: Final[dict[str, Kind]] = {
     "action.{s}.{d}": Kind("mean action", "mean of an action's dimension in a situation"),
     "action.{s}.{name}": Kind("action in a situation", "share of a situation's decisions that take an action", "share"),
     "margin.{s}": Kind("margin", "in a situation, by how much the best action leads the next; large is clear"),
+    "relies.{name}": Kind("reliance", "share of what the decisions rely on that is one observation's", "share"),
     "differs.{rival}": Kind("differs", "share of decisions in which a rival would do otherwise", "share"),
-    "differs.{rival}.switch": Kind("commonest difference", "share of decisions that differ in one way", "share"),
+    "differs.{rival}.switch": Kind(
+        "commonest difference", "share of decisions that differ in the way that is seen most often", "share"
+    ),
     "differs.{rival}.larger": Kind("larger step", "share of decisions with a larger step than a rival's", "share"),
     "differs.{rival}.smaller": Kind("smaller step", "share of decisions with a smaller step than a rival's", "share"),
     "differs.{rival}.{s}": Kind(
@@ -118,16 +121,39 @@ KINDS: Final[dict[str, Kind]] = {
     "rejected.{name}": Kind("rejected by rule", "messages that one rule rejected", "share", "rejected.total"),
     # One decision.
     "decision.taken": Kind("action taken", "the action that was taken in the decision asked about", "verdict"),
-    "decision.value": Kind("value", "what the policy expected of the action taken"),
-    "decision.{name}": Kind("of the decision", "a number of the decision asked about"),
+    "decision.taken.{d}": Kind("action taken", "one dimension of the action that was taken", "verdict"),
+    "decision.version": Kind("version asked", "the version that is asked about the decision"),
+    "decision.value": Kind("value", "what the version expects of the action taken"),
+    "decision.probability": Kind("probability", "with which the version draws the action taken"),
+    "decision.density": Kind("log-density", "of the action taken; large is likely"),
+    "decision.best": Kind("best action", "what the version holds for best, where another action was taken"),
+    "decision.best.{d}": Kind("best action", "one dimension of what the version holds for best"),
+    "decision.apart.{d}": Kind("distance from the best", "how far the action lies from the version's best"),
+    "decision.room.{d}": Kind("distance from a bound", "how far the action lies from the nearest bound"),
+    "decision.change": Kind(
+        "difference to the usual",
+        "by how much the choice is clearer (up) or less clear (down) than in a typical situation",
+    ),
+    "decision.otherwise": Kind("action otherwise", "what the version would hold for best at the counterfactual"),
+    "decision.distance": Kind(
+        "distance of the counterfactual", "how far it lies from what was seen, of the usual range"
+    ),
+    "decision.firm": Kind("firm", "observations, no change of which within the usual range gave another action"),
     "counterfactual.{name}": Kind(
         "counterfactual", "the nearest value of a feature at which it would act otherwise", "verdict"
     ),
     "attribution.{name}": Kind("attribution", "how much a feature spoke for the action (up) or against (down)", "part"),
-    "path.{n}.{name}": Kind("condition", "a threshold on the path of a small tree that imitates the policy"),
-    "path.{name}": Kind("imitation", "how well a small tree imitates the policy"),
-    "similar.{name}": Kind("similar decisions", "past decisions like this one, and what followed"),
-    "similar.{n}.{name}": Kind("similar decision", "one past decision like this one, and what followed"),
+    "seen.{name}": Kind("observation", "the value of a feature that was seen"),
+    "typical.{name}": Kind("usual observation", "the mean value of a feature in recent rows"),
+    "path.fidelity": Kind("fidelity", "share of held-out decisions that a small tree imitates rightly"),
+    "path.action": Kind("imitation", "what a small tree that imitates the version says of this decision"),
+    "path.{n}.{name}": Kind("condition", "a threshold on the path of a small tree that imitates the version"),
+    "similar.count": Kind("similar decisions", "past decisions like this one that were looked up"),
+    "similar.same": Kind("same action", "share of the similar past decisions that took the same action", "share"),
+    "similar.reward": Kind("reward of the same", "mean reward that followed where the same action was taken"),
+    "similar.otherwise": Kind("reward of others", "mean reward that followed where another action was taken"),
+    "similar.{n}.reward": Kind("similar decision", "the reward that followed one past decision like this one"),
+    "similar.{n}.distance": Kind("distance of a similar decision", "how far it lies from this one; near is alike"),
     "margin.{name}": Kind("lead", "by how much the value of the action taken leads another action's"),
     "rule.{rival}": Kind("rule's action", "what a rule would have done in this decision"),
     # How the jobs ran.
@@ -148,6 +174,19 @@ def _compiled(pattern: str) -> tuple[re.Pattern[str], list[str]]:
 
 _COMPILED: Final = [(*_compiled(pattern), kind) for pattern, kind in KINDS.items()]
 
+_OTHERS: Final = (
+    (re.compile(r"term\.[^.]+\.(vs-.+)"), r"return.\1"),
+    (re.compile(r"action\.(s[0-9]+)\..+"), r"situation.\1"),
+    (re.compile(r"(differs\.[^.]+)\..+"), r"\1"),
+)
+"""Ids of facts whose label names one of two things, and the fact whose label names the other."""
+
+
+def other_of(fact_id: str) -> str | None:
+    """Return the id of the fact whose label names what this one's does not; None where one name is all."""
+    matches = ((pattern.fullmatch(fact_id), named) for pattern, named in _OTHERS)
+    return next((match.expand(named) for match, named in matches if match), None)
+
 
 @lru_cache(4096)
 def parsed(fact_id: str) -> tuple[Kind, tuple[Piece, ...]]:
@@ -166,17 +205,3 @@ def _piece(text: str, slot: str) -> Piece:
 def kind_of(fact_id: str) -> Kind:
     """Return what a fact is."""
     return parsed(fact_id)[0]
-
-
-OTHERS: Final = (
-    (re.compile(r"term\.[^.]+\.(vs-.+)"), r"return.\1"),
-    (re.compile(r"action\.(s[0-9]+)\..+"), r"situation.\1"),
-    (re.compile(r"(differs\.[^.]+)\..+"), r"\1"),
-)
-"""Ids of facts on two things, whose label names one of them, and of the fact whose label names the other."""
-
-
-def other_of(fact_id: str) -> str | None:
-    """Return the id of the fact, if there is one, that names the other of two things that a fact is on."""
-    matches = ((pattern.fullmatch(fact_id), named) for pattern, named in OTHERS)
-    return next((match.expand(named) for match, named in matches if match), None)

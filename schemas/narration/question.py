@@ -22,7 +22,7 @@ SENTENCES: Final = 8
 UNITS: Final = frozenset(
     {"return", "discounted return", "per step", "%", "version", "ms", "s", "seconds"}
     | {"rows", "versions", "decisions", "traces", "comparisons", "agents", "episodes", "steps", "updates", "messages"}
-    | {"windows", "candidates"}
+    | {"windows", "candidates", "observations"}
 )
 """Units of headrace's own; a model is told of no other."""
 
@@ -32,11 +32,11 @@ as JSON, those that matter most first; "kinds" says what facts of each kind are.
 sentences,
 each on another fact: "fact" is its id, "stance" its direction ("level" where it has none), "text" the sentence.
 You never write a number, a digit or a name: write {{}} where the fact's number belongs (with its unit and sign),
-{{size}} for the number without its sign, as in "fell by {{size}}", and {{name}} for whom or what it is about. Each text
-shows the number of its own fact once, and of no other.
+{{size}} for the number without its sign, as in "fell by {{size}}", and {{name}} for whom or what it is about. Of a part
+or an action, {{other}} is the rival or the situation. Each text shows the number of its own fact once.
 Say what the stance says: "up" rose or is better, "down" fell or is worse, "flat" is not shown to differ.
-Do not say why anything is so, give no advice, promise nothing, praise nothing, address nobody. One plain sentence of at
-most thirty words each, in English, that ends with a full stop.
+Do not say why anything is so, give no advice, promise nothing, praise nothing, address nobody. One sentence of plain
+words each, those of the kind's meaning best, at most thirty, in English, that ends with a full stop.
 """
 
 
@@ -50,7 +50,7 @@ def subject_of(facts: Facts) -> str:
     ids = {fact.fact_id for fact in facts.facts}
     if "version.policy" in ids:
         return "version"
-    return "decision" if "decision.taken" in ids else "interval"
+    return "decision" if any(one.startswith("decision.") for one in ids) else "interval"
 
 
 def shown(facts: Facts) -> tuple[Fact, ...]:

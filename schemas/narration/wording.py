@@ -1,12 +1,14 @@
 """What a language model may not write though every number of it were right.
 
-A rule of one's own templates would be a habit; a model needs a check. Each list says what is wrong with its words.
+Each list says what is wrong with its words, for the model to do better. What is on no list is held to the vocabulary.
 """
 
 import re
 from typing import Final
 
 from headrace.schemas.grounding import PLACEHOLDER
+from headrace.schemas.narration.kinds import Kind
+from headrace.schemas.narration.vocabulary import vocabulary
 
 BANNED: Final[dict[str, frozenset[str]]] = {
     reason: frozenset(words.split())
@@ -33,13 +35,16 @@ _WORD: Final = re.compile("[A-Za-z]+(?:['\u2019][A-Za-z]+)?")
 _ONE_SENTENCE: Final = re.compile(r"[^.!?]*\.")
 
 
-def wording_problems(text: str) -> list[str]:
-    """Say what is wrong with the words around a sentence's placeholders; empty when nothing is."""
-    plain = PLACEHOLDER.sub(" N ", text)
+def wording_problems(text: str, kind: Kind) -> list[str]:
+    """Say what is wrong with the words around the placeholders of a sentence on a fact of a kind."""
+    plain = PLACEHOLDER.sub(" it ", text)
     words = [word.lower().replace("\u2019", "'") for word in _WORD.findall(plain)]
     found = [
         f'"{word}" {reason}' for word in dict.fromkeys(words) for reason, banned in BANNED.items() if word in banned
     ]
+    banned_words = frozenset[str]().union(*BANNED.values())
+    strange = [word for word in dict.fromkeys(words) if word not in vocabulary(kind) | banned_words]
+    found += [f'"{word}" is not among the plain words that reports are made of' for word in strange]
     if len(words) < LEAST_WORDS:
         found.append("text is no sentence")
     elif not _ONE_SENTENCE.fullmatch(plain):

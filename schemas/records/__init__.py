@@ -14,7 +14,7 @@ from headrace.schemas.records.policy import (
     PolicyVersion,
     ServingPolicy,
 )
-from headrace.schemas.records.report import Direction, Fact, Facts, Mail, Narrative, Report, Sentence, Series
+from headrace.schemas.records.report import Direction, Fact, Facts, Mail, Narrative, Rating, Report, Sentence, Series
 from headrace.schemas.records.stream import (
     MAX_TS_MS,
     SCHEMA_VERSION,
@@ -56,6 +56,7 @@ __all__ = [
     "Narrative",
     "Operation",
     "PolicyVersion",
+    "Rating",
     "Report",
     "Sentence",
     "Series",

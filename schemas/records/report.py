@@ -1,8 +1,8 @@
-"""Reports, what they are made of, and the outbox of their mails."""
+"""Reports, what they are made of, what people think of them, and the outbox of their mails."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from headrace.schemas.records.task import Id
 
@@ -78,6 +78,21 @@ class Report(Struct, frozen=True):
     facts: Facts
     narrative: Narrative
     series: dict[str, list[Series]]
+    schema_version: Literal[1] = 1
+
+
+class Rating(Struct, frozen=True):
+    """What a person thinks of a report: thumbs, and no words. narrator: who wrote the report's sentences.
+
+    Of a person's ratings of one report the last is what holds.
+    """
+
+    report_id: Id
+    task: str
+    narrator: Annotated[str, Meta(max_length=200)]
+    rating: Literal["up", "down"]
+    who: Id
+    ts: int
     schema_version: Literal[1] = 1
 
 

@@ -525,7 +525,7 @@ def described(admin: AdminClient, topic: str) -> dict[str, str]:
 def test_topics_are_created_as_the_laws_want_them(kafka: Kafka, admin: AdminClient, name: str) -> None:
     wanted = {"transitions": ("delete", 7), "windows": ("compact,delete", 90), "policies": ("compact", None)}
     wanted |= {"mails": ("compact", None), "tasks": ("delete", None), "reports": ("delete", 365)}
-    wanted |= {"directives": ("delete", None), "operations": ("delete", 90)}
+    wanted |= {"directives": ("delete", None), "ratings": ("compact", None), "operations": ("delete", 90)}
     with closing(kafka_log(f"{kafka.url}/{name}")) as log:
         for topic, (cleanup, days) in wanted.items():
             log.create(topic, 1)

@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+from decision_examples import decided
 from test_explain_rows import ARM, batch
 from test_explain_samples import CLOUD, HOUR, PLAIN, START, fold, interval_report, version, version_report
 
@@ -29,6 +30,7 @@ def every_facts() -> dict[str, Facts]:
         "arm": interval_facts(ARM, fold(START, 0.5).totals(), None, rows=SampledRows([_arm_rows()])),
         "refused": _refused(),
         "quiet": interval_facts(CLOUD, fold(START, 0.5).totals(), None, RejectedCounts({}, START, START + 6 * HOUR)),
+        **{f"decision, {name}": facts for name, facts in decided().items()},
     }
 
 
@@ -58,7 +60,9 @@ def _continuous() -> Facts:
     actions = np.repeat([[-2.0], [1.0]], 50, axis=0)
     low, high = np.array([-2.0]), np.array([2.0])
     decisions = ContinuousDecisions(obs, actions, actions + 0.4, low, high, actions * 0.0)
-    return version_facts(PLAIN, version(1, "pump", went_back_to=1), VersionEvidence(1, None, decisions=decisions))
+    return version_facts(
+        PLAIN, version(1, "pump", went_back_to=1), VersionEvidence(1, None, decisions=decisions, relies={"level": 80.0})
+    )
 
 
 def _moved() -> Facts:

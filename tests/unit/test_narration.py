@@ -40,7 +40,7 @@ def test_the_facts_of_reports_show_most_kinds() -> None:
     """Else the test above looks at too little: only what a report does not have today may be left."""
     shown_kinds = {kind_of(fact.fact_id) for facts in every_facts().values() for fact in facts.facts}
     left = {pattern.partition(".")[0] for pattern, kind in KINDS.items() if kind not in shown_kinds}
-    assert left <= {"decision", "counterfactual", "attribution", "path", "similar", "rule", "margin", "operations"}
+    assert left <= {"operations"}
 
 
 @pytest.mark.parametrize(
@@ -249,9 +249,11 @@ def test_a_good_sentence_becomes_grounded(fact: str, stance: str, text: str, fil
         ("return.vs-serving", "up", "It is twice as good, by {}.", "twice"),
         ("return.vs-serving", "up", "It fell by {}.", '"fell"'),
         ("return.vs-serving", "up", "The difference is {size}.", "hides the sign"),
+        ("return.vs-serving", "up", "It surged by {}.", '"surged" is not among the plain words'),
+        ("return.vs-serving", "up", "The best one rose by {}.", '"best" is not among the plain words'),
         ("return.vs-serving", "up", "It rose by {} because load was low.", '"because" asserts a cause'),
-        ("return.vs-serving", "up", "It rose by {return.vs-b}.", "what stands in braces"),
-        ("return.vs-serving", "up", "It rose by {} of {decisions.count}.", "what stands in braces"),
+        ("return.vs-serving", "up", "It rose by {return.vs-b}.", "in braces stands"),
+        ("return.vs-serving", "up", "It rose by {} of {decisions.count}.", "in braces stands"),
         ("return.vs-serving", "up", "It rose by {} and you should deploy it.", "gives advice"),
         ("return.vs-serving", "up", "An impressive rise of {}.", "praises"),
         ("return.vs-serving", "up", "It rose by {} <b>now</b>.", "outside placeholders"),
