@@ -32,11 +32,11 @@ class Served(NamedTuple):
 def serving(folder: Path, *options: str) -> Iterator[Served]:
     """Serve a model until the block ends; SIGTERM then ends it with status 0."""
     command = [HEADRACE, "narrator", "serve-local", "--port", "0", *options]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        yield Served(process.stdout.readline().strip(), process)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
-    finally:
-        process.kill()
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield Served(process.stdout.readline().strip(), process)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
+        finally:
+            process.kill()

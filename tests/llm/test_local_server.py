@@ -120,7 +120,7 @@ def test_a_client_that_hangs_up_costs_nothing_more(served, client):
 def test_more_than_can_wait_are_sent_away(served, client):
     def status(_):
         try:
-            chat(client, served.name, LONG, max_completion_tokens=40)
+            chat(client, served.name, LONG, max_completion_tokens=12)
         except openai.RateLimitError as error:
             return error.response.headers["retry-after"]
         return None
