@@ -34,6 +34,7 @@ GATE: Final = Seeds(15_485_863, 1, "traces", "versions' mean returns are told as
 CANDIDATE: Final = Seeds(1_000_000_000, 1_000_000_000, "traces", "the gate judges each candidate on its own, by number")
 HELD_OUT: Final = Seeds(20_260_101, 1, "traces", "benchmarks judge the presets on them")
 SELECTION: Final = Seeds(32_452_843, 1, "traces", "a version trained in simulation quotes its mean return on them")
+SCENARIOS: Final = Seeds(49_979_693, 1, "traces", "the loads that are trained on were chosen on them")
 STUDY_JUDGE: Final = Seeds(49_979_687, 1, "traces", "the study's advisor is judged on them, as by the gate")
 STUDY_SEARCH: Final = Seeds(67_867_967, 1, "traces", "the study's schedule and cadence were chosen on them")
 FLOOR: Final = Seeds(73_856_093, 1, "traces", "the floor of a Gymnasium environment is chosen on them")
@@ -47,7 +48,7 @@ STUDY_SEARCH_TRAINING: Final = Seeds(500, 2, "training", "runs of the study's se
 STUDY_TRAINING: Final = Seeds(1_000, 1_000, "training", "runs of the study, as many as are asked for")
 
 LOOKUPS: Final = Seeds(0, 65, "draws", "the lookup benchmark: the order of chunks, and the picks of each process")
-STUDY_DRAWN: Final = Seeds(32_452_867, 1, "draws", "the study's random directives")
+STUDY_DRAWN: Final = Seeds(32_452_867, 1, "draws", "the study's random directives and scenarios")
 STUDY_CANDIDATES: Final = Seeds(20_261_122, 1, "draws", "the schedules that the study's search tries")
 RANDOM_PLAY: Final = Seeds(19_349_663, 1, "draws", "the actions of random play in a Gymnasium environment")
 ACTIONS: Final = Seeds(86_028_121, 1, "draws", "the actions of a policy that draws them, where the gate judges it")

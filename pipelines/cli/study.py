@@ -51,7 +51,7 @@ def command() -> None:
 @command.command("run")
 @click.option("--arms", default=ARMS, show_default=True, help="Which to run, with commas between them.")
 @click.option("--seeds", type=click.IntRange(2, 1_000), default=20, show_default=True, help="Runs of each arm.")
-@click.option("--advisor", type=parse_url, metavar="URL", help="The language model of the arm dqn+llm: openai:MODEL.")
+@click.option("--advisor", type=parse_url, metavar="URL", help="The language model of arms with llm: openai:MODEL.")
 @_training
 def run(
     *,

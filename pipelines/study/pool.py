@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,11 +18,10 @@ import msgspec
 
 from headrace.learners.advice.drawn import DrawnAdvisor
 from headrace.learners.advice.rules import RuleAdvisor
-from headrace.pipelines.settings import read_settings
 from headrace.pipelines.study import store
+from headrace.pipelines.study.asked import opened
 from headrace.pipelines.study.design import Arm, Budget, arm, described, fingerprint
 from headrace.pipelines.study.run import Run, run
-from headrace.pipelines.wiring import Services
 from headrace.schemas.ports import Advisor
 from headrace.schemas.records import Directive
 
@@ -87,8 +86,8 @@ def _run_job(folder: Path, job: Job) -> Run:
 def _advisor(folder: Path, job: Job) -> Iterator[Advisor | None]:
     """Give the advisor of a run, None where its arm has none."""
     if job.arm.advisor:
-        with closing(Services(read_settings({"advisor": job.arm.advisor}), parts=("advisor",))) as services:
-            yield services.advisor
+        with opened(job.arm.advisor) as advisor:
+            yield advisor
     elif job.arm.counts_of:
         yield DrawnAdvisor(_counts(folder, job), job.seed)
     else:

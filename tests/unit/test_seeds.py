@@ -73,6 +73,7 @@ def test_values_on_which_stored_figures_rest():
         "EVALUATIONS": 20_261_129,
         "HELD_OUT": 20_260_101,
         "SELECTION": 32_452_843,
+        "SCENARIOS": 49_979_693,
         "STUDY_JUDGE": 49_979_687,
         "STUDY_SEARCH": 67_867_967,
         "STUDY_CURVE": 86_028_121,
