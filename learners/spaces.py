@@ -1,5 +1,6 @@
 """Gymnasium's environments, and their spaces as numbers: an action is one choice or a vector."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -23,6 +24,13 @@ def make_environment(name: str) -> gymnasium.Env[Any, Any]:
         return gymnasium.make(identity, **{"disable_env_checker": True} | asked)
     except (Exception, SystemExit) as error:
         raise EnvironmentFailedError(f"environment {name!r} can't be made: {error}") from error
+
+
+def varied(name: str, changes: Mapping[str, object]) -> str:
+    """Return the id, as `make_environment` reads it, of an environment that is made with these things besides."""
+    identity, brace, kwargs = name.partition("{")
+    asked = msgspec.json.decode(brace + kwargs, type=dict[str, Any]) if brace else {}
+    return identity + msgspec.json.encode(asked | dict(changes)).decode()
 
 
 class NumericSpaces:

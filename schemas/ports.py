@@ -16,6 +16,7 @@ from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.decisions import DecisionBatch, Neighbours
 from headrace.schemas.directives import LearningFacts, Proposal
 from headrace.schemas.records import ChunkReference, Facts, Layout, Narrative, PolicyVersion, WindowKey, WindowRow
+from headrace.schemas.scenarios import Scenario, Variations
 from headrace.schemas.url import Url
 
 Clock = Callable[[], int]
@@ -379,14 +380,15 @@ class Narrator(Backend, Protocol):
 
 
 class Advisor(Backend, Protocol):
-    """Reads how learning goes and says what it would change. What it says is checked before anything is done."""
+    """Reads how learning goes and says what it would change, which is checked. name: what the log calls it."""
 
-    @property
-    def name(self) -> str:
-        """What the log calls it."""
+    name: str
 
     def propose(self, facts: LearningFacts) -> Sequence[Proposal]:
         """Return what it would change, the most urgent first; raises UnavailableError, LanguageModelError."""
+
+    def scenarios(self, variations: Variations) -> Sequence[Scenario]:
+        """Return on what it would train besides, within the bounds; raises likewise."""
 
 
 class Mailer(Backend, Protocol):

@@ -1,13 +1,14 @@
 """Changes drawn by chance in an advisor's stead: the control that an advisor must beat. Pure."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from headrace.learners import seeds
 from headrace.schemas.directives import ACTIONS, LearningFacts, Proposal
 from headrace.schemas.ports import Backend
+from headrace.schemas.scenarios import PROPOSED, Bounds, Scenario, Variations, proposed
 
 
 class DrawnAdvisor(Backend):
@@ -28,6 +29,17 @@ class DrawnAdvisor(Backend):
         keys = sorted(facts.settings.keys() - set(facts.probation))
         chosen = [keys[i] for i in rng.permutation(len(keys))[: self._counts.get(facts.version, 0)]]
         return [_drawn(key, facts.settings[key], rng) for key in chosen]
+
+    def scenarios(self, variations: Variations) -> Sequence[Scenario]:
+        """Return as many as others propose, every value drawn evenly within its bounds."""
+        return drawn_scenarios(variations.bounds, self._seed)
+
+
+def drawn_scenarios(bounds: Bounds, seed: int) -> tuple[Scenario, ...]:
+    """Draw PROPOSED scenarios for the training of a seed."""
+    rng = np.random.default_rng([seeds.STUDY_DRAWN.first, seed])
+    drawn = [{name: float(rng.uniform(*limits)) for name, limits in bounds.items()} for _ in range(PROPOSED)]
+    return proposed(drawn, bounds)
 
 
 def _drawn(key: str, now: float, rng: np.random.Generator) -> Proposal:

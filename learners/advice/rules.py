@@ -4,12 +4,13 @@ Thresholds are orders of magnitude, set once and not tuned to any task: a change
 gate's next verdicts (`consult`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from headrace.schemas.directives import ACTIONS, PROPOSALS_MAX, LearningFacts, Proposal, described, key_of
 from headrace.schemas.ports import Adapter, Backend
+from headrace.schemas.scenarios import Scenario, Variations, proposed
 
 FLAT: Final = 0.01
 """Returns whose spread is a smaller part of their size do not move."""
@@ -127,6 +128,11 @@ class RuleAdvisor(Backend):
             if proposal:
                 found.setdefault(key_of(proposal.change, proposal.target), proposal)
         return list(found.values())[:PROPOSALS_MAX]
+
+    def scenarios(self, variations: Variations) -> Sequence[Scenario]:
+        """Return the extremes at which most return is lost."""
+        ranked = sorted(variations.losses, key=lambda one: one.loss, reverse=True)
+        return proposed([{one.name: one.value} for one in ranked], variations.bounds)
 
 
 ADAPTER: Final = Adapter(lambda *_: RuleAdvisor(), ("mode", "every"))

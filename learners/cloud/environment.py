@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from headrace.learners.cloud.baselines import BASELINE_NAMES, CALLED, baseline, evaluate
 from headrace.learners.cloud.controllers import RULES
 from headrace.learners.cloud.plant import ACTION_NAMES, FEATURES, FRAMES
+from headrace.learners.cloud.scenarios import variations
 from headrace.learners.cloud.simulator import COMPARED, CloudSimulator
 from headrace.learners.cloud.training_environment import CloudTrainingEnvironment
 from headrace.learners.cloud.workload import draw_traces
@@ -40,4 +41,5 @@ ENVIRONMENT = Environment(
     preset=_preset,
     called={name: CALLED[name] for name in COMPARED},
     advised=_advised,
+    variations=variations,
 )

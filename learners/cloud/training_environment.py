@@ -1,7 +1,9 @@
 """CloudService to train in: many episodes at once."""
 
+from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,8 +11,11 @@ from headrace.learners.cloud.controllers import RULES, RateRule
 from headrace.learners.cloud.features import cloud_features, cloud_prior
 from headrace.learners.cloud.plant import ACTION_NAMES, FEATURES, FRAMES, REPLICAS_MAX, REWARD_SCALE, Simulation
 from headrace.learners.cloud.plant import RATE_UNIT_RPS as DEMAND_UNIT_RPS
-from headrace.learners.cloud.workload import LEAD_STEPS, draw_traces
+from headrace.learners.cloud.workload import LEAD_STEPS, Load, draw_traces
+from headrace.learners.simulate.scenarios import chosen
 from headrace.learners.simulate.training_environments import Step, TrainingEnvironment
+from headrace.schemas.errors import SettingsError
+from headrace.schemas.scenarios import Scenario
 
 FORESIGHT_STEPS: Final = 12
 """Demands ahead that a critic sees in training: three times what a new pod takes to become ready."""
@@ -21,7 +26,8 @@ class CloudTrainingEnvironment(TrainingEnvironment):
     """`CloudService-v0` on fresh traces every episode.
 
     seed: of the traces. privileged: whether to tell what no agent sees: the plant's state and the demands to come.
-    shadow: whether the rate rule runs along on the same traces.
+    shadow: whether the rate rule runs along on the same traces. scenarios: loads of some of the episodes; raises
+    SettingsError for what is none.
     """
 
     width = FRAMES * FEATURES
@@ -29,12 +35,21 @@ class CloudTrainingEnvironment(TrainingEnvironment):
     rules = RULES
     return_scale = REWARD_SCALE
 
-    def __init__(self, count: int, seed: int, *, privileged: bool = False, shadow: bool = False) -> None:
+    def __init__(
+        self,
+        count: int,
+        seed: int,
+        *,
+        privileged: bool = False,
+        shadow: bool = False,
+        scenarios: Sequence[Scenario] = (),
+    ) -> None:
         self.count = count
         self.privileged_width = _POD_COLUMNS + 1 + FORESIGHT_STEPS if privileged else 0
         self.features, self.prior = cloud_features(), cloud_prior()
         self._rng = np.random.default_rng(seed)
         self._rule = RateRule() if shadow else None
+        self._scenarios, self._loads = scenarios, [*map(_load, scenarios), Load()]
         self._begin()
 
     def step(self, actions: NDArray[np.int64]) -> Step:
@@ -50,7 +65,9 @@ class CloudTrainingEnvironment(TrainingEnvironment):
         return step
 
     def _begin(self) -> None:
-        traces = draw_traces(int(self._rng.integers(2**63 - 1)), self.count)
+        seed = int(self._rng.integers(2**63 - 1))
+        turns = chosen(self._scenarios, self._rng.random(self.count)) if self._scenarios else ()
+        traces = draw_traces(seed, self.count, loads=[self._loads[turn] for turn in turns])
         self._simulation = Simulation(traces)
         self.obs = self._simulation.observation()
         if self._rule is not None:
@@ -74,6 +91,14 @@ class CloudTrainingEnvironment(TrainingEnvironment):
         now = self._simulation
         pods = np.concatenate([now.ready[None], now.pending, np.log1p(now.queue)[None]]) / REPLICAS_MAX
         return np.concatenate([pods.T.astype(np.float32), self._demands[now.step_index]], axis=1)
+
+
+def _load(scenario: Scenario) -> Load:
+    try:
+        return msgspec.convert(scenario.changes, Load)
+    except msgspec.ValidationError as error:
+        known = ", ".join(Load.__struct_fields__)
+        raise SettingsError(f"{scenario.changes} is no load of CloudService, which has {known}: {error}") from error
 
 
 def _windows(arrivals_rps: NDArray[np.float64]) -> NDArray[np.float32]:

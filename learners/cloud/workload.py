@@ -5,10 +5,13 @@ action changes it, so two policies can be compared on the same draw. The constan
 section 5). `draw_traces` is the only place of the environment where random numbers are drawn.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Final, NamedTuple, Self
+from typing import Annotated, Final, NamedTuple, Self
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from headrace.learners.cloud import network
@@ -42,6 +45,30 @@ BLOCK: Final = 16
 """Traces drawn from one generator: trace i depends on (seed, i // BLOCK), never on how many are asked."""
 NOISES: Final = 4
 """Noisy readings: utilisation, rate, queue, p95."""
+
+
+class Load(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A workload that differs from the service's own: each field is a factor, and 1 leaves all as it is.
+
+    level: of the base rate. day: of the day curve's amplitude. noise: of the rate's noise. flash: how often flash
+    crowds begin; crowd: how large they are.
+    """
+
+    level: Annotated[float, Meta(ge=0.5, le=2.0)] = 1.0
+    day: Annotated[float, Meta(ge=0.0, le=2.0)] = 1.0
+    noise: Annotated[float, Meta(ge=0.0, le=3.0)] = 1.0
+    flash: Annotated[float, Meta(ge=0.1, le=8.0)] = 1.0
+    crowd: Annotated[float, Meta(ge=0.0, le=2.0)] = 1.0
+
+
+class _Factors(NamedTuple):
+    """The fields of loads, float64[N] each."""
+
+    level: FloatArray
+    day: FloatArray
+    noise: FloatArray
+    flash: FloatArray
+    crowd: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +146,18 @@ def flash_crowds(starts: FloatArray, amplitudes: FloatArray) -> FloatArray:
 
 
 def rate_rps(
-    levels: FloatArray, days: FloatArray, regime: FloatArray, crowds: FloatArray, noise: FloatArray
+    levels: FloatArray,
+    days: FloatArray,
+    regime: FloatArray,
+    crowds: FloatArray,
+    noise: FloatArray,
+    day: FloatArray | float = 1.0,
 ) -> FloatArray:
-    """The expected rate lambda, requests a second: float64[N, C]; levels is float64[N]."""
-    day_curve = 1 + DAY_AMPLITUDE * np.sin(2 * np.pi * days)
+    """The expected rate lambda, requests a second: float64[N, C]; levels is float64[N].
+
+    day: float64[N, 1], a factor of the day curve's amplitude.
+    """
+    day_curve = 1 + DAY_AMPLITUDE * day * np.sin(2 * np.pi * days)
     crowd_factor = 1 + np.minimum(crowds, FLASH_LIMIT)
     rate: FloatArray = BASE_RATE_RPS * levels[:, None] * day_curve * regime * crowd_factor * np.exp(RATE_SIGMA * noise)
     return rate
@@ -146,19 +181,23 @@ def _draw_block(generator: np.random.Generator, columns: int) -> _Draws:
     )
 
 
-def _rates(draws: _Draws) -> FloatArray:
+def _rates(draws: _Draws, load: _Factors) -> FloatArray:
     low, high = FLASH_AMPLITUDE
+    crowds = flash_crowds(draws.uniforms[:, :, 1] / load.flash[:, None], low + (high - low) * draws.uniforms[:, :, 2])
     return rate_rps(
-        level(draws.once[:, 0]),
+        level(draws.once[:, 0]) * load.level,
         time_of_day(draws.phase, draws.normals.shape[1]),
         regime_factors(draws.uniforms[:, :, 0]),
-        flash_crowds(draws.uniforms[:, :, 1], low + (high - low) * draws.uniforms[:, :, 2]),
-        draws.normals[:, :, 0],
+        crowds * load.crowd[:, None],
+        draws.normals[:, :, 0] * load.noise[:, None],
+        load.day[:, None],
     )
 
 
-def draw_traces(seed: int, count: int, steps: int = EPISODE_STEPS) -> Traces:
-    """Draw `count` episodes; trace i depends on seed, steps and i only, not on count. Raises ValueError for none.
+def draw_traces(seed: int, count: int, steps: int = EPISODE_STEPS, loads: Sequence[Load] = ()) -> Traces:
+    """Draw `count` episodes; trace i depends on seed, steps, i and its load only. Raises ValueError for none.
+
+    loads: of each episode, to train on; without any, all have the service's own.
 
     The same bytes on the same machine and NumPy; elsewhere the last bit of an exp or sin can differ.
     """
@@ -168,7 +207,8 @@ def draw_traces(seed: int, count: int, steps: int = EPISODE_STEPS) -> Traces:
     generators = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(blocks)]
     drawn = [_draw_block(generator, steps + LEAD_STEPS) for generator in generators]
     draws = _Draws(*(np.concatenate(column) for column in zip(*drawn, strict=True)))
-    rates = _rates(draws)
+    all_loads = [*loads, *[Load()] * (blocks * BLOCK - len(loads))]
+    rates = _rates(draws, _Factors(*np.array([msgspec.structs.astuple(one) for one in all_loads]).T))
     # Last from each generator, because how many numbers a Poisson draw takes depends on its mean.
     blocks_of_rates = np.split(rates * STEP_S, blocks)
     requests = np.concatenate([each.poisson(block) for each, block in zip(generators, blocks_of_rates, strict=True)])

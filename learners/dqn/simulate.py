@@ -1,6 +1,7 @@
 """DQN in a simulator: epsilon-greedy steps into replay, and updates that draw from it."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from headrace.learners.simulate.curve import Follow, Trained, seeds
 from headrace.learners.simulate.guide import Guide
 from headrace.learners.simulate.training_environments import TrainingEnvironment, training_environment
 from headrace.schemas.errors import EnvironmentFailedError
+from headrace.schemas.scenarios import Scenario
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +37,17 @@ class DQNTraining:
         """Return it with updates from the first batch on, so that a short run costs a step what a long one does."""
         return dataclasses.replace(self, learning_starts=self.config.batch_size)
 
-    def train(self, environment: str, seed: int, steps: int, follow: Follow) -> Trained:
+    def train(
+        self, environment: str, seed: int, steps: int, follow: Follow, scenarios: Sequence[Scenario] = ()
+    ) -> Trained:
         """Train in an environment for at least `steps` steps.
 
         Raises EnvironmentFailedError where actions are continuous.
         """
         environment_seed, seed, rng = seeds(seed)
-        made = training_environment(environment, self.environments, environment_seed, shadow=self.shadowed)
+        made = training_environment(
+            environment, self.environments, environment_seed, shadow=self.shadowed, scenarios=scenarios
+        )
         if made.bounds is not None:
             raise EnvironmentFailedError(
                 f"{environment} has continuous actions, and DQN learns discrete ones only: use ppo"

@@ -106,7 +106,8 @@ class VersionEvidence:
 
     previous_version: the version that served before it. plots: series that only a simulator can give. observed: what
     agents earned by the version before, in the last rows that this one learned from. draws: whether agents draw its
-    actions, as its returns have it; its decisions are the most likely ones.
+    actions, as its returns have it; its decisions are the most likely ones. relies: on which observations its decisions
+    rely, by name in %, the greatest first.
     """
 
     version: int
@@ -118,6 +119,7 @@ class VersionEvidence:
     plots: Mapping[str, list[Series]] = field(default_factory=dict)
     observed: "ObservedReturn | None" = None
     draws: bool = False
+    relies: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def others(self) -> dict[str, Outcomes]:

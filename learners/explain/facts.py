@@ -24,6 +24,9 @@ GATE, SETTINGS, CANARY = "gate", "settings", "canary"
 LEVEL = 0.05
 """Probability that a report calls any direction wrongly where there is no difference; its intervals stay 95 %."""
 
+MAX_RELIED = 8
+"""Observations of which it is told how much the decisions rely on them."""
+
 
 def version_facts(
     spec: TaskSpec,
@@ -52,6 +55,9 @@ def version_facts(
         found.append(Fact("actions.drawn", "drawn by agents, as its distribution has it", version.version, "version"))
     if evidence.decisions is not None and len(evidence.decisions.obs):
         found += behaviour_facts(spec, evidence.decisions)
+    for name, share in [*evidence.relies.items()][:MAX_RELIED]:
+        label = f"{name.replace(',', ' ')}, its share in what the decisions rely on"
+        found.append(Fact(f"relies.{slug(name)}", label, share, "%"))
     return Facts(spec.task, f"v{version.version}", tuple(tellable(found)))
 
 

@@ -211,7 +211,7 @@ def interval_facts(
         *_version_facts(current, previous),
         *(row_facts(spec, rows) if rows else ()),
         *_refused(learned, current),
-        *(_rejected_facts(rejected, current) if rejected else ()),
+        *(_rejected_then(rejected, current) if rejected else ()),
     ]
     return Facts(spec.task, span(current.start_ms, current.end_ms), tuple(tellable(found)))
 
@@ -322,7 +322,7 @@ def _refused(learned: Sequence[PolicyVersion], current: Totals) -> Iterator[Fact
         yield from refusal_facts(newest.refusals, f"v{newest.version} the newest", until[-newest.refusals :])
 
 
-def _rejected_facts(rejected: RejectedCounts, current: Totals) -> Iterator[Fact]:
+def _rejected_then(rejected: RejectedCounts, current: Totals) -> Iterator[Fact]:
     """By rule name: those are headrace's own; what a producer wrote never gets here.
 
     That nothing was rejected is told only where the log's time is the interval's own: of history that was
@@ -333,8 +333,13 @@ def _rejected_facts(rejected: RejectedCounts, current: Totals) -> Iterator[Fact]
     if not total and (apart or rejected.until_ms - rejected.after_ms < SHORTEST_SILENCE_MS):
         return
     when = _between(rejected.after_ms, rejected.until_ms, "", "%H:%M:%S")
-    yield Fact("rejected.total", f"from {when}, messages of all tasks rejected, by the log's clock", total, "messages")
-    common = Counter(rejected.counts).most_common()
+    yield from rejected_facts(rejected.counts, f"from {when}")
+
+
+def rejected_facts(counts: Mapping[str, int], when: str) -> Iterator[Fact]:
+    """Tell how many messages were rejected, and by which rules. when: without a comma."""
+    total, common = sum(counts.values()), Counter(counts).most_common()
+    yield Fact("rejected.total", f"{when}, messages of all tasks rejected, by the log's clock", total, "messages")
     for rule, count in sorted(common[:MAX_RULES]):
         yield Fact(f"rejected.{slug(rule)}", f"rule {rule}, messages rejected", count, "messages")
     others = sum(count for _, count in common[MAX_RULES:])

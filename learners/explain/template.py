@@ -5,6 +5,14 @@ from typing import Final
 
 from headrace.learners.explain.evidence import CLAIRVOYANT
 from headrace.learners.explain.phrases import MAX_NAMED, Known, Part, by_direction, listed, under
+from headrace.learners.explain.template_answers import (
+    actions,
+    answer_headline,
+    compared,
+    level,
+    rules,
+    serving,
+)
 from headrace.learners.explain.template_decision import DECISION_PARTS, decision_headline
 from headrace.schemas.grounding import GOOD_UNITS
 from headrace.schemas.narration.question import subject_of
@@ -21,8 +29,9 @@ class TemplateNarrator(Backend):
     def tell(self, facts: Facts) -> Narrative:
         """Return the sentences that the facts allow; what is not known is left out."""
         by_id = {fact.fact_id: fact for fact in facts.facts}
-        sentences = tuple(sentence for part in PARTS[subject_of(facts)] for sentence in part(by_id))
-        return Narrative("template", _headline(by_id), sentences)
+        subject = subject_of(facts)
+        sentences = tuple(sentence for part in PARTS[subject] for sentence in part(by_id))
+        return Narrative("template", answer_headline(subject, by_id) or _headline(by_id), sentences)
 
 
 BARE = Narrative("template", Sentence("Report on {@subject}"), ())
@@ -31,7 +40,7 @@ BARE = Narrative("template", Sentence("Report on {@subject}"), ())
 
 def _headline(facts: Known) -> Sentence:
     """The verdict, as short as a mail's subject."""
-    if "version.policy" in facts:
+    if "version.policy" in facts or "asked.merit" in facts:
         return _version_headline(facts)
     if any(key.startswith("decision.") for key in facts):
         return decision_headline(facts)
@@ -49,15 +58,16 @@ def _headline(facts: Known) -> Sentence:
 
 def _version_headline(facts: Known) -> Sentence:
     against = next((key for key in _rivals(facts) if _is_change(facts, f"{RETURN_VS}{key}")), None)
+    own = "{version.policy}" if "version.policy" in facts else "{asked.merit}"
     if against is None:
-        return Sentence("{version.policy} serves now")
+        return Sentence(f"{own} serves now" if "version.policy" in facts else f"How good {own} is")
     fact_id = f"{RETURN_VS}{against}"
     known = against == "serving" and "version.previous" in facts
     rival = "{version.previous}" if known else f"{{{fact_id}@name}}"
     words: dict[Direction, str] = {
-        "up": f"{{version.policy}} is better than {rival} by {{{fact_id}}}",
-        "down": f"{{version.policy}} is worse than {rival}: {{{fact_id}}}",
-        "flat": f"{{version.policy}} is not shown to differ from {rival}: {{{fact_id}}}",
+        "up": f"{own} is better than {rival} by {{{fact_id}}}",
+        "down": f"{own} is worse than {rival}: {{{fact_id}}}",
+        "flat": f"{own} is not shown to differ from {rival}: {{{fact_id}}}",
     }
     return by_direction(facts, fact_id, words)
 
@@ -185,6 +195,13 @@ def _limits(facts: Known) -> Iterator[Sentence]:
         yield Sentence(text + (f"; it lies {listed(items)} of decisions." if items else "."))
     if "apart.serving" in facts:
         yield Sentence("What {apart.serving@name} would do lies {apart.serving} of the range away on average.")
+
+
+def _relies(facts: Known) -> Iterator[Sentence]:
+    """Which observations its decisions rely on most."""
+    shares = [f"{{{fact.fact_id}@name}} ({{{fact.fact_id}}})" for fact in under(facts, "relies.")[:MAX_NAMED]]
+    if shares:
+        yield Sentence(f"Its decisions rely most on {listed(shares)}.")
 
 
 def _certainty(facts: Known) -> Iterator[Sentence]:
@@ -333,6 +350,7 @@ VERSION_PARTS: tuple[Part, ...] = (
     _terms,
     _drawn,
     _behaviour,
+    _relies,
     _limits,
     _disagreements,
     _certainty,
@@ -353,6 +371,14 @@ PARTS: dict[str, tuple[Part, ...]] = {
     "version": VERSION_PARTS,
     "decision": DECISION_PARTS,
     "interval": INTERVAL_PARTS,
+    "merit": (level, _baselines, _judged, _terms, _drawn),
+    "verdict": (_judged, compared),
+    "change": (compared, _terms, _disagreements, _limits, _training),
+    "behaviour": (_behaviour, _limits, _certainty, _drawn),
+    "importance": (),
+    "serving": (serving,),
+    "activity": (actions, _reward, _volume, _served, _taken, _exploration),
+    "health": (rules,),
 }
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from headrace.learners.acting import BoxPolicy, Policy, load_policy
 from headrace.learners.explain.evidence import ContinuousDecisions, RecordedDecisions, VersionEvidence
+from headrace.learners.explain.reliance import reliance
 from headrace.learners.explain.rows import SampledRows
 from headrace.learners.explain.simulation import Simulator, measure_of, task_simulator
 from headrace.learners.explain.timeline import ClosedInterval
@@ -47,14 +48,33 @@ class Witness:
         previous = None if before is None else self._policy(spec, before)
         if policy is not None and world is not None:
             try:
-                return self._simulated(version, before, policy, previous, world)
+                found = self._simulated(version, before, policy, previous, world)
+                return replace(found, relies=_relies(spec, policy, found.decisions))
             except EnvironmentFailedError as error:
                 logger.warning("%s@%d cannot be run: %s", spec.task, version.version, error)
+        return self._recorded(spec, version, before, policy, previous)
+
+    def recorded(self, spec: TaskSpec, version: PolicyVersion, before: int | None) -> VersionEvidence:
+        """Look at what the version decides, and the one before it, on rows alone: that takes no simulator."""
+        previous = None if before is None else self._policy(spec, before)
+        return self._recorded(spec, version, before, self._policy(spec, version.version), previous)
+
+    def _recorded(
+        self,
+        spec: TaskSpec,
+        version: PolicyVersion,
+        before: int | None,
+        policy: Policy | BoxPolicy | None,
+        previous: Policy | BoxPolicy | None,
+    ) -> VersionEvidence:
         rows = self.rows(version.references)
         observed = next((one for one in observed_returns(rows) if one.version == before), None)
         decisions = None if policy is None else decided(policy, previous, rows)
         draws = policy is not None and as_acting(policy) is not policy
-        return VersionEvidence(version.version, before, decisions=decisions, observed=observed, draws=draws)
+        relies = _relies(spec, policy, decisions)
+        return VersionEvidence(
+            version.version, before, decisions=decisions, observed=observed, draws=draws, relies=relies
+        )
 
     def rows(self, references: Sequence[ChunkReference]) -> list[TransitionBatch]:
         """Return the rows of the last chunks, each once; none where they cannot be read."""
@@ -135,6 +155,12 @@ def decided(
         return ContinuousDecisions(obs, actions, following, low, high, before)
     shadows = _serving(previous, obs) if isinstance(previous, Policy) else {}
     return RecordedDecisions(obs, policy.q_values(obs).astype(np.float64), shadows, measure=measure_of(policy))
+
+
+def _relies(
+    spec: TaskSpec, policy: Policy | BoxPolicy | None, decisions: RecordedDecisions | ContinuousDecisions | None
+) -> dict[str, float]:
+    return {} if policy is None or decisions is None else reliance(policy, spec.observations, decisions.obs)
 
 
 def _serving(previous: Policy, obs: NDArray[np.float32]) -> dict[str, NDArray[np.int64]]:

@@ -1,6 +1,7 @@
 """PPO in a simulator: rollouts by the policy, each learned from once."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from headrace.learners import ppo
 from headrace.learners.acting import BoxPolicy, Policy
 from headrace.learners.simulate.curve import Curve, Follow, Trained, seeds
 from headrace.learners.simulate.training_environments import TrainingEnvironment, training_environment
+from headrace.schemas.scenarios import Scenario
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +30,14 @@ class PPOTraining:
         """Return it as it is: updates begin with the first rollout."""
         return self
 
-    def train(self, environment: str, seed: int, steps: int, follow: Follow) -> Trained:
+    def train(
+        self, environment: str, seed: int, steps: int, follow: Follow, scenarios: Sequence[Scenario] = ()
+    ) -> Trained:
         """Train in an environment for at least `steps` steps."""
         environment_seed, seed, rng = seeds(seed)
-        made = training_environment(environment, self.environments, environment_seed, privileged=self.privileged)
+        made = training_environment(
+            environment, self.environments, environment_seed, privileged=self.privileged, scenarios=scenarios
+        )
         state = ppo.init(
             dataclasses.replace(self.config, schedule_rows=steps),
             made.width,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.schemas.scenarios import Variations
+
 if TYPE_CHECKING:  # a record loads what it is made of; the table's names must cost nothing
     from headrace.learners.explain.simulation import Simulator
     from headrace.learners.simulate.training import TrainingConfig
@@ -32,7 +34,7 @@ class Environment:
     simulator: what policies are judged and explained in, by number and seed of its traces. returns: runs a policy, or
     the baseline of a name, on so many traces of a seed: unscaled, float64[N]. preset: how an algorithm trains best in
     it, where that was measured. called: what text calls the baselines. advised: what each of its rules would do at the
-    last of an episode's observations float32[T, D], by name.
+    last of an episode's observations float32[T, D], by name. variations: what of it may be varied in training.
     """
 
     task: str
@@ -45,6 +47,7 @@ class Environment:
     preset: "Callable[[str], TrainingConfig | None]"
     called: Mapping[str, str] = field(default_factory=dict)
     advised: Callable[[NDArray[np.float32]], Mapping[str, int]] | None = None
+    variations: Callable[[], Variations] | None = None
 
 
 def environment_of(name: str | None) -> Environment | None:

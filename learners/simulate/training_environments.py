@@ -5,16 +5,18 @@ next episode's first. Everything random comes from the environment's seed.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from headrace.learners.prior import RulePrior
 from headrace.learners.simulate.environments import environment_of
-from headrace.learners.spaces import NumericSpaces, make_environment
+from headrace.learners.simulate.scenarios import chosen
+from headrace.learners.spaces import NumericSpaces, make_environment, varied
 from headrace.learners.stream.exploring import DecisionRule
-from headrace.schemas.errors import EnvironmentFailedError
+from headrace.schemas.errors import EnvironmentFailedError, SettingsError
+from headrace.schemas.scenarios import Scenario
 
 
 class Step(NamedTuple):
@@ -63,16 +65,22 @@ class TrainingEnvironment(ABC):
 class GymTrainingEnvironment(TrainingEnvironment):
     """N copies of a Gymnasium environment, one after another, each with a seed of its own; observations are flattened.
 
-    Raises EnvironmentFailedError where there is none of that id, SettingsError where its spaces are no numbers.
+    scenarios: of some of the copies, as evenly as their shares allow. Raises EnvironmentFailedError where there is none
+    of that id, SettingsError where its spaces are no numbers, or a scenario's are others.
     """
 
-    def __init__(self, name: str, count: int, seed: int) -> None:
+    def __init__(self, name: str, count: int, seed: int, scenarios: Sequence[Scenario] = ()) -> None:
         self._name = name
-        self._environments = [make_environment(name) for _ in range(count)]
+        turns = chosen(scenarios, (np.arange(count) + 0.5) / count)
+        names = [*(varied(name, one.changes) for one in scenarios), name]
+        self._environments = [make_environment(names[turn]) for turn in turns]
         one = self._environments[0]
         self._spaces = NumericSpaces(one.observation_space, one.action_space)
         self.count, self.width, self.actions = count, self._spaces.width, self._spaces.actions
         self.bounds = self._spaces.bounds
+        for made in self._environments:
+            if (made.observation_space, made.action_space) != (one.observation_space, one.action_space):
+                raise SettingsError(f"scenarios of {name} must have its observations and actions: {made.spec} has not")
         seeds = np.random.SeedSequence(seed).generate_state(count)
         self.obs = np.stack([self._reset(i, int(seeds[i])) for i in range(count)])
 
@@ -110,13 +118,20 @@ class GymTrainingEnvironment(TrainingEnvironment):
 
 
 def training_environment(
-    name: str, count: int, seed: int, *, privileged: bool = False, shadow: bool = False
+    name: str,
+    count: int,
+    seed: int,
+    *,
+    privileged: bool = False,
+    shadow: bool = False,
+    scenarios: Sequence[Scenario] = (),
 ) -> TrainingEnvironment:
     """Return the environment's own fast one, else Gymnasium's of that id, with its errors.
 
-    privileged: whether it tells what no agent sees. shadow: whether a rule runs along.
+    privileged: whether it tells what no agent sees. shadow: whether a rule runs along. scenarios: its variations that
+    some of the episodes are of.
     """
     own = environment_of(name)
     if own is None:
-        return GymTrainingEnvironment(name, count, seed)
-    return own.training(count, seed, privileged=privileged, shadow=shadow)
+        return GymTrainingEnvironment(name, count, seed, scenarios)
+    return own.training(count, seed, privileged=privileged, shadow=shadow, scenarios=scenarios)

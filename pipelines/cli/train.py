@@ -11,6 +11,7 @@ from headrace.pipelines.cli.output import print_answer
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import SettingsError
+from headrace.schemas.scenarios import parse_scenarios
 
 
 @click.command("train", cls=Command)
@@ -26,6 +27,9 @@ from headrace.schemas.errors import SettingsError
 @click.option(
     "--plain", is_flag=True, help="From observations and rewards alone: no features, prior or simulator's knowledge."
 )
+@click.option(
+    "--scenarios", type=click.File("rb"), help="Variations that some episodes are of: [{share, changes}, ...]."
+)
 @click.option("--task", help="Store the policy under this task.  [default: cloud, or the environment's name]")
 @with_services
 def command(services: Services, *, as_json: bool, **asked: Any) -> None:  # noqa: ANN401
@@ -37,12 +41,16 @@ def command(services: Services, *, as_json: bool, **asked: Any) -> None:  # noqa
     the rate rule as a prior to start from (so even an untrained policy does as well as that rule) and a critic that
     sees the plant. --plain does without them.
 
+    --scenarios FILE varies the environment in some of the episodes that it learns from; evaluation stays as it is.
+
     Ctrl-C stops it and keeps the policy as it was at the last of the 50 points of its curve.
     """
     if (asked["steps"] is None) == (asked["seconds"] is None):
         raise SettingsError("give either --steps or --seconds")
     from headrace.pipelines.policies.train import Order, run_training  # noqa: PLC0415 torch takes seconds to load
 
+    file = asked["scenarios"]
+    asked["scenarios"] = parse_scenarios(file.read()) if file else ()
     asked["environment"] = asked["environment"] or _environment(services, asked["task"])
     shown = _Shown()
     result = run_training(services.policies, Order(**asked), shown.start, shown.point)

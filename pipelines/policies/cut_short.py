@@ -1,13 +1,14 @@
 """A training that was cut short: what it had at its last point is a policy, and can be made again to the bit."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from headrace.learners.simulate.curve import CurvePoint, Moment, OnPoint, Trained
 from headrace.learners.simulate.training import TrainingConfig, train
+from headrace.schemas.scenarios import Scenario
 
 
 class _ReachedError(Exception):
@@ -34,7 +35,12 @@ class _Kept:
 
 
 def train_unless_stopped(
-    training: TrainingConfig, environment: str, seed: int, steps: int, on_point: OnPoint
+    training: TrainingConfig,
+    environment: str,
+    seed: int,
+    steps: int,
+    on_point: OnPoint,
+    scenarios: Sequence[Scenario] = (),
 ) -> tuple[Trained, int | None]:
     """Train as `train` does; where Ctrl-C stops it, return what it had at its last point, and at which step that was.
 
@@ -42,7 +48,7 @@ def train_unless_stopped(
     """
     kept = _Kept()
     try:
-        return train(training, environment, seed, steps, on_point, watch=kept.watch), None
+        return train(training, environment, seed, steps, on_point, watch=kept.watch, scenarios=scenarios), None
     except KeyboardInterrupt:
         if kept.trained is None:
             raise
@@ -50,12 +56,18 @@ def train_unless_stopped(
 
 
 def train_until(
-    training: TrainingConfig, environment: str, seed: int, steps: int, until: int, on_point: OnPoint
+    training: TrainingConfig,
+    environment: str,
+    seed: int,
+    steps: int,
+    until: int,
+    on_point: OnPoint,
+    scenarios: Sequence[Scenario] = (),
 ) -> Trained:
     """Train as `train` does, up to the point at which it was stopped."""
     kept = _Kept(until)
     try:
-        done = train(training, environment, seed, steps, on_point, watch=kept.watch)
+        done = train(training, environment, seed, steps, on_point, watch=kept.watch, scenarios=scenarios)
     except _ReachedError:
         assert kept.trained is not None
         return kept.trained

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 
 from headrace.learners.checkpoint import unpack, weights_hash
@@ -16,6 +17,7 @@ from headrace.pipelines.policies.cut_short import train_until
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError, UnknownTaskError
 from headrace.schemas.ports import PolicyStore
 from headrace.schemas.records import UNKNOWN_ROW, PolicyVersion, TaskSpec
+from headrace.schemas.scenarios import Scenario
 from headrace.sinks.chunks import CachedChunks
 
 Config = TypeVar("Config")
@@ -97,11 +99,12 @@ def _from_simulation(version: PolicyVersion, progress: Callable[[int, int], None
     kind = algorithm(version.algorithm)
     training = _part(type(kind.simulated), {**config, "config": _part(type(kind.streamed), config)})
     order = (training, config["environment"], version.seed, steps)
+    scenarios = msgspec.convert(config.get("scenarios", ()), tuple[Scenario, ...])
     stopped = config.get("stopped")
     if stopped is None:
-        done = train(*order, lambda point: progress(point.steps, steps))
+        done = train(*order, lambda point: progress(point.steps, steps), scenarios=scenarios)
     else:
-        done = train_until(*order, int(stopped), lambda point: progress(point.steps, int(stopped)))
+        done = train_until(*order, int(stopped), lambda point: progress(point.steps, int(stopped)), scenarios)
     return _compared(version, weights_hash(done.arrays), 0, done.steps, done.updates)
 
 

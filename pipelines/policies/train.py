@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Final
 
+import msgspec
 import torch
 
 from headrace.learners import seeds
@@ -20,6 +21,7 @@ from headrace.pipelines.policies.evaluate import evaluated, task_of
 from headrace.schemas.errors import LearnerDivergedError
 from headrace.schemas.ports import PolicyStore
 from headrace.schemas.records import PolicyVersion
+from headrace.schemas.scenarios import Scenario
 
 SELECTION_TRACES: Final = 512
 SELECTION_EPISODES: Final = 20
@@ -31,7 +33,10 @@ _MARGIN: Final = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to train. steps: of the environment, all episodes together; or seconds, from which steps are made."""
+    """What to train. steps: of the environment, all episodes together; or seconds, from which steps are made.
+
+    scenarios: variations of the environment that some of the episodes are of.
+    """
 
     algorithm: str
     environment: str
@@ -40,6 +45,7 @@ class Order:
     seconds: float | None
     task: str | None = None
     plain: bool = False
+    scenarios: tuple[Scenario, ...] = ()
 
 
 def run_training(
@@ -60,7 +66,7 @@ def run_training(
     training = training.plain() if order.plain else training
     steps = order.steps or _steps_in(training, order, started_s)
     on_start(steps)
-    trained, stopped = train_unless_stopped(training, order.environment, order.seed, steps, on_point)
+    trained, stopped = train_unless_stopped(training, order.environment, order.seed, steps, on_point, order.scenarios)
     version = _stored(store, task, order, training, steps, trained, stopped)
     return {
         "version": f"{version.task}@{version.version}",
@@ -106,14 +112,18 @@ def _stored(
     mean = float(evaluated(weights, order.environment, _traces(order), seeds.SELECTION.first).mean())
     if math.isnan(mean):
         raise LearnerDivergedError(f"the trained policy's mean return in {order.environment} is not a number")
-    cut = {} if stopped is None else {"stopped": stopped}
+    cut: dict[str, Any] = {} if stopped is None else {"stopped": stopped}
+    varied = {"scenarios": msgspec.to_builtins(order.scenarios)} if order.scenarios else {}
     newest = max((one.version for one in store.versions(task)), default=0)
     version = PolicyVersion(
         task=task,
         version=newest + 1,
         parent=None,
         algorithm=order.algorithm,
-        config={"source": "simulation", "environment": order.environment, "steps": steps} | cut | _fields(training),
+        config={"source": "simulation", "environment": order.environment, "steps": steps}
+        | cut
+        | varied
+        | _fields(training),
         seed=order.seed,
         code_version=metadata.version("headrace"),
         weights_hash=weights_hash(weights),

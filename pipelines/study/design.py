@@ -8,23 +8,31 @@ when the study was designed; they are written down here, because presets move on
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
+import msgspec
+
 from headrace.learners import seeds
+from headrace.learners.advice.drawn import drawn_scenarios
+from headrace.learners.advice.rules import RuleAdvisor
 from headrace.learners.cloud import ENVIRONMENT_ID
+from headrace.learners.cloud.scenarios import bounds, variations
 from headrace.learners.dqn import DQNConfig
 from headrace.learners.dqn.simulate import DQNTraining
 from headrace.learners.ppo import PPOConfig
 from headrace.learners.ppo.simulate import PPOTraining
+from headrace.pipelines.study import asked
 from headrace.schemas.errors import SettingsError
+from headrace.schemas.scenarios import Scenario
 from headrace.schemas.url import Url
 
 ARMS: Final = ("dqn", "ppo", "dqn+advisor", "dqn+schedule")
 """What the tables compare, each with all others."""
-RIVALS: Final = ("dqn+random", "dqn+llm")
-"""Other advisers, compared with some of these, and with each other."""
+RIVALS: Final = ("dqn+random", "dqn+llm", "dqn+scenarios", "dqn+drawn", "dqn+llm-scenarios")
+"""Other help for DQN, compared with some of these, and with each other."""
 PAPER_ARMS: Final = ARMS[:3]
 ENVIRONMENT: Final = ENVIRONMENT_ID
 
@@ -132,22 +140,41 @@ PLAIN_DQN: Final = DQNTraining(
 )
 
 
+def no_scenarios(_seed: int) -> tuple[Scenario, ...]:
+    """Return none: the environment is as it is."""
+    return ()
+
+
+def hardest(_seed: int) -> tuple[Scenario, ...]:
+    """Return what the advisor of rules proposes, of every seed the same."""
+    return tuple(RuleAdvisor().scenarios(variations()))
+
+
+def drawn(seed: int) -> tuple[Scenario, ...]:
+    """Return what chance proposes."""
+    return drawn_scenarios(bounds(), seed)
+
+
 @dataclass(frozen=True, slots=True)
 class Arm:
     """How an arm trains. cadence: of its advisor, None without one.
 
     advisor: who that is, the rules where it is None. counts_of: the arm of whose run with the same seed as many
-    directives are drawn by chance, at the same versions; "" for none.
+    directives are drawn by chance, at the same versions; "" for none. scenarios: who proposes those of a seed.
     """
 
     training: DQNTraining | PPOTraining
     cadence: Cadence | None = None
     advisor: Url | None = None
     counts_of: str = ""
+    scenarios: Callable[[int], tuple[Scenario, ...]] = no_scenarios
 
 
 def arm(name: str, advisor: Url | None = None) -> Arm:
-    """Return an arm by its name; advisor: of "dqn+llm". Raises SettingsError for another, or where it is missing."""
+    """Return an arm by its name; advisor: of those with a language model.
+
+    Raises SettingsError for another, or where the advisor is missing, and as `Advisor.scenarios` does.
+    """
     arms = {
         "dqn": Arm(PLAIN_DQN),
         "ppo": Arm(PLAIN_PPO),
@@ -155,12 +182,20 @@ def arm(name: str, advisor: Url | None = None) -> Arm:
         "dqn+schedule": Arm(scheduled(BEST_SCHEDULE)),
         "dqn+random": Arm(PLAIN_DQN, BEST_CADENCE, counts_of="dqn+advisor"),
         "dqn+llm": Arm(PLAIN_DQN, BEST_CADENCE, advisor=advisor),
+        "dqn+scenarios": Arm(PLAIN_DQN, scenarios=hardest),
+        "dqn+drawn": Arm(PLAIN_DQN, scenarios=drawn),
     }
+    if "llm" in name and (advisor is None or advisor.scheme != "openai"):
+        raise SettingsError(f"--arms {name} asks a language model: name it by --advisor openai:MODEL?base_url=…")
+    if name == "dqn+llm-scenarios" and advisor is not None:
+        return Arm(PLAIN_DQN, scenarios=partial(_these, asked.scenarios(advisor, variations())))
     if name not in arms:
         raise SettingsError(f"--arms: {name!r} is none; choose among {', '.join(arms)}")
-    if name == "dqn+llm" and (advisor is None or advisor.scheme != "openai"):
-        raise SettingsError("--arms dqn+llm asks a language model: name it by --advisor openai:MODEL?base_url=…")
     return arms[name]
+
+
+def _these(scenarios: tuple[Scenario, ...], _seed: int) -> tuple[Scenario, ...]:
+    return scenarios
 
 
 def scheduled(schedule: FixedSchedule) -> DQNTraining:
@@ -196,7 +231,10 @@ class Budget:
 
 def described(one: Arm, budget: Budget) -> dict[str, Any]:
     """Return all that a run of an arm depends on but its seed."""
-    other = f"random: as {one.counts_of}" if one.counts_of else one.advisor and f"openai:{one.advisor.path}"
+    others = {
+        "advisor": f"random: as {one.counts_of}" if one.counts_of else one.advisor and f"openai:{one.advisor.path}",
+        "scenarios": msgspec.to_builtins(one.scenarios(0)),
+    }
     return {
         "environment": ENVIRONMENT,
         "training": type(one.training).__name__,
@@ -204,7 +242,7 @@ def described(one: Arm, budget: Budget) -> dict[str, Any]:
         "cadence": dataclasses.asdict(one.cadence) if one.cadence else None,
         "budget": dataclasses.asdict(budget),
         "traces": {"curve": seeds.STUDY_CURVE.first, "judge": [seeds.STUDY_JUDGE.first, JUDGE_TRACES]},
-    } | ({"advisor": other} if other else {})
+    } | {name: value for name, value in others.items() if value}
 
 
 def fingerprint(description: Mapping[str, Any]) -> str:

@@ -25,6 +25,9 @@ NAMES: Final[Mapping[str, str]] = {
     "dqn+schedule": "DQN + best fixed schedule",
     "dqn+random": "DQN + random directives",
     "dqn+llm": "DQN + language model",
+    "dqn+scenarios": "DQN + hardest scenarios",
+    "dqn+drawn": "DQN + random scenarios",
+    "dqn+llm-scenarios": "DQN + a model's scenarios",
 }
 RULE_NAMES: Final[Mapping[str, str]] = {name: CALLED[name] for name in ("hpa_kubernetes", "rate_rule", "tuned_rule")}
 _ZOOM: Final = 6.0

@@ -9,24 +9,28 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from headrace.learners.advice.drawn import DrawnAdvisor
 from headrace.learners.advice.rules import RuleAdvisor
-from headrace.pipelines.settings import read_settings
 from headrace.pipelines.study import store
+from headrace.pipelines.study.asked import opened
 from headrace.pipelines.study.design import Arm, Budget, arm, described, fingerprint
 from headrace.pipelines.study.run import Run, run
-from headrace.pipelines.wiring import Services
 from headrace.schemas.ports import Advisor
 from headrace.schemas.records import Directive
 
 logger = logging.getLogger(__name__)
+
+J = TypeVar("J")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +62,32 @@ def run_all(
     _write_design(folder, wanted)
     done, started_s = len(wanted) - len(pending), time.monotonic()
     on_done(done, len(wanted))
-    if not pending:
-        return 0
-    with _pool(min(processes, len(pending))) as pool:
-        with _without_interrupts():
-            futures = [pool.submit(_run_job, folder, job) for job in pending]
-        for count, future in enumerate(as_completed(futures), 1):
-            found = future.result()
-            on_done(done + count, len(wanted))
-            left_s = (time.monotonic() - started_s) / count * (len(pending) - count)
-            logger.info(
-                "run %d of %d: %s, seed %d: return %.2f; about %.0f min left",
-                *(done + count, len(wanted), found.arm, found.seed, sum(found.final) / len(found.final)),
-                left_s / 60,
-            )
+
+    def told(count: int, found: Run) -> None:
+        on_done(done + count, len(wanted))
+        left_s = (time.monotonic() - started_s) / count * (len(pending) - count)
+        logger.info(
+            "run %d of %d: %s, seed %d: return %.2f; about %.0f min left",
+            *(done + count, len(wanted), found.arm, found.seed, sum(found.final) / len(found.final)),
+            left_s / 60,
+        )
+
+    each(partial(_run_job, folder), pending, processes, told)
     return len(pending)
+
+
+def each(work: Callable[[J], R], jobs: Sequence[J], processes: int, on_done: Callable[[int, R], None]) -> None:
+    """Do jobs side by side; on_done is told how many are done, and what the last of them gave.
+
+    An error, a job's or Ctrl-C, ends all processes at once.
+    """
+    if not jobs:
+        return
+    with _pool(min(processes, len(jobs))) as pool:
+        with _without_interrupts():
+            futures = [pool.submit(work, job) for job in jobs]
+        for count, future in enumerate(as_completed(futures), 1):
+            on_done(count, future.result())
 
 
 def _run_job(folder: Path, job: Job) -> Run:
@@ -87,8 +102,8 @@ def _run_job(folder: Path, job: Job) -> Run:
 def _advisor(folder: Path, job: Job) -> Iterator[Advisor | None]:
     """Give the advisor of a run, None where its arm has none."""
     if job.arm.advisor:
-        with closing(Services(read_settings({"advisor": job.arm.advisor}), parts=("advisor",))) as services:
-            yield services.advisor
+        with opened(job.arm.advisor) as advisor:
+            yield advisor
     elif job.arm.counts_of:
         yield DrawnAdvisor(_counts(folder, job), job.seed)
     else:

@@ -74,7 +74,12 @@ def run(name: str, arm: Arm, seed: int, budget: Budget, fingerprint: str, adviso
     advised = Advised(arm.cadence, advisor) if arm.cadence and advisor else None
     watch = _Watch(advised, budget)
     cpu_s, wall_s = time.process_time(), time.perf_counter()
-    trained = train(arm.training, ENVIRONMENT, seed, budget.steps, watch=watch, points=budget.points)
+    trained = train(
+        *(arm.training, ENVIRONMENT, seed, budget.steps),
+        watch=watch,
+        points=budget.points,
+        scenarios=arm.scenarios(seed),
+    )
     cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
     points = [moment.point for moment, _ in watch.moments]
     return Run(

@@ -19,22 +19,30 @@ from headrace.pipelines.study import paper
 from headrace.pipelines.study.design import ARMS, PAPER_ARMS, RIVALS
 from headrace.pipelines.study.measures import MEASURES, convergence
 from headrace.pipelines.study.run import Run
+from headrace.pipelines.study.scorecard import table3
+from headrace.pipelines.study.scores import Score
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.records import Directive
 
 RULES: Final = ("hpa", "hpa_kubernetes", "rate_rule", "tuned_rule", "clairvoyant")
 TESTED: Final = ("final", "episodes", "efficiency")
 """Measures whose differences are tested; the first is the study's main one."""
-ADVICE_PAIRS: Final = (
+HELP_PAIRS: Final = (
     ("dqn+advisor", "dqn"),
     ("dqn+advisor", "dqn+random"),
     ("dqn+random", "dqn"),
     ("dqn+llm", "dqn"),
     ("dqn+llm", "dqn+random"),
     ("dqn+llm", "dqn+advisor"),
+    ("dqn+scenarios", "dqn"),
+    ("dqn+scenarios", "dqn+drawn"),
+    ("dqn+drawn", "dqn"),
+    ("dqn+llm-scenarios", "dqn"),
+    ("dqn+llm-scenarios", "dqn+drawn"),
+    ("dqn+llm-scenarios", "dqn+scenarios"),
 )
-"""What is asked of an adviser: is it better than none, than chance, than the rules?"""
-ADVICE_MEASURES: Final = ("final", "area", "episodes")
+"""What is asked of an adviser, and of who proposes scenarios: is it better than none, than chance, than the rules?"""
+HELP_MEASURES: Final = ("final", "area", "episodes")
 LEVEL: Final = 0.05
 
 Floats = NDArray[np.float64]
@@ -42,8 +50,10 @@ Columns = Mapping[str, Mapping[str, Floats]]
 """By measure and arm, a value a seed."""
 
 
-def tables(runs: Sequence[Run], designs: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Compute every table from the seeds that all arms have.
+def tables(
+    runs: Sequence[Run], designs: Mapping[str, Any] | None = None, scores: Sequence[Score] = ()
+) -> dict[str, Any]:
+    """Compute every table from the seeds that all arms have. scores: of explanations, where there are any.
 
     Raises:
         SettingsError: arms of several designs, fewer than two arms or two common seeds, or evaluations that differ.
@@ -72,9 +82,11 @@ def tables(runs: Sequence[Run], designs: Mapping[str, Any] | None = None) -> dic
         "figure1": {arm: _curve(found) for arm, found in by_arm.items()},
         "finals": {arm: [float(np.mean(run.final)) for run in found] for arm, found in by_arm.items()},
         "table4": {"omnibus": _omnibus(columns), "pairwise": pairs},
+        "table3": table3(runs, scores),
         "kpis": {arm: _kpis(found) for arm, found in by_arm.items()},
+        "rivals": list(rivals),
         "advisor": _advice({**by_arm, **rivals}),
-        "advice": _advice_pairs({**by_arm, **rivals}, rules) if rivals else [],
+        "help": _help({**by_arm, **rivals}, rules) if rivals else [],
         "rules": {"curve": rules, "final": _against_rules(by_arm)},
         "paper": paper.told(),
         "agreement": _agreement(columns),
@@ -253,12 +265,12 @@ def _advice(by_arm: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
     return found
 
 
-def _advice_pairs(by_arm: Mapping[str, Sequence[Run]], rules: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Each adviser against what it must beat, on the seeds that both have; p-values corrected within a measure."""
+def _help(by_arm: Mapping[str, Sequence[Run]], rules: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Each help against what it must beat, on the seeds that both have; p-values corrected within a measure."""
     rows: list[dict[str, Any]] = []
-    for name in ADVICE_MEASURES:
+    for name in HELP_MEASURES:
         found = {arm: {run.seed: MEASURES[name].of(run, rules) for run in runs} for arm, runs in by_arm.items()}
-        common = {(a, b): sorted(found.get(a, {}).keys() & found.get(b, {}).keys()) for a, b in ADVICE_PAIRS}
+        common = {(a, b): sorted(found.get(a, {}).keys() & found.get(b, {}).keys()) for a, b in HELP_PAIRS}
         family = [
             _pair(name, a, b, *(np.array([found[arm][seed] for seed in seeds]) for arm in (a, b)))
             for (a, b), seeds in common.items()

@@ -80,6 +80,7 @@ KINDS: Final[dict[str, Kind]] = {
     "action.{s}.{d}": Kind("mean action", "mean of an action's dimension in a situation"),
     "action.{s}.{name}": Kind("action in a situation", "share of a situation's decisions that take an action", "share"),
     "margin.{s}": Kind("margin", "in a situation, by how much the best action leads the next; large is clear"),
+    "relies.{name}": Kind("reliance", "share of what the decisions rely on that is one observation's", "share"),
     "differs.{rival}": Kind("differs", "share of decisions in which a rival would do otherwise", "share"),
     "differs.{rival}.switch": Kind(
         "commonest difference", "share of decisions that differ in the way that is seen most often", "share"
@@ -157,6 +158,20 @@ KINDS: Final[dict[str, Kind]] = {
     "similar.{n}.distance": Kind("distance of a similar decision", "how far it lies from this one; near is alike"),
     "margin.{name}": Kind("lead", "by how much the value of the action taken leads another action's"),
     "rule.{rival}": Kind("rule's action", "what a rule would have done in this decision"),
+    # A question.
+    "asked.serving": Kind("serving version", "the version that serves now", "verdict"),
+    "asked.health": Kind("rows of the time", "rows that the index has of the time asked about"),
+    "asked.activity": Kind("rows of the time", "transitions of the time and the agents asked about"),
+    "asked.{name}": Kind("version asked about", "the version that was asked about"),
+    "verdict.{name}": Kind("verdict", "whether the version was let serve, and by whom", "verdict"),
+    "serving.decided": Kind("let serve by", "who or what let the version serve"),
+    "serving.before": Kind("served before", "the version that served before the one that serves"),
+    "serving.other": Kind("does not serve", "a version asked about, which does not serve", "verdict"),
+    "serving.agent": Kind("acts by", "the version that an agent asked about acts by", "verdict"),
+    "serving.canary": Kind("canary", "a version that a part of the agents tries"),
+    "serving.share": Kind("share that tries it", "share of the agents that try the canary", "share"),
+    "serving.held": Kind("on hold", "promotion is on hold, and the serving version stays"),
+    "count.taken": Kind("times taken", "how often the action asked about was taken", "verdict"),
     # How the jobs ran.
     "operations.outage.{name}": Kind("outage", "seconds for which something that the jobs need did not answer"),
     "operations.{name}": Kind("operations", "how the jobs themselves ran in the interval"),

@@ -4,14 +4,16 @@ It writes no sentence that is shown: its reasons are names of facts, and the rea
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from headrace.schemas.directives import ACTIONS, PROPOSALS_MAX, LearningFacts, Proposal, described
+from headrace.schemas.errors import UnreadableAnswerError
 from headrace.schemas.ports import Adapter, Backend
+from headrace.schemas.scenarios import PROPOSED, Scenario, Variations, proposed
 from headrace.schemas.url import Url
 
 if TYPE_CHECKING:
@@ -27,6 +29,14 @@ that speak for it. "earlier" tells what became of what was proposed before: "eff
 gate since, with its 95 % interval from "low" to "high", null where nothing has judged it yet. Do not repeat what was
 refused or undone. The actions:
 """
+SCENARIOS: Final = f"""\
+You choose variations of an environment, in which a policy is trained in half of its episodes, so that it does better
+in the environment as it is. You get numbers as JSON: "bounds" has the lowest and highest value of what may be varied,
+"loss" how much return a simple rule loses to the best plan where nothing is varied, "losses" where one value is
+extreme. Answer with {PROPOSED} different scenarios. Each has every value, within its bounds.
+"""
+BECAUSE_MAX: Final = 4
+"""Facts of a reason; without bounds a small model goes on until its tokens are spent."""
 FACTS: Final = LearningFacts.__struct_fields__
 
 
@@ -45,6 +55,12 @@ class Answer(Struct, frozen=True, forbid_unknown_fields=True):
     changes: list[Advice]
 
 
+class ProposedScenarios(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the model would train on besides."""
+
+    scenarios: list[dict[str, float]]
+
+
 def schema(facts: LearningFacts) -> dict[str, Any]:
     """Return the JSON Schema that the model is held to: the actions and targets that these facts allow."""
     keys = [key.partition(".") for key in facts.settings]
@@ -52,9 +68,9 @@ def schema(facts: LearningFacts) -> dict[str, Any]:
         "change": {"type": "string", "enum": sorted({change for change, _, _ in keys})},
         "target": {"type": "string", "enum": sorted({"", *(target for _, _, target in keys)})},
         "value": {"type": "number"},
-        "because": {"type": "array", "items": {"type": "string", "enum": list(FACTS)}},
+        "because": {"type": "array", "maxItems": BECAUSE_MAX, "items": {"type": "string", "enum": list(FACTS)}},
     }
-    return _object({"changes": {"type": "array", "items": _object(advice)}})
+    return _object({"changes": {"type": "array", "maxItems": PROPOSALS_MAX, "items": _object(advice)}})
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
@@ -91,6 +107,16 @@ class OpenAIAdvisor(Backend):
             Proposal(one.change, one.value, one.target, described(facts, one.because))
             for one in answer.changes[:PROPOSALS_MAX]
         ]
+
+    def scenarios(self, variations: Variations) -> Sequence[Scenario]:
+        question = msgspec.json.encode(variations).decode()
+        loads = _object({name: {"type": "number"} for name in variations.bounds})
+        schema = _object({"scenarios": {"type": "array", "maxItems": PROPOSED, "items": loads}})
+        answer = self._client.ask(SCENARIOS, question, "scenarios", ProposedScenarios, schema)
+        found = proposed(answer.scenarios, variations.bounds)
+        if not found:
+            raise UnreadableAnswerError(f"{self.name}: none of its scenarios lies within the bounds")
+        return found
 
     def about(self) -> str:
         return self._client.about()

@@ -12,7 +12,7 @@ import msgspec
 import openai_server
 import pytest
 import zstandard
-from openai_server import KEY, MODEL, change, completion, openai_url
+from openai_server import KEY, MODEL, change, completion, openai_url, turns
 
 from headrace.learners.advice.ledger import problem
 from headrace.learners.advice.rules import RuleAdvisor
@@ -20,6 +20,7 @@ from headrace.pipelines.settings import read_settings
 from headrace.pipelines.wiring import open_services
 from headrace.schemas.directives import ACTIONS, PROPOSALS_MAX, EarlierDirective, LearningFacts
 from headrace.schemas.errors import LanguageModelError, SettingsError, UnavailableError
+from headrace.schemas.scenarios import Loss, Variations
 from headrace.sinks.openai.advisor import open_advisor
 
 SETTINGS = {"learning_rate": 1e-3, "epsilon_end": 0.05, "shaping.term_0": 0.0, "explore_rule.rate_rule": 0.0}
@@ -89,6 +90,14 @@ def test_facts_without_settings_give_no_proposals(advisor):
     assert list(advisor.propose(msgspec.structs.replace(SINKING, settings={}))) == []
 
 
+def test_scenarios_lie_within_the_bounds(advisor, server):
+    """However the model answers: what is beyond them is left out."""
+    server.behaviour = lambda _: {"scenarios": [{"wind": 9.0}, {"wind": 3.0}]}
+    found = advisor.scenarios(Variations({"wind": (0.0, 4.0)}, 5.0, (Loss("wind", 0.0, 1.0), Loss("wind", 4.0, 9.0))))
+    assert 1 <= len(found) <= 4
+    assert all(0.0 <= one.changes["wind"] <= 4.0 for one in found)
+
+
 # What follows is of the model alone.
 
 
@@ -137,6 +146,18 @@ def test_the_model_is_told_what_became_of_its_directives(server):
         }
     ]  # fmt: skip
     assert proposal.reason == "earlier learning_rate 0.0005 undone -3 [-4, -2]"
+
+
+def test_the_model_is_told_what_variations_cost(server):
+    variations = Variations({"wind": (0.0, 4.0)}, 5.0, (Loss("wind", 4.0, 9.0),))
+    server.behaviour = lambda _: {"scenarios": [{"wind": 9.0}]}
+    with opened(server) as advisor, pytest.raises(LanguageModelError, match="within the bounds"):
+        advisor.scenarios(variations)
+    assert json.loads(turns(json.loads(server.requests[0]))[0]) == {
+        "bounds": {"wind": [0.0, 4.0]},
+        "loss": 5.0,
+        "losses": [{"name": "wind", "value": 4.0, "loss": 9.0}],
+    }
 
 
 def test_what_is_out_of_bounds_comes_through_and_is_refused_by_the_check(server):

@@ -54,6 +54,30 @@ def test_the_same_steps_and_seed_give_the_same_policy(shell):
     assert first["seconds"] > 0
 
 
+def test_scenarios_vary_what_is_trained_on_and_are_replayed(shell):
+    """With continuous actions; other weights than without, and the same ones again from the version's record."""
+    (shell.folder / "heavy.json").write_text('[{"share": 0.5, "changes": {"g": 12.0}}]')
+    order = ("train", "ppo", "--env", "Pendulum-v1", "--steps", 2_000)
+    plain, varied = shell.json(*order), shell.json(*order, "--scenarios", "heavy.json")
+    assert plain["hash"] != varied["hash"]
+    shell.here("init")
+    assert shell.json("policy", "replay", varied["version"])["equal"]
+    (shell.folder / "wrong.json").write_text('{"g": 12.0}')
+    with pytest.raises(HeadraceError, match="JSON array"):
+        shell.here("train", "ppo", "--steps", "2000", "--scenarios", "wrong.json")
+
+
+def test_an_advisor_proposes_scenarios(shell):
+    """What it prints is a file for train; of an environment whose bounds nobody knows it proposes nothing."""
+    found = shell.json("scenarios")
+    assert [one["share"] for one in found] == [0.125] * 4
+    assert {"flash": 8.0} in [one["changes"] for one in found]
+    with pytest.raises(HeadraceError, match="by hand"):
+        shell.here("scenarios", "--env", "Pendulum-v1")
+    with pytest.raises(HeadraceError, match="proposes nothing"):
+        shell.here("scenarios", "--advisor", "none:")
+
+
 def test_policies_and_baselines_are_evaluated_on_the_same_traces(shell):
     """Unscaled returns, equal at every call; the first of many traces are the few."""
     shell.json("train", "ppo", "--steps", 10_240)

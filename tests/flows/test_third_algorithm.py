@@ -80,9 +80,9 @@ class RidgeTraining:
     def without_wait(self):
         return self
 
-    def train(self, environment, seed, steps, follow):
+    def train(self, environment, seed, steps, follow, scenarios=()):
         environment_seed, _, rng = seeds(seed)
-        made = training_environment(environment, self.environments, environment_seed)
+        made = training_environment(environment, self.environments, environment_seed, scenarios=scenarios)
         state = fresh(self.config, made.width, made.actions)
         curve, taken = follow(made), 0
         while taken < steps:

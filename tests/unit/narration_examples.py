@@ -60,7 +60,9 @@ def _continuous() -> Facts:
     actions = np.repeat([[-2.0], [1.0]], 50, axis=0)
     low, high = np.array([-2.0]), np.array([2.0])
     decisions = ContinuousDecisions(obs, actions, actions + 0.4, low, high, actions * 0.0)
-    return version_facts(PLAIN, version(1, "pump", went_back_to=1), VersionEvidence(1, None, decisions=decisions))
+    return version_facts(
+        PLAIN, version(1, "pump", went_back_to=1), VersionEvidence(1, None, decisions=decisions, relies={"level": 80.0})
+    )
 
 
 def _moved() -> Facts:

@@ -5,6 +5,7 @@ import pytest
 
 from headrace.learners.acting import BoxPolicy, Policy
 from headrace.learners.explain.attribution import attributed, by_name, lead_over, log_probability, within
+from headrace.learners.explain.reliance import reliance
 from headrace.learners.prior import prior_to_arrays, rule_prior
 
 X, BASELINE = np.array([2.0, -1.0, 0.5], np.float32), np.array([1.0, 1.0, 0.0])
@@ -110,3 +111,14 @@ def test_what_a_policy_does_not_see_has_no_part() -> None:
 
 def test_stacked_frames_are_one_observation_the_newest_last() -> None:
     assert by_name(("rate_t", "height", "rate_t-2", "rate_t-10")) == {"rate": (3, 2, 0), "height": (1,)}
+
+
+def test_a_version_relies_on_features_by_the_size_of_their_parts() -> None:
+    """The lead of either action is 2 rate + level or minus that: of the sizes 2 + 2 + 1 + 1, four are rate's."""
+    weight = np.array([[2.0, 0.0], [1.0, 0.0]], np.float32)
+    policy = Policy({"logits.weight": weight, "logits.bias": np.zeros(2, np.float32)})
+    obs = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]], np.float32)
+    assert reliance(policy, ("rate", "level"), obs) == pytest.approx({"rate": 200.0 / 3.0, "level": 100.0 / 3.0})
+    assert reliance(policy, ("rate_t-1", "rate_t"), obs) == pytest.approx({"rate": 100.0})
+    assert reliance(policy, ("rate", "level"), 0.0 * obs) == {}
+    assert reliance(policy, ("rate", "level"), obs[:0]) == {}

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.testing import assert_allclose
 from test_explain_facts import said
-from test_explain_rows import batch
+from test_explain_rows import ARM, batch
 from test_explain_samples import version
 
 from headrace.learners.acting import BoxPolicy, Policy
@@ -89,3 +89,14 @@ def test_references_are_taken_evenly_spaced() -> None:
     assert [one.start_ms for one in spaced(references, 4)] == [0, 3, 6, 9]
     assert spaced([], 4) == []
     assert spaced(references, 16) == references
+
+
+def test_what_a_version_relies_on_is_told() -> None:
+    """The action is the angle, and nothing else is seen."""
+    rows = batch(np.zeros((40, 1), np.float32), 0.0, 1)
+    rows.obs[:] = np.linspace(-3.0, 3.0, 40, dtype=np.float32)[:, None]
+    arrays = {"mean.weight": np.ones((1, 1)), "mean.bias": np.zeros(1), "log_std": np.zeros(1)}
+    packed = pack({name: value.astype(np.float32) for name, value in arrays.items()})
+    found = Witness(lambda _task, _version: packed, lambda _references: [rows]).evidence(ARM, version(1, "arm"), [])
+    facts = version_facts(ARM, version(1, "arm"), found)
+    assert "Its decisions rely most on angle (100 %)." in said(facts)

@@ -1,8 +1,12 @@
 """The advisor in a training: what a watcher sees and steers, the rule in exploration, directives by made-up facts."""
 
+import json
+
 import msgspec
 import numpy as np
+import openai_server
 import pytest
+from openai_server import KEY, MODEL, change, openai_url, turns
 
 from headrace.learners.advice.drawn import DrawnAdvisor
 from headrace.learners.advice.ledger import problem
@@ -196,3 +200,24 @@ def rules_run(name, seed, fingerprint):
     directives = [said(2, 1, "accepted"), said(2, 2, "accepted"), said(2, 3, "refused"), said(2, 1, "undone")]
     texts = [msgspec.json.encode(one).decode() for one in [*directives, said(5, 1, "accepted")]]
     return Run(name, seed, fingerprint, "", [1], [1.0], [1], [1.0], [1.0], 1.0, 1.0, 1, 1, [1.0, 1.0], texts)
+
+
+def test_a_language_model_advises_a_training(tmp_path, monkeypatch):
+    """Asked at every version; from the second on it hears what became of its first change. What it said is stored."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with openai_server.running() as server:
+        server.behaviour = lambda _: {"changes": [change("epsilon_end", 0.1)]}
+        llm = arm("dqn+llm", openai_url(MODEL, {"base_url": server.base_url}))
+        budget = Budget(steps=25_600, curve_traces=16, final_traces=16)
+        (job,) = pool.jobs({"dqn+llm": llm}, [5], budget)
+        pool._run_job(tmp_path, job)
+        told = [json.loads(turns(json.loads(body))[0])["earlier"] for body in server.requests]
+        server.behaviour = lambda _: {"scenarios": [{"level": 9.0}, {"level": 1.5}]}
+        asked = arm("dqn+llm-scenarios", openai_url(MODEL, {"base_url": server.base_url}))
+    records = [msgspec.json.decode(text, type=Directive) for text in store.one(tmp_path, "dqn+llm", 5).directives]
+    assert {one.proposed_by for one in records} == {f"openai:{MODEL}"}
+    assert (records[0].change, records[0].verdict) == ("epsilon_end", "accepted")
+    assert [one.changes for one in asked.scenarios(1)] == [{"level": 1.5}]
+    assert told[0] == []
+    assert told[1][0]["effect"] is not None
+    assert told[1][0]["low"] < told[1][0]["effect"] < told[1][0]["high"]

@@ -168,17 +168,19 @@ def test_the_page_has_every_table_and_figure(runs, found, tmp_path):
 
 def test_advisers_are_compared_with_none_chance_and_the_rules(runs, found, tmp_path):
     """On the seeds that both have, beside the tables, which stay as they are; the page tells it, and who advised."""
-    assert found["advice"] == []
+    assert found["help"] == []
     rivals = [made("dqn+random", seed, 87.0) for seed in range(1_000, 1_006)]
     rivals += [made("dqn+llm", seed, 89.0) for seed in range(1_002, 1_005)]
     for run in rivals:
         run.judged_steps = 1_280
+    rivals += [made("dqn+scenarios", seed) for seed in range(1_000, 1_003)]
     told = tables([*runs, *rivals], DESIGNS)
     assert told["arms"] == found["arms"]
     assert told["table4"] == found["table4"]
     assert told["runs_left_out"] == 0
-    rows = {(row["measure"], row["first"], row["second"]): row for row in told["advice"]}
-    assert len(rows) == 3 * 6
+    rows = {(row["measure"], row["first"], row["second"]): row for row in told["help"]}
+    assert len(rows) == 3 * 7
+    assert set(told["advisor"]) == {"dqn+advisor", "dqn+random", "dqn+llm"}
     row = rows["final", "dqn+llm", "dqn+random"]
     ours = {
         arm: {run.seed: np.mean(run.final) for run in [*runs, *rivals] if run.arm == arm}
@@ -192,7 +194,11 @@ def test_advisers_are_compared_with_none_chance_and_the_rules(runs, found, tmp_p
     assert all(one["p_holm"] >= one["p"] for one in rows.values())
     assert told["advisor"]["dqn+llm"]["judged_episodes"] == 12.8
     text = markdown(told, "study")
-    for words in ("## Does advice help?", "DQN + language model less DQN + random directives | 3 |", "(`dqn+random`)"):
+    for words in (
+        "## Do advice and scenarios help?",
+        "DQN + language model less DQN + random directives | 3 |",
+        "(`dqn+random`)",
+    ):
         assert words in text
     assert "An LLM is not what was run here" not in text
     assert "An LLM is not what was run here" in markdown(found, "study")
@@ -261,9 +267,12 @@ def test_arms_differ_in_what_they_should_alone():
     assert "advisor" not in design.described(design.arm("dqn+advisor"), design.Budget())
     with pytest.raises(SettingsError, match="choose among"):
         design.arm("sarsa")
-    for nobody in (None, parse_url("rules:")):
+    for nobody, name in ((None, "dqn+llm"), (parse_url("rules:"), "dqn+llm"), (None, "dqn+llm-scenarios")):
         with pytest.raises(SettingsError, match="name it by --advisor"):
-            design.arm("dqn+llm", nobody)
+            design.arm(name, nobody)
+    assert design.arm("dqn+drawn").scenarios(3) == design.arm("dqn+drawn").scenarios(3)
+    assert design.arm("dqn+drawn").scenarios(3) != design.arm("dqn+drawn").scenarios(4)
+    assert (chance.scenarios(3), plain) == ((), design.arm("dqn+drawn").training)
 
 
 def test_a_fingerprint_tells_designs_apart():
