@@ -49,7 +49,7 @@ def _itself(rows: TransitionBatch, decision: Decision) -> NDArray[np.bool_]:
 
 def _same(spec: TaskSpec, actions: NDArray[np.generic], action: int | NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return which of N actions, int32[N] or float32[N, A], are the one that was taken."""
-    if isinstance(action, int):
+    if not isinstance(action, np.ndarray):
         return np.asarray(actions == action, np.bool_)
     taken = np.asarray(actions, np.float64)
     bounds = spec.action_bounds or Bounds((), ())

@@ -121,7 +121,9 @@ KINDS: Final[dict[str, Kind]] = {
     "action.{name}": Kind("action", "share of the actions taken", "share"),
     "taken.{d}": Kind("mean action taken", "mean of an action's dimension in a sample of the rows"),
     "rejected.total": Kind("rejected", "messages of all tasks that were rejected as bad data", "share", "rows.total"),
-    "rejected.{name}": Kind("rejected by rule", "messages that one rule rejected", "share", "rejected.total"),
+    "rejected.{name}": Kind(
+        "rejected by rule", "messages that one rule rejected as bad data", "share", "rejected.total"
+    ),
     # One decision.
     "decision.taken": Kind("action taken", "the action that was taken in the decision asked about", "verdict"),
     "decision.taken.{d}": Kind("action taken", "one dimension of the action that was taken", "verdict"),

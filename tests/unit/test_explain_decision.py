@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from decision_examples import CLOUD, PLAIN, decided, decision, rows
+from decision_examples import CLOUD, PLAIN, decided, decision, pump, rows
 from test_explain_attribution import random_arrays
 
 from headrace.learners.acting import BoxPolicy, Policy
@@ -211,3 +211,18 @@ def test_a_task_of_one_action_has_nothing_to_compare() -> None:
     facts = decision_facts(spec, decision(), studied(1, policy, rows()))
     assert values(facts, "margin.", "attribution.") == {}
     assert said(facts)[0] == "a0 at step 0 of e took \u201cgo\u201d, with a probability of 100 % by v1"
+
+
+def test_a_tree_that_comes_to_another_action_says_nothing_of_this_one() -> None:
+    """Its conditions are on one feature each, but the version goes by a sum of two."""
+    by, seen = pump(), rows()
+    assert by.tree is not None
+    right = [
+        by.tree.path(obs)[1].argmax() == by.policy.q_values(obs[None]).argmax()  # type: ignore[union-attr]
+        for obs in seen
+    ]
+    assert {True, False} == set(right)
+    for obs, agrees in zip(seen, right, strict=True):
+        found = values(decision_facts(PLAIN, decision(obs=obs), by), "path.")
+        assert found.keys() >= {"path.fidelity"}
+        assert ("path.action" in found) == agrees
