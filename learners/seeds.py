@@ -43,6 +43,8 @@ STUDY_FINAL: Final = Seeds(86_028_157, 1, "traces", "the evaluation of the study
 SCORED_STATES: Final = Seeds(104_395_301, 1, "traces", "the states that the scorecard explains, and asks readers about")
 TUNING: Final = Seeds(179_424_673, 41, "traces", "the tuned rule: the last choice, then its generations")
 TUNED: Final = Seeds(179_424_714, 1, "traces", "what tuning reports of the rule that it found")
+RULES: Final = Seeds(217_645_199, 1, "traces", "rule lists are shown, and chosen by, what they do on them")
+RULES_JUDGE: Final = Seeds(217_645_209, 1, "traces", "`headrace rules evaluate` judges rule lists on them")
 
 PRESET_TRAINING: Final = Seeds(0, 3, "training", "benchmarks train the presets with them")
 STUDY_SEARCH_TRAINING: Final = Seeds(500, 2, "training", "runs of the study's search")
@@ -59,6 +61,7 @@ SCORED_DRAWS: Final = Seeds(
     104_395_303, 1, "draws", "the scorecard: what readers are shown, what is shuffled or deleted"
 )
 EVALUATIONS: Final = Seeds(20_261_129, 1, "draws", "the benchmark of off-policy evaluation: policies, rows")
+RULE_SEARCH: Final = Seeds(236_887_691, 1, "draws", "which rules the search for a list drops and grows anew")
 CANDIDATES: Final = Seeds(179_424_673, 1, "draws", "the parameters that tuning tries")
 
 ALL: Final = {name: value for name, value in list(globals().items()) if isinstance(value, Seeds)}
