@@ -90,10 +90,8 @@ def test_a_wording_is_expanded_and_its_marks_are_those_of_the_fact() -> None:
             "It trails {name} by {size}.",
         ),
         (
-            Sentence(
-                "In the {term.latency.vs-hpa@name} part it is better than {return.vs-hpa@name} by {term.latency.vs-hpa}."
-            ),
-            "In the {name} part it is better than {other} by {}.",
+            Sentence("In the {term.latency.vs-hpa@name} part it beats {return.vs-hpa@name} by {term.latency.vs-hpa}."),
+            "In the {name} part it beats {other} by {}.",
         ),
         (Sentence("We are worse than {return.vs-hpa@name} by {return.vs-hpa@size}."), None),
         (Sentence("The mean reward was {rows.total}."), None),
