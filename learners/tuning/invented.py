@@ -3,6 +3,7 @@
 A model is told neither numbers nor names, so nothing in these is wrong of a real task.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -36,12 +37,15 @@ UNITS: Final[dict[str, str]] = {
         "windows": "unreported",
         "versions": "versions changed",
         "messages": "rejected/rejected by rule",
-        "seconds": "outage",
     }.items()
     for kind in kinds.split("/")
 }
 """By kind: the unit of its facts; those of others have none."""
-PATTERNS: Final = {**KINDS, "figure.{name}": OTHER}
+_OTHER_SLOT: Final = re.compile(r"\{(?!(?:s|d|n|rival|name)\})")
+PATTERNS: Final = {pattern: kind for pattern, kind in KINDS.items() if not _OTHER_SLOT.search(pattern)} | {
+    "figure.{name}": OTHER
+}
+"""Those of KINDS with slots that are filled here."""
 SIGNS: Final[dict[Direction | None, float]] = {"up": 1.0, "down": -1.0, "flat": 0.0, None: 1.0}
 
 

@@ -95,8 +95,6 @@ NEEDED: Final[dict[str, str]] = {
     "distance of a similar decision": "away|distance",
     "lead": "leads?|lead",
     "rule's action": "would",
-    "outage": "answer|outage|down",
-    "operations": "jobs?|ran",
 }
 """By kind: words of which a sentence on it has one. A kind that is not here needs none."""
 

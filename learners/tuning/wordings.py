@@ -226,8 +226,6 @@ LEVEL: Final[Mapping[str, tuple[str, ...]]] = {
         "In this decision {name} would take the action with number {}.",
         "The action of {name} here would be number {}.",
     ),
-    "outage": ("For {} [no answer came/there was no answer] from {name}.", "Without an answer from {name} were {}."),
-    "operations": ("For the jobs themselves, {name} was {}.", "As the jobs ran, {name} was {}."),
     "other": ("The report has {} for {name}.", "The number of {name} in the report is {}."),
 }
 """By kind: wordings of what has no direction."""
