@@ -17,6 +17,7 @@ from headrace.learners.acting import BoxPolicy, Policy
 from headrace.learners.explain.simulation import Learned, Simulator, acting
 from headrace.learners.rules.document import Action, Rule, RuleList, load_rules, rule_network, simplest
 from headrace.learners.rules.mending import mended
+from headrace.learners.rules.quantities import Condition, Quantity, quantities, values
 from headrace.learners.rules.search import Choice, frontier
 from headrace.schemas.records import TaskSpec
 
@@ -78,12 +79,14 @@ def _continuous(obs: NDArray[np.float32], wanted: NDArray[Any], seed: int) -> Ex
 
 def lists(given: Examples, spec: TaskSpec, policy: int | None, most: int, seed: int) -> list[RuleList]:
     """Return the lists found of 1 rule, of 2, up to `most`; policy: the version that the examples are of."""
-    found = frontier(given.obs, given.costs, most, seed)
-    return [_fitted(RuleList(spec.task, _named(one.rules, given), policy), given, spec) for one in found]
+    about = quantities(given.obs, given.costs)
+    found = frontier(values(given.obs, about), given.costs, most, seed)
+    return [_fitted(RuleList(spec.task, _named(one.rules, about, given), policy), given, spec) for one in found]
 
 
-def _named(rules: Sequence[Choice], given: Examples) -> tuple[Rule, ...]:
-    told = [(simplest(one.conditions), given.choices[one.action]) for one in rules]
+def _named(rules: Sequence[Choice], about: Sequence[Quantity], given: Examples) -> tuple[Rule, ...]:
+    named = [[Condition(about[place], side, limit) for place, side, limit in one.conditions] for one in rules]
+    told = [(simplest(one), given.choices[rule.action]) for one, rule in zip(named, rules, strict=True)]
     return tuple(Rule(conditions, action) for conditions, action in told if conditions is not None)
 
 

@@ -6,7 +6,8 @@
     if rate_t > 0.62 and ready_t <= 0.28 then +2
     otherwise 0
 
-The first rule whose conditions all hold decides. Observations and actions have the names of the task's file; continuous
+The first rule whose conditions all hold decides. A condition is about an observation, or about one and so many times
+another (`rate_t - 3.1 ready_t > 0.2`). Observations and actions have the names of the task's file; continuous
 actions are numbers, one a dimension, with commas between. `policy` says what the rules stand for; it may be missing.
 """
 
@@ -20,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners.acting import BoxPolicy, Policy
-from headrace.learners.explain.regions import Condition
-from headrace.learners.rules.network import CERTAIN, HIGH, LOGITS, LOW, MEAN, RuleNetwork, rules_of
+from headrace.learners.rules.network import CERTAIN, HIGH, LOGITS, LOW, MEAN, SUMS, RuleNetwork, rules_of
+from headrace.learners.rules.quantities import Condition, Quantity
 from headrace.schemas.errors import InvalidRulesError
 from headrace.schemas.reasons import did_you_mean
 from headrace.schemas.records import TaskSpec
@@ -54,9 +55,15 @@ def written(rules: RuleList, spec: TaskSpec, notes: Sequence[str] = ()) -> str:
     lines = [f"# {note}" for note in notes] + [f"task {rules.task}"]
     lines += [f"policy {rules.task}@{rules.policy}"] if rules.policy is not None else []
     for rule in rules.rules[:-1]:
-        told = " and ".join(f"{spec.observations[f]} {side} {limit:.9g}" for f, side, limit in rule.conditions)
+        told = " and ".join(f"{_told(of, spec)} {side} {limit:.9g}" for of, side, limit in rule.conditions)
         lines.append(f"if {told} then {_action_told(rule.action, spec)}")
     return "\n".join([*lines, f"otherwise {_action_told(rules.rules[-1].action, spec)}"]) + "\n"
+
+
+def _told(of: Quantity, spec: TaskSpec) -> str:
+    name = spec.observations[of.feature]
+    sign = "-" if of.times < 0.0 else "+"
+    return f"{name} {sign} {abs(of.times):.9g} {spec.observations[of.other]}" if of.times else name
 
 
 def _action_told(action: Action, spec: TaskSpec) -> str:
@@ -127,21 +134,32 @@ def _version(words: list[str], spec: TaskSpec) -> int:
 def _rule(words: list[str], spec: TaskSpec) -> Rule:
     _require("then" in words[3:], "write a rule as `if NAME > NUMBER and NAME <= NUMBER then ACTION`")
     end = words.index("then", 3)
-    conditions = tuple(_condition(words[start : min(start + 3, end)], spec) for start in range(0, end, 4))
-    _require(words[3:end:4] == ["and"] * (len(conditions) - 1), "conditions have `and` between them")
-    void = next((f for f in {one.feature for one in conditions} if not _open(bounds(conditions, f))), None)
-    if void is not None:
-        low, high = bounds(conditions, void)
-        raise InvalidRulesError(f"no {spec.observations[void]} is both > {low:g} and <= {high:g}")
-    return Rule(conditions, _action(words[end + 1 :], spec))
+    conditions, start = [], 0
+    while start < end:
+        _require(not start or words[start - 1] == "and", "conditions have `and` between them")
+        length = 6 if words[start + 1] in {"+", "-"} else 3
+        conditions.append(_condition(words[start : min(start + length, end)], spec))
+        start += length + 1
+    _require(start == end + 1, f"between {words[end - 1]!r} and `then` there must be a condition")
+    for of in {one.of for one in conditions}:
+        low, high = bounds(conditions, of)
+        _require(_open((low, high)), f"no {_told(of, spec)} is both > {low:g} and <= {high:g}")
+    return Rule(tuple(conditions), _action(words[end + 1 :], spec))
 
 
 def _condition(words: list[str], spec: TaskSpec) -> Condition:
     told = " ".join(words)[:80]
-    _require(len(words) == 3 and words[1] in {"<=", ">"}, f"{told!r} is no condition: write NAME > NUMBER or <= NUMBER")
-    name, side, limit = words
+    fine = len(words) in {3, 6} and words[-2] in {"<=", ">"}
+    _require(fine, f"{told!r} is no condition: write NAME > NUMBER or NAME + NUMBER NAME <= NUMBER")
+    of = Quantity(_place(words[0], spec))
+    if len(words) == 6:
+        of = Quantity(of.feature, _number(words[1] + words[2]), _place(words[3], spec))
+    return Condition(of, "<=" if words[-2] == "<=" else ">", _number(words[-1]))
+
+
+def _place(name: str, spec: TaskSpec) -> int:
     _require(name in spec.observations, f"{name!r} is no observation of {spec.task}{_known(name, spec.observations)}")
-    return Condition(spec.observations.index(name), "<=" if side == "<=" else ">", _number(limit))
+    return spec.observations.index(name)
 
 
 def _known(name: str, names: Sequence[str]) -> str:
@@ -171,25 +189,31 @@ def _action(words: list[str], spec: TaskSpec) -> Action:
 
 
 def simplest(conditions: Sequence[Condition]) -> tuple[Condition, ...] | None:
-    """Return conditions that say the same, at most one of a feature's each side; None where they can't all hold."""
-    kept = tuple(one for one in dict.fromkeys(conditions) if one.threshold in bounds(conditions, one.feature))
-    return kept if all(_open(bounds(kept, one.feature)) for one in kept) else None
+    """Return conditions that say the same, at most one of a quantity's each side; None where they can't all hold."""
+    kept = tuple(one for one in dict.fromkeys(conditions) if one.threshold in bounds(conditions, one.of))
+    return kept if all(_open(bounds(kept, one.of)) for one in kept) else None
 
 
 def _open(limits: tuple[float, float]) -> bool:
     return bool(np.float32(limits[0]) < np.float32(limits[1]))
 
 
-def bounds(conditions: Sequence[Condition], feature: int) -> tuple[float, float]:
-    """Return the bounds that the conditions set a feature: low < obs <= high."""
-    low = max((one.threshold for one in conditions if one[:2] == (feature, ">")), default=-math.inf)
-    return low, min((one.threshold for one in conditions if one[:2] == (feature, "<=")), default=math.inf)
+def bounds(conditions: Sequence[Condition], of: Quantity) -> tuple[float, float]:
+    """Return the bounds that the conditions set a quantity: low < quantity <= high."""
+    low = max((one.threshold for one in conditions if one[:2] == (of, ">")), default=-math.inf)
+    return low, min((one.threshold for one in conditions if one[:2] == (of, "<=")), default=math.inf)
 
 
 def policy_arrays(rules: RuleList, spec: TaskSpec) -> dict[str, NDArray[Any]]:
     """Return the list as a policy's arrays, for `headrace.learners.acting.load_policy`."""
-    limits = np.array([[bounds(one.conditions, f) for f in range(spec.width)] for one in rules.rules], np.float32)
-    arrays: dict[str, NDArray[Any]] = {LOW: limits[..., 0], HIGH: limits[..., 1]}
+    about = [*dict.fromkeys(one.of for rule in rules.rules for one in rule.conditions)]
+    sums = np.zeros((spec.width, len(about)), np.float32)
+    for column, (feature, times, other) in enumerate(about):
+        sums[feature, column] += 1.0
+        sums[other, column] += np.float32(times)
+    limits = [[bounds(rule.conditions, of) for of in about] for rule in rules.rules]
+    low, high = np.moveaxis(np.array(limits, np.float32).reshape(len(rules.rules), len(about), 2), 2, 0)
+    arrays: dict[str, NDArray[Any]] = {SUMS: sums, LOW: low, HIGH: high}
     given = np.array([one.action for one in rules.rules])
     if (box := spec.action_bounds) is None:
         return arrays | {LOGITS: CERTAIN * (np.eye(spec.action_count, dtype=np.float32)[given] - 1.0)}

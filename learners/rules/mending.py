@@ -1,6 +1,6 @@
 """Rules made better by what they earn in a simulator: one threshold, condition or action after another is moved."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners.rules.document import Action, Rule, RuleList, simplest
+from headrace.learners.rules.quantities import Quantity, values
 from headrace.schemas.records import TaskSpec
 
 TRIALS: Final = 240
@@ -24,7 +25,8 @@ def mended(
     seen: float32[N, D], what the rules met. earned: runs a list, and tells its mean return.
     """
     best, trials = earned(rules), 1
-    ranked = np.sort(seen, axis=0)
+    about = [*dict.fromkeys(one.of for rule in rules.rules for one in rule.conditions)]
+    ranked = {of: np.sort(values(seen, [of])[:, 0]) for of in about}
     bettered = True
     while bettered and trials < TRIALS:
         bettered = False
@@ -42,13 +44,13 @@ def mended(
     return rules, best
 
 
-def _moved(rule: Rule, spec: TaskSpec, ranked: NDArray[np.float32]) -> Iterator[Rule]:
-    """Yield the rule with one of its parts moved. ranked: float32[N, D], what was seen of each feature, in order."""
+def _moved(rule: Rule, spec: TaskSpec, ranked: Mapping[Quantity, NDArray[np.float32]]) -> Iterator[Rule]:
+    """Yield the rule with one of its parts moved. ranked: float32[N], what was seen of each quantity, in order."""
     for action in _actions(rule.action, spec):
         yield replace(rule, action=action)
     for place, one in enumerate(rule.conditions):
         rest = rule.conditions[:place], rule.conditions[place + 1 :]
-        column = ranked[:, one.feature]
+        column = ranked[one.of]
         rank = np.searchsorted(column, np.float32(one.threshold)) / len(column)
         for move in _MOVES:
             threshold = float(f"{np.quantile(column, np.clip(rank + move, 0.0, 1.0)):.3g}")

@@ -22,7 +22,7 @@ MAX_CELLS: Final = 1 << 19
 """Rows times features that a list is searched on: evenly spaced rows."""
 _CUTS: Final = 48
 """Thresholds that are tried for a feature: its quantiles."""
-_TOLL: Final = 5e-4
+_TOLL: Final = 2e-3
 """What a condition costs, in shares of what the best constant action does: what helps less is left out."""
 _FINER: Final = 16
 """Thresholds that are tried beside one that is in use."""
@@ -85,6 +85,7 @@ def frontier(obs: NDArray[np.float32], costs: Floats, most: int, seed: int) -> I
             grown = min(grown, search.shaken(grown, rng), key=search.cost)
         before = search.cost(rules)
         search, rules = search.refined(grown)
+        search, rules = search.refined(rules)
         if search.cost(rules) >= before:
             return
         yield search.told(rules)

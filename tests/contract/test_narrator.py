@@ -6,6 +6,7 @@ from contextlib import closing
 
 import jsonschema
 import openai_server
+import psutil
 import pytest
 from openai_server import CHAT, KEY, MODEL, RESPONSES, completion, openai_url, response, told, turns
 
@@ -204,6 +205,25 @@ def test_a_backlog_does_not_wait_for_a_slow_model(server):
         speakers = [narrator.tell(numbered(place)).narrator for place in range(20)]
         assert speakers.count("template") == narrator.counters()["barred", "busy"] > 10
         assert clock.s < 150
+
+
+@pytest.mark.long
+def test_memory_is_flat_over_a_thousand_reports(server):
+    """The first two hundred fill what is bounded; the server, in this process too, forgets what it was asked."""
+
+    def behaviour(body):
+        for kept in (server.requests, server.headers, server.paths):
+            kept.clear()
+        return told(body, BETTER)
+
+    server.behaviour = behaviour
+    process, sizes = psutil.Process(), []
+    with opened(server) as narrator:
+        for place in range(1_000):
+            said(narrator.tell(numbered(place)), numbered(place))
+            sizes.append(process.memory_info().rss)
+        assert narrator.counters()["asked",] == 1_000
+    assert sizes[-1] - sizes[200] < 8 << 20
 
 
 MARKED = {"{name}, {}": "It is better than {name} by {}.", "{name}, {size}": "It is worse than {name} by {size}."}

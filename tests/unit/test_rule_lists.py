@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from headrace.learners.acting import load_policy
 from headrace.learners.checkpoint import pack
 from headrace.learners.explain.attribution import attributed, lead_over
-from headrace.learners.explain.regions import Condition
 from headrace.learners.explain.simulation import acting
 from headrace.learners.rules.distil import examples, fidelity, lists
 from headrace.learners.rules.document import (
@@ -22,6 +21,7 @@ from headrace.learners.rules.document import (
     written,
 )
 from headrace.learners.rules.mending import mended
+from headrace.learners.rules.quantities import Condition, Quantity, quantities, values
 from headrace.learners.rules.search import frontier
 from headrace.pipelines.policies.portable import Portable
 from headrace.schemas.errors import InvalidRulesError, SettingsError
@@ -45,11 +45,21 @@ def rules_of(text=TEXT, spec=PUMP):
 
 def test_text_is_read_as_it_stands():
     first, second, otherwise = rules_of().rules
-    assert first == Rule((Condition(0, ">", 0.5), Condition(1, "<=", 2.0)), 2)
-    assert second == Rule((Condition(2, ">", 1.5),), 0)
+    assert first == Rule((Condition(Quantity(0), ">", 0.5), Condition(Quantity(1), "<=", 2.0)), 2)
+    assert second == Rule((Condition(Quantity(2), ">", 1.5),), 0)
     assert otherwise == Rule((), 1)
     assert rules_of().policy == 3
     assert written(rules_of(), PUMP, ["a note"]) == TEXT
+
+
+def test_a_condition_may_be_about_one_observation_and_so_many_times_another():
+    text = "task pump\nif level - 2.5 heat <= 2 and flow + 1 flow > 3 then +1\notherwise 0\n"
+    rules = rules_of(text)
+    assert rules.rules[0].conditions[0] == Condition(Quantity(0, -2.5, 2), "<=", 2.0)
+    assert written(rules, PUMP) == text
+    policy = load_policy(pack(policy_arrays(rules, PUMP)))
+    obs = np.float32([[3, 1.6, 0.4], [3.1, 1.6, 0.4], [3, 1.5, 0.4]])
+    assert acting(policy)(obs).tolist() == [policy.decide(one) for one in obs] == [2, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -99,14 +109,11 @@ floats = st.floats(-(2.0**60), 2.0**60, width=32)
 @st.composite
 def rule_lists(draw, spec):
     def conditions():
-        found = draw(
-            st.lists(st.tuples(st.integers(0, spec.width - 1), st.sampled_from(["<=", ">"]), floats), max_size=3)
-        )
-        unique = {(feature, side): Condition(feature, side, limit) for feature, side, limit in found}
-        features = {}  # one side of each feature: both might contradict each other
-        for one in unique.values():
-            features.setdefault(one.feature, one)
-        return tuple(features.values())
+        places = st.integers(0, spec.width - 1)
+        pairs = st.tuples(places, floats.filter(bool), places).map(lambda given: Quantity(*given))
+        sums = places.map(Quantity) | pairs
+        found = draw(st.lists(st.builds(Condition, sums, st.sampled_from(["<=", ">"]), floats), max_size=3))
+        return tuple({one.of: one for one in found}.values())  # both sides might contradict each other
 
     def action():
         if spec.discrete:
@@ -133,7 +140,7 @@ def test_what_is_written_is_read_again_and_acts_alike(data, spec):
     [
         ("level > 0.5", "levle > 0.5", "line 4: 'levle' is no observation of pump; did you mean level"),
         ("level > 0.5", "pressure > 0.5", "it has level, flow, heat"),
-        ("level > 0.5", "level >= 0.5", "is no condition: write NAME > NUMBER or <= NUMBER"),
+        ("level > 0.5", "level >= 0.5", "is no condition: write NAME > NUMBER or NAME"),
         ("level > 0.5", "level > high", "'high' is no number"),
         ("level > 0.5", "level > nan", "'nan' is no number"),
         ("then +1", "then +2", r"line 4: '\+2' is no action of pump"),
@@ -153,7 +160,8 @@ def test_a_file_that_was_edited_wrongly_is_told_by_line(before, after, message):
 
 
 def test_conditions_are_told_in_the_simplest_way():
-    low, lower, high = Condition(0, ">", 0.5), Condition(0, ">", 0.2), Condition(0, "<=", 0.4)
+    limits = ((">", 0.5), (">", 0.2), ("<=", 0.4))
+    low, lower, high = (Condition(Quantity(0), *limit) for limit in limits)
     assert simplest((lower, low)) == (low,)
     assert simplest((lower, high)) == (lower, high)
     assert simplest((low, high)) is None
@@ -171,6 +179,8 @@ def test_arrays_that_do_not_fit_do_not_act():
     arrays = policy_arrays(rules_of(), PUMP)
     with pytest.raises(ValueError, match="do not fit"):
         load_policy(pack(arrays | {"rules.high": np.zeros((2, 3), np.float32)}))
+    with pytest.raises(ValueError, match="do not fit"):
+        load_policy(pack(arrays | {"rules.sums": np.ones((3, 3), np.float32)}))
     with pytest.raises(ValueError, match="must not act"):
         load_policy(pack(arrays | {"rules.low": np.full((3, 3), np.nan, np.float32)}))
 
@@ -201,8 +211,27 @@ def test_rules_made_by_hand_are_found_again(text):
     assert len(found.rules) == len(rules_of(text).rules)
     decides = rule_network(found, PUMP).outputs_of(obs).argmax(axis=1)
     assert fidelity(acting(policy)(obs), decides) > 0.97
-    known = {(f, side) for one in rules_of(text).rules for f, side, _ in one.conditions}
-    assert {f for one in found.rules for f, _, _ in one.conditions} == {f for f, _ in known}
+    known = {limit.of for one in rules_of(text).rules for limit in one.conditions}
+    assert {limit.of for one in found.rules for limit in one.conditions} == known
+
+
+def test_two_observations_are_summed_where_that_tells_more_than_either():
+    """The direction is that of the costs; a pair that tells nothing, and one that is the same twice, is left out."""
+    obs = np.random.default_rng(0).normal(size=(4_000, 3)).astype(np.float32) * np.float32([1, 10, 1])
+    costs = np.eye(2)[(obs[:, 0] - 0.08 * obs[:, 1] > 0.3).astype(int)]
+    *alone, pair = quantities(obs, costs)
+    assert alone == [Quantity(0), Quantity(1), Quantity(2)]
+    assert (pair.feature, pair.other) == (0, 1)
+    assert pair.times == pytest.approx(-0.08, abs=0.006)
+    assert values(obs[:1], [pair])[0, 0] == obs[0, 0] + np.float32(pair.times) * obs[0, 1]
+
+
+def test_a_slanting_boundary_is_one_condition():
+    policy, _ = a_policy("task pump\nif level - 0.5 flow > 1 then +1\notherwise 0", PUMP)
+    obs = np.random.default_rng(0).normal(size=(2_000, 3)).astype(np.float32)
+    found = lists(examples(obs, policy, np.zeros(0), 0), PUMP, 1, 2, 0)[-1]
+    assert (0, 1) in {(one.of.feature, one.of.other) for one in found.rules[0].conditions if one.of.times}
+    assert fidelity(acting(policy)(obs), acting(load_rules(found, PUMP))(obs)) > 0.97
 
 
 def test_few_values_are_told_apart_exactly():
@@ -260,7 +289,7 @@ def test_rules_are_mended_by_what_they_earn():
     found, earned = mended(wrong, PUMP, obs, lambda one: fidelity(wanted, acting(load_rules(one, PUMP))(obs)))
     assert earned > 0.99
     assert [one.action for one in found.rules] == [2, 1]
-    assert {one[:2] for one in found.rules[0].conditions} == {(0, ">"), (1, "<=")}
+    assert {one[:2] for one in found.rules[0].conditions} == {(Quantity(0), ">"), (Quantity(1), "<=")}
 
 
 def test_fidelity_is_agreement_or_explained_variance():
