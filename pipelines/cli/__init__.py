@@ -26,9 +26,11 @@ COMMANDS = {
     "scenarios": Lazy("scenarios", "Propose variations of an environment to train on."),
     "evaluate": Lazy("evaluate", "Run a policy or a baseline on fixed traces."),
     "policy": Lazy("policy", "List, compare, retrain policies; decide what serves."),
+    "rules": Lazy("rules", "Short rule lists in place of a policy: find, judge, deploy."),
     "learner": Lazy("learner", "By which settings a task is learned; set them."),
     "directive": Lazy("directive", "What the advisor proposed; taking it back."),
     "report": Lazy("report", "List and show reports."),
+    "narrator": Lazy("narrator", "The language model that narrates: serve or tune a small one."),
     "study": Lazy("study", "The paper's evaluation: run it, report it."),
     "bench": Lazy("bench", "How fast the configured backends are."),
 }
