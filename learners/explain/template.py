@@ -14,6 +14,7 @@ from headrace.learners.explain.template_answers import (
     serving,
 )
 from headrace.learners.explain.template_decision import DECISION_PARTS, decision_headline
+from headrace.learners.explain.template_operations import OPERATIONS_PARTS
 from headrace.schemas.grounding import GOOD_UNITS
 from headrace.schemas.narration.question import subject_of
 from headrace.schemas.ports import Adapter, Backend
@@ -311,31 +312,6 @@ def _exploration(facts: Known) -> Iterator[Sentence]:
     yield Sentence(text + ".")
 
 
-def _quality(facts: Known) -> Iterator[Sentence]:
-    """What was wrong with the data, and that nothing was, which is worth saying too."""
-    total = facts.get("rejected.total")
-    if total is not None and total.value == 0:
-        yield Sentence("No message of any task was rejected {rejected.total@name} (by the log's clock).")
-    elif total is not None:
-        rules = sorted((fact for fact in under(facts, "rejected.") if fact is not total), key=lambda fact: -fact.value)
-        items = [f"{{{fact.fact_id}@name}} ({{{fact.fact_id}@value}})" for fact in rules[:MAX_NAMED]]
-        ending = f", by {listed(items)}" if items else ""
-        plural = "was" if total.value == 1 else "were"
-        when = "{rejected.total@name} (of all tasks, by the log's clock)"
-        yield Sentence(f"{{rejected.total}} {plural} rejected {when}{ending}.")
-    noted = [
-        f"{{{key}}} {text}"
-        for key, text in (
-            ("rows.duplicates", "came again"),
-            ("rows.late", "came late"),
-            ("rows.unreported", "of earlier intervals came too late for their own report"),
-        )
-        if key in facts and facts[key].value != 0
-    ]
-    if noted:
-        yield Sentence(f"{listed(noted)}.")
-
-
 JUDGED: dict[str, str] = {
     "untested": "No gate has tested it: the settings let each version serve.",
     "person": "A person let it serve.",
@@ -365,7 +341,7 @@ INTERVAL_PARTS: tuple[Part, ...] = (
     _limits,
     _refused,
     _exploration,
-    _quality,
+    *OPERATIONS_PARTS,
 )
 PARTS: dict[str, tuple[Part, ...]] = {
     "version": VERSION_PARTS,
