@@ -56,7 +56,6 @@ def test_rules_from_a_file_of_rows(shell):
     (listed,) = shell.lines("policy", "list", "--task", "valve")
     assert (listed["algorithm"], listed["serves"]) == ("rules", True)
     assert b"these are rules, and have no layers" in shell("policy", "export", "valve", "v.onnx", code=1).stderr
-    assert b"is rules, which nothing trained" in shell("policy", "replay", "valve@1", code=1).stderr
     told = shell("rules", "withdraw", "valve", *why, code=1).stderr.decode()
     assert "no version of valve served before" in told
 
