@@ -65,8 +65,8 @@ def test_a_report_from_end_to_end(served, tmp_path):
     shell.prepare()
     shell("produce", shell.write("rows.jsonl", transitions(400)), "--close")
     shell("run", "ingest", "--until-caught-up")
-    url = f"{served.url}&timeout_s=20"
-    shell("run", "explain", "--until-caught-up", environment={"HEADRACE_NARRATOR": url})
+    narrator = f"{served.url}&timeout_s=20"
+    job = ("run", "explain", "--until-caught-up", "--interval-ms", 50_000, "--narrator", narrator)
+    assert shell.json(*job)["reports"] > 0
     reports = shell.lines("report", "list")
-    assert reports
     assert any("openai" in str(shell.lines("report", "show", one["report_id"])) for one in reports)

@@ -72,6 +72,7 @@ def test_what_is_said_of_a_choice_by_values() -> None:
             "The reward that followed there was 1.7 per step (95 % 0.2 to 3.1) after the same action and 2 per step "
             "(95 % -5 to 8) after another."
         ),
+        "The nearest is a0 at step 1 of e which took \u201copen\u201d, with a reward of 1 per step.",
     ]
 
 
