@@ -40,7 +40,7 @@ EACH = 50
 def prepared(folder: Path) -> Asker:
     """A stream with rows and one version."""
     stream = open_stream(folder, segment=16_384, sample_every=64)
-    fleet = stream.fleet(agents=64, seed=3)
+    fleet = stream.fleet(agents=64)
     for _ in range(4):
         fleet.emit_window(stream.advance)
     stream.ingest()
