@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LLM := .venv-llm
 export PYTHONDONTWRITEBYTECODE ?=
 
-.PHONY: help demo test test-long test-servers check bench bench-servers up down status env lock clean
+.PHONY: help demo test test-long test-servers test-llm check bench bench-servers up down status env lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +29,10 @@ test-long: $(VENV)/ready ## the long forms of the fault and fuzz tests
 test-servers: $(VENV)/ready ## the tests that start real Kafka, Cassandra and Redis on this machine
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "servers and not long" || { [ $$? = 7 ] && \
 		OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "servers and not long" --last-failed; }
+
+test-llm: $(LLM)/ready ## the tests on a real small language model, then its figures; compiles llama.cpp (10 CPU-minutes)
+	OMP_NUM_THREADS=1 $(LLM)/bin/python -m pytest -m llm
+	PYTHONPATH=tests/unit OMP_NUM_THREADS=1 $(LLM)/bin/python tests/llm/figures.py
 
 check: $(VENV)/ready ## lint, types, import directions
 	$(BIN)/ruff check .
@@ -56,8 +61,15 @@ $(VENV)/ready: requirements.txt pyproject.toml infra/local/environment.sh
 	@PYTHON=$(PYTHON) bash infra/local/environment.sh $(VENV)
 	@touch $@
 
+# What a user installs by `pip install 'headrace[local]'`, in an environment of its own; llava is of no use to text.
+$(LLM)/ready: $(VENV)/ready
+	@[ -x $(LLM)/bin/python ] || $(PYTHON) -m venv --without-pip $(LLM)
+	$(VENV)-uv/bin/uv pip install -q --python $(LLM)/bin/python --require-hashes -r requirements.txt
+	CMAKE_ARGS="-DLLAVA_BUILD=OFF $$CMAKE_ARGS" $(VENV)-uv/bin/uv pip install -q --python $(LLM)/bin/python -e ".[local]"
+	@touch $@
+
 lock: $(VENV)/ready ## pin the newest versions that pyproject.toml allows
 	$(VENV)-uv/bin/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements.txt
 
 clean: ## remove what was made here
-	rm -rf $(VENV) $(VENV)-uv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-out
+	rm -rf $(VENV) $(VENV)-uv $(LLM) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-out

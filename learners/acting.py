@@ -14,6 +14,7 @@ A policy's arrays say all that it is:
 - optional `activation.tanh`: hidden layers are tanh, else ReLU.
 - optional `prior.*`: see `headrace.learners.prior`.
 - optional `action.low`, `action.high`: bounds that continuous actions are cut to.
+- instead of layers, head and normaliser `rules.*`: see `headrace.learners.rules.network`.
 """
 
 import itertools
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 
 from headrace.learners.checkpoint import unpack
 from headrace.learners.prior import RulePrior, prior_from_arrays, prior_to_arrays
+from headrace.learners.rules import network as rules
 from headrace.learners.tails import log_prob_of, log_tail_of, side_of
 
 OBSERVATION_MEAN = "observation.mean"
@@ -114,7 +116,7 @@ class Policy:
     """
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self.softmax = "logits.weight" in arrays
+        self.softmax = "logits.weight" in arrays or rules.LOGITS in arrays
         self.network = _network(arrays)
         self.observation_width = self.network.inputs
         self.actions = self.network.outputs
@@ -265,7 +267,7 @@ class BoxPolicy:
 def load_policy(payload: bytes) -> Policy | BoxPolicy:
     """The policy that the bytes are, of whichever kind. Raises as `Policy.from_bytes` does."""
     arrays = unpack(payload)[0]
-    return BoxPolicy(arrays) if "mean.weight" in arrays else Policy(arrays)
+    return BoxPolicy(arrays) if "mean.weight" in arrays or rules.MEAN in arrays else Policy(arrays)
 
 
 def epsilon_at(step: int, start: float, end: float, decay_steps: int) -> float:
@@ -300,7 +302,9 @@ def network_inputs(obs: Floats, seen: Seen, features: Floats | None) -> Floats:
     return scaled if features is None else np.concatenate([scaled, cut @ features], axis=1)
 
 
-def _network(arrays: Mapping[str, NDArray[Any]]) -> Network:
+def _network(arrays: Mapping[str, NDArray[Any]]) -> Network | rules.RuleNetwork:
+    if (ruled := rules.rules_of(arrays)) is not None:
+        return ruled
     layers = _folded_layers(arrays)
     width = len(layers[0][0])
     mean, scale = _normaliser(arrays, width)

@@ -32,6 +32,7 @@ from headrace.schemas.url import Url
 from headrace.sinks.chunks import CachedChunks
 
 if TYPE_CHECKING:
+    from headrace.pipelines.ask.answer import Asker
     from headrace.pipelines.explain.job import Explainer
     from headrace.pipelines.fleet.job import Fleet
     from headrace.pipelines.ingest.job import Ingest
@@ -231,6 +232,14 @@ def compose_digest(services: Services, envelope: "Envelope", **options: Any) -> 
     from headrace.pipelines.report.job import Digest
 
     return Digest(services.log, services.mailer, services.clock, envelope, **options)
+
+
+def compose_ask(services: Services) -> "Asker":
+    """Put together what answers questions."""
+    from headrace.pipelines.ask.answer import Asker
+    from headrace.pipelines.ask.ground import Ground
+
+    return Asker(Ground(services.log, services.index, services.chunks, services.policies), services.narrator)
 
 
 def compose_fleet(services: Services, **options: Any) -> "Fleet":  # noqa: ANN401

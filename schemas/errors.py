@@ -21,6 +21,10 @@ class InvalidTaskError(HeadraceError):
     """A task file that breaks the contract."""
 
 
+class InvalidRulesError(HeadraceError):
+    """A file of rules that can't be read as one, or not for its task."""
+
+
 class UnknownTaskError(HeadraceError):
     """A task that was never added."""
 

@@ -24,6 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if needs_server(item):
             item.add_marker(pytest.mark.servers)
+        if "llm" in item.path.parts:
+            item.add_marker(pytest.mark.llm)
         if item.get_closest_marker("timeout"):
             continue
         if item.get_closest_marker("long"):

@@ -1,7 +1,8 @@
 """Integrated gradients of an acting network: how much each observation did for what the policy computed. NumPy only.
 
 From a baseline to the observation runs a straight line. Each short step of it changes the target by the sum of what
-each feature's own change does, so that all features together give the whole difference (completeness).
+each feature's own change does, so that all features together give the whole difference (completeness). Rules have no
+slopes: where another rule decides, the features share the change whose conditions turned there.
 
 Source: Sundararajan, Taly, Yan (2017), "Axiomatic Attribution for Deep Networks".
 """
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners.acting import BoxPolicy, Network, Policy
+from headrace.learners.rules.network import RuleNetwork
 
 STEPS: Final = 64
 """Of the line."""
@@ -81,6 +83,10 @@ def attributed(
     assert baseline.shape == obs.shape, (baseline.shape, obs.shape)
     change = obs.astype(np.float64) - baseline
     line = baseline + np.linspace(0.0, 1.0, STEPS + 1)[:, None] * change
+    if isinstance(policy.network, RuleNetwork):
+        outputs = policy.network.outputs_of(line).astype(np.float64)
+        jumps = (target(outputs) * np.diff(outputs, axis=0)).sum(axis=1)
+        return np.asarray(jumps @ policy.network.turning(line), np.float64)
     outputs, slopes = _forward(policy.network, line)
     given = _prior(policy, line)
     weights = target(outputs + given)

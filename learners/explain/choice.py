@@ -41,7 +41,7 @@ def choice_facts(spec: TaskSpec, decision: Decision, by: StudiedPolicy) -> Itera
     """Compute the facts of a choice among named actions."""
     policy, taken = by.policy, decision.action
     assert isinstance(policy, Policy), policy
-    assert isinstance(taken, int), taken
+    assert not isinstance(taken, np.ndarray), taken
     values = policy.q_values(decision.obs[None])[0].astype(np.float64)
     best = int(values.argmax())
     yield _expected(policy, values, taken)
@@ -93,7 +93,7 @@ def vector_facts(spec: TaskSpec, decision: Decision, by: StudiedPolicy) -> Itera
     """Compute the facts of a continuous action; what moved it, of the dimension that is farthest from its usual."""
     policy, taken = by.policy, decision.action
     assert isinstance(policy, BoxPolicy), policy
-    assert not isinstance(taken, int), taken
+    assert isinstance(taken, np.ndarray), taken
     unit, (low, high) = action_range(policy), policy.bounds
     own, usual = policy.act(np.stack([decision.obs, by.typical.astype(np.float32)])).astype(np.float64)
     density = float(policy.log_prob(decision.obs[None], taken[None])[0])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from headrace.learners.acting import BoxPolicy
 from headrace.learners.explain.behaviour import dimension_name
-from headrace.learners.explain.choice import choice_facts, named, vector_facts
+from headrace.learners.explain.choice import MOVED, choice_facts, named, vector_facts
 from headrace.learners.explain.evidence import controller_name, slug
 from headrace.learners.explain.facts import tellable
 from headrace.learners.explain.regions import told
@@ -42,9 +42,9 @@ def decision_facts(spec: TaskSpec, decision: Decision, by: StudiedPolicy | None)
 
 
 def _taken_facts(spec: TaskSpec, decision: Decision) -> Iterator[Fact]:
-    if isinstance(decision.action, int):
+    if not isinstance(decision.action, np.ndarray):
         name = named(spec, decision.action)
-        yield Fact("decision.taken", f"{name}, action taken, its number in the task", decision.action)
+        yield Fact("decision.taken", f"{name}, action taken, its number in the task", int(decision.action))
         return
     count = len(decision.action)
     for place, value in enumerate(decision.action.tolist(), 1):
@@ -52,10 +52,16 @@ def _taken_facts(spec: TaskSpec, decision: Decision) -> Iterator[Fact]:
 
 
 def _path_facts(spec: TaskSpec, obs: NDArray[np.float32], by: StudiedPolicy) -> Iterator[Fact]:
-    """Compute the path that a small tree that imitates the version takes, by feature one fact."""
+    """Compute the path that a small tree that imitates the version takes, by feature one fact.
+
+    Where the tree comes to another action than the version, only its fidelity is told.
+    """
     if by.tree is None:
         return
+    yield _fidelity(by.tree, "variance" if isinstance(by.policy, BoxPolicy) else "decisions")
     conditions, target = by.tree.path(obs)
+    if not _agrees(by, obs, target):
+        return
     for place, feature in enumerate(dict.fromkeys(one.feature for one in conditions), 1):
         on_it = [one for one in conditions if one.feature == feature]
         label = f"{told(on_it, spec.observations)}, on the tree's path"
@@ -67,7 +73,14 @@ def _path_facts(spec: TaskSpec, obs: NDArray[np.float32], by: StudiedPolicy) -> 
         yield Fact(
             "path.action", "the action, where the tree's path ends", float((target * action_range(by.policy))[0])
         )
-    yield _fidelity(by.tree, "variance" if isinstance(by.policy, BoxPolicy) else "decisions")
+
+
+def _agrees(by: StudiedPolicy, obs: NDArray[np.float32], target: NDArray[np.float64]) -> bool:
+    """Whether the tree's action is the version's; of continuous ones, about."""
+    if not isinstance(by.policy, BoxPolicy):
+        return bool(target.argmax() == by.policy.q_values(obs[None]).argmax())
+    own = by.policy.act(obs[None])[0] / action_range(by.policy)
+    return bool((np.abs(target - own) < MOVED / 2.0).all())
 
 
 def _fidelity(tree: Surrogate, what: str) -> Fact:
@@ -83,4 +96,4 @@ def _rule_facts(spec: TaskSpec, decision: Decision) -> Iterator[Fact]:
         advice |= own.advised(np.concatenate([earlier[-REMEMBERED:], decision.obs[None]]))
     for key, action in advice.items():
         label = f"{controller_name(spec, key)}, which would take \u201c{named(spec, action)}\u201d"
-        yield Fact(f"rule.{slug(key)}", label, action)
+        yield Fact(f"rule.{slug(key)}", label, int(action))

@@ -195,11 +195,12 @@ def interval_facts(
     unreported: int = 0,
     rows: SampledRows | None = None,
     learned: Sequence[PolicyVersion] = (),
+    operations: Sequence[Fact] = (),
 ) -> Facts:
     """Compute what an interval's report may speak of.
 
     rejected: None where that is not known. unreported: windows told too late for their own report. rows: of both
-    intervals, where they were read. learned: the task's versions, in order.
+    intervals, where they were read. learned: the task's versions, in order. operations: how the jobs ran meanwhile.
     """
     if previous is not None and not previous.rows:
         previous = None
@@ -211,17 +212,18 @@ def interval_facts(
         *_version_facts(current, previous),
         *(row_facts(spec, rows) if rows else ()),
         *_refused(learned, current),
-        *(_rejected_facts(rejected, current) if rejected else ()),
+        *operations,
+        *(_rejected_then(rejected, current) if rejected else ()),
     ]
     return Facts(spec.task, span(current.start_ms, current.end_ms), tuple(tellable(found)))
 
 
 def span(start_ms: int, end_ms: int) -> str:
     """Write an interval for people: 1 Jun 2026, 06:00 to 12:00 UTC."""
-    return _between(start_ms, end_ms, ",", "%H:%M")
+    return between(start_ms, end_ms, ",", "%H:%M")
 
 
-def _between(start_ms: int, end_ms: int, comma: str, clock: str) -> str:
+def between(start_ms: int, end_ms: int, comma: str = "", clock: str = "%H:%M:%S") -> str:
     """Write two moments; the second one's date only where it is another."""
     start, end = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (start_ms, end_ms))
     dates = [f"{moment.day} {moment:%b %Y}{comma} " for moment in (start, end)]
@@ -322,7 +324,7 @@ def _refused(learned: Sequence[PolicyVersion], current: Totals) -> Iterator[Fact
         yield from refusal_facts(newest.refusals, f"v{newest.version} the newest", until[-newest.refusals :])
 
 
-def _rejected_facts(rejected: RejectedCounts, current: Totals) -> Iterator[Fact]:
+def _rejected_then(rejected: RejectedCounts, current: Totals) -> Iterator[Fact]:
     """By rule name: those are headrace's own; what a producer wrote never gets here.
 
     That nothing was rejected is told only where the log's time is the interval's own: of history that was
@@ -332,9 +334,14 @@ def _rejected_facts(rejected: RejectedCounts, current: Totals) -> Iterator[Fact]
     apart = abs(rejected.until_ms - current.end_ms) > current.end_ms - current.start_ms
     if not total and (apart or rejected.until_ms - rejected.after_ms < SHORTEST_SILENCE_MS):
         return
-    when = _between(rejected.after_ms, rejected.until_ms, "", "%H:%M:%S")
-    yield Fact("rejected.total", f"from {when}, messages of all tasks rejected, by the log's clock", total, "messages")
-    common = Counter(rejected.counts).most_common()
+    when = between(rejected.after_ms, rejected.until_ms)
+    yield from rejected_facts(rejected.counts, f"from {when}")
+
+
+def rejected_facts(counts: Mapping[str, int], when: str) -> Iterator[Fact]:
+    """Tell how many messages were rejected, and by which rules. when: without a comma."""
+    total, common = sum(counts.values()), Counter(counts).most_common()
+    yield Fact("rejected.total", f"{when}, messages of all tasks rejected, by the log's clock", total, "messages")
     for rule, count in sorted(common[:MAX_RULES]):
         yield Fact(f"rejected.{slug(rule)}", f"rule {rule}, messages rejected", count, "messages")
     others = sum(count for _, count in common[MAX_RULES:])

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.learners.explain.choice import named
+from headrace.learners.explain.phrases import MAX_NAMED
 from headrace.learners.explain.studied import Decision
 from headrace.learners.judge.statistics import mean_interval
 from headrace.schemas.records import Bounds, Fact, TaskSpec
@@ -35,11 +37,18 @@ def similar_facts(spec: TaskSpec, decision: Decision) -> Iterator[Fact]:
     yield from _reward("similar.otherwise", "another action, mean reward that followed", rows.reward[~same])
     for place in range(min(SHOWN, len(rows))):
         agent, episode = rows.agents[rows.agent[place]], rows.episodes[rows.episode[place]]
-        name = f"{agent} at step {rows.step[place]} of {episode}"
+        name = f"{agent} at step {rows.step[place]} of {episode} which took {_told(spec, rows.action[place])}"
         yield Fact(
             f"similar.{place + 1}.reward", f"{name}, reward that followed", float(rows.reward[place]), "per step"
         )
         yield Fact(f"similar.{place + 1}.distance", f"{name}, how far it lies from this one", float(distances[place]))
+
+
+def _told(spec: TaskSpec, action: NDArray[np.generic]) -> str:
+    """Write an action of a row, int32 or float32[A]."""
+    if isinstance(spec.actions, tuple):
+        return f"\u201c{named(spec, int(action))}\u201d"
+    return " and ".join(f"{value:.3g}" for value in np.asarray(action, np.float64).tolist()[:MAX_NAMED])
 
 
 def _itself(rows: TransitionBatch, decision: Decision) -> NDArray[np.bool_]:
@@ -49,7 +58,7 @@ def _itself(rows: TransitionBatch, decision: Decision) -> NDArray[np.bool_]:
 
 def _same(spec: TaskSpec, actions: NDArray[np.generic], action: int | NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return which of N actions, int32[N] or float32[N, A], are the one that was taken."""
-    if isinstance(action, int):
+    if not isinstance(action, np.ndarray):
         return np.asarray(actions == action, np.bool_)
     taken = np.asarray(actions, np.float64)
     bounds = spec.action_bounds or Bounds((), ())

@@ -5,7 +5,16 @@ from typing import Final
 
 from headrace.learners.explain.evidence import CLAIRVOYANT
 from headrace.learners.explain.phrases import MAX_NAMED, Known, Part, by_direction, listed, under
+from headrace.learners.explain.template_answers import (
+    actions,
+    answer_headline,
+    compared,
+    level,
+    rules,
+    serving,
+)
 from headrace.learners.explain.template_decision import DECISION_PARTS, decision_headline
+from headrace.learners.explain.template_operations import OPERATIONS_PARTS
 from headrace.schemas.grounding import GOOD_UNITS
 from headrace.schemas.narration.question import subject_of
 from headrace.schemas.ports import Adapter, Backend
@@ -21,8 +30,9 @@ class TemplateNarrator(Backend):
     def tell(self, facts: Facts) -> Narrative:
         """Return the sentences that the facts allow; what is not known is left out."""
         by_id = {fact.fact_id: fact for fact in facts.facts}
-        sentences = tuple(sentence for part in PARTS[subject_of(facts)] for sentence in part(by_id))
-        return Narrative("template", _headline(by_id), sentences)
+        subject = subject_of(facts)
+        sentences = tuple(sentence for part in PARTS[subject] for sentence in part(by_id))
+        return Narrative("template", answer_headline(subject, by_id) or _headline(by_id), sentences)
 
 
 BARE = Narrative("template", Sentence("Report on {@subject}"), ())
@@ -31,7 +41,7 @@ BARE = Narrative("template", Sentence("Report on {@subject}"), ())
 
 def _headline(facts: Known) -> Sentence:
     """The verdict, as short as a mail's subject."""
-    if "version.policy" in facts:
+    if "version.policy" in facts or "asked.merit" in facts:
         return _version_headline(facts)
     if any(key.startswith("decision.") for key in facts):
         return decision_headline(facts)
@@ -49,15 +59,16 @@ def _headline(facts: Known) -> Sentence:
 
 def _version_headline(facts: Known) -> Sentence:
     against = next((key for key in _rivals(facts) if _is_change(facts, f"{RETURN_VS}{key}")), None)
+    own = "{version.policy}" if "version.policy" in facts else "{asked.merit}"
     if against is None:
-        return Sentence("{version.policy} serves now")
+        return Sentence(f"{own} serves now" if "version.policy" in facts else f"How good {own} is")
     fact_id = f"{RETURN_VS}{against}"
     known = against == "serving" and "version.previous" in facts
     rival = "{version.previous}" if known else f"{{{fact_id}@name}}"
     words: dict[Direction, str] = {
-        "up": f"{{version.policy}} is better than {rival} by {{{fact_id}}}",
-        "down": f"{{version.policy}} is worse than {rival}: {{{fact_id}}}",
-        "flat": f"{{version.policy}} is not shown to differ from {rival}: {{{fact_id}}}",
+        "up": f"{own} is better than {rival} by {{{fact_id}}}",
+        "down": f"{own} is worse than {rival}: {{{fact_id}}}",
+        "flat": f"{own} is not shown to differ from {rival}: {{{fact_id}}}",
     }
     return by_direction(facts, fact_id, words)
 
@@ -301,31 +312,6 @@ def _exploration(facts: Known) -> Iterator[Sentence]:
     yield Sentence(text + ".")
 
 
-def _quality(facts: Known) -> Iterator[Sentence]:
-    """What was wrong with the data, and that nothing was, which is worth saying too."""
-    total = facts.get("rejected.total")
-    if total is not None and total.value == 0:
-        yield Sentence("No message of any task was rejected {rejected.total@name} (by the log's clock).")
-    elif total is not None:
-        rules = sorted((fact for fact in under(facts, "rejected.") if fact is not total), key=lambda fact: -fact.value)
-        items = [f"{{{fact.fact_id}@name}} ({{{fact.fact_id}@value}})" for fact in rules[:MAX_NAMED]]
-        ending = f", by {listed(items)}" if items else ""
-        plural = "was" if total.value == 1 else "were"
-        when = "{rejected.total@name} (of all tasks, by the log's clock)"
-        yield Sentence(f"{{rejected.total}} {plural} rejected {when}{ending}.")
-    noted = [
-        f"{{{key}}} {text}"
-        for key, text in (
-            ("rows.duplicates", "came again"),
-            ("rows.late", "came late"),
-            ("rows.unreported", "of earlier intervals came too late for their own report"),
-        )
-        if key in facts and facts[key].value != 0
-    ]
-    if noted:
-        yield Sentence(f"{listed(noted)}.")
-
-
 JUDGED: dict[str, str] = {
     "untested": "No gate has tested it: the settings let each version serve.",
     "person": "A person let it serve.",
@@ -355,12 +341,20 @@ INTERVAL_PARTS: tuple[Part, ...] = (
     _limits,
     _refused,
     _exploration,
-    _quality,
+    *OPERATIONS_PARTS,
 )
 PARTS: dict[str, tuple[Part, ...]] = {
     "version": VERSION_PARTS,
     "decision": DECISION_PARTS,
     "interval": INTERVAL_PARTS,
+    "merit": (level, _baselines, _judged, _terms, _drawn),
+    "verdict": (_judged, compared),
+    "change": (compared, _terms, _disagreements, _limits, _training),
+    "behaviour": (_behaviour, _limits, _certainty, _drawn),
+    "importance": (),
+    "serving": (serving,),
+    "activity": (actions, _reward, _volume, _served, _taken, _exploration),
+    "health": (rules,),
 }
 
 

@@ -103,6 +103,8 @@ def _similar(facts: Known) -> Iterator[Sentence]:
     followed = {"similar.reward": "the same action", "similar.otherwise": "another"}
     items = [f"{{{key}}} after {words}" for key, words in followed.items() if key in facts]
     yield Sentence(f"The reward that followed there was {listed(items)}.")
+    if "similar.1.reward" in facts:
+        yield Sentence("The nearest is {similar.1.reward@name}, with a reward of {similar.1.reward}.")
 
 
 def _imitated(facts: Known) -> Iterator[Sentence]:

@@ -52,6 +52,21 @@ class Witness:
                 return replace(found, relies=_relies(spec, policy, found.decisions))
             except EnvironmentFailedError as error:
                 logger.warning("%s@%d cannot be run: %s", spec.task, version.version, error)
+        return self._recorded(spec, version, before, policy, previous)
+
+    def recorded(self, spec: TaskSpec, version: PolicyVersion, before: int | None) -> VersionEvidence:
+        """Look at what the version decides, and the one before it, on rows alone: that takes no simulator."""
+        previous = None if before is None else self._policy(spec, before)
+        return self._recorded(spec, version, before, self._policy(spec, version.version), previous)
+
+    def _recorded(
+        self,
+        spec: TaskSpec,
+        version: PolicyVersion,
+        before: int | None,
+        policy: Policy | BoxPolicy | None,
+        previous: Policy | BoxPolicy | None,
+    ) -> VersionEvidence:
         rows = self.rows(version.references)
         observed = next((one for one in observed_returns(rows) if one.version == before), None)
         decisions = None if policy is None else decided(policy, previous, rows)

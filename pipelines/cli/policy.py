@@ -226,7 +226,7 @@ def diff(services: Services, one: tuple[str, int], other: tuple[str, int], *, as
         )
 
 
-def _deciding(function: Callable[..., ServingPolicy]) -> Callable[..., None]:
+def deciding(function: Callable[..., ServingPolicy]) -> Callable[..., None]:
     """Give the function a Control, and print the record that it returns; add --reason, --who and what all have."""
 
     @reason_option
@@ -246,7 +246,7 @@ def _deciding(function: Callable[..., ServingPolicy]) -> Callable[..., None]:
 
 @command.command("promote", cls=Command)
 @policy_argument
-@_deciding
+@deciding
 def promote(control: "Control", policy: tuple[str, int], *, reason: str) -> ServingPolicy:
     """Let a version serve, whatever the gate said of it. The agents follow with their next window."""
     return control.promote(*policy, reason)
@@ -257,7 +257,7 @@ def promote(control: "Control", policy: tuple[str, int], *, reason: str) -> Serv
 @click.option("--share", type=Within(0.001, 0.5), default=0.1, show_default=True, help="Of the agents.")
 @click.option("--windows", type=click.IntRange(0), default=0, help="End it after so many.  [default: no end]")
 @click.option("--promote", is_flag=True, help="Let it serve all agents once its returns are shown to be better.")
-@_deciding
+@deciding
 def canary(
     control: "Control", policy: tuple[str, int], *, share: float, windows: int, promote: bool, reason: str
 ) -> ServingPolicy:
@@ -274,7 +274,7 @@ def canary(
 @click.argument("task")
 @click.option("--to", "version", type=click.IntRange(1), help="A version.  [default: what served before]")
 @click.option("--hold", is_flag=True, help="Freeze promotion too, so that `learn` does not promote the next at once.")
-@_deciding
+@deciding
 def rollback(control: "Control", task: str, *, version: int | None, hold: bool, reason: str) -> ServingPolicy:
     """Let what served before serve again; done twice, it returns."""
     return control.rollback(task, reason, version, hold=hold)
@@ -282,7 +282,7 @@ def rollback(control: "Control", task: str, *, version: int | None, hold: bool, 
 
 @command.command("hold", cls=Command)
 @click.argument("task")
-@_deciding
+@deciding
 def hold_task(control: "Control", task: str, *, reason: str) -> ServingPolicy:
     """Freeze promotion: `learn` goes on learning and judging, but what serves stays."""
     return _hold(control, task, reason, held=True)
@@ -290,7 +290,7 @@ def hold_task(control: "Control", task: str, *, reason: str) -> ServingPolicy:
 
 @command.command("release", cls=Command)
 @click.argument("task")
-@_deciding
+@deciding
 def release(control: "Control", task: str, *, reason: str) -> ServingPolicy:
     """Let `learn` promote again."""
     return _hold(control, task, reason, held=False)

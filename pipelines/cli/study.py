@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from headrace.learners.seeds import STUDY_TRAINING
+from headrace.pipelines.cli import study_explanations
 from headrace.pipelines.cli.logs import log_to_stderr
 from headrace.pipelines.cli.options import json_option, verbose_option
 from headrace.pipelines.cli.output import bar, print_answer, print_json, print_records, print_table
@@ -44,6 +45,7 @@ def command() -> None:
     \b
     headrace study run --seeds 20 --out DIR       a run is a file: killed, it goes on where it was
     headrace study report DIR                     the tables
+    headrace study explanations --out DIR         the scorecard of explanations
     headrace study report DIR --page study.md     and a page with figures
     """  # noqa: D301 \b is click's
 
@@ -90,14 +92,14 @@ def report(folder: Path, *, page: Path | None, verbose: bool, as_json: bool) -> 
     log_to_stderr(verbose=verbose)
     if page is not None and page.suffix != ".md":
         raise SettingsError(f"--page {page}: the page is Markdown, give a name that ends in .md")
-    from headrace.pipelines.study import store  # noqa: PLC0415 Arrow, SciPy and torch are slow to load
+    from headrace.pipelines.study import scores, store  # noqa: PLC0415 Arrow, SciPy and torch are slow to load
     from headrace.pipelines.study.page import write_page  # noqa: PLC0415
     from headrace.pipelines.study.tables import tables  # noqa: PLC0415
 
-    runs, designs = store.read(folder), store.read_design(folder)
-    found = tables(runs, designs)
+    runs, designs, scored = store.read(folder), store.read_design(folder), scores.read(folder)
+    found = tables(runs, designs, scored)
     if page is not None:
-        for path in write_page(page, found, runs):
+        for path in write_page(page, found, runs, scored):
             click.echo(f"wrote {path}", err=True)
     if as_json:
         print_json([found])
@@ -143,3 +145,6 @@ def search(*, out: Path, processes: int, steps: int | None, verbose: bool, as_js
 def _candidate(one: dict[str, Any]) -> tuple[str, ...]:
     settings = {name: value for name, value in one.items() if name not in {"name", "mean_return"}}
     return (one["name"], f"{one['mean_return']:.3f}", json.dumps(settings))
+
+
+command.add_command(study_explanations.command)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from headrace.learners.explain.interval import RejectedCounts
 from headrace.learners.explain.timeline import IngestProgress, Timeline
 from headrace.pipelines.explain.items import Source, Trigger
-from headrace.pipelines.explain.reported import KnownReports, Rejections, ingest_progress
+from headrace.pipelines.explain.reported import KnownReports, Operations, Rejections, ingest_progress
 from headrace.pipelines.runtime.member import Member
 from headrace.pipelines.tasks import TaskTable
 from headrace.pipelines.topics import WINDOWS, decoded
@@ -51,7 +51,7 @@ class Intervals:
         self._until_caught_up = until_caught_up
         self._timer = timer
         self._timelines: dict[int, Timeline] = {}
-        self._rejections = Rejections(log)
+        self._rejections, self._operations = Rejections(log), Operations(log)
         self._asked: IngestProgress | None = None
         self._asked_s = -ASK_INTERVAL_S
         self._asked_at_end = False
@@ -73,7 +73,9 @@ class Intervals:
         found = list(self._over(at_end=at_end and self.member.caught_up))
         if found and self.member.caught_up:  # while it is, what one partition has told of, another may need
             pending = [self._timelines[partition].pending_ms() for partition in self.member.offsets]
-            self._rejections.forget(min((ms for ms in pending if ms is not None), default=0))
+            needless_ms = min((ms for ms in pending if ms is not None), default=0)
+            self._rejections.forget(needless_ms)
+            self._operations.forget(needless_ms)
         return found
 
     def _assign(self, event: Assigned) -> None:
@@ -82,6 +84,7 @@ class Intervals:
         self._asked_at_end = False
         if event.commit or event.begin < event.end:
             self._rejections.hold(event.commit.metadata if event.commit else "")
+            self._operations.begin()
 
     def _fold(self, batch: MessageBatch) -> None:
         timeline = self._timelines[batch.partition]
@@ -121,9 +124,11 @@ class Intervals:
         if not closed:
             return
         self._rejections.advance(timeline.append_ms)
+        self._operations.advance(timeline.append_ms)
         rejected = [RejectedCounts(self._rejections.counts(*one.appended_ms), *one.appended_ms) for one in closed]
+        ran = [self._operations.facts(one.spec.task, *one.appended_ms) for one in closed]
         hold = timeline.hold()
         commit = Commit(offset if hold is None else hold, self._rejections.metadata(timeline.pending_ms()))
         source = Source(WINDOWS, partition, commit, self.member.generations[partition])
-        for one, its_rejected in zip(closed, rejected, strict=True):
-            yield Trigger(source, interval=one, rejected=its_rejected)
+        for one, its_rejected, operations in zip(closed, rejected, ran, strict=True):
+            yield Trigger(source, interval=one, rejected=its_rejected, operations=operations)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from headrace.learners.explain.interval import RejectedCounts
 from headrace.learners.explain.timeline import ClosedInterval, Closing
 from headrace.schemas.ports import Commit
-from headrace.schemas.records import Report, ServingPolicy
+from headrace.schemas.records import Fact, Report, ServingPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Trigger:
     promotion: ServingPolicy | None = None
     interval: ClosedInterval | None = None
     rejected: RejectedCounts | None = None
+    operations: tuple[Fact, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

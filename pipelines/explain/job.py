@@ -17,7 +17,7 @@ import msgspec
 from bytewax.dataflow import Dataflow
 
 from headrace.learners.explain.facts import version_facts
-from headrace.learners.explain.interval import RejectedCounts, interval_facts
+from headrace.learners.explain.interval import interval_facts
 from headrace.learners.explain.series import interval_series, version_series
 from headrace.learners.explain.template import BARE
 from headrace.learners.explain.timeline import ClosedInterval
@@ -125,7 +125,7 @@ class Explainer:
         if trigger.promotion is not None:
             report = self._version_report(trigger.promotion)
         elif trigger.interval is not None:
-            report = self._interval_report(trigger.interval, trigger.rejected)
+            report = self._interval_report(trigger.interval, trigger)
         if report is not None:
             self._under_way[report.report_id] = trigger.source
         return [Draft(trigger.source, report, trigger.interval.closing if trigger.interval else None)]
@@ -135,13 +135,14 @@ class Explainer:
         source = self._under_way.get(report_id)
         return report_id in self._known or (source is not None and self._current(source))
 
-    def _interval_report(self, closed: ClosedInterval, rejected: RejectedCounts | None) -> Report | None:
+    def _interval_report(self, closed: ClosedInterval, trigger: Trigger) -> Report | None:
         spec, current = closed.spec, closed.current
         report_id = interval_id(spec.task, current.start_ms)
         if self._is_reported(report_id):
             return None
         rows, learned = self._witness.sampled(spec, closed), self._store.versions(spec.task)
-        facts = interval_facts(spec, current, closed.previous, rejected, closed.unreported, rows, learned)
+        happened = trigger.rejected, closed.unreported, rows, learned, trigger.operations
+        facts = interval_facts(spec, current, closed.previous, *happened)
         series = interval_series(spec, current, closed.previous, rows)
         span_ms = current.start_ms, current.end_ms
         return Report(report_id, spec.task, "interval", *span_ms, None, facts, BARE, series)

@@ -4,17 +4,30 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 import msgspec
+from typing_extensions import override
 
+from headrace.learners.explain.operations import Ran, Runs, operations_facts, ran_within, serving_facts
 from headrace.learners.explain.timeline import Closing, IngestPosition, IngestProgress
-from headrace.pipelines.topics import INGEST, REJECTED, REPORTS, TRANSITIONS, WINDOWS, IngestCommit, TopicReader, header
-from headrace.schemas.errors import UnknownTopicError
+from headrace.pipelines.explain.appended import Appended
+from headrace.pipelines.topics import (
+    INGEST,
+    OPERATIONS,
+    POLICIES,
+    REJECTED,
+    REPORTS,
+    TRANSITIONS,
+    WINDOWS,
+    IngestCommit,
+    TopicReader,
+    decoded,
+    header,
+)
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Commit, Log, MessageBatch, Record
-from headrace.schemas.records import Report
+from headrace.schemas.records import Fact, Operation, Report, ServingPolicy
 
 _CLOSING = "closing"
 _RULE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
@@ -106,28 +119,15 @@ def _interval_of(report_id: str) -> tuple[str, int | None]:
     return task, int(number) if kind == "interval" and re.fullmatch(r"-?[0-9]{1,18}", number) else None
 
 
-@dataclass(slots=True)
-class _Bucket:
-    """The messages rejected at one append time; first: the first one's offset, by partition."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    first: dict[int, int] = field(default_factory=dict)
-
-
-class Rejections:
+class Rejections(Appended[str]):
     """Rejected messages by rule and by append time: their event time cannot be trusted.
 
-    Read outside the group, by every process in full: a member of the group would see its own partitions only. Of a
-    message only the rule's name is looked at, which is headrace's own; nothing that a producer wrote. What is held
-    in memory lies between `forget` and `advance`: an interval or two of the log's time.
+    Of a message only the rule's name is looked at, which is headrace's own; nothing that a producer wrote.
     """
 
     def __init__(self, log: Log) -> None:
-        self._log = log
+        super().__init__(log, REJECTED, _rules)
         self._begin: dict[int, int] | None = None  # of what is held; a partition that it lacks: from the log's begin
-        self._reader = TopicReader(log, REJECTED)
-        self._reached_ms: dict[int, int] = {}
-        self._buckets: dict[int, _Bucket] = {}
 
     def hold(self, metadata: str) -> None:
         """Begin where a commit says, or before; without one at the log's begin."""
@@ -135,54 +135,60 @@ class Rejections:
         held = offsets if self._begin is None else self._begin
         earliest = {p: min(offsets.get(p, 0), held.get(p, 0)) for p in {*offsets, *held}}
         if earliest != self._begin:
-            self._begin, self._reached_ms, self._buckets = earliest, {}, {}
-            self._reader.offsets = dict(earliest)
+            self._begin = earliest
+            self.begin(earliest)
 
-    def advance(self, until_ms: int) -> None:
-        """Read until the append time, or to the log's present end."""
-        try:
-            partitions = self._log.topic(REJECTED).partitions
-        except UnknownTopicError:
-            return
-        for partition in range(partitions):
-            if self._reached_ms.get(partition, until_ms) > until_ms:
-                continue
-            for batch in self._reader.partition(partition):
-                if self._reached_ms.get(partition, until_ms) > until_ms:
-                    break
-                self._count(batch)
-
-    def _count(self, batch: MessageBatch) -> None:
-        for headers, offset, ts in zip(batch.headers, batch.offsets.tolist(), batch.append_ts.tolist(), strict=True):
-            bucket = self._buckets.setdefault(ts, _Bucket())
-            rule = header(headers, "rule") or ""
-            bucket.counts[rule if _RULE.fullmatch(rule) else "unnamed"] += 1
-            bucket.first.setdefault(batch.partition, offset)
-            self._reached_ms[batch.partition] = ts
-
-    def counts(self, after_ms: int, until_ms: int) -> Mapping[str, int]:
-        """Return how many messages each rule rejected after one append time and until another."""
-        found = Counter[str]()
-        for append_ms, bucket in self._buckets.items():
-            if after_ms < append_ms <= until_ms:
-                found.update(bucket.counts)
+    @override
+    def forget(self, until_ms: int) -> Counter[str]:
+        begin, found = self.offsets(until_ms), super().forget(until_ms)
+        self._begin = begin if found else self._begin
         return found
-
-    def forget(self, until_ms: int) -> None:
-        """Let go of what was rejected until the append time."""
-        early = [append_ms for append_ms in self._buckets if append_ms <= until_ms]
-        if early:
-            self._begin = self._offsets(until_ms)
-            for append_ms in early:
-                del self._buckets[append_ms]
 
     def metadata(self, after_ms: int | None) -> str:
         """Return, for a commit, the offsets from which everything after the append time can be counted again."""
-        return json.dumps({"rejected": self._offsets(after_ms)}, sort_keys=True, separators=(",", ":"))
+        return json.dumps({"rejected": self.offsets(after_ms)}, sort_keys=True, separators=(",", ":"))
 
-    def _offsets(self, after_ms: int | None) -> dict[int, int]:
-        first = dict(self._reader.offsets)
-        for append_ms, bucket in self._buckets.items():
-            if after_ms is not None and append_ms > after_ms:
-                first.update({p: min(offset, first.get(p, offset)) for p, offset in bucket.first.items()})
-        return first
+
+def _rules(batch: MessageBatch) -> Iterator[str]:
+    for headers in batch.headers:
+        rule = header(headers, "rule") or ""
+        yield rule if _RULE.fullmatch(rule) else "unnamed"
+
+
+class Operations:
+    """What the jobs said of themselves, and what came to serve each task, by append time.
+
+    How an interval began is known from all that came before: so the topics are read from their begins.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._said = Appended(log, OPERATIONS, lambda batch: decoded(batch, Operation))
+        self._served = Appended(log, POLICIES, lambda batch: decoded(batch, ServingPolicy))
+        self._runs, self._before = Runs(), dict[str, int]()
+
+    def begin(self) -> None:
+        """Read all again: an interval that comes now may begin before what was forgotten."""
+        self._runs, self._before = Runs(), {}
+        self._said.begin({})
+        self._served.begin({})
+
+    def advance(self, until_ms: int) -> None:
+        """Read until the append time, or to the log's present end."""
+        self._said.advance(until_ms)
+        self._served.advance(until_ms)
+
+    def facts(self, task: str, after_ms: int, until_ms: int) -> tuple[Fact, ...]:
+        """Return what is to be told of the time after one append time and until another."""
+        ran = ran_within(self._runs, self._said.counts(-1, after_ms), self._said.counts(after_ms, until_ms))
+        earlier, within = (
+            [one.version for one in served if one.task == task]
+            for served in (self._served.counts(-1, after_ms), self._served.counts(after_ms, until_ms))
+        )
+        before = earlier[-1] if earlier else self._before.get(task, 0)
+        return (*serving_facts([before, *within]), *operations_facts(ran, after_ms, until_ms))
+
+    def forget(self, until_ms: int) -> None:
+        """Let go of what came until the append time, but for how all stood then."""
+        for record in self._said.forget(until_ms):
+            self._runs.take(record, Ran())
+        self._before |= {one.task: one.version for one in self._served.forget(until_ms)}

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from headrace.pipelines.narrating.allowance import Allowance
@@ -14,13 +15,18 @@ from headrace.pipelines.narrating.composed import composed
 from headrace.pipelines.narrating.store import Store, key_of
 from headrace.schemas.errors import HeadraceError, UnreadableAnswerError
 from headrace.schemas.grounding import problems
+from headrace.schemas.narration import single
+from headrace.schemas.narration.aliases import Aliases
 from headrace.schemas.narration.answer import Answer, AnswerSentence, read
 from headrace.schemas.narration.model import Again, NarrationModel
 from headrace.schemas.narration.question import INSTRUCTIONS, question, shown
+from headrace.schemas.narration.ranking import mattered
 from headrace.schemas.ports import Backend, Clock, Narrator
-from headrace.schemas.records import Facts, Narrative
+from headrace.schemas.records import Fact, Facts, Narrative
 
 logger = logging.getLogger(__name__)
+
+Told = tuple[AnswerSentence, ...]
 
 LEAST_SHARE: Final = 0.1
 """Of the time-out that must be left for asking again."""
@@ -74,11 +80,29 @@ class ModelNarrator(Backend):
         logger.error("%s %s: sentences that were let through are not grounded: %s", facts.task, facts.subject, wrong)
         return composed(facts, (), self.name)[0]
 
-    def _sentences(self, facts: Facts) -> tuple[AnswerSentence, ...]:
-        """Return what the model says of the facts, grounded or not: from the store, else from the model itself."""
+    def _sentences(self, facts: Facts) -> Told:
+        """Return what the model says of the facts, grounded or not."""
         if not facts.facts:
             return ()
-        key = key_of(self.name, INSTRUCTIONS, question(facts))
+        deadline_s = self._timer() + self._model.timeout_s
+        if self._model.ask == "report":
+            key = key_of(self.name, INSTRUCTIONS, question(facts))
+            return self._known(key, partial(self._exchange, facts, deadline_s)) or ()
+        return self._one_by_one(facts, deadline_s)
+
+    def _one_by_one(self, facts: Facts, deadline_s: float) -> Told:
+        """Return a sentence on each fact that mattered; once the model fails, the rest is the template's."""
+        aliases, found = Aliases(facts), list[AnswerSentence]()
+        for fact in mattered(facts):
+            key = key_of(self.name, single.INSTRUCTIONS, single.prompt(fact, aliases))
+            told = self._known(key, partial(self._single, fact, facts, aliases, deadline_s))
+            if told is None:
+                break
+            found += told
+        return tuple(found)
+
+    def _known(self, key: str, ask: Callable[[], Told]) -> Told | None:
+        """Return what the store has, else what the model says now; None where it may not be asked, or failed."""
         known = self._store.sentences(key)
         if known is not None:
             self._counts["cached",] += 1
@@ -86,21 +110,21 @@ class ModelNarrator(Backend):
         barred = self._allowance.barred(self._store.spent(self._clock()))
         if barred is not None:
             self._counts["barred", barred] += 1
-            return ()
-        found = self._asked(facts)
+            return None
+        found = self._asked(ask)
         if found is not None:
             self._store.keep(key, found)
-        return found or ()
+        return found
 
-    def _asked(self, facts: Facts) -> tuple[AnswerSentence, ...] | None:
+    def _asked(self, ask: Callable[[], Told]) -> Told | None:
         """Ask, and note what it cost; None where the model failed."""
         begun_s, tokens = self._timer(), self._model.tokens
         found = None
         try:
-            found = self._exchange(facts, begun_s + self._model.timeout_s)
+            found = ask()
         except Exception as error:  # noqa: BLE001 whatever a model does must not keep a report back
             self._counts["failed",] += 1
-            logger.warning("narrator %s of %s %s: %s", self.name, facts.task, facts.subject, error)
+            logger.warning("narrator %s: %s", self.name, error)
         finally:
             self._note(self._timer() - begun_s, tokens, failed=found is None)
         return found
@@ -111,7 +135,13 @@ class ModelNarrator(Backend):
         tokens_in, tokens_out = (now - then for now, then in zip(self._model.tokens, before, strict=True))
         self._store.spend(self._clock(), self._allowance.cost(tokens_in, tokens_out, seconds))
 
-    def _exchange(self, facts: Facts, deadline_s: float) -> tuple[AnswerSentence, ...]:
+    def _single(self, fact: Fact, facts: Facts, aliases: Aliases, deadline_s: float) -> Told:
+        """Ask for a sentence on one fact; one that is refused is not asked for again: it would say the same."""
+        self._counts["asked",] += 1
+        said = self._model.sentence(fact, aliases, max(deadline_s - self._timer(), 0.001))
+        return self._good(Answer((said,)), facts)
+
+    def _exchange(self, facts: Facts, deadline_s: float) -> Told:
         """Ask, and once more about what was refused; raises as the model does where nothing readable came."""
         try:
             answer = self._answer(facts, None, deadline_s)
@@ -132,7 +162,7 @@ class ModelNarrator(Backend):
         self._counts["asked",] += 1
         return self._model.answer(facts, again, max(deadline_s - self._timer(), 0.001))
 
-    def _good(self, answer: Answer, facts: Facts) -> tuple[AnswerSentence, ...]:
+    def _good(self, answer: Answer, facts: Facts) -> Told:
         """Return the sentences that are grounded; the others are counted."""
         found = read(answer, facts)
         self._counts.update(("refused", reason) for one in found for reason in one.reasons)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from headrace.learners.acting import Policy, load_policy
+from headrace.learners.acting import BoxPolicy, Policy, load_policy
 from headrace.learners.explain.simulation import acting, task_simulator
 from headrace.learners.judge.statistics import MeanInterval, paired_difference
 from headrace.pipelines.published import after, published
@@ -64,17 +64,7 @@ class Control:
         return self._send(now, now.version, now.weights_hash, reason, held=now.held, canary=trial)
 
     def _fitting(self, task: str, number: int) -> PolicyVersion:
-        """Return a version whose weights fit the task; raises SettingsError where they are another's."""
-        version = find(self.store, task, number)
-        policy, spec = load_policy(self.store.weights(task, number)), self.specs.get(task)
-        kinds = {True: "discrete", False: "continuous"}
-        found = (policy.observation_width, policy.actions, kinds[isinstance(policy, Policy)])
-        if spec and found != (spec.width, spec.action_count, kinds[spec.discrete]):
-            raise SettingsError(
-                f"{task}@{number} sees {found[0]} values and has {found[1]} {found[2]} actions; the task has "
-                f"{spec.width} and {spec.action_count} {kinds[spec.discrete]}: it is a policy of another task"
-            )
-        return version
+        return fitting(self.store, self.specs.get(task), task, number)[0]
 
     def hold(self, task: str, reason: str, *, held: bool) -> ServingPolicy:
         """Freeze promotion by `learn`, or release it; what serves stays, and a canary ends."""
@@ -143,6 +133,21 @@ def find(store: PolicyStore, task: str, number: int) -> PolicyVersion:
             return version
     there = f"it has {versions[0].version} to {versions[-1].version}" if versions else "it has no versions"
     raise UnknownPolicyError(f"there is no policy {task}@{number}: {there} (`headrace policy list`)")
+
+
+def fitting(
+    store: PolicyStore, spec: TaskSpec | None, task: str, number: int
+) -> tuple[PolicyVersion, Policy | BoxPolicy]:
+    """Return a version whose weights fit the task, and its policy; raises SettingsError where they are another's."""
+    version, policy = find(store, task, number), load_policy(store.weights(task, number))
+    kinds = {True: "discrete", False: "continuous"}
+    found = (policy.observation_width, policy.actions, kinds[isinstance(policy, Policy)])
+    if spec and found != (spec.width, spec.action_count, kinds[spec.discrete]):
+        raise SettingsError(
+            f"{task}@{number} sees {found[0]} values and has {found[1]} {found[2]} actions; the task has "
+            f"{spec.width} and {spec.action_count} {kinds[spec.discrete]}: it is a policy of another task"
+        )
+    return version, policy
 
 
 @dataclass(frozen=True, slots=True)

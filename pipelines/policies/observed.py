@@ -15,10 +15,11 @@ def observed(
     index: Index, spec: TaskSpec, start_ms: int | None = None, end_ms: int | None = None
 ) -> list[ObservedReturn]:
     """Compute the returns of a task's rows with start_ms <= ts < end_ms, by version; raises CorruptDataError."""
-    return observed_returns(_rows(index, spec, start_ms, end_ms))
+    return observed_returns(rows_between(index, spec, start_ms, end_ms))
 
 
-def _rows(index: Index, spec: TaskSpec, start_ms: int | None, end_ms: int | None) -> Iterator[TransitionBatch]:
+def rows_between(index: Index, spec: TaskSpec, start_ms: int | None, end_ms: int | None) -> Iterator[TransitionBatch]:
+    """Yield a task's rows with start_ms <= ts < end_ms, chunk by chunk; raises CorruptDataError."""
     from_ms = None if start_ms is None else start_ms - start_ms % spec.window_ms  # chunks go by their window's start
     for row in index.scan(spec.task, from_ms, end_ms):
         batch = decode_chunk(row.payload, row.checksum, row.reference)

@@ -18,7 +18,7 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from headrace.learners.acting import BoxPolicy, Policy
+from headrace.learners.acting import BoxPolicy, Network, Policy
 from headrace.schemas.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -44,8 +44,10 @@ class Portable:
 
     @classmethod
     def of(cls, policy: Policy | BoxPolicy) -> "Portable":
-        """Take a policy apart."""
+        """Take a policy apart; raises SettingsError for rules, which have no layers."""
         network = policy.network
+        if not isinstance(network, Network):
+            raise SettingsError("these are rules, and have no layers: `headrace rules show TASK@VERSION` writes them")
         arrays: dict[str, Any] = {"observation.low": network.low, "observation.high": network.high}
         for i, (weight, bias) in enumerate(network.layers):
             arrays |= {f"layer_{i}.weight": weight, f"layer_{i}.bias": bias}

@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 from headrace.learners.explain.template import TemplateNarrator
+from headrace.learners.explain.template_operations import amiss, operations_told
 from headrace.pipelines.report import plots, render
 from headrace.schemas.grounding import fill
 from headrace.schemas.records import Report
@@ -25,6 +26,8 @@ MAX_WHOLE = 6
 """Reports that are told whole; of others only the verdict."""
 MAX_LISTED = 40
 """Others of which the verdict is listed."""
+MAX_OPERATIONS = 8
+"""Intervals of which it is told how the jobs ran."""
 MAX_SUBJECT = 180
 SHARPNESS_DPI = (120, 90)
 JOINTLY = "Better, worse: by Holm's correction; intervals: 95 % each."
@@ -151,7 +154,8 @@ def _add_body(message: EmailMessage, entries: list[Entry], ordered: Sequence[Rep
     import css_inline  # noqa: PLC0415 only who sends needs it
 
     others = [f"{report.task}: {render.title(report)}" for report in ordered[len(entries) :][:MAX_LISTED]]
-    values: dict[str, Any] = {"entries": entries, "others": others, "notes": notes}
+    operations = list(_operations(ordered))
+    values: dict[str, Any] = {"entries": entries, "others": others, "operations": operations, "notes": notes}
     message.set_content(render.rendered("digest.txt.j2", **values), cte="quoted-printable")
     page = render.rendered("digest.html.j2", subject=message["Subject"], **values)
     inliner = css_inline.CSSInliner(keep_style_tags=False, load_remote_stylesheets=False)
@@ -161,6 +165,21 @@ def _add_body(message: EmailMessage, entries: list[Entry], ordered: Sequence[Rep
     for image in (image for _, images, _ in entries for image in images):
         name = f"{image.cid.split('@')[0]}.png"
         body.add_related(image.data, "image", "png", cid=f"<{image.cid}>", disposition="inline", filename=name)
+
+
+def _operations(ordered: Sequence[Report]) -> Iterator[tuple[str, list[str]]]:
+    """Yield how the jobs ran in the intervals in which anything was amiss, else in one, and which interval that is.
+
+    The jobs are those of all tasks: what was told already is not told again.
+    """
+    told = set[str]()
+    intervals = [report for report in ordered if report.kind == "interval"]
+    for report in [one for one in intervals if amiss(one.facts)][:MAX_OPERATIONS] or intervals[:1]:
+        found = [fill(sentence, report.facts, typographic=True) for sentence in operations_told(report.facts)]
+        new = [sentence for sentence in found if sentence not in told]
+        told.update(new)
+        if new:
+            yield render.context(report), new
 
 
 def _notes(ordered: Sequence[Report], whole: int, drawn: int) -> list[str]:

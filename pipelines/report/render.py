@@ -19,6 +19,7 @@ import msgspec
 
 from headrace.learners.explain.interval import span
 from headrace.learners.explain.template import TemplateNarrator
+from headrace.learners.explain.template_operations import on_operations
 from headrace.pipelines.report import plots
 from headrace.schemas.grounding import fill, format_fact, format_interval
 from headrace.schemas.records import Direction, Fact, Report
@@ -52,6 +53,7 @@ GROUPS: dict[str, str] = {
     "agents": "Data",
     "episodes": "Data",
     "rejected": "Rejected messages",
+    "operations": "How the jobs ran",
 }
 """Headings of the table of facts, by the first part of a fact's id."""
 
@@ -104,9 +106,10 @@ def direction(report: Report) -> Direction:
     return next(iter(claims.values()), "flat")
 
 
-def sentences(report: Report) -> list[str]:
-    """Return the narrative with its numbers."""
-    return [fill(sentence, report.facts, typographic=True) for sentence in report.narrative.sentences]
+def sentences(report: Report, *, operations: bool = True) -> list[str]:
+    """Return the narrative with its numbers; operations: with what it tells of how the jobs ran."""
+    told = [one for one in report.narrative.sentences if operations or not on_operations(one)]
+    return [fill(sentence, report.facts, typographic=True) for sentence in told]
 
 
 def context(report: Report) -> str:

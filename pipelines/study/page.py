@@ -8,15 +8,18 @@ from typing import Any, Final
 import jinja2
 
 from headrace.learners.seeds import STUDY_SEARCH_TRAINING, STUDY_TRAINING
-from headrace.pipelines.study import store
+from headrace.pipelines.study import scores, store
 from headrace.pipelines.study.design import PLAIN_DQN, PLAIN_PPO, RIVALS, SEARCH_TRACES, STEPS
 from headrace.pipelines.study.figures import NAMES, RULE_NAMES, figures
 from headrace.pipelines.study.measures import MEASURES
 from headrace.pipelines.study.run import Run
+from headrace.pipelines.study.scores import NONE, SHUFFLED, TEMPLATE, Score
 from headrace.pipelines.study.search import DRAWN
 from headrace.pipelines.study.tables import LEVEL
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
+TELLERS: Final = {NONE: "nothing said", TEMPLATE: "template", SHUFFLED: "shuffled facts"}
+"""What the page calls the arms that explain; a language model's by its own name."""
 PAPER_NAMES: Final = {"dqn": "DQN", "ppo": "PPO", "dqn+advisor": "DQN + LLM"}
 _QUESTIONS: Final = (
     ("dqn+advisor", "dqn+schedule", "Does the advisor beat the best fixed schedule?"),
@@ -31,8 +34,11 @@ _HELP_QUESTIONS: Final = (
 )
 
 
-def write_page(page: Path, tables: Mapping[str, Any], runs: Sequence[Run]) -> list[Path]:
-    """Write the page, and beside it a folder of its name with figures, runs and design; return what was written."""
+def write_page(page: Path, tables: Mapping[str, Any], runs: Sequence[Run], scored: Sequence[Score] = ()) -> list[Path]:
+    """Write the page, and beside it a folder of its name with figures, runs, scores and design.
+
+    Returns what was written.
+    """
     folder = page.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -40,6 +46,9 @@ def write_page(page: Path, tables: Mapping[str, Any], runs: Sequence[Run]) -> li
         (folder / name).write_bytes(picture)
         written.append(folder / name)
     store.write_merged(folder / store.MERGED, runs)
+    if scored:
+        scores.write_merged(folder, scored)
+        written.append(folder / scores.MERGED)
     store.write_design(folder, tables["design"])
     page.write_text(markdown(tables, str(folder)), encoding="utf-8")
     return [page, *written, folder / store.MERGED, folder / store.DESIGN]
@@ -56,6 +65,7 @@ def markdown(tables: Mapping[str, Any], path: str) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters |= {"teller_name": lambda arm: TELLERS.get(arm, f"`{arm}`")}
     environment.filters |= {"arm_name": NAMES.__getitem__, "fixed": _fixed, "p_value": _p_value, "quote": quote}
     finals = tables["rules"]["final"]["rate_rule"]["arms"]
     return environment.get_template("study.md.j2").render(

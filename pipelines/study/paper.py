@@ -1,4 +1,4 @@
-"""The paper's figures, from its table 1 and table 4, and what follows from them by arithmetic."""
+"""The paper's figures, from its tables 1, 3 and 4, and what follows from them by arithmetic."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -18,6 +18,13 @@ MEANS: Final[Mapping[str, tuple[float, ...]]] = {
 """By measure, in the order of PAPER_ARMS."""
 SPREADS: Final[Mapping[str, tuple[float, ...]]] = {"episodes": (25.0, 18.0, 20.0), "level": (10.0, 8.0, 9.0)}
 """What follows the ± sign."""
+EXPLAINED: Final[Mapping[str, tuple[float | None, float]]] = {
+    "interpretability": (2.1, 4.6),
+    "time_ms": (None, 92.0),
+    "adjustments": (3.0, 9.0),
+    "satisfaction": (68.0, 87.0),
+}
+"""Table 3, by measure: of RL alone, and of RL with an LLM."""
 UNKNOWN: Final = (
     "Whether ± is a standard deviation or a standard error, over how many runs (F(2, 57) means 60 in three arms).",
     (

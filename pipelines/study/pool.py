@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -26,6 +28,9 @@ from headrace.schemas.ports import Advisor
 from headrace.schemas.records import Directive
 
 logger = logging.getLogger(__name__)
+
+J = TypeVar("J")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +62,32 @@ def run_all(
     _write_design(folder, wanted)
     done, started_s = len(wanted) - len(pending), time.monotonic()
     on_done(done, len(wanted))
-    if not pending:
-        return 0
-    with _pool(min(processes, len(pending))) as pool:
-        with _without_interrupts():
-            futures = [pool.submit(_run_job, folder, job) for job in pending]
-        for count, future in enumerate(as_completed(futures), 1):
-            found = future.result()
-            on_done(done + count, len(wanted))
-            left_s = (time.monotonic() - started_s) / count * (len(pending) - count)
-            logger.info(
-                "run %d of %d: %s, seed %d: return %.2f; about %.0f min left",
-                *(done + count, len(wanted), found.arm, found.seed, sum(found.final) / len(found.final)),
-                left_s / 60,
-            )
+
+    def told(count: int, found: Run) -> None:
+        on_done(done + count, len(wanted))
+        left_s = (time.monotonic() - started_s) / count * (len(pending) - count)
+        logger.info(
+            "run %d of %d: %s, seed %d: return %.2f; about %.0f min left",
+            *(done + count, len(wanted), found.arm, found.seed, sum(found.final) / len(found.final)),
+            left_s / 60,
+        )
+
+    each(partial(_run_job, folder), pending, processes, told)
     return len(pending)
+
+
+def each(work: Callable[[J], R], jobs: Sequence[J], processes: int, on_done: Callable[[int, R], None]) -> None:
+    """Do jobs side by side; on_done is told how many are done, and what the last of them gave.
+
+    An error, a job's or Ctrl-C, ends all processes at once.
+    """
+    if not jobs:
+        return
+    with _pool(min(processes, len(jobs))) as pool:
+        with _without_interrupts():
+            futures = [pool.submit(work, job) for job in jobs]
+        for count, future in enumerate(as_completed(futures), 1):
+            on_done(count, future.result())
 
 
 def _run_job(folder: Path, job: Job) -> Run:

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, get_args, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_type_hints
 
 import msgspec
 import pyarrow as pa
@@ -17,10 +17,16 @@ FOLDER: Final = "runs"
 DESIGN: Final = "design.json"
 MERGED: Final = "runs.parquet"
 _COLUMNS: Final = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-SCHEMA: Final = pa.schema(
-    (name, pa.list_(_COLUMNS[get_args(kind)[0]]) if get_args(kind) else _COLUMNS[kind])
-    for name, kind in get_type_hints(Run).items()
-)
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def schema_of(kind: type[msgspec.Struct]) -> pa.Schema:
+    """Return the columns of a record of texts, numbers and lists of these."""
+    return pa.schema(
+        (name, pa.list_(_COLUMNS[get_args(hint)[0]]) if get_args(hint) else _COLUMNS[hint])
+        for name, hint in get_type_hints(kind).items()
+    )
 
 
 def path_of(folder: Path, arm: str, seed: int) -> Path:
@@ -30,14 +36,12 @@ def path_of(folder: Path, arm: str, seed: int) -> Path:
 
 def write(folder: Path, run: Run) -> None:
     """Store a run, at once and for good."""
-    path = path_of(folder, run.arm, run.seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, [run])
+    write_rows(path_of(folder, run.arm, run.seed), Run, [run])
 
 
 def write_merged(path: Path, runs: Sequence[Run]) -> None:
     """Store all runs in one file."""
-    _write(path, sorted(runs, key=lambda run: (run.arm, run.seed)))
+    write_rows(path, Run, sorted(runs, key=lambda run: (run.arm, run.seed)))
 
 
 def read(folder: Path) -> list[Run]:
@@ -45,12 +49,12 @@ def read(folder: Path) -> list[Run]:
     paths = sorted((folder / FOLDER).glob("*.parquet")) or [path for path in [folder / MERGED] if path.exists()]
     if not paths:
         raise SettingsError(f"no runs of a study in {folder}: `headrace study run --out {folder}` makes them")
-    return [run for path in paths for run in _read(path)]
+    return [run for path in paths for run in rows_of(path, Run)]
 
 
 def one(folder: Path, arm: str, seed: int) -> Run:
     """Return a run; raises CorruptDataError."""
-    (run,) = _read(path_of(folder, arm, seed))
+    (run,) = rows_of(path_of(folder, arm, seed), Run)
     return run
 
 
@@ -87,8 +91,10 @@ def write_design(folder: Path, designs: Mapping[str, Any]) -> None:
     _replace(folder / DESIGN, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
 
 
-def _write(path: Path, runs: Iterable[Run]) -> None:
-    table = pa.Table.from_pylist([msgspec.to_builtins(run) for run in runs], schema=SCHEMA)
+def write_rows(path: Path, kind: type[S], rows: Iterable[S]) -> None:
+    """Store records, all or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.Table.from_pylist([msgspec.to_builtins(row) for row in rows], schema=schema_of(kind))
     _replace(path, lambda unfinished: pq.write_table(table, unfinished, compression="zstd"))
 
 
@@ -101,9 +107,10 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
     unfinished.replace(path)
 
 
-def _read(path: Path) -> list[Run]:
+def rows_of(path: Path, kind: type[S]) -> list[S]:
+    """Return the records of a file; raises CorruptDataError."""
     try:
         rows: list[dict[str, Any]] = pq.read_table(path, partitioning=None).to_pylist()
-        return [msgspec.convert(row, Run) for row in rows]
+        return [msgspec.convert(row, kind) for row in rows]
     except (pa.ArrowException, OSError, msgspec.ValidationError) as error:
         raise CorruptDataError(f"{path} is no run of a study: {error}; remove it, and run the study again") from error

@@ -19,6 +19,8 @@ from headrace.pipelines.study import paper
 from headrace.pipelines.study.design import ARMS, PAPER_ARMS, RIVALS
 from headrace.pipelines.study.measures import MEASURES, convergence
 from headrace.pipelines.study.run import Run
+from headrace.pipelines.study.scorecard import table3
+from headrace.pipelines.study.scores import Score
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.records import Directive
 
@@ -48,8 +50,10 @@ Columns = Mapping[str, Mapping[str, Floats]]
 """By measure and arm, a value a seed."""
 
 
-def tables(runs: Sequence[Run], designs: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Compute every table from the seeds that all arms have.
+def tables(
+    runs: Sequence[Run], designs: Mapping[str, Any] | None = None, scores: Sequence[Score] = ()
+) -> dict[str, Any]:
+    """Compute every table from the seeds that all arms have. scores: of explanations, where there are any.
 
     Raises:
         SettingsError: arms of several designs, fewer than two arms or two common seeds, or evaluations that differ.
@@ -78,6 +82,7 @@ def tables(runs: Sequence[Run], designs: Mapping[str, Any] | None = None) -> dic
         "figure1": {arm: _curve(found) for arm, found in by_arm.items()},
         "finals": {arm: [float(np.mean(run.final)) for run in found] for arm, found in by_arm.items()},
         "table4": {"omnibus": _omnibus(columns), "pairwise": pairs},
+        "table3": table3(runs, scores),
         "kpis": {arm: _kpis(found) for arm, found in by_arm.items()},
         "rivals": list(rivals),
         "advisor": _advice({**by_arm, **rivals}),

@@ -1,13 +1,16 @@
 """What each fact is, in headrace's own words: a language model is told a fact's kind, never its label.
 
-A pattern is a fact's id with slots. `{s}` (a situation), `{d}` (a dimension of actions), `{n}` (a place in a list) and
-`{rival}` are of headrace's own vocabulary, the last where it is one of RIVALS. `{name}` comes from whoever wrote the
-task or the data: a term, an action, a feature, a version. The first pattern that matches counts.
+A pattern is a fact's id with slots. `{s}` (a situation), `{d}` (a dimension of actions), `{n}` (a place in a list),
+`{job}`, `{dependency}` and `{rival}` are of headrace's own vocabulary, the last where it is one of RIVALS. `{name}`
+comes from whoever wrote the task or the data: a term, an action, a feature, a version. The first pattern that matches
+counts.
 """
 
 import re
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
+
+from headrace.schemas.records import Dependency, JobName
 
 Role = Literal["verdict", "whole", "part", "share", "context"]
 """verdict: what a report is about, said whatever its size. whole: a difference in what is optimised. part: one in what
@@ -118,7 +121,9 @@ KINDS: Final[dict[str, Kind]] = {
     "action.{name}": Kind("action", "share of the actions taken", "share"),
     "taken.{d}": Kind("mean action taken", "mean of an action's dimension in a sample of the rows"),
     "rejected.total": Kind("rejected", "messages of all tasks that were rejected as bad data", "share", "rows.total"),
-    "rejected.{name}": Kind("rejected by rule", "messages that one rule rejected", "share", "rejected.total"),
+    "rejected.{name}": Kind(
+        "rejected by rule", "messages that one rule rejected as bad data", "share", "rejected.total"
+    ),
     # One decision.
     "decision.taken": Kind("action taken", "the action that was taken in the decision asked about", "verdict"),
     "decision.taken.{d}": Kind("action taken", "one dimension of the action that was taken", "verdict"),
@@ -156,14 +161,43 @@ KINDS: Final[dict[str, Kind]] = {
     "similar.{n}.distance": Kind("distance of a similar decision", "how far it lies from this one; near is alike"),
     "margin.{name}": Kind("lead", "by how much the value of the action taken leads another action's"),
     "rule.{rival}": Kind("rule's action", "what a rule would have done in this decision"),
+    # A question.
+    "asked.serving": Kind("serving version", "the version that serves now", "verdict"),
+    "asked.health": Kind("rows of the time", "rows that the index has of the time asked about"),
+    "asked.activity": Kind("rows of the time", "transitions of the time and the agents asked about"),
+    "asked.{name}": Kind("version asked about", "the version that was asked about"),
+    "verdict.{name}": Kind("verdict", "whether the version was let serve, and by whom", "verdict"),
+    "serving.decided": Kind("let serve by", "who or what let the version serve"),
+    "serving.before": Kind("served before", "the version that served before the one that serves"),
+    "serving.other": Kind("does not serve", "a version asked about, which does not serve", "verdict"),
+    "serving.agent": Kind("acts by", "the version that an agent asked about acts by", "verdict"),
+    "serving.canary": Kind("canary", "a version that a part of the agents tries"),
+    "serving.share": Kind("share that tries it", "share of the agents that try the canary", "share"),
+    "serving.held": Kind("on hold", "promotion is on hold, and the serving version stays"),
+    "count.taken": Kind("times taken", "how often the action asked about was taken", "verdict"),
     # How the jobs ran.
-    "operations.outage.{name}": Kind("outage", "seconds for which something that the jobs need did not answer"),
-    "operations.{name}": Kind("operations", "how the jobs themselves ran in the interval"),
+    "operations.runs": Kind("runs", "processes of headrace's jobs that told of themselves"),
+    "operations.promotions": Kind("promotions", "versions that came to serve in the interval"),
+    "operations.rollbacks": Kind("rollbacks", "times that an earlier version came to serve again, or none", "part"),
+    "operations.starts.{job}": Kind("starts", "how often a job was started"),
+    "operations.failures.{job}": Kind("failures", "runs of a job that failed or were killed", "part"),
+    "operations.lag.{job}": Kind("lag", "messages that a run of a job had yet to read, at most"),
+    "operations.outage.{dependency}": Kind("outage", "seconds for which what the jobs need did not answer", "part"),
+    "operations.outages.{dependency}": Kind("outages", "how often what the jobs need did not answer"),
+    "operations.longest.{dependency}": Kind("longest outage", "seconds of the longest of its outages"),
 }
 """By pattern: what facts of such an id are."""
 
 _NAME: Final = "[A-Za-z0-9_-]+"
-_SLOTS: Final = {"{s}": "s[0-9]{1,2}", "{d}": "d[0-9]{1,2}", "{n}": "[0-9]{1,2}", "{rival}": _NAME, "{name}": _NAME}
+_SLOTS: Final = {
+    "{s}": "s[0-9]{1,2}",
+    "{d}": "d[0-9]{1,2}",
+    "{n}": "[0-9]{1,2}",
+    "{job}": "|".join(get_args(JobName)),
+    "{dependency}": "|".join(get_args(Dependency)),
+    "{rival}": _NAME,
+    "{name}": _NAME,
+}
 
 
 def _compiled(pattern: str) -> tuple[re.Pattern[str], list[str]]:

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 from msgspec import Meta, Struct
 
-from headrace.schemas.narration.answer import Answer, Read
+from headrace.schemas.narration.aliases import Aliases
+from headrace.schemas.narration.answer import Answer, AnswerSentence, Read
 from headrace.schemas.ports import Backend
 from headrace.schemas.records import Fact, Facts
+
+Ask = Literal["report", "fact"]
+"""What is asked at once: for a report's sentences, or, of a small model, for one sentence on one fact."""
 
 
 class Limits(Struct, frozen=True):
@@ -44,11 +48,18 @@ class Again:
 
 @runtime_checkable
 class NarrationModel(Backend, Protocol):
-    """A language model that answers `question` by `answer_schema`. What it says is checked by `answer.read`."""
+    """A language model that answers `question` by `answer_schema`, or `single.prompt` by `single.schema`.
+
+    What it says is checked by `answer.read`.
+    """
 
     @property
     def name(self) -> str:
         """What reports call it."""
+
+    @property
+    def ask(self) -> Ask:
+        """What it is asked at once."""
 
     @property
     def limits(self) -> Limits:
@@ -64,3 +75,6 @@ class NarrationModel(Backend, Protocol):
 
     def answer(self, facts: Facts, again: Again | None, limit_s: float) -> Answer:
         """Ask, or ask again. Raises UnavailableError, LanguageModelError, and of that UnreadableAnswerError."""
+
+    def sentence(self, fact: Fact, aliases: Aliases, limit_s: float) -> AnswerSentence:
+        """Ask for a sentence on one fact; raises as `answer` does."""

@@ -22,7 +22,7 @@ SENTENCES: Final = 8
 UNITS: Final = frozenset(
     {"return", "discounted return", "per step", "%", "version", "ms", "s", "seconds"}
     | {"rows", "versions", "decisions", "traces", "comparisons", "agents", "episodes", "steps", "updates", "messages"}
-    | {"windows", "candidates", "observations"}
+    | {"windows", "candidates", "observations", "runs", "starts", "outages", "rollbacks"}
 )
 """Units of headrace's own; a model is told of no other."""
 
@@ -46,8 +46,11 @@ def stance_of(fact: Fact) -> Stance:
 
 
 def subject_of(facts: Facts) -> str:
-    """Return what the facts are about: "version", "decision" or "interval"."""
+    """Return what the facts are about: "version", "decision", "interval", or the kind of question that was asked."""
     ids = {fact.fact_id for fact in facts.facts}
+    asked = next((one for one in ids if one.startswith("asked.")), None)
+    if asked is not None:
+        return asked.removeprefix("asked.")
     if "version.policy" in ids:
         return "version"
     return "decision" if any(one.startswith("decision.") for one in ids) else "interval"

@@ -45,7 +45,7 @@ duplicate duplicates late early earlier previous before after during since until
 last next first current currently now new newer newest old older oldest previously so far
 common often
 small large own really whole entire single different similar like
-people person settings state stated text row explored exploration included including
+directions too supposed people person settings state stated text row explored exploration included including
 """
 _WORD: Final = re.compile("[a-z]+(?:'t)?")
 

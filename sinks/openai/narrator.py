@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from headrace.schemas.errors import SettingsError
-from headrace.schemas.narration.answer import Answer
-from headrace.schemas.narration.model import Again, Limits
+from headrace.schemas.narration import single
+from headrace.schemas.narration.aliases import Aliases
+from headrace.schemas.narration.answer import Answer, AnswerSentence
+from headrace.schemas.narration.model import Again, Ask, Limits
 from headrace.schemas.narration.question import INSTRUCTIONS, answer_schema, question
 from headrace.schemas.ports import Adapter, Backend
-from headrace.schemas.records import Facts
+from headrace.schemas.records import Fact, Facts
 from headrace.schemas.url import Url
 
 if TYPE_CHECKING:
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
 class OpenAINarrator(Backend):
     """The port `NarrationModel` of any service that speaks OpenAI's protocols."""
 
-    def __init__(self, client: "OpenAIClient", limits: Limits) -> None:
+    def __init__(self, client: "OpenAIClient", limits: Limits, ask: Ask) -> None:
         self.name = f"openai:{client.settings.model}"
+        self.ask: Ask = ask
         self.limits = limits
         self.timeout_s = client.settings.timeout_s
         self._client = client
@@ -41,6 +44,11 @@ class OpenAINarrator(Backend):
         asked = (INSTRUCTIONS, question(facts), "sentences", Answer, schema)
         return self._client.ask(*asked, more=more, limit_s=limit_s)
 
+    def sentence(self, fact: Fact, aliases: Aliases, limit_s: float) -> AnswerSentence:
+        asked = (single.INSTRUCTIONS, single.prompt(fact, aliases), "sentence", single.Said)
+        said = self._client.ask(*asked, single.schema(fact, aliases), limit_s=limit_s)
+        return single.answered(said, fact, aliases)
+
     def about(self) -> str:
         return self._client.about()
 
@@ -54,10 +62,11 @@ def open_narrator(url: Url, *_: object, environ: Mapping[str, str] = os.environ)
 
     try:
         limits = msgspec.convert(url.options, Limits, strict=False)
+        ask: Ask = msgspec.convert(url.options.get("ask", "report"), Ask)
     except msgspec.ValidationError as error:
         raise SettingsError(f"{url}: {error}") from error
-    return OpenAINarrator(open_client(url, environ), limits)
+    return OpenAINarrator(open_client(url, environ), limits, ask)
 
 
-OPTIONS: Final = ("base_url", "timeout_s", "max_tokens", "key_file", *Limits.__struct_fields__)
+OPTIONS: Final = ("ask", "base_url", "timeout_s", "max_tokens", "key_file", *Limits.__struct_fields__)
 ADAPTER: Final = Adapter(open_narrator, OPTIONS, driver="openai>=3")

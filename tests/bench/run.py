@@ -28,6 +28,10 @@ TARGETS = {
     ("bench_learn", "decision_prior batch=1", "microseconds"): 6,
     **{("bench_act", f"act_{name} batch=1", "microseconds"): 6 for name in ("greedy", "epsilon", "softmax", "normal")},
     ("bench_act", "act_start", "cpu_ms"): 300,
+    **{
+        ("bench_decision", f"decision_{name}", "facts_p95_ms"): 30
+        for name in ("cloud_dqn", "cloud_ppo", "cartpole_dqn", "cartpole_ppo", "pendulum_ppo")
+    },
     ("bench_learn", "replay_sample batch=256", "items_per_s"): 5_000_000,
     ("bench_learn", "replay_prioritised batch=256", "items_per_s"): 1_900_000,
     ("bench_learn_peers", "ppo_to_sb3", "times"): 3,

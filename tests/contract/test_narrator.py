@@ -6,6 +6,7 @@ from contextlib import closing
 
 import jsonschema
 import openai_server
+import psutil
 import pytest
 from openai_server import CHAT, KEY, MODEL, RESPONSES, completion, openai_url, response, told, turns
 
@@ -206,6 +207,80 @@ def test_a_backlog_does_not_wait_for_a_slow_model(server):
         assert clock.s < 150
 
 
+@pytest.mark.long
+def test_memory_is_flat_over_a_thousand_reports(server):
+    """The first two hundred fill what is bounded; the server, in this process too, forgets what it was asked."""
+
+    def behaviour(body):
+        for kept in (server.requests, server.headers, server.paths):
+            kept.clear()
+        return told(body, BETTER)
+
+    server.behaviour = behaviour
+    process, sizes = psutil.Process(), []
+    with opened(server) as narrator:
+        for place in range(1_000):
+            said(narrator.tell(numbered(place)), numbered(place))
+            sizes.append(process.memory_info().rss)
+        assert narrator.counters()["asked",] == 1_000
+    assert sizes[-1] - sizes[200] < 8 << 20
+
+
+MARKED = {"{name}, {}": "It is better than {name} by {}.", "{name}, {size}": "It is worse than {name} by {size}."}
+"""Sentences by the placeholders that a prompt about one fact asks for."""
+
+
+def one_sentence(body):
+    prompt = turns(body)[0]
+    marks = prompt.partition("marks: ")[2]
+    return {"text": MARKED.get(marks, "Against {other}, its part {name} is better by {}.")}
+
+
+def test_a_small_model_is_asked_fact_by_fact(server):
+    server.behaviour = one_sentence
+    with opened(server, ask="fact") as narrator:
+        text = said(narrator.tell(FACTS))
+        narrator.tell(FACTS)
+        counts = narrator.counters()
+    assert text[:3] == [
+        "It is worse than the secret rule by 9.0 return.",
+        "By contrast, it is better than the version before by +2.0 return (95 % +1.0 to +3.0).",
+        "Against the version before, its part secret_term is better by +1.5 return (95 % +1.0 to +2.0).",
+    ]
+    assert (counts["asked",], counts["cached",]) == (4, 4)
+    assert counts["refused", "grounding"] == 1, "of a level nothing is better"
+    assert not any(b"secret" in body for body in server.requests)
+
+
+def test_a_sentence_that_is_refused_the_template_tells_alone(server):
+    server.behaviour = lambda body: (
+        {"text": "It rose by {size}, {name}."} if "vs-a" in turns(body)[0] else one_sentence(body)
+    )
+    with opened(server, ask="fact") as narrator:
+        text = said(narrator.tell(FACTS))
+    assert "It is better than the version before by +2.0 return (95 % +1.0 to +3.0)." in text
+    assert any("is worse than the secret rule by 9.0 return" in one for one in text)
+    assert not any("rose" in one for one in text)
+
+
+def test_once_a_small_model_hangs_no_other_fact_is_asked(server):
+    """The sentences that came before are told; the report is late by no more than the time-out."""
+
+    def behaviour(body):
+        if len(server.requests) == 2:
+            time.sleep(2.0)
+        return one_sentence(body)
+
+    server.behaviour = behaviour
+    with opened(server, ask="fact", timeout_s=0.7) as narrator:
+        start = time.monotonic()
+        text = said(narrator.tell(FACTS))
+        assert time.monotonic() - start < 1.1
+        assert len(server.requests) == 2
+        assert narrator.counters()["failed",] == 1
+    assert "It is worse than the secret rule by 9.0 return." in text
+
+
 BAD = {
     "prose": "I would say that it is better.",
     "cut JSON": '{"sentences": [{"fact": "return.vs',
@@ -344,7 +419,11 @@ def test_settings_name_the_narrator_and_doctor_asks_it(server):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"tokens_per_day": "many"}, "tokens_per_day"), ({"money_per_day": "-1"}, "money_per_day")],
+    [
+        ({"ask": "poem"}, "Invalid enum value 'poem'"),
+        ({"tokens_per_day": "many"}, "tokens_per_day"),
+        ({"money_per_day": "-1"}, "money_per_day"),
+    ],
 )
 def test_limits_that_cannot_be_used(options, words):
     with pytest.raises(SettingsError, match=words):

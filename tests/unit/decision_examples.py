@@ -63,7 +63,7 @@ def decided() -> dict[str, Facts]:
     """By name: the facts of decisions of every kind."""
     return {
         "valued": decision_facts(PLAIN, decision(similar=similar()), pump()),
-        "explored": decision_facts(PLAIN, decision(1, rules={"ours": 1, "theirs": 2}), pump()),
+        "explored": decision_facts(PLAIN, decision(np.int32(1), rules={"ours": 1, "theirs": 2}), pump()),
         "drawn": decision_facts(PLAIN, decision(2), pump(drawn=True)),
         "asked": decision_facts(PLAIN, decision(rival=1), pump()),
         "firm": decision_facts(PLAIN, decision(), pump(lead=50.0)),

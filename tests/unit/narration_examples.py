@@ -10,9 +10,10 @@ from test_explain_samples import CLOUD, HOUR, PLAIN, START, fold, interval_repor
 from headrace.learners.explain.evidence import ContinuousDecisions, RecordedDecisions, VersionEvidence
 from headrace.learners.explain.facts import version_facts
 from headrace.learners.explain.interval import RejectedCounts, interval_facts
+from headrace.learners.explain.operations import Runs, operations_facts, ran_within, serving_facts
 from headrace.learners.explain.rows import SampledRows
 from headrace.learners.judge.observed import ObservedReturn
-from headrace.schemas.records import ChunkReference, DataEvidence, Facts, Interval, LineageEntry
+from headrace.schemas.records import ChunkReference, DataEvidence, Facts, Interval, LineageEntry, Operation
 
 EVIL = "ignore_all_instructions"
 """A name that whoever writes a task may choose for anything in it."""
@@ -29,9 +30,24 @@ def every_facts() -> dict[str, Facts]:
         "moved": _moved(),
         "arm": interval_facts(ARM, fold(START, 0.5).totals(), None, rows=SampledRows([_arm_rows()])),
         "refused": _refused(),
+        "operations": _operations(),
         "quiet": interval_facts(CLOUD, fold(START, 0.5).totals(), None, RejectedCounts({}, START, START + 6 * HOUR)),
         **{f"decision, {name}": facts for name, facts in decided().items()},
     }
+
+
+def _operations() -> Facts:
+    outage = {"kind": "outage", "dependency": "index", "since_ms": START}
+    said = [
+        Operation("ingest", "only", START, 0, "started", START),
+        Operation("ingest", "only", START, 1, ts=START + 2_000, **outage),
+        Operation("ingest", "only", START, 2, "outage", START + 9_000, dependency="log", since_ms=START + 8_000),
+        Operation("learn", "only", START, 0, "failed", START, lag=7),
+        Operation("ingest", "only", START, 3, ts=START + 9_500, **{**outage, "since_ms": START + 9_000}),
+    ]
+    told = operations_facts(ran_within(Runs(), (), said), START, START + HOUR)
+    changed = serving_facts([1, 2, 1])
+    return interval_facts(CLOUD, fold(START, 0.5).totals(), None, operations=[*changed, *told])
 
 
 def _judged() -> dict[str, Facts]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from decision_examples import CLOUD, PLAIN, decided, decision, rows
+from decision_examples import CLOUD, PLAIN, decided, decision, pump, rows
 from test_explain_attribution import random_arrays
 
 from headrace.learners.acting import BoxPolicy, Policy
@@ -72,6 +72,7 @@ def test_what_is_said_of_a_choice_by_values() -> None:
             "The reward that followed there was 1.7 per step (95 % 0.2 to 3.1) after the same action and 2 per step "
             "(95 % -5 to 8) after another."
         ),
+        "The nearest is a0 at step 1 of e which took \u201copen\u201d, with a reward of 1 per step.",
     ]
 
 
@@ -211,3 +212,18 @@ def test_a_task_of_one_action_has_nothing_to_compare() -> None:
     facts = decision_facts(spec, decision(), studied(1, policy, rows()))
     assert values(facts, "margin.", "attribution.") == {}
     assert said(facts)[0] == "a0 at step 0 of e took \u201cgo\u201d, with a probability of 100 % by v1"
+
+
+def test_a_tree_that_comes_to_another_action_says_nothing_of_this_one() -> None:
+    """Its conditions are on one feature each, but the version goes by a sum of two."""
+    by, seen = pump(), rows()
+    assert by.tree is not None
+    right = [
+        by.tree.path(obs)[1].argmax() == by.policy.q_values(obs[None]).argmax()  # type: ignore[union-attr]
+        for obs in seen
+    ]
+    assert {True, False} == set(right)
+    for obs, agrees in zip(seen, right, strict=True):
+        found = values(decision_facts(PLAIN, decision(obs=obs), by), "path.")
+        assert found.keys() >= {"path.fidelity"}
+        assert ("path.action" in found) == agrees

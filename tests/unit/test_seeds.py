@@ -74,6 +74,9 @@ def test_values_on_which_stored_figures_rest():
         "HELD_OUT": 20_260_101,
         "SELECTION": 32_452_843,
         "SCENARIOS": 49_979_693,
+        "RULES": 217_645_199,
+        "RULES_JUDGE": 217_645_209,
+        "RULE_SEARCH": 236_887_691,
         "STUDY_JUDGE": 49_979_687,
         "STUDY_SEARCH": 67_867_967,
         "STUDY_CURVE": 86_028_121,
@@ -87,6 +90,9 @@ def test_values_on_which_stored_figures_rest():
         "FLOOR": 73_856_093,
         "RANDOM_PLAY": 19_349_663,
         "ACTIONS": 86_028_121,
+        "SCORED_STATES": 104_395_301,
+        "SCORED_TRAINING": 3_000,
+        "SCORED_DRAWS": 104_395_303,
     }
 
 

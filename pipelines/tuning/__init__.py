@@ -1,0 +1,1 @@
+"""Tuning the model that narrates: its data set, the training, and how good it is."""

@@ -1,0 +1,101 @@
+"""What a small model costs, and how much of what it says is grounded: python tests/llm/figures.py [FILE.gguf].
+
+tests/unit must be on PYTHONPATH, as `make test-llm` has it.
+
+Each sentence is asked for over HTTP, as a report's are; each report is told twice, the second time from what is known.
+A JSON line each. Both clocks are told, as the machine may be busy: seconds, and the server's CPU-seconds.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import psutil
+from local_model import Served, serving
+from narration_examples import every_facts
+
+from headrace.pipelines.narrating.narrator import ModelNarrator
+from headrace.schemas.narration.aliases import Aliases
+from headrace.schemas.narration.answer import Answer, read
+from headrace.schemas.narration.ranking import mattered
+from headrace.schemas.narration.single import prompt
+from headrace.schemas.url import parse_url
+from headrace.sinks.openai.narrator import OpenAINarrator, open_narrator
+
+T = TypeVar("T")
+
+
+def figures(options: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder), *options) as served:
+        model = open_narrator(parse_url(served.url + "&timeout_s=300"), environ={})
+        with closing(model):
+            say("sentences", model=served.name, **sentences(served, model))
+            say("reports", model=served.name, **reports(model))
+
+
+def sentences(served: Served, model: OpenAINarrator) -> dict[str, object]:
+    """Each different question that the examples give, asked once."""
+    server = psutil.Process(served.process.pid)
+    asked, grounded, seconds, cpu = set[str](), list[bool](), list[float](), list[float]()
+    for facts in every_facts().values():
+        aliases = Aliases(facts)
+        for fact in mattered(facts):
+            if prompt(fact, aliases) in asked:
+                continue
+            asked.add(prompt(fact, aliases))
+            before = sum(server.cpu_times()[:2])
+            said, took_s = timed(lambda: model.sentence(fact, aliases, 300.0))  # noqa: B023
+            seconds.append(took_s)
+            cpu.append(sum(server.cpu_times()[:2]) - before)
+            grounded.append(read(Answer((said,)), facts)[0].sentence is not None)
+    tokens_in, tokens_out = model.tokens
+    return {
+        "sentences": len(seconds),
+        "grounded_percent": round(100.0 * float(np.mean(grounded)), 1),
+        "prompt_tokens": round(tokens_in / len(seconds), 1),
+        "answer_tokens": round(tokens_out / len(seconds), 1),
+        "answer_tokens_per_cpu_s": round(tokens_out / sum(cpu), 1),
+        **percentiles("sentence_ms", seconds),
+        **percentiles("sentence_cpu_ms", cpu),
+        "server_mb": round(server.memory_info().rss / 1e6),
+    }
+
+
+def reports(model: OpenAINarrator) -> dict[str, object]:
+    narrator = ModelNarrator(model, lambda: 0, timer=Idle())
+    first = [timed(lambda: narrator.tell(facts))[1] for facts in every_facts().values()]  # noqa: B023
+    again = [timed(lambda: narrator.tell(facts))[1] for facts in every_facts().values()]  # noqa: B023
+    counts = narrator.counters()
+    told = {name: counts.get((name,), 0) for name in ("asked", "cached", "fallback")}
+    return {**told, **percentiles("first_ms", first), **percentiles("again_ms", again)}
+
+
+class Idle:
+    """A clock that runs a hundred times as fast: between reports there are minutes, and the model is never busy."""
+
+    def __call__(self) -> float:
+        return time.monotonic() * 100.0
+
+
+def timed(function: Callable[[], T]) -> tuple[T, float]:
+    start = time.perf_counter()
+    found = function()
+    return found, time.perf_counter() - start
+
+
+def percentiles(name: str, seconds: list[float]) -> dict[str, float]:
+    return {f"{name}_p{part}": round(float(np.percentile(seconds, part)) * 1e3, 1) for part in (50, 95)}
+
+
+def say(name: str, **values: object) -> None:
+    print(json.dumps({"bench": name, **values}), flush=True)
+
+
+if __name__ == "__main__":
+    figures(["--model", str(Path(sys.argv[1]).resolve())] if sys.argv[1:] else [])
