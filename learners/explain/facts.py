@@ -155,7 +155,8 @@ def _term_facts(spec: TaskSpec, own: Outcomes, others: Mapping[str, Outcomes]) -
 def _judged_fact(version: PolicyVersion, decided_by: str) -> Fact:
     """By what it was let serve: the id says it to the sentences, the label to people."""
     if decided_by not in {GATE, SETTINGS, CANARY}:
-        kind, label = ("person", "a person") if version.promoted else ("overruled", "a person, over the gate's head")
+        ungated = version.promoted or "source" in version.config  # trained elsewhere, or rules: no gate has seen it
+        kind, label = ("person", "a person") if ungated else ("overruled", "a person, over the gate's head")
     elif decided_by == GATE and version.by_data is not None:
         kind, label = "data", "the gate, by recorded rows"
     elif decided_by == GATE and version.difference is not None and version.difference.low <= 0.0:

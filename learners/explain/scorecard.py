@@ -6,7 +6,7 @@ scorecard_reader.py measures what a reader can do with an explanation, scorecard
 what is cited.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -164,20 +164,39 @@ def _detail(label: str) -> str:
 def shuffled(facts: Facts, seed: int) -> Facts:
     """Return the facts with each other's numbers: the control that reads as well, and is not true.
 
-    Numbers change places among facts of one unit that alike have an interval, and alike are changes or are none. So
-    each text remains one that the check of reports lets through. Of two or more facts none keeps its own.
+    Numbers change places among facts of one unit that alike have an interval, and alike are changes or are none; those
+    that name an action have their names changed with them. So each text remains one that the check of reports lets
+    through.
     """
-    groups = defaultdict[tuple[str, bool, bool], list[int]](list)
+    groups = defaultdict[tuple[str, ...], list[int]](list)
     for place, fact in enumerate(facts.facts):
-        groups[fact.unit, fact.low is None, fact.direction is None].append(place)
+        groups[_group(fact)].append(place)
     rng, found = np.random.default_rng(seed), list(facts.facts)
-    for places in groups.values():
-        order = rng.permutation(places).tolist()
-        for place, source in zip(order, [*order[1:], *order[:1]], strict=True):
-            found[place] = replace(found[place], **dict(zip(_NUMBERS, _content(facts.facts[source]), strict=True)))
+    for key, places in groups.items():
+        # Once around by the commonest number: as few facts as can be get one that is like their own.
+        order = sorted(rng.permutation(places).tolist(), key=lambda place: facts.facts[place].value)
+        step = max(Counter(facts.facts[place].value for place in order).values())
+        for place, source in zip(order, [*order[step:], *order[:step]], strict=True):
+            found[place] = _with_numbers_of(facts.facts[source], found[place], named=bool(key[0]))
     return replace(facts, facts=tuple(found))
 
 
+def _group(fact: Fact) -> tuple[str, ...]:
+    """Return what is common to facts whose numbers may change places; first whether they name an action."""
+    named = _ACTIONS.get(kind_of(fact.fact_id).name, "")
+    return named, fact.unit, str(fact.low is None), str(fact.direction is None)
+
+
+def _with_numbers_of(source: Fact, fact: Fact, *, named: bool) -> Fact:
+    label = format_fact(source, "name") + _detail(fact.label) if named else fact.label
+    return replace(fact, label=label, **dict(zip(_NUMBERS, _content(source), strict=True)))
+
+
+_ACTIONS: Final = {
+    "action in a situation": "situation",
+    **dict.fromkeys(("action taken", "best action", "action otherwise", "imitation"), "decision"),
+}
+"""By kinds of facts that name an action: of what."""
 _NUMBERS: Final = ("value", "low", "high", "direction")
 
 

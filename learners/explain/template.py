@@ -351,7 +351,7 @@ PARTS: dict[str, tuple[Part, ...]] = {
     "verdict": (_judged, compared),
     "change": (compared, _terms, _disagreements, _limits, _training),
     "behaviour": (_behaviour, _limits, _certainty, _drawn),
-    "importance": (),
+    "importance": (_relies,),
     "serving": (serving,),
     "activity": (actions, _reward, _volume, _served, _taken, _exploration),
     "health": (rules,),

@@ -135,24 +135,29 @@ def tried_lists(
     """Return the lists of 1 rule, of 2, up to `most` that earn most in a simulator, of some rounds of showing.
 
     In each round the policy says what it would do wherever the list of the round before has led. The best of all is
-    mended by what it earns.
+    mended by what it earns. Once a list earns what the policy does, that is enough.
     """
     best: dict[int, Tried] = {}
-    shown = [obs, _visited(policy, world)[0]]
+    seen, enough = _visited(policy, world)
+    shown = [obs, seen]
     for _ in range(ROUNDS):
-        now = np.concatenate(shown)
-        found = lists(examples(now, policy, np.zeros(0), seed), spec, number, most, seed)
-        for one in found:
+        for one in lists(examples(np.concatenate(shown), policy, np.zeros(0), seed), spec, number, most, seed):
             seen, mean = _visited(load_rules(one, spec), world)
             size = len(one.rules)
             if size not in best or mean > best[size].mean_return:
                 best[size] = Tried(one, mean)
         shown.append(seen)
+        if best_of([*best.values()]).mean_return >= enough:
+            break
     tried = [best[size] for size in sorted(best)]
     own = best_of(tried)
     seen, _ = _visited(load_rules(own.rules, spec), world)
-    better = mended(own.rules, spec, seen, lambda one: float(world.outcomes(load_rules(one, spec)).returns.mean()))
-    return [Tried(*better) if one is own else one for one in tried]
+
+    def earned(one: RuleList) -> float:
+        return float(world.outcomes(load_rules(one, spec)).returns.mean())
+
+    better = Tried(*mended(own.rules, spec, seen, earned, enough))
+    return [better if one is own else one for one in tried]
 
 
 def _visited(policy: Learned, world: Simulator) -> tuple[NDArray[np.float32], float]:

@@ -11,24 +11,24 @@ from headrace.learners.rules.document import Action, Rule, RuleList, simplest
 from headrace.learners.rules.quantities import Quantity, values
 from headrace.schemas.records import TaskSpec
 
-TRIALS: Final = 240
+TRIALS: Final = 160
 """Lists that are run, at most."""
 _MOVES: Final = (-0.1, -0.03, -0.01, 0.01, 0.03, 0.1)
 """How far thresholds move, in shares of what was seen, and continuous actions, in shares of their bounds."""
 
 
 def mended(
-    rules: RuleList, spec: TaskSpec, seen: NDArray[np.float32], earned: Callable[[RuleList], float]
+    rules: RuleList, spec: TaskSpec, seen: NDArray[np.float32], earned: Callable[[RuleList], float], enough: float
 ) -> tuple[RuleList, float]:
     """Return the list that is reached by moves each of which earns more, and its mean return.
 
-    seen: float32[N, D], what the rules met. earned: runs a list, and tells its mean return.
+    seen: float32[N, D], what the rules met. earned: runs a list, and tells its mean return. enough: where to stop.
     """
     best, trials = earned(rules), 1
     about = [*dict.fromkeys(one.of for rule in rules.rules for one in rule.conditions)]
     ranked = {of: np.sort(values(seen, [of])[:, 0]) for of in about}
     bettered = True
-    while bettered and trials < TRIALS:
+    while bettered and best < enough:
         bettered = False
         for place in range(len(rules.rules)):
             for rule in _moved(rules.rules[place], spec, ranked):
@@ -39,7 +39,7 @@ def mended(
                 shorter = len(rule.conditions) < len(rules.rules[place].conditions)
                 if found > best or (found == best and shorter):
                     rules, best, bettered = other, found, True
-                if trials >= TRIALS:
+                if trials >= TRIALS or best >= enough:
                     return rules, best
     return rules, best
 

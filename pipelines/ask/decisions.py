@@ -1,7 +1,7 @@
 """One decision: found in the index by agent and time, or by episode and step, and what is computed of it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 
 from headrace.learners.acting import load_policy
 from headrace.learners.explain.decision import decision_facts
+from headrace.learners.explain.evidence import slug
 from headrace.learners.explain.studied import Decision, StudiedPolicy, studied
 from headrace.learners.explain.witness import Witness
 from headrace.pipelines.ask.ground import Ground, NotKnownError, clock_text
-from headrace.pipelines.ask.question import Moment, Question
+from headrace.pipelines.ask.question import Kind, Moment, Question
+from headrace.pipelines.published import published
 from headrace.schemas.chunk import decode_chunk
 from headrace.schemas.decisions import vectors_of
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError
 from headrace.schemas.partition import group_of
-from headrace.schemas.records import Facts, TaskSpec
+from headrace.schemas.records import Fact, Facts, TaskSpec
 from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch, concat
 
 LOOKED_BACK: Final = 64
@@ -29,15 +31,32 @@ SIMILAR: Final = 10
 HISTORY: Final = 16
 """Earlier steps of the episode that rules are shown."""
 
-TOLD: Final = {
-    "why": ("",),
-    "importance": ("decision.", "attribution.", "seen.", "typical."),
-    "expected": ("decision.", "similar."),
-    "contrast": ("decision.", "margin.", "attribution.", "seen.", "typical.", "rule."),
-    "counterfactual": ("decision.", "counterfactual.", "seen."),
-    "similar": ("decision.taken", "decision.version", "similar."),
+_SEEN: Final = ("decision.", "attribution.", "seen.", "typical.")
+TOLD: Final[Mapping[Kind, tuple[tuple[str, ...], tuple[str, ...], str]]] = {
+    "why": (("",), ("",), ""),
+    "importance": (_SEEN, ("attribution.",), "what mattered is not known"),
+    "expected": (
+        ("decision.", "similar."),
+        ("decision.value", "decision.best"),
+        "what it expected is not known",
+    ),
+    "contrast": (
+        (*_SEEN, "margin.", "rule."),
+        ("margin.", "decision.best"),
+        "there is no other action to compare it with",
+    ),
+    "counterfactual": (
+        ("decision.", "counterfactual.", "seen."),
+        ("counterfactual.", "decision.firm"),
+        "what would have changed it is not known",
+    ),
+    "similar": (
+        ("decision.taken", "decision.version", "similar."),
+        ("similar.",),
+        "the index has no other sampled decision; `headrace init --sample-every N` says how many are kept",
+    ),
 }
-"""By kind: how the ids of the facts begin that answer it."""
+"""By kind: how the ids of the facts begin that answer it; those of which it needs one; what is missing without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +93,24 @@ def decision(ground: Ground, question: Question) -> Facts:
         ground.index.decisions.similar(spec.task, vectors_of(row.obs, spec)[0], SIMILAR),
         rival=_rival(question, action),
     )
-    facts = decision_facts(spec, asked, _asked(ground, spec, question, row))
-    begins = TOLD[question.kind or "why"]
-    kept = tuple(fact for fact in facts.facts if fact.fact_id.startswith(begins))
-    return Facts(facts.task, f"{facts.subject}, {clock_text(int(row.ts[0]))}", kept)
+    by = _asked(ground, spec, question, row)
+    facts = decision_facts(spec, asked, by)
+    subject = f"{facts.subject}, {clock_text(int(row.ts[0]))}"
+    kind = question.kind or "why"
+    begins, needed, missing = TOLD[kind]
+    if not any(fact.fact_id.startswith(needed) for fact in facts.facts):
+        reason = missing if by else f"no version of it serves, and the row names none: {missing}"
+        raise NotKnownError(f"{subject}: {reason}")
+    return Facts(spec.task, subject, tuple(_narrowed(spec, asked.rival, facts.facts, begins)))
+
+
+def _narrowed(spec: TaskSpec, rival: int | None, facts: Iterable[Fact], begins: tuple[str, ...]) -> Iterator[Fact]:
+    """Keep the facts that answer the question; of leads over other actions that over the one asked about."""
+    of_rival = f"margin.{slug(spec.actions[rival])}" if rival is not None and isinstance(spec.actions, tuple) else ""
+    for fact in facts:
+        elsewhere = of_rival and fact.fact_id.startswith("margin.") and fact.fact_id != of_rival
+        if fact.fact_id.startswith(begins) and not elsewhere:
+            yield fact
 
 
 def _rival(question: Question, action: int | NDArray[np.float32]) -> int | None:
@@ -88,10 +121,12 @@ def _rival(question: Question, action: int | NDArray[np.float32]) -> int | None:
     return None
 
 
-def _asked(ground: Ground, spec: TaskSpec, question: Question, row: TransitionBatch) -> StudiedPolicy:
+def _asked(ground: Ground, spec: TaskSpec, question: Question, row: TransitionBatch) -> StudiedPolicy | None:
     """Return the version that is asked about it: the one named, else the one that acted, else the one that serves."""
-    acted = int(row.policy_version[0])
-    number = question.version or (acted if acted != NO_POLICY_VERSION else ground.serving(spec.task)[-1].version)
+    acted, records = int(row.policy_version[0]), published(ground.log, spec.task)
+    number = question.version or (acted if acted != NO_POLICY_VERSION else records[-1].version if records else 0)
+    if not number:
+        return None
     key = spec.task, number
     if key not in ground.studied:
         ground.studied[key] = _studied(ground, spec, number)

@@ -17,6 +17,8 @@ class Grammar:
 
     function: frozenset[str]
     known: frozenset[str]
+    spelt: dict[str, str]
+    past: dict[str, str]
     about: re.Pattern[str]
     declined: list[re.Pattern[str]]
     kinds: dict[Kind, Weighted]
@@ -45,6 +47,8 @@ def grammar() -> Grammar:
     return Grammar(
         frozenset(found["function"].split()),
         frozenset(found["known"].split()),
+        {wrong: right for right, all_wrong in found["spelt"].items() for wrong in all_wrong},
+        found["past"],
         compiled(found["about"]),
         [*map(compiled, found["declined"])],
         {kind: weighted(kind) for kind in KINDS},

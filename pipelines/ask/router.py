@@ -6,10 +6,10 @@ from zoneinfo import ZoneInfo
 
 from headrace.pipelines.ask.grammar import grammar
 from headrace.pipelines.ask.question import KINDS, Kind, Question
-from headrace.pipelines.ask.slots import Names, Slots, filled
+from headrace.pipelines.ask.slots import Names, Slots, filled, foreign
 
 LEAST_SCORE: Final = 3.0
-MOST_UNKNOWN: Final = (0.5, 0.34)
+MOST_UNKNOWN: Final = (0.6, 0.45)
 """Of a question's words that say something, such a share may be foreign to all that can be asked: of one, of more."""
 
 
@@ -22,7 +22,10 @@ def route(text: str, names: Names, now_ms: int, zone: ZoneInfo, task: str | None
     versions = (*slots.versions, None, None)
     version, other = versions[:2]
     kind = kind_of(slots)
-    if kind == "change" and version is not None and other is not None:
+    if kind == "change" and other is None and re.search("since VERSION", slots.text):
+        version, other = None, version
+    ordered = kind == "change" or re.search(r"VERSION (?:and|or) (?:\w+ )?VERSION", slots.text)
+    if ordered and version is not None and other is not None:
         version, other = max(version, other), min(version, other)
     return Question(
         kind,
@@ -34,7 +37,7 @@ def route(text: str, names: Names, now_ms: int, zone: ZoneInfo, task: str | None
 def kind_of(slots: Slots) -> Kind | None:
     """Return the kind of the question that the slots were taken from; None where it is out of scope."""
     read, text = grammar(), slots.text
-    if any(pattern.search(text) for pattern in read.declined) or not read.about.search(text) or _foreign(text):
+    if any(pattern.search(text) for pattern in read.declined) or not read.about.search(text) or _is_foreign(text):
         return None
     found = scores(text)
     best = max(KINDS, key=lambda kind: found[kind])
@@ -50,8 +53,8 @@ def scores(text: str) -> dict[Kind, float]:
     return found
 
 
-def _foreign(text: str) -> bool:
-    """Whether too many words that say something are foreign to all that can be asked; names count as known."""
-    words = [word for word in re.findall(r"<\w+>|[^\W\d_][\w'-]*", text) if word not in grammar().function]
-    unknown = sum(word[0] != "<" and word not in grammar().known for word in words)
-    return bool(unknown > MOST_UNKNOWN[unknown > 1] * len(words))
+def _is_foreign(text: str) -> bool:
+    """Whether too many words that say something are foreign to all that can be asked."""
+    words = [word for word in re.findall(r"[^\W\d_][\w'-]*", text) if word not in grammar().function]
+    unknown = len(foreign(text))
+    return unknown > MOST_UNKNOWN[unknown > 1] * len(words)

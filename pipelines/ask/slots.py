@@ -26,15 +26,18 @@ _VERSION: Final = re.compile(
     r"\bv\.? ?(\d{1,9})\b"
 )
 _ANOTHER: Final = re.compile(
-    r"(?<=<version> )((?:and|or|to|with|vs\.?|versus|against|than|over|,) )v?(\d{1,9})\b(?![:.%])"
+    r"(?<=VERSION )((?:and|or|to|with|vs\.?|versus|against|than|over|,) )v?(\d{1,9})\b(?![:.%])"
 )
 _NEWEST: Final = re.compile(r"\b(?:newest|latest|last|most recent) (?:\w+ )?(?:version|policy|candidate|model|one)\b")
 _AGENT_OF_DIGITS: Final = re.compile(r"\bagents?(?: named| called| id| number)? ((?=[\w.-]*\d)[\w.-]*[\w-])")
 _LIKE_AN_AGENT: Final = re.compile(
-    r"(?<![\w<.+-])([a-z]+[._-]?(?:[a-z]+[._-])*\d(?:[\w.-]*\w)?|[a-z]+(?:[._-][a-z0-9]+)+)(?![\w>])"
+    r"(?<![\w.+-])([a-z]+[._-]?(?:[a-z]+[._-])*\d(?:[\w.-]*\w)?|[a-z]+(?:[._-][a-z0-9]+)+)(?!\w)"
 )
+_RULE: Final = re.compile(r"\b(?:rules?|baselines?|random|constant|static)\b")
 _FRAME: Final = re.compile(r"_t(-\d+)?$")
-_FOIL: Final = re.compile(r"(?:\bnot|n't|\bthan|\binstead of|\bover|\bplace of|\bagainst)(?: [\w<>]+){0,3} $")
+_FOIL: Final = re.compile(
+    r"(?:\bnot|n't|\bthan|\binstead of|\bover|\bplace of|\bagainst|\bcompare.* with)(?: \w+){0,3} $"
+)
 _SIGNED: Final = re.compile(r"\b(plus|minus) ?(one|two|three|four|five|\d+)\b")
 _SPELT: Final = {"one": "1", "two": "2", "three": "3", "four": "4", "five": "5"}
 
@@ -50,7 +53,7 @@ class Names:
 
 @dataclass(slots=True)
 class Slots:
-    """What was found. text: the question in small letters, with `<agent>`, `<version>` and so on in names' stead."""
+    """What was found. text: the question in small letters, with `AGENT`, `VERSION` and so on in names' stead."""
 
     text: str
     task: str | None = None
@@ -66,9 +69,9 @@ class Slots:
     rule: str | None = None
 
     def take(self, pattern: re.Pattern[str], kind: str) -> list[tuple[Any, ...]]:
-        """Put `<kind>` for each match; return the matches' groups that took part."""
+        """Put the kind for each match; return the matches' groups that took part."""
         found = [tuple(part for part in match.groups() if part) for match in pattern.finditer(self.text)]
-        self.text = pattern.sub(lambda match: f"{_cue(match)} <{kind}> ", self.text)
+        self.text = pattern.sub(lambda match: f"{_cue(match)} {kind.upper()} ", self.text)
         return found
 
 
@@ -86,11 +89,13 @@ def filled(text: str, names: Names, now_ms: int, zone: ZoneInfo, task: str | Non
     for spec in _meant(slots, names):
         _take_agent(slots, spec.task, names.agents(spec.task))
     specs = _meant(slots, names)
+    for spec in specs:
+        if _RULE.search(slots.text) or foreign(slots.text):  # an environment is loaded for their names
+            _take_rules(slots, names.rules(spec))
     slots.text = _spelt(slots.text, specs)
     slots.moment, slots.text = times(slots.text, now_ms, zone)
     _take_places(slots)
     for spec in specs:
-        _take_rules(slots, names.rules(spec))
         _take_actions(slots, spec)
         _take_feature(slots, spec)
     _take_unknown_agent(slots)
@@ -116,6 +121,13 @@ def _as_typed(name: str | None, text: str) -> str | None:
     return found[0] if found else name
 
 
+def foreign(text: str) -> list[str]:
+    """Return the words that are foreign to all that can be asked; names in a question's text count as known."""
+    read = grammar()
+    words = re.findall(r"[^\W\d_][\w'-]*", text)
+    return [word for word in words if word.islower() and word not in read.function and word not in read.known]
+
+
 def _meant(slots: Slots, names: Names) -> list[TaskSpec]:
     """Return the task that is asked about; all while it is not known."""
     return [spec for name, spec in names.specs.items() if name == slots.task] or [*names.specs.values()]
@@ -128,7 +140,7 @@ def _folded(text: str) -> str:
     text = re.sub("[\u2018\u2019`\u00b4]", "'", text)
     text = re.sub('["\u201c\u201d<>()\\[\\]{}]', " ", text)
     text = _SIGNED.sub(lambda match: "-+"[match[1] == "plus"] + _SPELT.get(match[2], match[2]), text)
-    return f" {' '.join(text.split())} "
+    return re.sub("^ y ", " why ", f" {' '.join(text.split())} ")
 
 
 def _take_task(slots: Slots, names: Names) -> None:
@@ -145,7 +157,7 @@ def _named(name: str, endings: str = "") -> re.Pattern[str]:
     """Return a pattern of a name where it stands as a word of its own: a short one, or a number, after a cue."""
     spelt = re.sub(r"(?:\\?[ _-])+", "[ _-]", re.escape(name)) if name[:1].isalpha() else re.escape(name)
     cue = grammar().cue if len(name) < LEAST_NAME and name[:1] not in "+-" else ""
-    return re.compile(rf"{cue}(?<![\w.+<@/-]){spelt}{endings}(?![\w>%:]|[.-]\w)")
+    return re.compile(rf"{cue}(?<![\w.+@/-]){spelt}{endings}(?![\w%:]|[.-]\w)")
 
 
 def _take_agent(slots: Slots, task: str, agents: Iterable[str]) -> None:
@@ -164,17 +176,21 @@ def _spelt(text: str, specs: Iterable[TaskSpec]) -> str:
 
     def right(match: re.Match[str]) -> str:
         word = match[0]
-        if word in read.known or word in read.function or word in own:
+        if word in own or word in read.known or word in read.function:
             return word
-        return next(iter(get_close_matches(word, known, 1, 0.8)), word)
+        near = get_close_matches(word, known, 3, 0.8) if len(word) > LEAST_NAME else []
+        alike = (one for one in near if abs(len(one) - len(word)) < 2)
+        return read.spelt.get(word) or next(alike, word)
 
-    return re.sub(r"(?<![\w<@.+/-])[a-z]{4,}(?![\w>@/-]|\.\w)", right, text)
+    return re.sub(r"(?<![\w@.+/'-])[a-z]+(?![\w@/'-]|\.\w)", right, text)
 
 
 def _words_of(spec: TaskSpec) -> list[str]:
-    actions = spec.actions if isinstance(spec.actions, tuple) else ()
+    """Return the words of a task's names, and the past of its actions."""
+    actions = [name.lower() for name in spec.actions] if isinstance(spec.actions, tuple) else []
     names = " ".join((*spec.observations, *actions, *spec.reward_terms)).lower()
-    return [word for word in re.split(r"[\W_]+", names) if len(word) > LEAST_NAME]
+    past = grammar().past
+    return [*re.split(r"[\W_]+", names), *(past[name] for name in actions if name in past)]
 
 
 def _take_places(slots: Slots) -> None:
@@ -196,10 +212,11 @@ def _take_rules(slots: Slots, rules: Mapping[str, str]) -> None:
 
 
 def _take_actions(slots: Slots, spec: TaskSpec) -> None:
-    """Put `<action>` for actions, those that are asked about instead as foils."""
+    """Put `ACTION` for actions, those that are asked about instead as foils."""
     if not isinstance(spec.actions, tuple):
         return
-    patterns = [(_named(name.lower(), "(?:s|d|ed|es|ing)?"), (place,)) for place, name in enumerate(spec.actions)]
+    forms = [(place, form) for place, name in enumerate(spec.actions) for form in _forms(name.lower())]
+    patterns = [(_named(form, "(?:s|d|ed|es|ing)?"), (place,)) for place, form in forms]
     found: list[tuple[int, tuple[int, ...]]] = []
     for pattern, places in (*patterns, *_directions(spec.actions)):
         found += [
@@ -212,6 +229,12 @@ def _take_actions(slots: Slots, spec: TaskSpec) -> None:
             slots.actions = slots.actions or places
     for pattern, _ in (*patterns, *_directions(spec.actions)):
         slots.take(pattern, "action")
+
+
+def _forms(name: str) -> list[str]:
+    """Return an action's name, and its past where that is irregular."""
+    past = grammar().past.get(name)
+    return [name, past] if past else [name]
 
 
 def _directions(actions: tuple[str, ...]) -> list[tuple[re.Pattern[str], tuple[int, ...]]]:
@@ -230,7 +253,7 @@ def _directions(actions: tuple[str, ...]) -> list[tuple[re.Pattern[str], tuple[i
 
 
 def _take_feature(slots: Slots, spec: TaskSpec) -> None:
-    """Put `<feature>` for observations: by their name, or a word of it that no other has."""
+    """Put `FEATURE` for observations: by their name, or a word of it that no other has."""
     bases = list(dict.fromkeys(_FRAME.sub("", name) for name in spec.observations))
     by_word: dict[str, list[str]] = {}
     for base in bases:
@@ -251,6 +274,13 @@ def _take_feature(slots: Slots, spec: TaskSpec) -> None:
 def _take_unknown_agent(slots: Slots) -> None:
     """Take for an agent what stands where one would, or looks like one: that it is unknown is said later."""
     known = [name for (name,) in slots.take(_AGENT_OF_DIGITS, "agent")]
+
+    def masked(match: re.Match[str]) -> str:
+        if not foreign(re.sub(r"[._-]", " ", match[1])) and not re.search(r"\d", match[1]):
+            return match[0].replace(".", " ").replace("-", " ")  # words that are put together
+        known.append(match[1])
+        return " AGENT "
+
     if slots.agent is None:
-        known += [name for (name,) in slots.take(_LIKE_AN_AGENT, "agent")]
+        slots.text = _LIKE_AN_AGENT.sub(masked, slots.text)
         slots.agent = known[0] if known else None

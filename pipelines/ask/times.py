@@ -134,7 +134,7 @@ _DAYS: Final[list[tuple[str, Callable[[Fields, datetime], date]]]] = [
 ]
 _HOUR: Final = r"(?P<hour>[01]?\d|2[0-3])"
 _CLOCKS: Final = [
-    rf"(?<![\d:.])t?{_HOUR}:(?P<minute>[0-5]\d){_SECONDS}{_HALF}?(?![\d:])",
+    rf"(?<![\d:.])t?{_HOUR}:(?P<minute>[0-5]\d){_SECONDS}{_HALF}?(?!\d|:\d)",
     rf"(?<![\d:.]){_HOUR}h(?P<minute>[0-5]\d)\b",
     rf"(?<![\d:.-]){_HOUR}{_HALF}",
     rf"(?<=at ){_HOUR}\.(?P<minute>[0-5]\d)\b",
@@ -150,7 +150,7 @@ _BEFORE: Final = re.compile(
 
 
 def times(text: str, now_ms: int, zone: ZoneInfo) -> tuple[Moment | None, str]:
-    """Return the time that a lower-case text names, and the text with ` <time> ` in its place.
+    """Return the time that a lower-case text names, and the text with ` TIME ` in its place.
 
     now_ms: what "ago" and a clock without a date are counted from. zone: unless the text names one.
     """
@@ -166,11 +166,14 @@ def times(text: str, now_ms: int, zone: ZoneInfo) -> tuple[Moment | None, str]:
     (start, end), before = spans[0], _BEFORE.search(text[: atoms[0].begin])
     assert before is not None
     if len(spans) > 1:
-        end = max(start, spans[1][0] if any(atom.clock for atom in atoms) else spans[1][1])
+        end = spans[1][0] if any(atom.clock for atom in atoms) else spans[1][1]
+        end += DAY * (end <= start)  # a clock after "now" was taken for the day before's
     elif before["since"]:
         end, point = max(start, now), False
     elif before["until"]:
         start, end, point = datetime.combine(start.date(), time(), zone), start, False
+    if not point:
+        end = min(end, max(now, start))  # "today" is not over
     bounds = [round(moment.timestamp() * 1000) for moment in (start, end)]
     return Moment(bounds[0], bounds[1], point), _masked(text, atoms, before.start())
 
@@ -186,8 +189,8 @@ def _dated(atoms: list[_Atom]) -> list[_Atom]:
 
 
 def _masked(text: str, atoms: list[_Atom], begin: int) -> str:
-    """Return the text with one ` <time> ` for all the parts of its time."""
-    parts, at = [text[:begin], " <time> "], atoms[0].end
+    """Return the text with one ` TIME ` for all the parts of its time."""
+    parts, at = [text[:begin], " TIME "], atoms[0].end
     for atom in atoms[1:]:
         parts += [text[at : atom.begin], " "]
         at = atom.end

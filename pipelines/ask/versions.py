@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from msgspec.structs import replace
@@ -23,7 +23,7 @@ MERIT: Final = r"return\.|term\.|traces\.|comparisons\.|gate\.|observed\.|action
 CHANGE: Final = r"version\.previous|return\.vs-serving|term\..*\.vs-serving|differs\.serving|apart\.|training\.rows"
 BEHAVIOUR: Final = r"decisions\.|situation|action\.|margin\.|saturation|smoothness|actions\.drawn"
 VERDICT: Final = r"judged\.|refusals\.|weights\.|return\.vs-|gate\.|traces\."
-IMPORTANCE: Final = r"attribution\."
+IMPORTANCE: Final = r"relies\."
 
 
 def told(ground: Ground, version: PolicyVersion, other: int | None = None) -> tuple[Fact, ...]:
@@ -75,12 +75,18 @@ def about(kind: str, pattern: str) -> Callable[[Ground, Question], Facts]:
 
     def look_up(ground: Ground, question: Question) -> Facts:
         version = ground.version(question)
-        chosen = [fact for fact in told(ground, version, question.other) if re.match(pattern, fact.fact_id)]
+        chosen = _matching(pattern, told(ground, version, question.other))
+        if not chosen:  # of a report that is older than this kind of fact
+            chosen = _matching(pattern, _computed(ground, version, _before(ground, version)))
         chosen = [*NARROWED[kind](ground, question, chosen)]
         lead = Fact(f"asked.{kind}", "the version that was asked about", version.version, "version")
         return Facts(version.task, f"v{version.version}", (lead, *chosen))
 
     return look_up
+
+
+def _matching(pattern: str, facts: Iterable[Fact]) -> list[Fact]:
+    return [fact for fact in facts if re.match(pattern, fact.fact_id)]
 
 
 def _narrowed_merit(ground: Ground, question: Question, facts: list[Fact]) -> Iterator[Fact]:
@@ -159,10 +165,17 @@ def _all(_ground: Ground, _question: Question, facts: list[Fact]) -> Iterator[Fa
     yield from facts
 
 
+def _some(ground: Ground, question: Question, facts: list[Fact]) -> Iterator[Fact]:
+    if not facts:
+        number = ground.version(question).version
+        raise NotKnownError(f"v{number}: what it goes by is not known, as no rows that it learned from can be read")
+    yield from facts
+
+
 NARROWED: Final = {
     "merit": _narrowed_merit,
     "behaviour": _narrowed_behaviour,
     "verdict": _narrowed_verdict,
     "change": _all,
-    "importance": _all,
+    "importance": _some,
 }

@@ -63,6 +63,8 @@ def ancestry(store: PolicyStore, task: str, number: int) -> list[PolicyVersion]:
 
 def _require_complete(version: PolicyVersion) -> None:
     name = f"{version.task}@{version.version}"
+    if version.config.get("source") == "rules":
+        raise CorruptDataError(f"{name} is rules, which nothing trained: `headrace rules show {name}` writes them")
     if not version.complete:
         raise CorruptDataError(
             f"{name} can't be retrained: before it, chunks were lost from the index and replay was begun anew"

@@ -46,9 +46,15 @@ def _holds(scores: Sequence[Score]) -> float:
     return 100.0 * sum(score.holding for score in scores) / said if said else NAN
 
 
-def _time(name: str, percentile: float) -> Callable[[Sequence[Score]], float]:
+def _told_in(percentile: float) -> Callable[[Sequence[Score]], float]:
+    return lambda scores: float(np.percentile([ms for score in scores for ms in score.tell_ms], percentile))
+
+
+def _decided_in(percentile: float) -> Callable[[Sequence[Score]], float]:
     def found(scores: Sequence[Score]) -> float:
-        return float(np.percentile([ms for score in scores for ms in getattr(score, name)], percentile))
+        pairs = [zip(score.facts_ms, score.tell_ms, strict=True) for score in scores if score.subject == "decision"]
+        took = [facts_ms + tell_ms for one in pairs for facts_ms, tell_ms in one]
+        return float(np.percentile(took, percentile)) if took else NAN
 
     return found
 
@@ -113,8 +119,12 @@ MEASURES: Final[Mapping[str, Measure]] = {
         "share of the sentences that the narrator wrote itself; the template wrote the others in its stead",
         _mean(attrgetter("own")),
     ),
-    "tell_p50": Measure("Telling, p50", "ms", 2, "from facts to sentences, of one explanation", _time("tell_ms", 50)),
-    "tell_p95": Measure("Telling, p95", "ms", 2, "likewise", _time("tell_ms", 95)),
+    "tell_p50": Measure("Telling, p50", "ms", 2, "from facts to sentences, of one explanation", _told_in(50)),
+    "tell_p95": Measure("Telling, p95", "ms", 2, "likewise", _told_in(95)),
+    "decision_p50": Measure(
+        "A decision, p50", "ms", 1, "from the decision to sentences, its facts included", _decided_in(50)
+    ),
+    "decision_p95": Measure("A decision, p95", "ms", 1, "likewise", _decided_in(95)),
 }
 
 

@@ -25,8 +25,8 @@ class Score(msgspec.Struct):
     subject: "version", "interval" or "decision". holding, said: numbers and claims. recall, precision, f1: of what
     mattered. without, with_it: how well a reader foretells held-out states; fidelity: how well what it was told alone
     does. cited_auc, random_auc: deletion of the cited features, and of as many drawn ones. stability: under rephrased
-    facts. own: the share of sentences that the narrator wrote itself. tell_ms: from facts to sentences, of each
-    explanation; facts_ms: to the facts. NaN where there is no such thing.
+    facts, of the first explanation. own: the share of sentences that the narrator wrote itself. tell_ms: from facts to
+    sentences, of each explanation; facts_ms: to the facts. NaN where there is no such thing.
     """
 
     arm: str

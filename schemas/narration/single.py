@@ -27,8 +27,8 @@ SAYS: Final = {"up": "rose", "down": "fell", "flat": "is not shown to differ", "
 """By stance: what the sentence says of the fact."""
 SAYS_OF_GOOD: Final = {"up": "is better, rose", "down": "is worse, fell"}
 """The same where more is better."""
-_WORDS: Final = "(,? [a-z-]+){0,9}"
-"""Bounded, so that an answer is. No escape such as `\\.` may stand in a pattern: llama.cpp's grammar dies of it."""
+_WORDS: Final = "(,? [a-z-]{1,16}){0,9}"
+"""Bounded, words too, so that an answer is. No escape may stand here: llama.cpp dies of a grammar with `\\.` in it."""
 
 
 class Said(Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,7 +61,7 @@ def schema(fact: Fact, aliases: Aliases) -> dict[str, Any]:
     """Return the strict JSON Schema of the answer: words, and each placeholder once, in any order."""
     orders = permutations(f",? [{{]{mark}[}}]" for mark in placeholders(fact, aliases))
     bodies = "|".join(_WORDS.join(order) for order in orders)
-    text = {"type": "string", "pattern": f"^[A-Z][a-z]*{_WORDS}({bodies}){_WORDS}[.]$"}
+    text = {"type": "string", "pattern": f"^[A-Z][a-z]{{0,16}}{_WORDS}({bodies}){_WORDS}[.]$"}
     return {"type": "object", "properties": {"text": text}, "required": ["text"], "additionalProperties": False}
 
 

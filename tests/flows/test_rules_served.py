@@ -10,11 +10,12 @@ from headrace.learners.explain.simulation import acting
 from headrace.learners.rules.document import read
 from headrace.pipelines.fleet.job import cloud_task
 from headrace.pipelines.policies.control import Control
+from headrace.pipelines.policies.retrain import ancestry
 from headrace.pipelines.policies.rules import Synthesiser, deploy, history, shown, withdraw
 from headrace.pipelines.policies.rules_judged import judged
 from headrace.pipelines.policies.train import Order, run_training
 from headrace.pipelines.published import published
-from headrace.schemas.errors import SettingsError, UnknownPolicyError
+from headrace.schemas.errors import CorruptDataError, SettingsError, UnknownPolicyError
 
 SPEC = cloud_task()
 TEXT = """\
@@ -88,6 +89,8 @@ def test_rules_are_tried_by_a_share_serve_and_are_withdrawn_for_what_served_befo
     assert (tried.version, tried.canary.version, tried.canary.share) == (1, 2, 0.25)
     deploy(deciding, SPEC, TEXT, "for all", None)
     deploy(deciding, SPEC, TEXT.replace("0.7", "0.8"), "second", None)
+    with pytest.raises(CorruptDataError, match="cloud@4 is rules, which nothing trained"):
+        ancestry(stream.store, "cloud", 4)
     record = withdraw(deciding, "cloud", "worse at night")
     assert (record.version, record.weights_hash, record.reason) == (1, weights, "worse at night")
     assert [one.version for one in published(stream.log, "cloud")] == [1, 1, 3, 4, 1]

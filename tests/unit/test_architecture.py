@@ -110,3 +110,9 @@ def test_no_class_is_large():
 def assert_only_smaller(found, allowed):
     assert {name: count for name, count in found.items() if count > allowed.get(name, 0)} == {}, "has grown"
     assert allowed.keys() - found.keys() == set(), "is no longer large: take it out of the table"
+
+
+def test_each_file_of_tests_has_a_name_of_its_own():
+    """pytest refuses two of one name where folders are no packages."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert sorted({name for name in names if names.count(name) > 1}) == []

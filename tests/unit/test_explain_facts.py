@@ -223,6 +223,7 @@ def test_an_environment_names_its_baselines(monkeypatch: pytest.MonkeyPatch) -> 
         ("gate", {"difference": Interval(-1.0, -3.0, 1.0), "judged": Judgement(2, 1, 0.025, 7, 512, 512)}, "close"),
         ("ann", {}, "person"),
         ("ann", {"promoted": False}, "overruled"),
+        ("ann", {"promoted": False, "config": {"source": "rules"}}, "person"),
     ],
 )
 def test_a_report_says_how_a_version_was_tested(decided_by: str, fields: dict[str, Any], kind: str) -> None:

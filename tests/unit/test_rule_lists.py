@@ -286,7 +286,7 @@ def test_rules_are_mended_by_what_they_earn():
     right, obs = a_policy("task pump\nif level > 0.5 and flow <= 2 then +1\notherwise 0", PUMP)
     wanted = acting(right)(obs)
     wrong = rules_of("task pump\nif level > 0.8 and flow <= 1.5 and heat <= 2.5 then -1\notherwise 0")
-    found, earned = mended(wrong, PUMP, obs, lambda one: fidelity(wanted, acting(load_rules(one, PUMP))(obs)))
+    found, earned = mended(wrong, PUMP, obs, lambda one: fidelity(wanted, acting(load_rules(one, PUMP))(obs)), 1.0)
     assert earned > 0.99
     assert [one.action for one in found.rules] == [2, 1]
     assert {one[:2] for one in found.rules[0].conditions} == {(Quantity(0), ">"), (Quantity(1), "<=")}

@@ -145,6 +145,18 @@ def test_shuffled_facts_score_below_the_template():
         assert scorecard.coverage(control).f1 < scorecard.coverage(whole).f1
 
 
+def test_shuffled_facts_name_other_actions():
+    """What would be done there is what is done here, and the other way round: as few as can be keep their own."""
+    told = {fact.fact_id: fact for fact in scorecard.shuffled(DECISION, 0).facts}
+    assert told["decision.otherwise"].label == "open, what it would hold for best there, its number"
+    assert told["decision.otherwise"].value == 0
+    others = [told[one].label.split(",")[0] for one in ("decision.taken", "path.action")]
+    assert sorted(others) == ["close", "open"]
+    situations = {fact.fact_id: fact for fact in scorecard.shuffled(VERSION, 0).facts}
+    assert situations["action.s1.open"].value != 90.0
+    assert {fact.label.split(",")[0] for key, fact in situations.items() if "action" in key} == {"open", "close"}
+
+
 def test_which_part_a_narrator_wrote():
     showing = Sentence("{rows.total} came in.")
     narrative = Narrative("m, template", HEADLINE, (showing, showing, showing, showing, Sentence("A caveat.")))

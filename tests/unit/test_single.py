@@ -96,6 +96,8 @@ def test_the_prompt_is_short(name: str) -> None:
         ("return.vs-hpa", "It is worse than {name} by 3 {size}.", False),
         ("return.vs-hpa", "It is worse than {name} by {size}", False),
         ("return.vs-hpa", "It fell" + " and fell" * 20 + " below {name} by {size}.", False),
+        ("return.vs-hpa", "It is worse " + "o" * 17 + " than {name} by {size}.", False),
+        ("return.vs-hpa", "It is worse, than {name},, by {size}.", False),
         ("term.latency.vs-hpa", "Against {other}, its {name} part is better by {}.", True),
         ("term.latency.vs-hpa", "Its {name} part is better by {} than that of {other}.", True),
         ("rows.change", "More rows came, {}.", True),

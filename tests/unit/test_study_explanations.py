@@ -1,10 +1,13 @@
 """The scorecard from policies to table 3: on a task of which only rows are known, in a process of its own."""
 
 import dataclasses
+import json
 import math
 
 import msgspec
+import openai_server
 import pytest
+from openai_server import KEY, MODEL, told, turns
 
 from headrace.learners.ppo.simulate import PPOTraining
 from headrace.learners.seeds import SCORED_TRAINING
@@ -73,10 +76,32 @@ def test_what_is_explained_is_grounded_and_a_function_of_the_seed():
         check(scoring.TemplateNarrator().tell(facts), facts)
 
 
+def test_a_language_model_is_an_arm(tmp_path, monkeypatch):
+    """Whether it writes well or not, what is published holds: the template speaks for it where it did not."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with openai_server.running() as good, openai_server.running() as bad:
+        good.behaviour = lambda body: answer(body, "Of {name} it is {}.")
+        bad.behaviour = lambda body: answer(body, "It is 7 of {}, and will grow.")
+        arms = {name: f"openai:{MODEL}?base_url={one.base_url}" for name, one in (("good", good), ("bad", bad))}
+        scoring.score_job(scoring.Job(tmp_path, SEED, [SMALL], arms, dict.fromkeys(arms, "f")))
+        assert good.requests
+        assert bad.requests
+    found = scores.read(tmp_path)
+    assert len(found) == 6
+    for one in found:
+        assert one.holding == one.said > 0
+        assert (one.own > 0.0) == (one.arm == "good")
+
+
+def answer(request, text):
+    aliases = [fact["id"] for fact in json.loads(turns(request)[0])["facts"]]
+    return told(request, dict.fromkeys(aliases[:8], text))
+
+
 def score(arm, seed, **fields):
     numbers = {name: 0.5 for name, kind in Score.__annotations__.items() if kind is float}
-    told = {"explanations": 2, "holding": 9, "said": 10, "tell_ms": [1.0, 3.0], "facts_ms": [5.0]}
-    return Score(arm=arm, seed=seed, fingerprint="f", task="t", subject="version", **{**numbers, **told, **fields})
+    told = {"explanations": 2, "holding": 9, "said": 10, "tell_ms": [1.0, 3.0], "facts_ms": [5.0], "subject": "version"}
+    return Score(arm=arm, seed=seed, fingerprint="f", task="t", **{**numbers, **told, **fields})
 
 
 def test_the_table_by_hand():
@@ -102,6 +127,10 @@ def test_the_table_by_hand():
     assert rows["grounding"]["arms"]["small"]["mean"] == pytest.approx((75.0 + 90.0) / 2)
     assert rows["recall"]["arms"]["small"]["n"] == 1
     assert rows["tell_p50"]["arms"]["template"]["mean"] == pytest.approx(2.0)
+    assert rows["decision_p50"]["arms"]["template"] is None
+    decided = [score("template", seed, subject="decision", facts_ms=[5.0, 9.0]) for seed in (1, 2)]
+    rows = {row["measure"]: row for row in scorecard.scorecard(decided)["measures"]}
+    assert rows["decision_p50"]["arms"]["template"]["mean"] == pytest.approx((6.0 + 12.0) / 2)
 
 
 def run(arm, seed, verdicts):
