@@ -1,16 +1,12 @@
-"""From a question's text to what it asks for, without any model: names and times first, then the kind by its words."""
+"""From a question's text to what it asks for, without any model: names and times first, then the kind by all its words."""
 
 import re
-from typing import Final
 from zoneinfo import ZoneInfo
 
 from headrace.pipelines.ask.grammar import grammar
-from headrace.pipelines.ask.question import KINDS, Kind, Question
-from headrace.pipelines.ask.slots import Names, Slots, filled, foreign
-
-LEAST_SCORE: Final = 3.0
-MOST_UNKNOWN: Final = (0.6, 0.45)
-"""Of a question's words that say something, such a share may be foreign to all that can be asked: of one, of more."""
+from headrace.pipelines.ask.question import Kind, Question
+from headrace.pipelines.ask.slots import Names, Slots, filled
+from headrace.pipelines.ask.weigh import weighed
 
 
 def route(text: str, names: Names, now_ms: int, zone: ZoneInfo, task: str | None = None) -> Question:
@@ -36,12 +32,9 @@ def route(text: str, names: Names, now_ms: int, zone: ZoneInfo, task: str | None
 
 def kind_of(slots: Slots) -> Kind | None:
     """Return the kind of the question that the slots were taken from; None where it is out of scope."""
-    read, text = grammar(), slots.text
-    if any(pattern.search(text) for pattern in read.declined) or not read.about.search(text) or _is_foreign(text):
+    if any(pattern.search(slots.text) for pattern in grammar().declined):
         return None
-    found = scores(text)
-    best = max(KINDS, key=lambda kind: found[kind])
-    return best if found[best] >= LEAST_SCORE else None
+    return weighed(slots.text, scores(slots.text))
 
 
 def scores(text: str) -> dict[Kind, float]:
@@ -51,10 +44,3 @@ def scores(text: str) -> dict[Kind, float]:
         weights = [weight for weight, pattern in rows if pattern.search(text)]
         found[kind] = sum(weights) if max(weights, default=0) > 0 else 0.0
     return found
-
-
-def _is_foreign(text: str) -> bool:
-    """Whether too many words that say something are foreign to all that can be asked."""
-    words = [word for word in re.findall(r"[^\W\d_][\w'-]*", text) if word not in grammar().function]
-    unknown = len(foreign(text))
-    return unknown > MOST_UNKNOWN[unknown > 1] * len(words)

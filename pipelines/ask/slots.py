@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -14,6 +14,8 @@ from headrace.pipelines.ask.times import times
 from headrace.schemas.records import TaskSpec
 
 APOSTROPHE: Final = " '"
+LEAST_ALIKE: Final = 0.85
+"""Of a misspelt word and the one that is meant, if their letters differ: difflib's ratio."""
 LEAST_NAME: Final = 3
 """A name that is shorter, or a number, is one only after a word that says so: "agent 7", "action a"."""
 
@@ -183,11 +185,16 @@ def _spelt(text: str, specs: Iterable[TaskSpec]) -> str:
         word = match[0]
         if word in own or word in read.known or word in read.function:
             return word
-        near = get_close_matches(word, known, 3, 0.8) if len(word) > LEAST_NAME else []
-        alike = (one for one in near if abs(len(one) - len(word)) < 2)
+        likely = [one for one in known if one[0] == word[0] and abs(len(one) - len(word)) < 2]
+        near = get_close_matches(word, likely, 5, 0.7) if len(word) > LEAST_NAME else []
+        alike = (one for one in near if sorted(one) == sorted(word) or _ratio(one, word) > LEAST_ALIKE)
         return read.spelt.get(word) or next(alike, word)
 
     return re.sub(r"(?<![\w@.+/'-])[a-z]+(?![\w@/'-]|\.\w)", right, text)
+
+
+def _ratio(one: str, word: str) -> float:
+    return SequenceMatcher(None, one, word).ratio()
 
 
 def _words_of(spec: TaskSpec) -> list[str]:

@@ -1,6 +1,7 @@
 """How many of the questions that were written from the docs alone are understood: kinds, and what they name."""
 
 import json
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -14,7 +15,10 @@ from headrace.pipelines.ask.slots import Names
 from headrace.schemas.records import TaskSpec
 
 FOLDER = Path(__file__).parents[1] / "e2e"
-QUESTIONS = [json.loads(line) for line in (FOLDER / "questions.jsonl").read_text().splitlines()]
+QUESTIONS, UNSEEN = (
+    [json.loads(line) for line in (FOLDER / f"{name}.jsonl").read_text().splitlines()]
+    for name in ("questions", "questions_unseen")
+)
 WORLD = json.loads((FOLDER / "questions_world.json").read_text())
 SPECS = {one["task"]: msgspec.convert(one, TaskSpec) for one in WORLD["tasks"]}
 NAMES = Names(SPECS, lambda task: WORLD["agents"].get(task, ()), controllers)
@@ -24,10 +28,14 @@ def ms(time):
     return int(datetime.fromisoformat(time).timestamp() * 1000)
 
 
+def routed(questions):
+    at, zone = ms(WORLD["at"]), ZoneInfo("UTC")
+    return [(one, route(one["question"], NAMES, at, zone, one.get("task"))) for one in questions]
+
+
 @pytest.fixture(scope="module")
 def understood():
-    at, zone = ms(WORLD["at"]), ZoneInfo("UTC")
-    return [(one, route(one["question"], NAMES, at, zone, one.get("task"))) for one in QUESTIONS]
+    return routed(QUESTIONS)
 
 
 def test_in_scope_at_least_95_percent_are_of_the_right_kind(understood):
@@ -53,3 +61,13 @@ def test_names_and_times_are_found(understood):
         starts = [ms(slots[name]) for name in ("time", "from") if name in slots]
         assert not starts or found.moment.start_ms == starts[0], one
         assert "to" not in slots or found.moment.end_ms == ms(slots["to"]), one
+
+
+def test_unseen_questions_are_understood_as_often_as_when_first_measured():
+    """69 of 85, and 13 of 15 declined, within 3 points. Nobody who mends the router looks at these: they measure it."""
+    pairs = (
+        (one["kind"] == "out-of-scope", one["kind"] == (found.kind or "out-of-scope")) for one, found in routed(UNSEEN)
+    )
+    right = Counter(pairs)
+    assert right[False, True] >= (0.812 - 0.03) * 85
+    assert right[True, True] >= (0.867 - 0.03) * 15

@@ -19,16 +19,16 @@ DOCS = (ROOT / "docs/explanations.md").read_text()
 def test_they_are_spread_over_the_kinds_of_the_docs():
     counts = Counter(one["kind"] for one in QUESTIONS)
     kinds = set(re.findall(r"^\| `([a-z]+)` \|", DOCS.partition("## Ask")[2].partition("\n## ")[0], re.MULTILINE))
-    assert counts.pop("out-of-scope") == 30
+    assert counts.pop("out-of-scope") == 60
     assert counts.keys() == kinds
-    assert sum(counts.values()) == 170
+    assert sum(counts.values()) == 340
     assert min(counts.values()) >= 12
 
 
 def test_none_is_another_or_an_example_of_the_docs():
     asked = [re.sub(r"\W+", " ", one["question"].lower()).strip() for one in QUESTIONS]
     known = {re.sub(r"\W+", " ", line.lower()).strip() for line in DOCS.splitlines()}
-    assert len(set(asked)) == 200
+    assert len(set(asked)) == 400
     assert not known & set(asked)
 
 
@@ -39,7 +39,8 @@ def test_what_they_name_is_there():
         msgspec.convert(spec, TaskSpec)
     for one in QUESTIONS:
         slots = one["slots"]
-        task = slots.get("task") or one.get("task") or agents[slots["agent"]]
+        said = [task for task in tasks if task in one["question"].lower()]
+        task = slots.get("task") or one.get("task") or agents.get(slots.get("agent")) or (said or ["cloud"])[0]
         assert agents.get(slots.get("agent"), task) == task, one
         assert max(slots.get("version", 0), slots.get("than", 0)) <= WORLD["versions"][task], one
         assert all(slots[name] <= WORLD["at"] for name in ("time", "from", "to") if name in slots), one
