@@ -24,10 +24,7 @@ class JobState(NamedTuple):
 
 def start(client: OpenAIClient, train: Path, held_out: Path, seed: int) -> JobState:
     """Upload both files and begin a job; raises as `OpenAIClient.ask` does."""
-    ids = [
-        client.call(lambda service, path=path: service.files.create(file=path, purpose="fine-tune"), UPLOAD_S).id
-        for path in (train, held_out)
-    ]
+    ids = [_uploaded(client, path) for path in (train, held_out)]
     job = client.call(
         lambda service: service.fine_tuning.jobs.create(
             model=client.settings.model, training_file=ids[0], validation_file=ids[1], seed=seed
@@ -35,6 +32,10 @@ def start(client: OpenAIClient, train: Path, held_out: Path, seed: int) -> JobSt
         CALL_S,
     )
     return JobState(job.id, job.status)
+
+
+def _uploaded(client: OpenAIClient, path: Path) -> str:
+    return client.call(lambda service: service.files.create(file=path, purpose="fine-tune"), UPLOAD_S).id
 
 
 def state(client: OpenAIClient, job: str) -> JobState:
