@@ -23,7 +23,11 @@ SPECS = (
     TaskSpec("cartpole", ("cart_position", "cart_velocity", "pole_angle", "pole_velocity"), ("left", "right"), 1_000),
     TaskSpec("pump", ("pressure", "flow", "temperature"), Bounds((-1.0,), (1.0,)), 10_000),
 )
-AGENTS = {"cloud": ("web-07", "web-08", "api-1"), "cartpole": ("cp-1", "cp-2"), "pump": ("north", "south")}
+AGENTS = {
+    "cloud": ("web-07", "web-08", "api-1"),
+    "cartpole": ("cp-1", "cp-2", "twin"),
+    "pump": ("north", "south", "twin"),
+}
 RULES = {"cloud": {"hpa": "the HPA rule", "rate": "the rate rule"}}
 NAMES = Names({spec.task: spec for spec in SPECS}, AGENTS.__getitem__, lambda spec: RULES.get(spec.task, {}))
 UTC_ZONE = ZoneInfo("UTC")
@@ -407,6 +411,8 @@ def test_each_kind_is_known_by_its_words():
         ("what changed from version 3 to 4 of the pump?", {"task": "pump", "version": 4, "other": 3}),
         ("does it beat the rate rule?", {"rule": "rate", "task": None}),
         ("what if the queue had been shorter for web-07?", {"feature": "log_queue"}),
+        ("why did twin go on?", {"agent": "twin", "task": None}),
+        ("why did twin of pump go on?", {"agent": "twin", "task": "pump"}),
         ("why did Web-99 of cloud scale up?", {"agent": "Web-99", "task": "cloud"}),
         ("which version is the newest version of pump", {"newest": True}),
     ],

@@ -25,7 +25,8 @@ REFUSED = RIGHT._replace(grounded=False)
         ("It is better than {name} by {}.", FELL, False, True, False),
         ("But it is worse than {name} by {size}.", FELL, True, True, True),
         ("In the interval {} came in.", ROWS, True, True, False),
-        ("The mean reward was {}.", ROWS, True, False, False),
+        ("The mean reward was {}.", ROWS, False, False, False),
+        ("They stand at {}.", ROWS, True, False, False),
     ],
 )
 def test_a_sentence_is_judged_by_grounding_kind_and_connective(text, fact, grounded, right_kind, connective) -> None:
