@@ -107,8 +107,8 @@ def check_data(model: Path, data: Path) -> None:
     known = read_card(model).get("data_sha256")
     if known and known != file_hash(data / TRAIN):
         raise SettingsError(
-            f"{model} was tuned on other pairs than {data} has, and may know what {data} holds out: give the folder that "
-            f"it was tuned on by --data"
+            f"{model} was tuned on other pairs than {data} has, and may know what that holds out: give the folder "
+            f"that it was tuned on by --data"
         )
 
 
