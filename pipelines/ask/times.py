@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -149,7 +149,7 @@ _BEFORE: Final = re.compile(
 )
 
 
-def times(text: str, now_ms: int, zone: ZoneInfo) -> tuple[Moment | None, str]:
+def times(text: str, now_ms: int, zone: tzinfo) -> tuple[Moment | None, str]:
     """Return the time that a lower-case text names, and the text with ` TIME ` in its place.
 
     now_ms: what "ago" and a clock without a date are counted from. zone: unless the text names one.
@@ -197,11 +197,11 @@ def _masked(text: str, atoms: list[_Atom], begin: int) -> str:
     return "".join([*parts, text[at:]])
 
 
-def _zone(name: str) -> ZoneInfo | None:
+def _zone(name: str) -> tzinfo | None:
     """Return a zone by what a question calls it; of an offset the zone of that offset."""
     if name[0] in "+-":
-        hours = int(name[:3])
-        return ZoneInfo(f"Etc/GMT{-hours:+d}")  # signs are POSIX's
+        east = timedelta(hours=int(name[1:3]), minutes=int(name[-2:]))
+        return timezone(-east if name[0] == "-" else east) if east < DAY else None
     spelt = "UTC" if name in {"z", "utc", "gmt"} else name.upper() if "/" not in name else name.title()
     try:
         return ZoneInfo(spelt)
