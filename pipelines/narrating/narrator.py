@@ -91,14 +91,14 @@ class ModelNarrator(Backend):
         return self._one_by_one(facts, deadline_s)
 
     def _one_by_one(self, facts: Facts, deadline_s: float) -> Told:
-        """Return a sentence on each fact that mattered; once the model fails, the rest is the template's."""
+        """Return a sentence on each fact that mattered; once it fails or is late, the template tells the rest."""
         aliases, found = Aliases(facts), list[AnswerSentence]()
         for fact in mattered(facts):
             key = key_of(self.name, single.INSTRUCTIONS, single.prompt(fact, aliases))
             told = self._known(key, partial(self._single, fact, facts, aliases, deadline_s))
-            if told is None:
+            found += told or ()
+            if told is None or self._timer() >= deadline_s:
                 break
-            found += told
         return tuple(found)
 
     def _known(self, key: str, ask: Callable[[], Told]) -> Told | None:

@@ -26,6 +26,12 @@ _QUESTIONS: Final = (
     ("dqn+advisor", "dqn", "Is an advisor better than none?"),
     ("dqn", "ppo", "DQN or PPO?"),
 )
+_HELP_QUESTIONS: Final = (
+    ("dqn+advisor", "dqn+random", "Is the advisor better than chance?"),
+    ("dqn+llm", "dqn+random", "Is a language model, as an adviser, better than chance?"),
+    ("dqn+scenarios", "dqn", "Do scenarios help?"),
+    ("dqn+scenarios", "dqn+drawn", "Are scenarios by a rule better than chance?"),
+)
 
 
 def write_page(page: Path, tables: Mapping[str, Any], runs: Sequence[Run], scored: Sequence[Score] = ()) -> list[Path]:
@@ -68,6 +74,7 @@ def markdown(tables: Mapping[str, Any], path: str) -> str:
         folder=Path(path).name,
         measures=MEASURES,
         rivals=[arm for arm in RIVALS if arm in tables["rivals"]],
+        tellers=TELLERS,
         paper_names=PAPER_NAMES,
         paper_scale=lambda measure: 60.0 if measure == "cpu_s" else 1.0,
         rule_names=RULE_NAMES,
@@ -101,6 +108,10 @@ def _findings(tables: Mapping[str, Any]) -> Iterator[tuple[str, str, str, list[d
     for first, second, question in _QUESTIONS:
         if {first, second} <= set(tables["arms"]):
             yield question, first, second, [_pair(tables, name, first, second) for name in ("final", "episodes")]
+    for first, second, question in _HELP_QUESTIONS:
+        told = [row for row in tables["help"] if (row["first"], row["second"]) == (first, second)]
+        if told:
+            yield question, first, second, [row for row in told if row["measure"] != "area"]
 
 
 def _pair(tables: Mapping[str, Any], measure: str, first: str, second: str) -> dict[str, Any]:

@@ -1,16 +1,18 @@
 """The data set as files: two of pairs in OpenAI's format, the facts that are held out, and what is in it."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from headrace.learners.tuning.dataset import Told, lines, manifest, split
 from headrace.learners.tuning.invented import invented_facts
 from headrace.schemas.errors import SettingsError
-from headrace.schemas.records import Report
+from headrace.schemas.records import Facts, Report
+
+R = TypeVar("R")
 
 TRAIN, HELD_OUT, FACTS, MANIFEST = "train.jsonl", "held_out.jsonl", "held_out_facts.jsonl", "manifest.json"
 MOST_REPORTS: Final = 10_000
@@ -42,3 +44,30 @@ def export(reports: Iterable[Report], folder: Path, invented: int, seed: int) ->
     except OSError as error:
         raise SettingsError(f"{folder} can't be written ({error}): name another folder by --out") from error
     return described
+
+
+def read_pairs(folder: Path) -> list[tuple[str, str, str]]:
+    """Return instructions, prompt and answer of each pair to train on; raises SettingsError."""
+
+    def pair(line: str) -> tuple[str, str, str]:
+        instructions, prompt, answer = (message["content"] for message in json.loads(line)["messages"])
+        return instructions, prompt, answer
+
+    return _read(folder / TRAIN, lambda text: [*map(pair, text.splitlines())])
+
+
+def read_facts(folder: Path) -> list[Facts]:
+    """Return the facts that are held out; raises SettingsError."""
+    return _read(folder / FACTS, lambda text: [msgspec.json.decode(line, type=Facts) for line in text.splitlines()])
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return what is in a data set; raises SettingsError."""
+    return _read(folder / MANIFEST, json.loads)
+
+
+def _read(path: Path, decode: Callable[[str], R]) -> R:
+    try:
+        return decode(path.read_text())
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise SettingsError(f"{path} can't be read ({error}): `headrace narrator export` writes one") from error

@@ -53,7 +53,9 @@ KINDS: Final[dict[str, Kind]] = {
     "judged.untested": Kind("untested", "the settings let it serve without a test"),
     "judged.person": Kind("let serve by a person", "a person let it serve"),
     "judged.overruled": Kind("overruled", "a person let it serve though the gate had refused it"),
-    "refusals.count": Kind("refusals", "candidates in a row that the gate refused", "part"),
+    "refusals.count": Kind(
+        "refusals", "candidates in a row that the gate refused: rejected as not shown to be better", "part"
+    ),
     "weights.back": Kind("went back", "the version to whose weights learning went back after refusals"),
     "gate.rows": Kind("gate's rows", "recorded rows that the gate's estimate rests on"),
     # Returns on fixed traces.

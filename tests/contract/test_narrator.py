@@ -281,6 +281,21 @@ def test_once_a_small_model_hangs_no_other_fact_is_asked(server):
     assert "It is worse than the secret rule by 9.0 return." in text
 
 
+def test_a_small_model_that_is_slow_is_not_asked_without_time_and_has_not_failed(server):
+    clock = Clock()
+
+    def slowly(body):
+        clock.s += 11.0
+        return one_sentence(body)
+
+    server.behaviour = slowly
+    with opened(server, clock, ask="fact", timeout_s=20) as narrator:
+        text = said(narrator.tell(FACTS))
+        counts = narrator.counters()
+    assert (counts["asked",], counts.get(("failed",), 0)) == (2, 0)
+    assert text[0] == "It is worse than the secret rule by 9.0 return."
+
+
 BAD = {
     "prose": "I would say that it is better.",
     "cut JSON": '{"sentences": [{"fact": "return.vs',

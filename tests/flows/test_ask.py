@@ -84,7 +84,7 @@ def store_version(stream, spec, number, *, promoted=True):
         difference=None,
         promoted=promoted,
         reason="",
-        refusals=0 if promoted else 1,
+        refusals=0 if promoted or number == 4 else 1,
     )
     stream.store.put(version, payload)
     if promoted:
@@ -114,6 +114,7 @@ def stream(tmp_path_factory):
         store_version(stream, spec, 1)
         store_version(stream, spec, 2)
         store_version(stream, spec, 3, promoted=False)
+    store_version(stream, GAME, 4, promoted=False)  # while promotion was on hold
     yield stream
     stream.close()
 
@@ -168,6 +169,7 @@ UNKNOWN = (
     ("which version serves?", None, "which task is meant"),
     ("which version serves?", "cloud", "no version serves cloud"),
     ("which version serves?", "cartpol", "did you mean cartpole?"),
+    ("why was game@4 refused?", None, "game@4 has not served, and no gate refused it"),
     ("what changed in cartpole@9?", None, "cartpole has no version 9; the newest known: 1, 2, 3"),
     ("is cartpole@2 better than random play?", None, "was not compared with random play"),
     ("how did cp-1 do in 2019?", "pump", "cp-1"),
@@ -220,3 +222,8 @@ def test_there_is_no_version_0(ask, asked):
     """It is not taken for the one that serves."""
     found = ask(f"{asked} (task cartpole)")
     assert re.search("no version 0|cartpole@0", found.not_known), found
+
+
+def test_more_than_is_counted_is_not_given_a_number(ask, monkeypatch):
+    monkeypatch.setattr("headrace.pipelines.ask.fleet.MOST_REJECTED", 0)
+    assert "more than 0 messages were rejected" in ask("how many messages of cp-1 were rejected?").not_known

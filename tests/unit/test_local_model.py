@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from headrace.pipelines.cli.narrator_serve import AS_IT_CAME, PROMOTED, default_model
+from headrace.pipelines.tuning.finetuned import AS_IT_CAME
+from headrace.pipelines.tuning.promoted import PROMOTED, serving_model
 from headrace.schemas.errors import SettingsError
 from headrace.sinks.llama.engine import Engine
 
@@ -16,7 +17,7 @@ def test_the_newest_that_was_promoted_comes_first(tmp_path, monkeypatch):
     for name, time_s in (("a", 20), ("b", 10)):
         (PROMOTED / f"{name}.gguf").touch()
         os.utime(PROMOTED / f"{name}.gguf", (time_s, time_s))
-    assert default_model().name == "a.gguf"
+    assert serving_model().name == "a.gguf"
 
 
 def test_else_the_one_that_the_extra_brings(tmp_path, monkeypatch):
@@ -27,9 +28,9 @@ def test_else_the_one_that_the_extra_brings(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, AS_IT_CAME, raising=False)
     with pytest.raises(SettingsError, match="local"):
-        default_model()
+        serving_model()
     (package / "small.gguf").touch()
-    assert default_model() == package / "small.gguf"
+    assert serving_model() == package / "small.gguf"
 
 
 def test_a_model_that_is_not_there(tmp_path):

@@ -227,8 +227,8 @@ def answered(*sentences: tuple[str, str, str]) -> Answer:
         (
             "situation.s1",
             "level",
-            "A part of them, {}, lies where {name}.",
-            "A part of them, 150 decisions, lies where load > 3.",
+            "Of them {} lie where {name}.",
+            "Of them 150 decisions lie where load > 3.",
         ),
         ("action.s1.c", "level", "It takes {name} in {} of cases.", "It takes idle in 60 % of cases."),
     ],

@@ -87,7 +87,8 @@ def faults(stance: str, text: str, fact: Fact, shown: str) -> list[str]:
         "stance": stance != (fact.direction or "level"),
         "number": any(unicodedata.numeric(char, None) is not None for char in bare) or NUMBERS & said,
         "characters": not re.fullmatch(CHARACTERS, bare) or ".c" in bare,
-        "cause": re.search(r"\b(" + "|".join(CAUSES) + r")\b", bare.lower()),
+        "cause": re.search(r"\b(" + "|".join(CAUSES) + r")\b", bare.lower())
+        and not fact.fact_id.startswith("counterfactual."),
         "judging": JUDGING & said,
         "claims what no fact is about": STRANGE & said,
         "another fact's number, or none": "{" in shown or "}" in shown or numbers != {fact.fact_id},

@@ -197,6 +197,7 @@ def test_advisers_are_compared_with_none_chance_and_the_rules(runs, found, tmp_p
     for words in (
         "## Do advice and scenarios help?",
         "DQN + language model less DQN + random directives | 3 |",
+        "as an adviser, better than chance?** DQN + language model less DQN + random directives, 3 seeds: ",
         "(`dqn+random`)",
     ):
         assert words in text
