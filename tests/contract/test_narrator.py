@@ -4,12 +4,14 @@ import json
 import time
 from contextlib import closing
 
+import decision_examples
 import jsonschema
 import openai_server
 import psutil
 import pytest
 from openai_server import CHAT, KEY, MODEL, RESPONSES, completion, openai_url, response, told, turns
 
+from headrace.learners.explain.template import TemplateNarrator
 from headrace.pipelines.narrating.allowance import FAILURES, PAUSE_S
 from headrace.pipelines.narrating.narrator import ModelNarrator
 from headrace.pipelines.settings import read_settings
@@ -250,6 +252,19 @@ def test_a_small_model_is_asked_fact_by_fact(server):
     assert (counts["asked",], counts["cached",]) == (4, 4)
     assert counts["refused", "grounding"] == 1, "of a level nothing is better"
     assert not any(b"secret" in body for body in server.requests)
+
+
+def test_of_a_decision_the_template_tells_what_it_is_about_and_all_the_rest(server):
+    server.behaviour = one_sentence
+    facts = decision_examples.cloud()
+    by_template = {one.text for one in TemplateNarrator().tell(facts).sentences}
+    with opened(server, ask="fact") as narrator:
+        narrative = narrator.tell(facts)
+    check(narrative, facts)
+    kept = {one.text for one in narrative.sentences} & by_template
+    assert any("counterfactual." in text for text in kept)
+    assert any("path." in text for text in kept) == any("path." in text for text in by_template)
+    assert not any(b"counterfactual" in body or b"decision.taken" in body for body in server.requests)
 
 
 def test_a_sentence_that_is_refused_the_template_tells_alone(server):
