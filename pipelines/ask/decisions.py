@@ -124,9 +124,11 @@ def _rival(question: Question, action: int | NDArray[np.float32]) -> int | None:
 def _asked(ground: Ground, spec: TaskSpec, question: Question, row: TransitionBatch) -> StudiedPolicy | None:
     """Return the version that is asked about it: the one named, else the one that acted, else the one that serves."""
     acted, records = int(row.policy_version[0]), published(ground.log, spec.task)
-    number = question.version or (acted if acted != NO_POLICY_VERSION else records[-1].version if records else 0)
-    if not number:
-        return None
+    number = question.version
+    if number is None:
+        number = acted if acted != NO_POLICY_VERSION else records[-1].version if records else 0
+        if not number:
+            return None
     key = spec.task, number
     if key not in ground.studied:
         ground.studied[key] = _studied(ground, spec, number)

@@ -1,6 +1,7 @@
 """headrace ask: questions about decisions, versions, agents and data, of tasks of every kind, on embedded stores."""
 
 import json
+import re
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -206,6 +207,21 @@ def test_times_are_of_the_zone_and_of_now(ask):
     there = ask("why did cp-1 go right at 16:05 Europe/Berlin?")
     assert there.facts == ask("why did cp-1 go right at 14:05?").facts
     assert ask("why did cp-1 go left five minutes ago?", at_ms=T0 + 10 * MINUTE).facts.subject.endswith("14:05:00 UTC")
+
+
+@pytest.mark.parametrize("now", ["0001-01-01T00:30:00", "1969-06-01T12:00:00", "9999-12-31T23:00:00"])
+@pytest.mark.parametrize("asked", ["why did cp-1 go left at 14:05?", "how did cp-1 do today?", "what was late today?"])
+def test_times_at_which_nothing_can_be(ask, now, asked):
+    """Long before any row, or at the end of the calendar: that is said."""
+    at_ms = int(datetime.fromisoformat(f"{now}+00:00").timestamp() * 1000)
+    assert "lies before 1970 or after 9999" in ask(asked, at_ms=at_ms).not_known
+
+
+@pytest.mark.parametrize("asked", ["how good is version 0?", "why did cp-1 go left, by version 0?"])
+def test_there_is_no_version_0(ask, asked):
+    """It is not taken for the one that serves."""
+    found = ask(f"{asked} (task cartpole)")
+    assert re.search("no version 0|cartpole@0", found.not_known), found
 
 
 def test_more_than_is_counted_is_not_given_a_number(ask, monkeypatch):

@@ -246,6 +246,7 @@ def test_a_good_sentence_becomes_grounded(fact: str, stance: str, text: str, fil
         ("return.vs-hpa", "flat", "It is {}.", "no id of the facts"),
         ("return.vs-serving", "down", "It fell by {size}.", "stance is down; that of return.vs-serving is up"),
         ("return.vs-serving", "up", "It is better than before.", "does not show the fact's number"),
+        ("return.vs-serving", "up", "It rose by {}, a rise of {size}.", "shows the fact's number 2 times"),
         ("return.vs-serving", "up", "It is better by {} or 3.", "'3'"),
         ("return.vs-serving", "up", "It is twice as good, by {}.", "twice"),
         ("return.vs-serving", "up", "It fell by {}.", '"fell"'),
