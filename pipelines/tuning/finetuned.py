@@ -102,6 +102,16 @@ def read_card(model: Path) -> dict[str, Any]:
     return card
 
 
+def check_data(model: Path, data: Path) -> None:
+    """Raise SettingsError where a model was tuned on other pairs than a data set's: it may know what is held out."""
+    known = read_card(model).get("data_sha256")
+    if known and known != file_hash(data / TRAIN):
+        raise SettingsError(
+            f"{model} was tuned on other pairs than {data} has, and may know what that holds out: give the folder "
+            f"that it was tuned on by --data"
+        )
+
+
 def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as file:
