@@ -183,3 +183,9 @@ def test_merged_scores_are_the_same(folder, tmp_path):
     key = lambda one: (one.arm, one.subject)  # noqa: E731
     assert list(map(repr, sorted(again, key=key))) == list(map(repr, sorted(scored, key=key)))
     assert scores.read(tmp_path / "none") == []
+
+
+def test_a_folder_that_can_t_be_written_is_told_before_any_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="can't be written"):
+        scoring.score_all(tmp_path / "file" / "x", [SMALL], dict.fromkeys(ARMS, ""), [SEED], 1)
