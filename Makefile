@@ -31,7 +31,7 @@ test-servers: $(VENV)/ready ## the tests that start real Kafka, Cassandra and Re
 		OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "servers and not long" --last-failed; }
 
 test-llm: $(LLM)/ready ## the tests on a real small language model, then its figures; compiles llama.cpp (10 CPU-minutes)
-	OMP_NUM_THREADS=1 $(LLM)/bin/python -m pytest -m llm
+	OMP_NUM_THREADS=1 $(LLM)/bin/python -m pytest -m llm tests/llm
 	PYTHONPATH=tests/unit OMP_NUM_THREADS=1 $(LLM)/bin/python tests/llm/figures.py
 
 check: $(VENV)/ready ## lint, types, import directions

@@ -52,7 +52,7 @@ def parse_scenarios(text: bytes | str) -> tuple[Scenario, ...]:
     """Read a JSON array of scenarios; raises SettingsError."""
     try:
         found = msgspec.json.decode(text, type=tuple[Scenario, ...])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise SettingsError(f"scenarios are a JSON array of {{share, changes}}: {error}") from error
     taken = sum(one.share for one in found)
     if not 1 <= len(found) <= SCENARIOS_MAX or taken > 1.0 + 1e-9:

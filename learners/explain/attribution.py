@@ -137,10 +137,14 @@ def _back(network: Network, weights: FloatArray, slopes: Sequence[FloatArray]) -
 
 
 def by_name(names: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Return the places of D features by the observation that they are of; of stacked frames the newest is last."""
+    """Return the places of D features by the observation that they are of; of stacked frames the newest is last.
+
+    What merely ends in _t is an observation of its own: frames have one before them, and none has their name alone.
+    """
+    matches = [_FRAME.fullmatch(name) for name in names]
+    stacked = {match[1] for match in matches if match and match[2]} - {*names}
     found: dict[str, list[tuple[int, int]]] = {}
-    for place, name in enumerate(names):
-        match = _FRAME.fullmatch(name)
-        base, age = (match[1], int(match[2] or 0)) if match else (name, 0)
+    for place, (name, match) in enumerate(zip(names, matches, strict=True)):
+        base, age = (match[1], int(match[2] or 0)) if match and match[1] in stacked else (name, 0)
         found.setdefault(base, []).append((-age, place))
     return {base: tuple(place for _, place in sorted(places)) for base, places in found.items()}

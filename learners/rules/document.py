@@ -31,6 +31,9 @@ Action = int | tuple[float, ...]
 """The place of a discrete action, or a continuous one."""
 _SPREAD: Final = 1e-3
 """How far agents draw around a continuous action, in shares of its range: PPO and evaluation need a density."""
+MOST_RULES: Final = 256
+MOST_CONDITIONS: Final = 64
+"""Of a file that is read, of one of its rules: what agents go by at every step must stay quick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,7 @@ class _Draft:
             case "policy":
                 self.policy = _version(words, spec)
             case "if":
+                _require(len(self.rules) < MOST_RULES, f"a list has {MOST_RULES} rules at most, and `otherwise`")
                 self.rules.append(_rule(words, spec))
             case "otherwise":
                 self.rules.append(Rule((), _action(words, spec)))
@@ -133,18 +137,18 @@ def _version(words: list[str], spec: TaskSpec) -> int:
 
 def _rule(words: list[str], spec: TaskSpec) -> Rule:
     _require("then" in words[3:], "write a rule as `if NAME > NUMBER and NAME <= NUMBER then ACTION`")
-    end = words.index("then", 3)
-    conditions, start = [], 0
-    while start < end:
-        _require(not start or words[start - 1] == "and", "conditions have `and` between them")
-        length = 6 if words[start + 1] in {"+", "-"} else 3
-        conditions.append(_condition(words[start : min(start + length, end)], spec))
+    conditions, start, joint = [], 0, "and"
+    while joint == "and":  # not up to the first `then`: an observation may have that name
+        length = 6 if words[start + 1 : start + 2] in (["+"], ["-"]) else 3
+        conditions.append(_condition(words[start : start + length], spec))
         start += length + 1
-    _require(start == end + 1, f"between {words[end - 1]!r} and `then` there must be a condition")
+        joint = "".join(words[start - 1 : start])
+        _require(len(conditions) <= MOST_CONDITIONS, f"a rule has {MOST_CONDITIONS} conditions at most")
+    _require(joint == "then", "conditions have `and` between them, and `then ACTION` behind the last one")
     for of in {one.of for one in conditions}:
         low, high = bounds(conditions, of)
         _require(_open((low, high)), f"no {_told(of, spec)} is both > {low:g} and <= {high:g}")
-    return Rule(tuple(conditions), _action(words[end + 1 :], spec))
+    return Rule(tuple(conditions), _action(words[start:], spec))
 
 
 def _condition(words: list[str], spec: TaskSpec) -> Condition:

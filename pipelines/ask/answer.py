@@ -17,7 +17,7 @@ from headrace.pipelines.ask.versions import BEHAVIOUR, CHANGE, IMPORTANCE, MERIT
 from headrace.schemas.grounding import check, fill
 from headrace.schemas.ports import Narrator
 from headrace.schemas.reasons import did_you_mean
-from headrace.schemas.records import Facts, Narrative, TaskSpec
+from headrace.schemas.records import MAX_TS_MS, Facts, Narrative, TaskSpec
 
 LookUp = Callable[[Ground, Question], Facts]
 
@@ -36,6 +36,9 @@ OUT_OF_SCOPE: Final = (
     "have changed it, similar ones), a version (what it does, what changed, why it serves or was refused, how good it "
     "is), what serves, what agents did, or what was rejected. An example: why did web-07 scale down at 14:05?"
 )
+OUT_OF_TIME: Final = "the time that is asked about lies before 1970 or after 9999, and no row has such a time"
+_LAST_MS: Final = MAX_TS_MS - 31 * 86_400_000
+"""A window that begins then ends before the calendar does."""
 
 
 class Answer(Struct, frozen=True):
@@ -77,7 +80,13 @@ class Asker:
             raise _unknown_task(task, ground.specs)
         names = Names(ground.specs, ground.agents, ground.rules)
         now_ms = ground.newest_ms(task) if at_ms is None else at_ms
-        return route(text, names, now_ms, zone, task)
+        try:
+            question = route(text, names, now_ms, zone, task)
+        except OverflowError as error:
+            raise NotKnownError(OUT_OF_TIME) from error
+        if question.moment is not None and not 0 < question.moment.end_ms <= _LAST_MS:
+            raise NotKnownError(OUT_OF_TIME)
+        return question
 
     def _look_up(self, question: Question) -> Facts:
         if question.kind is None:
@@ -90,7 +99,7 @@ class Asker:
             question = replace(question, task=next(iter(specs)))
         if question.task not in specs:
             raise _unknown_task(str(question.task), specs)
-        of_version = question.version and not (question.agent or question.moment or question.step)
+        of_version = question.version is not None and not (question.agent or question.moment or question.step)
         if question.kind == "importance" and of_version:
             return about("importance", IMPORTANCE)(self.ground, question)
         assert question.kind is not None

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from headrace.learners.acting import load_policy
-from headrace.learners.explain.decision import decision_facts
+from headrace.learners.explain.decision import REMEMBERED, decision_facts
 from headrace.learners.explain.evidence import slug
 from headrace.learners.explain.studied import Decision, StudiedPolicy, studied
 from headrace.learners.explain.witness import Witness
@@ -30,8 +30,6 @@ STUDIED_ROWS: Final = 2_000
 SIMILAR: Final = 10
 HELD_MS: Final = 60_000
 """A decision holds for so long at least, or a window, where the agent decided nothing since."""
-HISTORY: Final = 16
-"""Earlier steps of the episode that rules are shown."""
 
 _SEEN: Final = ("decision.", "attribution.", "seen.", "typical.")
 TOLD: Final[Mapping[Kind, tuple[tuple[str, ...], tuple[str, ...], str]]] = {
@@ -126,9 +124,11 @@ def _rival(question: Question, action: int | NDArray[np.float32]) -> int | None:
 def _asked(ground: Ground, spec: TaskSpec, question: Question, row: TransitionBatch) -> StudiedPolicy | None:
     """Return the version that is asked about it: the one named, else the one that acted, else the one that serves."""
     acted, records = int(row.policy_version[0]), published(ground.log, spec.task)
-    number = question.version or (acted if acted != NO_POLICY_VERSION else records[-1].version if records else 0)
-    if not number:
-        return None
+    number = question.version
+    if number is None:
+        number = acted if acted != NO_POLICY_VERSION else records[-1].version if records else 0
+        if not number:
+            return None
     key = spec.task, number
     if key not in ground.studied:
         ground.studied[key] = _studied(ground, spec, number)
@@ -250,7 +250,7 @@ def _found(batches: list[TransitionBatch], row: TransitionBatch) -> Found:
             same = (rows.agent == rows.agents.index(agent)) & (rows.episode == rows.episodes.index(episode))
             earlier = rows.take(same & (rows.step < row.step[0]))
             before |= dict(zip(earlier.step.tolist(), earlier.obs, strict=True))
-    history = [before[step] for step in sorted(before)[-HISTORY:]]
+    history = [before[step] for step in sorted(before)[-REMEMBERED:]]
     return Found(row, np.array(history, np.float32).reshape(len(history), row.obs.shape[1]))
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import takewhile
 from typing import Final
 
 from msgspec.structs import replace
@@ -27,6 +27,7 @@ from headrace.schemas.records import Fact, Facts, ServingPolicy, TaskSpec, Windo
 MOST_WINDOWS: Final = 20_000
 """So many rows of windows are read for one question, half of them of the time before."""
 MOST_REJECTED: Final = 100_000
+"""So many rejected messages are counted for one question."""
 USUAL_MS: Final = 3_600_000
 """What is looked at where a question names no time: the last hour, or the last window where that is longer."""
 
@@ -153,7 +154,9 @@ def _rejected(ground: Ground, question: Question) -> _Counted:
     """Count what the quarantine holds of a time by the log's clock, of one producer where an agent is named."""
     moment, counts = question.moment, Counter[str]()
     start_ms, end_ms = (moment.start_ms, moment.end_ms) if moment else (None, None)
-    for message in islice(rejected(ground.log, (), start_ms, end_ms), MOST_REJECTED):
+    for count, message in enumerate(rejected(ground.log, (), start_ms, end_ms)):
+        if count >= MOST_REJECTED:
+            raise NotKnownError(f"more than {count:,d} messages were rejected in that time: ask about a shorter one")
         if question.agent is None or origin(message)[1] == question.agent:
             counts[message.rule] += 1
     when = "as far as the log goes back"

@@ -113,7 +113,7 @@ class Ground:
         if question.newest and question.version is None:
             number = max(numbers, default=0)
         else:
-            number = question.version or self.serving(question.task)[-1].version
+            number = self.serving(question.task)[-1].version if question.version is None else question.version
         if number not in numbers:
             known = ", ".join(map(str, [*numbers][-8:])) or "none yet"
             raise NotKnownError(f"{question.task} has no version {number}; the newest known: {known}")

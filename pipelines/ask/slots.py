@@ -8,6 +8,7 @@ from difflib import SequenceMatcher, get_close_matches
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from headrace.learners.explain.attribution import by_name
 from headrace.pipelines.ask.grammar import grammar
 from headrace.pipelines.ask.question import Moment
 from headrace.pipelines.ask.times import times
@@ -36,7 +37,6 @@ _LIKE_AN_AGENT: Final = re.compile(
     r"(?<![\w.+-])([a-z]+[._-]?(?:[a-z]+[._-])*\d(?:[\w.-]*\w)?|[a-z]+(?:[._-][a-z0-9]+)+)(?!\w)"
 )
 _RULE: Final = re.compile(r"\b(?:rules?|baselines?|random|constant|static)\b")
-_FRAME: Final = re.compile(r"_t(-\d+)?$")
 _FOIL: Final = re.compile(
     r"(?:\bnot|n't|\bthan|\binstead of|\bover|\bplace of|\bagainst|\bcompare.* with)(?: \w+){0,3} $"
 )
@@ -266,9 +266,8 @@ def _directions(actions: tuple[str, ...]) -> list[tuple[re.Pattern[str], tuple[i
 
 def _take_feature(slots: Slots, spec: TaskSpec) -> None:
     """Put `FEATURE` for observations: by their name, or a word of it that no other has."""
-    bases = list(dict.fromkeys(_FRAME.sub("", name) for name in spec.observations))
     by_word: dict[str, list[str]] = {}
-    for base in bases:
+    for base in by_name(spec.observations):
         for word in {base.lower(), *re.split(r"[\W_]+", base.lower())}:
             by_word.setdefault(word, []).append(base)
     for word in sorted(by_word, key=len, reverse=True):

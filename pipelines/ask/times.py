@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -83,7 +83,12 @@ def _date(found: Fields, now: datetime) -> date:
 def _ago(found: Fields, now: datetime) -> tuple[datetime, datetime]:
     lasts = _length(found)
     exact = timedelta(seconds=max(1, min(UNITS_S[str(found["unit"])], 60)))
-    return now - lasts, now - lasts + exact
+    return _earlier(now, lasts), _earlier(now, lasts - exact)
+
+
+def _earlier(now: datetime, lasts: timedelta) -> datetime:
+    """Return the moment so long before; clocks that were set meanwhile do not count."""
+    return (now.astimezone(UTC) - lasts).astimezone(now.tzinfo)
 
 
 def _length(found: Fields) -> timedelta:
@@ -109,7 +114,7 @@ def _epoch(found: Fields, now: datetime) -> tuple[datetime, datetime]:
 
 
 def _last(found: Fields, now: datetime) -> tuple[datetime, datetime]:
-    return now - _length(found), now
+    return _earlier(now, _length(found)), now
 
 
 _SPANS: Final[list[tuple[str, Callable[[Fields, datetime], tuple[datetime, datetime]], bool]]] = [
@@ -149,7 +154,7 @@ _BEFORE: Final = re.compile(
 )
 
 
-def times(text: str, now_ms: int, zone: ZoneInfo) -> tuple[Moment | None, str]:
+def times(text: str, now_ms: int, zone: tzinfo) -> tuple[Moment | None, str]:
     """Return the time that a lower-case text names, and the text with ` TIME ` in its place.
 
     now_ms: what "ago" and a clock without a date are counted from. zone: unless the text names one.
@@ -197,13 +202,13 @@ def _masked(text: str, atoms: list[_Atom], begin: int) -> str:
     return "".join([*parts, text[at:]])
 
 
-def _zone(name: str) -> ZoneInfo | None:
+def _zone(name: str) -> tzinfo | None:
     """Return a zone by what a question calls it; of an offset the zone of that offset."""
-    if name[0] in "+-":
-        hours = int(name[:3])
-        return ZoneInfo(f"Etc/GMT{-hours:+d}")  # signs are POSIX's
     spelt = "UTC" if name in {"z", "utc", "gmt"} else name.upper() if "/" not in name else name.title()
     try:
+        if name[0] in "+-":
+            offset = timedelta(hours=int(name[1:3]), minutes=int(name[-2:]))
+            return timezone(-offset if name[0] == "-" else offset)
         return ZoneInfo(spelt)
     except (KeyError, ValueError):
         return None

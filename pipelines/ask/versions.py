@@ -149,9 +149,12 @@ def _narrowed_behaviour(ground: Ground, question: Question, facts: list[Fact]) -
 
 
 def _narrowed_verdict(ground: Ground, question: Question, facts: list[Fact]) -> Iterator[Fact]:
-    """Say who let it serve and when, or that it was refused."""
+    """Say who let it serve and when, or that it was refused; promotion may be on hold, or no gate have seen it."""
     version = ground.version(question)
     first = _let_serve(ground, version)
+    if first is None and not version.refusals:
+        name = f"{version.task}@{version.version}"
+        raise NotKnownError(f"{name} has not served, and no gate refused it: `headrace policy show {name}` tells why")
     if first is None:
         yield Fact("verdict.refused", "the gate, refused it", version.version, "version")
         yield from (fact for fact in facts if not fact.fact_id.startswith("judged."))

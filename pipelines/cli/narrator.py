@@ -8,6 +8,7 @@ COMMANDS = {
     "serve-local": Lazy("narrator_serve", "Serve a small model on this machine."),
     "export": Lazy("narrator_export", "Write a data set to tune a model on."),
     "finetune": Lazy("narrator_finetune", "Tune a small model on a data set."),
+    "finetune-service": Lazy("narrator_finetune_service", "Let a service tune a model on a data set."),
     "evaluate": Lazy("narrator_evaluate", "How good models' sentences are, on facts held out."),
     "promote": Lazy("narrator_promote", "Let a tuned model be served, if it is better."),
 }

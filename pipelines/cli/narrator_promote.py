@@ -24,8 +24,10 @@ def command(*, model: Path, data: Path, facts: int, as_json: bool) -> None:
     """
     from headrace.pipelines.tuning.evaluated import evaluate, questions  # noqa: PLC0415 --help needs no NumPy
     from headrace.pipelines.tuning.exported import read_facts  # noqa: PLC0415
+    from headrace.pipelines.tuning.finetuned import check_data  # noqa: PLC0415
     from headrace.pipelines.tuning.promoted import promote, serving_model  # noqa: PLC0415
 
+    check_data(model, data)
     asked, against = questions(read_facts(data), facts), serving_model()
     with bar("facts") as shown:
         new = evaluate(model, asked, shown)

@@ -14,10 +14,10 @@ Key = TypeVar("Key")
 
 @dataclass(slots=True)
 class _Bucket(Generic[Key]):
-    """What was appended at one time; first: the first one's offset, by partition."""
+    """What was appended to a partition at one time; first: the first one's offset."""
 
+    first: int
     counts: Counter[Key] = field(default_factory=Counter)
-    first: dict[int, int] = field(default_factory=dict)
 
 
 class Appended(Generic[Key]):
@@ -34,7 +34,7 @@ class Appended(Generic[Key]):
         self._key = key
         self._reader = TopicReader(log, topic)
         self._reached_ms: dict[int, int] = {}
-        self._buckets: dict[int, _Bucket[Key]] = {}
+        self._buckets: dict[tuple[int, int], _Bucket[Key]] = {}  # by partition and append time
 
     def begin(self, offsets: dict[int, int]) -> None:
         """Read from these offsets on, by partition; from the log's begin in one that is not named."""
@@ -59,14 +59,12 @@ class Appended(Generic[Key]):
         for key, offset, ts in zip(self._key(batch), batch.offsets.tolist(), batch.append_ts.tolist(), strict=True):
             self._reached_ms[batch.partition] = ts
             if key is not None:
-                bucket = self._buckets.setdefault(ts, _Bucket())
-                bucket.counts[key] += 1
-                bucket.first.setdefault(batch.partition, offset)
+                self._buckets.setdefault((batch.partition, ts), _Bucket(offset)).counts[key] += 1
 
     def counts(self, after_ms: int, until_ms: int) -> Counter[Key]:
         """Return what was appended after one time and until another; of a partition's, in order."""
         found = Counter[Key]()
-        for append_ms, bucket in self._buckets.items():
+        for (_, append_ms), bucket in self._buckets.items():
             if after_ms < append_ms <= until_ms:
                 found.update(bucket.counts)
         return found
@@ -74,14 +72,14 @@ class Appended(Generic[Key]):
     def forget(self, until_ms: int) -> Counter[Key]:
         """Let go of what was appended until the time, and return it."""
         found = self.counts(-1, until_ms)
-        for append_ms in [append_ms for append_ms in self._buckets if append_ms <= until_ms]:
-            del self._buckets[append_ms]
+        for place in [place for place in self._buckets if place[1] <= until_ms]:
+            del self._buckets[place]
         return found
 
     def offsets(self, after_ms: int | None) -> dict[int, int]:
         """Return, by partition, from where all can be counted again that was appended after the time."""
         first = dict(self._reader.offsets)
-        for append_ms, bucket in self._buckets.items():
+        for (partition, append_ms), bucket in self._buckets.items():
             if after_ms is not None and append_ms > after_ms:
-                first.update({p: min(offset, first.get(p, offset)) for p, offset in bucket.first.items()})
+                first[partition] = min(bucket.first, first.get(partition, bucket.first))
         return first

@@ -1,8 +1,9 @@
 """A narrative of a model's sentences and the template's.
 
 The headline is the template's. The model's sentences stand in its order, joined by connectives that code chooses. After
-them the template speaks of the facts that mattered and that no sentence tells of, and adds its caveats, which place no
-fact. Each fact is told of once: the template is given only those that are left.
+them the template speaks of the facts that mattered and that no sentence tells of (of a decision, which is one short
+story, of all facts), and adds its caveats, which place no fact. Each fact is told of once: the template is given only
+those that are left.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from headrace.learners.explain.template import TemplateNarrator
 from headrace.schemas.grounding import PLACEHOLDER
 from headrace.schemas.narration.answer import Read
 from headrace.schemas.narration.kinds import kind_of
+from headrace.schemas.narration.question import subject_of
 from headrace.schemas.narration.ranking import mattered
 from headrace.schemas.records import Facts, Narrative, Sentence
 
@@ -35,12 +37,13 @@ def composed(facts: Facts, read: Sequence[Read], name: str) -> tuple[Narrative, 
 
 
 def _added(facts: Facts, done: set[str], headline: set[str]) -> list[Sentence]:
-    """Return the template's sentences on what mattered and is not told yet.
+    """Return the template's sentences on what is wanted and not told yet.
 
     Its sentences on lists of facts are of those that are left; one that needs what is told is of all facts.
     """
     left = [one for one in facts.facts if one.fact_id not in done or kind_of(one.fact_id).role == "context"]
-    missing = {fact.fact_id for fact in mattered(facts)} - done - headline
+    wanted = facts.facts if subject_of(facts) == "decision" else mattered(facts)
+    missing = {fact.fact_id for fact in wanted} - done - headline
     found = list[Sentence]()
     for some in (replace(facts, facts=tuple(left)), facts):
         for one in TemplateNarrator().tell(some).sentences:

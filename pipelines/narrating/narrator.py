@@ -18,6 +18,7 @@ from headrace.schemas.grounding import problems
 from headrace.schemas.narration import single
 from headrace.schemas.narration.aliases import Aliases
 from headrace.schemas.narration.answer import Answer, AnswerSentence, read
+from headrace.schemas.narration.kinds import kind_of
 from headrace.schemas.narration.model import Again, NarrationModel
 from headrace.schemas.narration.question import INSTRUCTIONS, question, shown
 from headrace.schemas.narration.ranking import mattered
@@ -91,14 +92,17 @@ class ModelNarrator(Backend):
         return self._one_by_one(facts, deadline_s)
 
     def _one_by_one(self, facts: Facts, deadline_s: float) -> Told:
-        """Return a sentence on each fact that mattered; once the model fails, the rest is the template's."""
+        """Return a sentence on each fact that mattered; once it fails or is late, the template tells the rest.
+
+        What the report is about is told by the template alone: of several facts at once, such as a counterfactual's.
+        """
         aliases, found = Aliases(facts), list[AnswerSentence]()
-        for fact in mattered(facts):
+        for fact in [one for one in mattered(facts) if kind_of(one.fact_id).role != "verdict"]:
             key = key_of(self.name, single.INSTRUCTIONS, single.prompt(fact, aliases))
             told = self._known(key, partial(self._single, fact, facts, aliases, deadline_s))
-            if told is None:
+            found += told or ()
+            if told is None or self._timer() >= deadline_s:
                 break
-            found += told
         return tuple(found)
 
     def _known(self, key: str, ask: Callable[[], Told]) -> Told | None:

@@ -135,7 +135,7 @@ class Synthesiser:
         ]
         score, count = scores[found.index(best)], len(rows.obs[earlier])
         name = None if self.number is None else f"{spec.task}@{self.number}"
-        text = written(best, spec, _notes(name or "the agents", count, score, simulate=simulate))
+        text = written(best, spec, _notes(name, count, score, simulate=simulate))
         return Synthesis(spec.task, name, count, simulate, score, sizes, text)
 
     def _world(self) -> tuple[Simulator, Policy | BoxPolicy, int]:
@@ -147,12 +147,13 @@ class Synthesiser:
         return world, self._policy, self.number
 
 
-def _notes(whose: str, rows: int, score: Fidelity | None, *, simulate: bool) -> list[str]:
+def _notes(name: str | None, rows: int, score: Fidelity | None, *, simulate: bool) -> list[str]:
     where = f"{rows:,} rows of history" + (", and in what the rules lead to in the simulator" if simulate else "")
-    notes = [f"What {whose} does, as rules; found in {where}."]
+    whose, do, their = (name, "does", "its") if name else ("the agents", "do", "their")
+    notes = [f"What {whose} {do}, as rules; found in {where}."]
     if score:
         told = f"On {score.rows:,} later rows the rules do as {whose} in {100 * score.rules:.1f} %"
-        notes.append(f"{told}, its commonest action alone in {100 * score.constant:.1f} %.")
+        notes.append(f"{told}, {their} commonest action alone in {100 * score.constant:.1f} %.")
     return notes
 
 
@@ -208,7 +209,9 @@ def withdraw(control: Control, task: str, reason: str) -> ServingPolicy:
     if now not in ruled:
         raise SettingsError(f"no rules serve {task}" + (f": {task}@{now} does, and is a learned policy" if now else ""))
     before = [one.version for one in records if one.version and one.version not in ruled]
-    return control.rollback(task, reason, before[-1] if before else None)
+    if not before:
+        raise SettingsError(f"no version of {task} served before its rules: `headrace policy rollback` names another")
+    return control.rollback(task, reason, before[-1])
 
 
 def shown(log: Log, store: PolicyStore, task: str, number: int | None) -> str:

@@ -74,6 +74,7 @@ def markdown(tables: Mapping[str, Any], path: str) -> str:
         folder=Path(path).name,
         measures=MEASURES,
         rivals=[arm for arm in RIVALS if arm in tables["rivals"]],
+        tellers=TELLERS,
         paper_names=PAPER_NAMES,
         paper_scale=lambda measure: 60.0 if measure == "cpu_s" else 1.0,
         rule_names=RULE_NAMES,

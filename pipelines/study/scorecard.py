@@ -85,9 +85,10 @@ MEASURES: Final[Mapping[str, Measure]] = {
         "Simulatability gain",
         "points",
         1,
-        "by how much better a reader foretells the policy's actions in held-out states once it has read a version's "
-        "report: a small tree that was shown 16 decisions, and goes by the text where that speaks of the state. Named "
-        "actions: share that is right; continuous ones: 1 less the mean error in shares of the range",
+        "by how much better a reader foretells the policy's actions in held-out states once it has read: a small tree "
+        "that was shown 16 decisions before a version's report, or the 8 whose explanations it reads, and that goes by "
+        "the text where this speaks of the state. Named actions: share that is right; continuous ones: 1 less the mean "
+        "error in shares of the range",
         _mean(lambda score: score.with_it - score.without),
     ),
     "fidelity": Measure(

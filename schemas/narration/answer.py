@@ -84,8 +84,13 @@ def _read(one: AnswerSentence, fact: Fact, by_id: dict[str, Fact]) -> Read:
         complaints.append(("stance", f"stance is {one.stance}; that of {one.fact} is {stance_of(fact)}"))
     text, unknown = _placed(one.text.strip(), fact, by_id)
     complaints += [("braces", complaint) for complaint in unknown]
-    if not re.search(rf"\{{{re.escape(fact.fact_id)}(@value|@size)?\}}", text):
+    shown = len(re.findall(rf"\{{{re.escape(fact.fact_id)}(?:@value|@size)?\}}", text))
+    if not shown:
         complaints.append(("number", "text does not show the fact's number: write {} where it belongs"))
+    elif shown > 1:
+        complaints.append(("number", f"text shows the fact's number {shown} times: write it once"))
+    if text.count(f"{{{fact.fact_id}@name}}") > 1:
+        complaints.append(("braces", "text has {name} more than once"))
     if "@size}" in text and not says(text, fact.direction):
         complaints.append(("number", "{size} hides the sign, and no word says it: write {}"))
     sentence = Sentence(text, {} if fact.direction is None else {fact.fact_id: fact.direction})

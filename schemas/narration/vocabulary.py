@@ -16,7 +16,7 @@ from headrace.schemas.narration.kinds import Kind
 _GENERAL: Final = """
 a an the this that these those it its itself they them their there here what which who whom whose how of in on at by
 for from to with without within under over between among across against per as than then when where while if whether
-because or and but nor neither either both each every all any some no not none never only also even just still yet so
+because or and but nor neither either some no not also even just still yet so
 such same another one ones others otherwise instead again back together alone apart away out off up down is are was
 were be been being has have had having do does did done doing would come comes came coming go goes went gone take
 takes took taken taking make makes made give gives gave given show shows showed shown showing stand stands stood lie

@@ -32,7 +32,7 @@ BANNED: Final[dict[str, frozenset[str]]] = {
 """By reason: words. No fact bears any of them out."""
 LEAST_WORDS: Final = 3
 _WORD: Final = re.compile("[A-Za-z]+(?:['\u2019][A-Za-z]+)?")
-_ONE_SENTENCE: Final = re.compile(r"[^.!?]*\.")
+_ONE_SENTENCE: Final = re.compile(r"[^.!?;]*\.")
 
 
 def wording_problems(text: str, kind: Kind) -> list[str]:
@@ -48,5 +48,5 @@ def wording_problems(text: str, kind: Kind) -> list[str]:
     if len(words) < LEAST_WORDS:
         found.append("text is no sentence")
     elif not _ONE_SENTENCE.fullmatch(plain):
-        found.append("text must be one sentence that ends with a full stop")
+        found.append("text must be one plain sentence that ends with a full stop")
     return found

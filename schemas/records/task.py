@@ -88,7 +88,7 @@ def decode_task(data: bytes) -> TaskSpec:
     """Read a task file; raises InvalidTaskError, which names the field."""
     try:
         spec = msgspec.json.decode(data.removeprefix(BYTE_ORDER_MARK), type=TaskSpec)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         known = ", ".join(field.name for field in msgspec.structs.fields(TaskSpec))
         reason = no_json(data, error)
         raise InvalidTaskError(f"task file: {reason}. A task file has the fields: {known}.") from error

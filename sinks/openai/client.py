@@ -5,7 +5,7 @@ Everything is bounded: the whole exchange in time, the answer in tokens and in b
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, TypeVar
@@ -120,6 +120,17 @@ class OpenAIClient:
                 raise self._mapped(error) from error
 
         return self._calls.within(limit_s, ask)
+
+    def call(self, function: Callable[[openai.OpenAI], T], limit_s: float) -> T:
+        """Return what a function makes of the package's own client within a time; raises as `ask` does."""
+
+        def mapped() -> T:
+            try:
+                return function(self._client.with_options(timeout=limit_s))
+            except openai.OpenAIError as error:
+                raise self._mapped(error) from error
+
+        return self._calls.within(limit_s, mapped)
 
     def _exchange(self, asked: Asked, deadline: float) -> str:
         """Ask by the protocol that the service is known to have; until then by the likelier one first."""

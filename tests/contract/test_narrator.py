@@ -4,12 +4,14 @@ import json
 import time
 from contextlib import closing
 
+import decision_examples
 import jsonschema
 import openai_server
 import psutil
 import pytest
 from openai_server import CHAT, KEY, MODEL, RESPONSES, completion, openai_url, response, told, turns
 
+from headrace.learners.explain.template import TemplateNarrator
 from headrace.pipelines.narrating.allowance import FAILURES, PAUSE_S
 from headrace.pipelines.narrating.narrator import ModelNarrator
 from headrace.pipelines.settings import read_settings
@@ -252,6 +254,19 @@ def test_a_small_model_is_asked_fact_by_fact(server):
     assert not any(b"secret" in body for body in server.requests)
 
 
+def test_of_a_decision_the_template_tells_what_it_is_about_and_all_the_rest(server):
+    server.behaviour = one_sentence
+    facts = decision_examples.cloud()
+    by_template = {one.text for one in TemplateNarrator().tell(facts).sentences}
+    with opened(server, ask="fact") as narrator:
+        narrative = narrator.tell(facts)
+    check(narrative, facts)
+    kept = {one.text for one in narrative.sentences} & by_template
+    assert any("counterfactual." in text for text in kept)
+    assert any("path." in text for text in kept) == any("path." in text for text in by_template)
+    assert not any(b"counterfactual" in body or b"decision.taken" in body for body in server.requests)
+
+
 def test_a_sentence_that_is_refused_the_template_tells_alone(server):
     server.behaviour = lambda body: (
         {"text": "It rose by {size}, {name}."} if "vs-a" in turns(body)[0] else one_sentence(body)
@@ -279,6 +294,21 @@ def test_once_a_small_model_hangs_no_other_fact_is_asked(server):
         assert len(server.requests) == 2
         assert narrator.counters()["failed",] == 1
     assert "It is worse than the secret rule by 9.0 return." in text
+
+
+def test_a_small_model_that_is_slow_is_not_asked_without_time_and_has_not_failed(server):
+    clock = Clock()
+
+    def slowly(body):
+        clock.s += 11.0
+        return one_sentence(body)
+
+    server.behaviour = slowly
+    with opened(server, clock, ask="fact", timeout_s=20) as narrator:
+        text = said(narrator.tell(FACTS))
+        counts = narrator.counters()
+    assert (counts["asked",], counts.get(("failed",), 0)) == (2, 0)
+    assert text[0] == "It is worse than the secret rule by 9.0 return."
 
 
 BAD = {

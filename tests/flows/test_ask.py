@@ -1,6 +1,7 @@
 """headrace ask: questions about decisions, versions, agents and data, of tasks of every kind, on embedded stores."""
 
 import json
+import re
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -83,7 +84,7 @@ def store_version(stream, spec, number, *, promoted=True):
         difference=None,
         promoted=promoted,
         reason="",
-        refusals=0 if promoted else 1,
+        refusals=0 if promoted or number == 4 else 1,
     )
     stream.store.put(version, payload)
     if promoted:
@@ -113,6 +114,7 @@ def stream(tmp_path_factory):
         store_version(stream, spec, 1)
         store_version(stream, spec, 2)
         store_version(stream, spec, 3, promoted=False)
+    store_version(stream, GAME, 4, promoted=False)  # while promotion was on hold
     yield stream
     stream.close()
 
@@ -167,6 +169,7 @@ UNKNOWN = (
     ("which version serves?", None, "which task is meant"),
     ("which version serves?", "cloud", "no version serves cloud"),
     ("which version serves?", "cartpol", "did you mean cartpole?"),
+    ("why was game@4 refused?", None, "game@4 has not served, and no gate refused it"),
     ("what changed in cartpole@9?", None, "cartpole has no version 9; the newest known: 1, 2, 3"),
     ("is cartpole@2 better than random play?", None, "was not compared with random play"),
     ("how did cp-1 do in 2019?", "pump", "cp-1"),
@@ -204,3 +207,23 @@ def test_times_are_of_the_zone_and_of_now(ask):
     there = ask("why did cp-1 go right at 16:05 Europe/Berlin?")
     assert there.facts == ask("why did cp-1 go right at 14:05?").facts
     assert ask("why did cp-1 go left five minutes ago?", at_ms=T0 + 10 * MINUTE).facts.subject.endswith("14:05:00 UTC")
+
+
+@pytest.mark.parametrize("now", ["0001-01-01T00:30:00", "1969-06-01T12:00:00", "9999-12-31T23:00:00"])
+@pytest.mark.parametrize("asked", ["why did cp-1 go left at 14:05?", "how did cp-1 do today?", "what was late today?"])
+def test_times_at_which_nothing_can_be(ask, now, asked):
+    """Long before any row, or at the end of the calendar: that is said."""
+    at_ms = int(datetime.fromisoformat(f"{now}+00:00").timestamp() * 1000)
+    assert "lies before 1970 or after 9999" in ask(asked, at_ms=at_ms).not_known
+
+
+@pytest.mark.parametrize("asked", ["how good is version 0?", "why did cp-1 go left, by version 0?"])
+def test_there_is_no_version_0(ask, asked):
+    """It is not taken for the one that serves."""
+    found = ask(f"{asked} (task cartpole)")
+    assert re.search("no version 0|cartpole@0", found.not_known), found
+
+
+def test_more_than_is_counted_is_not_given_a_number(ask, monkeypatch):
+    monkeypatch.setattr("headrace.pipelines.ask.fleet.MOST_REJECTED", 0)
+    assert "more than 0 messages were rejected" in ask("how many messages of cp-1 were rejected?").not_known

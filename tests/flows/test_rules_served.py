@@ -100,6 +100,15 @@ def test_rules_are_tried_by_a_share_serve_and_are_withdrawn_for_what_served_befo
         shown(stream.log, stream.store, "cloud", None)
 
 
+def test_rules_are_not_withdrawn_for_other_rules(stream):
+    deciding = control(stream)
+    for number in (1, 2):
+        assert deploy(deciding, SPEC, TEXT.replace("policy cloud@1\n", ""), "by hand", None).version == number
+    with pytest.raises(SettingsError, match="no version of cloud served before its rules"):
+        withdraw(deciding, "cloud", "worse at night")
+    assert published(stream.log, "cloud")[-1].version == 2
+
+
 def test_a_task_without_a_simulator_is_judged_by_its_rows(stream):
     fleet = stream.fleet()
     for _ in range(2):

@@ -438,6 +438,9 @@ def at(day, hour, minute=0, second=0):
         ("june 1, 2026 at 2:05 pm", at(1, 14, 5), at(1, 14, 6), True),
         ("14:05 europe/berlin", at(10, 12, 5), at(10, 12, 6), True),
         ("14:05 +02:00", at(10, 12, 5), at(10, 12, 6), True),
+        ("14:05+05:30", at(10, 8, 35), at(10, 8, 36), True),
+        ("14:05 -0030", at(10, 14, 35), at(10, 14, 36), True),
+        ("14:05 +15:00", at(9, 23, 5), at(9, 23, 6), True),
         ("ten minutes ago", at(10, 15, 20), at(10, 15, 21), True),
         ("between 13:00 and 14:00", at(10, 13), at(10, 14), False),
         ("between 15:00 and 16:00", at(10, 15), NOW_MS, False),
@@ -455,6 +458,16 @@ def test_times(text, start_ms, end_ms, point):
     moment, rest = times(text.lower(), NOW_MS, UTC_ZONE)
     assert (moment.start_ms, moment.end_ms, moment.point) == (start_ms, end_ms, point)
     assert "TIME" in rest
+
+
+@pytest.mark.parametrize("text", ["30 minutes ago", "in the last 30 minutes"])
+@pytest.mark.parametrize("now", [datetime(2026, 3, 29, 1, 10, tzinfo=UTC), datetime(2026, 10, 25, 1, 10, tzinfo=UTC)])
+def test_an_hour_has_sixty_minutes_where_clocks_are_set(text, now):
+    """In Berlin they are set at 01:00 UTC, ten minutes ago."""
+    now_ms = int(now.timestamp() * 1000)
+    moment, _ = times(text, now_ms, ZoneInfo("Europe/Berlin"))
+    assert moment.start_ms == now_ms - 30 * 60_000
+    assert moment.start_ms < moment.end_ms <= now_ms
 
 
 @pytest.mark.parametrize("text", ["step 12 of e3", "31 february", "version 14", "0.75", "", "25:00", "-2"])

@@ -113,6 +113,12 @@ def test_stacked_frames_are_one_observation_the_newest_last() -> None:
     assert by_name(("rate_t", "height", "rate_t-2", "rate_t-10")) == {"rate": (3, 2, 0), "height": (1,)}
 
 
+def test_an_observation_that_ends_in_t_is_no_frame() -> None:
+    """A temperature is no frame of what has the rest of its name, nor are frames of what stands beside them."""
+    assert by_name(("delta", "delta_t", "inlet_t")) == {"delta": (0,), "delta_t": (1,), "inlet_t": (2,)}
+    assert by_name(("flow", "flow_t-1", "flow_t")) == {"flow": (0,), "flow_t-1": (1,), "flow_t": (2,)}
+
+
 def test_a_version_relies_on_features_by_the_size_of_their_parts() -> None:
     """The lead of either action is 2 rate + level or minus that: of the sizes 2 + 2 + 1 + 1, four are rate's."""
     weight = np.array([[2.0, 0.0], [1.0, 0.0]], np.float32)

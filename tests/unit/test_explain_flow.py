@@ -17,7 +17,7 @@ from headrace.learners.explain.template import TemplateNarrator
 from headrace.pipelines.explain import words
 from headrace.pipelines.explain.items import Draft
 from headrace.pipelines.explain.job import GROUP, Explainer, dataflow, run_until_caught_up
-from headrace.pipelines.explain.reported import KnownReports, Rejections, interval_id, version_id
+from headrace.pipelines.explain.reported import KnownReports, Operations, Rejections, interval_id, version_id
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.tasks import TaskTable, add_task
 from headrace.pipelines.topics import POLICIES, REJECTED, REPORTS, TRANSITIONS, WINDOWS, IngestCommit
@@ -276,6 +276,24 @@ def test_rejections_are_read_as_far_as_is_needed_and_forgotten_when_told(stream:
     rejections.hold("")
     rejections.advance(START)
     assert by_hour(rejections)[0] == 500
+
+
+def test_what_served_comes_in_order_whatever_other_partitions_have_of_that_moment(stream: Stream) -> None:
+    """The other partition, read first, has something of the second version's moment."""
+    for task, number, partition, late_ms in (("pump", 1, 1, 1), ("other", 1, 0, 2), ("pump", 2, 1, 2)):
+        stream.now = START + late_ms
+        serving = ServingPolicy(task, number, "0", "gate", "it won", stream.now)
+        stream.log.send([Record(POLICIES, task.encode(), msgspec.json.encode(serving), partition=partition)])
+    operations = Operations(stream.log)
+    operations.advance(START + HOUR)
+    found = {fact.fact_id: fact.value for fact in operations.facts("pump", START, START + HOUR)}
+    assert found == {"operations.promotions": 2}
+    operations.forget(START + HOUR)
+    assert operations.facts("pump", START + HOUR, START + 2 * HOUR) == ()
+    stream.now = START + HOUR + 1
+    stream.log.send([Record(POLICIES, b"pump", msgspec.json.encode(serving), partition=1)])
+    operations.advance(START + 2 * HOUR)
+    assert operations.facts("pump", START + HOUR, START + 2 * HOUR) == (), "the second one served already"
 
 
 def rejected_facts(report: Report) -> dict[str, float]:

@@ -152,11 +152,22 @@ def test_what_is_written_is_read_again_and_acts_alike(data, spec):
         ("if heat", "when heat", "a line begins with task, policy, if, otherwise or #, not 'when'"),
         ("task pump", "task valve", "line 2: the rules are read for task pump"),
         ("pump@3", "3", "write the policy as pump@VERSION"),
+        ("if heat > 1.5", "if heat > 1.5 heat <= 2", "conditions have `and` between them, and `then ACTION`"),
+        ("if heat", 300 * "if flow > 1 then 0\n" + "if heat", "line 260: a list has 256 rules at most"),
+        ("if heat", f"if {65 * 'flow > 1 and '}heat", "line 5: a rule has 64 conditions at most"),
     ],
 )
 def test_a_file_that_was_edited_wrongly_is_told_by_line(before, after, message):
     with pytest.raises(InvalidRulesError, match=message):
         rules_of(TEXT.replace(before, after))
+
+
+def test_names_may_be_words_of_a_rule():
+    """An observation may be called `then`, an action `and`: what was written is read again."""
+    spec = TaskSpec("odd", ("then", "and", "+", "-"), ("if", "then", "otherwise"), 10_000)
+    conditions = [Condition(Quantity(place, 0.5 * place + 1, 3 - place), ">", 1.0) for place in range(4)]
+    rules = RuleList("odd", (Rule(tuple(conditions), 1), Rule(tuple(conditions[::-1]), 0), Rule((), 2)))
+    assert read(written(rules, spec), spec) == rules
 
 
 def test_conditions_are_told_in_the_simplest_way():

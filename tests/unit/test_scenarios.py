@@ -29,6 +29,7 @@ def scenarios(*found):
     [
         ("{", "JSON array"),
         ("[]", "0 scenarios"),
+        (b'[{"share": 0.5, "changes": {"\xff": 1}}]', "JSON array"),
         ('[{"share": 0.5}]', "changes"),
         ('[{"share": 0, "changes": {}}]', "> 0"),
         ('[{"share": 0.5, "changes": {}, "why": "x"}]', "why"),

@@ -8,12 +8,15 @@ import msgspec
 import openai_server
 import pytest
 from openai_server import KEY, MODEL, told, turns
+from test_study_tables import DESIGNS, SHAPES, made
 
 from headrace.learners.ppo.simulate import PPOTraining
 from headrace.learners.seeds import SCORED_TRAINING
 from headrace.pipelines.study import explained, scorecard, scores, scoring
+from headrace.pipelines.study.page import markdown
 from headrace.pipelines.study.run import Run
 from headrace.pipelines.study.scores import ARMS, Score
+from headrace.pipelines.study.tables import tables
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.grounding import check
 from headrace.schemas.records import Directive, TaskSpec
@@ -106,14 +109,14 @@ def score(arm, seed, **fields):
 
 def test_the_table_by_hand():
     """Two seeds; the template foretells .2 and .4 better; the model .1 and .1; nothing is told by none."""
-    made = [
+    scored = [
         score("template", 1, with_it=0.7),
         score("template", 2, with_it=0.9),
         score("small", 1, with_it=0.6, said=12),
         score("small", 2, with_it=0.6, recall=math.nan),
         score("none", 1, said=0, holding=0),
     ]
-    found = scorecard.scorecard(made)
+    found = scorecard.scorecard(scored)
     assert found["arms"] == ["none", "template", "small"]
     assert found["seeds"] == {"none": [1], "template": [1, 2], "small": [1, 2]}
     rows = {row["measure"]: row for row in found["measures"]}
@@ -160,10 +163,29 @@ def test_adjustments_are_counted_where_they_were_accepted():
     assert found["dqn+advisor"]["mean"] == pytest.approx(6.0)
 
 
+def test_the_page_has_table_3_beside_the_papers():
+    runs = [made(arm, seed, *SHAPES[arm]) for arm in ("dqn", "dqn+advisor") for seed in range(1_000, 1_003)]
+    scored = [score(arm, seed) for arm in (*ARMS, "small") for seed in (1, 2)]
+    text = markdown(tables(runs, DESIGNS, scored), "study")
+    assert "|  | nothing said | template | shuffled facts | `small` |" in text
+    assert "| **Grounding** (%) | 90.0 [90.0, 90.0] |" in text
+    assert "| User satisfaction (CSAT) | 68 | 87 | not measured |" in text
+    assert "`small`: language models, given by `--narrator`" in text
+    unscored = markdown(tables(runs, DESIGNS), "study")
+    assert "Explanations were not scored" in unscored
+    assert "| Interpretability score | 2.1 | 4.6 | not measured |" in unscored
+
+
 def test_merged_scores_are_the_same(folder, tmp_path):
-    made = scores.read(folder)
-    scores.write_merged(tmp_path, made)
+    scored = scores.read(folder)
+    scores.write_merged(tmp_path, scored)
     again = scores.read(tmp_path)
     key = lambda one: (one.arm, one.subject)  # noqa: E731
-    assert list(map(repr, sorted(again, key=key))) == list(map(repr, sorted(made, key=key)))
+    assert list(map(repr, sorted(again, key=key))) == list(map(repr, sorted(scored, key=key)))
     assert scores.read(tmp_path / "none") == []
+
+
+def test_a_folder_that_can_t_be_written_is_told_before_any_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="can't be written"):
+        scoring.score_all(tmp_path / "file" / "x", [SMALL], dict.fromkeys(ARMS, ""), [SEED], 1)

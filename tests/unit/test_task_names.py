@@ -24,3 +24,9 @@ def test_the_bad_name_is_named(field: str, names: list[str], told: str) -> None:
     decode_task(json.dumps(GOOD).encode())
     with pytest.raises(InvalidTaskError, match=told.replace("(l/s)", r"\(l/s\)")):
         decode_task(json.dumps(GOOD | {field: names}).encode())
+
+
+def test_a_file_that_is_nested_without_end_is_refused() -> None:
+    text = json.dumps(GOOD | {"environment": "E", "environment_kwargs": {"a": 0}})
+    with pytest.raises(InvalidTaskError, match="recursion"):
+        decode_task(text.replace('"a": 0', '"a": ' + 100_000 * "[").encode())

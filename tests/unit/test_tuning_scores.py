@@ -1,5 +1,6 @@
 """What a model's sentences are worth, and when one model is promoted over another."""
 
+import hashlib
 import json
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from headrace.learners.tuning.scores import Outcome, figures, judged, said, sign_test, stance_right, why_not_better
 from headrace.pipelines.tuning import promoted
 from headrace.pipelines.tuning.evaluated import questions
+from headrace.pipelines.tuning.finetuned import check_data
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.records import Fact, Facts
 
@@ -104,3 +106,14 @@ def test_each_prompt_is_asked_once_evenly_of_all() -> None:
     assert {fact.fact_id for fact, _ in questions(twice, 9)} == {"return.vs-hpa", "rows.total"}
     assert len(questions(twice, 9)) == 2
     assert len(questions(twice, 1)) == 1
+
+
+def test_a_model_is_judged_by_the_data_set_that_it_was_tuned_on(tmp_path) -> None:
+    model = tmp_path / "m.gguf"
+    (tmp_path / "train.jsonl").write_bytes(b"pairs")
+    check_data(model, tmp_path)  # of one without a card nothing is known
+    model.with_suffix(".json").write_text(json.dumps({"data_sha256": hashlib.sha256(b"pairs").hexdigest()}))
+    check_data(model, tmp_path)
+    (tmp_path / "train.jsonl").write_bytes(b"other pairs")
+    with pytest.raises(SettingsError, match="other pairs"):
+        check_data(model, tmp_path)
