@@ -1,4 +1,4 @@
-"""From a question's text to what it asks for, without any model: names and times first, then the kind by all its words."""
+"""From a question's text to what it asks for, by rules and word weights: names and times first, then the kind."""
 
 import re
 from zoneinfo import ZoneInfo
