@@ -26,8 +26,11 @@ def _preset(algorithm: str) -> TrainingConfig | None:
 
 
 def _advised(obs: NDArray[np.float32]) -> dict[str, int]:
+    """Ask each rule; one that has no answer, as where no replica is there, is left out."""
     rules = {name: RULES[name]() for name in COMPARED if name in RULES}
-    return {name: [int(rule.act(row[None])[0]) for row in obs][-1] for name, rule in rules.items()}
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        last = {name: [int(rule.act(row[None])[0]) for row in obs][-1] for name, rule in rules.items()}
+    return {name: action for name, action in last.items() if 0 <= action < len(ACTION_NAMES)}
 
 
 ENVIRONMENT = Environment(

@@ -227,3 +227,12 @@ def test_a_tree_that_comes_to_another_action_says_nothing_of_this_one() -> None:
         found = values(decision_facts(PLAIN, decision(obs=obs), by), "path.")
         assert found.keys() >= {"path.fidelity"}
         assert ("path.action" in found) == agrees
+
+
+def test_a_rule_that_has_no_answer_is_left_out() -> None:
+    """Where no replica is there, a ratio of replicas is none."""
+    assert ENVIRONMENT.advised is not None
+    none = np.zeros((3, ENVIRONMENT.width), np.float32)
+    high = none + np.float32(3.4e38)
+    for obs in (none, high, none + np.float32("nan")):
+        assert all(0 <= action < ENVIRONMENT.actions for action in ENVIRONMENT.advised(obs).values())
