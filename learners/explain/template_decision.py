@@ -92,7 +92,7 @@ def _rules(facts: Known) -> Iterator[Sentence]:
         yield Sentence(f"The same would be done by {listed([f'{{{key}@name}}' for key in alike[:MAX_NAMED]])}.")
     if others:
         items = "; ".join(f"{{{key}@label}}" for key in others[:MAX_NAMED])
-        yield Sentence(f"Otherwise {'decides' if len(others) == 1 else 'decide'} {items}.")
+        yield Sentence(f"It would be decided otherwise by {items}.")
 
 
 def _similar(facts: Known) -> Iterator[Sentence]:

@@ -84,7 +84,7 @@ def test_an_action_that_the_version_holds_for_worse() -> None:
     text = said(facts)
     assert text[0] == "a0 at step 0 of e took \u201cclose\u201d, where v3 holds \u201copen\u201d for best"
     assert "The same would be done by ours." in text
-    assert "Otherwise decides theirs, which would take \u201cvent\u201d." in text
+    assert "It would be decided otherwise by theirs, which would take \u201cvent\u201d." in text
 
 
 def test_an_action_that_is_drawn_is_told_by_its_log_probability() -> None:
