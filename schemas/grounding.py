@@ -16,6 +16,7 @@ places, with the direction that the change's numbers have.
 import math
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from headrace.schemas.errors import UngroundedReportError
 from headrace.schemas.records import Direction, Fact, Facts, Narrative, Sentence
@@ -106,6 +107,19 @@ def problems(narrative: Narrative, facts: Facts) -> list[str]:
         name = f"sentence {place}" if place else "headline"
         found.extend(f"{name}: {problem}" for problem in sentence_problems(sentence, by_id))
     return found
+
+
+class Placed(NamedTuple):
+    """A fact that a sentence shows. part: "", "value" or "size" for its number, "name" or "label" for its name."""
+
+    fact_id: str
+    part: str
+
+
+def placed(sentence: Sentence) -> list[Placed]:
+    """Return what a sentence shows, in its order."""
+    found = PLACEHOLDER.finditer(sentence.text)
+    return [Placed(match.group(1), match.group(2) or "") for match in found if match.group(1)]
 
 
 def says(text: str, direction: Direction | None) -> bool:
@@ -240,14 +254,14 @@ def sentence_problems(sentence: Sentence, by_id: dict[str, Fact]) -> Iterator[st
     if len(sentence.text) > MAX_LENGTH:
         yield f"{len(sentence.text)} characters; at most {MAX_LENGTH} are allowed"
         return
-    placed = [match.group(1) for match in PLACEHOLDER.finditer(sentence.text) if match.group(1)]
-    yield from (f"{{{fact_id}}} names no fact" for fact_id in placed if fact_id not in by_id)
+    shown = [one.fact_id for one in placed(sentence)]
+    yield from (f"{{{fact_id}}} names no fact" for fact_id in shown if fact_id not in by_id)
     text = PLACEHOLDER.sub(" ", sentence.text)
     yield from _text_problems(text)
     cause = _CAUSES.search(text)
-    if cause and not any(fact_id.startswith(COUNTERFACTUAL) for fact_id in placed):
+    if cause and not any(fact_id.startswith(COUNTERFACTUAL) for fact_id in shown):
         yield f'"{cause.group()}" asserts a cause without a counterfactual that bears it out'
-    yield from _claim_problems(sentence, set(placed), by_id)
+    yield from _claim_problems(sentence, set(shown), by_id)
     yield from _direction_problems(sentence, by_id)
 
 

@@ -13,20 +13,13 @@ from typing import Final, NamedTuple
 import numpy as np
 from msgspec.structs import replace
 
-from headrace.schemas.grounding import PLACEHOLDER, format_fact, sentence_problems
+from headrace.schemas.grounding import Placed, format_fact, placed, sentence_problems
 from headrace.schemas.narration.kinds import kind_of
 from headrace.schemas.narration.ranking import mattered
 from headrace.schemas.records import Direction, Fact, Facts, Narrative, Sentence
 
 NAMED: Final = ("name", "label")
 """Parts of a fact that show what it is about, and no number."""
-
-
-class Placed(NamedTuple):
-    """A fact that a sentence shows. part: "", "value" or "size" for its number, "name" or "label" for its name."""
-
-    fact_id: str
-    part: str
 
 
 class Held(NamedTuple):
@@ -81,12 +74,6 @@ class Explanation:
         """Return the facts that the narrator was told as they are."""
         truth = {fact.fact_id: _content(fact) for fact in self.truth.facts}
         return frozenset(fact.fact_id for fact in self.told.facts if truth.get(fact.fact_id) == _content(fact))
-
-
-def placed(sentence: Sentence) -> list[Placed]:
-    """Return what a sentence shows, in its order."""
-    found = PLACEHOLDER.finditer(sentence.text)
-    return [Placed(match.group(1), match.group(2) or "") for match in found if match.group(1)]
 
 
 def grounding(explanation: Explanation) -> Held:

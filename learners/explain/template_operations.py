@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from headrace.learners.explain.phrases import MAX_NAMED, Known, Part, listed, under
-from headrace.schemas.grounding import PLACEHOLDER
+from headrace.schemas.grounding import placed
 from headrace.schemas.records import Fact, Facts, Sentence
 
 OUTAGE: Final = "operations.outage."
@@ -14,8 +14,8 @@ ABOUT: Final = ("operations.", "rejected.", "rows.duplicates", "rows.late", "row
 
 def on_operations(sentence: Sentence) -> bool:
     """Whether a sentence is about operations alone."""
-    placed = [match.group(1) for match in PLACEHOLDER.finditer(sentence.text) if match.group(1)]
-    return bool(placed) and all(fact_id.startswith(ABOUT) for fact_id in placed)
+    shown = placed(sentence)
+    return bool(shown) and all(one.fact_id.startswith(ABOUT) for one in shown)
 
 
 def operations_told(facts: Facts) -> tuple[Sentence, ...]:

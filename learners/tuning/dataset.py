@@ -17,7 +17,7 @@ import numpy as np
 
 from headrace.learners.tuning.right_kind import kind_problems
 from headrace.learners.tuning.wordings import wordings
-from headrace.schemas.grounding import PLACEHOLDER
+from headrace.schemas.grounding import PLACEHOLDER, placed
 from headrace.schemas.narration.aliases import Aliases
 from headrace.schemas.narration.answer import Answer, read
 from headrace.schemas.narration.kinds import kind_of
@@ -108,7 +108,7 @@ def _said(sentence: Sentence, facts: Facts, aliases: Aliases) -> list[tuple[str,
 
     That is where the sentence has one number, and the answer would be accepted now, in words of the right kind.
     """
-    numbers = {found[1] for found in PLACEHOLDER.finditer(sentence.text) if found[1] and found[2] != "name"}
+    numbers = {one.fact_id for one in placed(sentence) if one.part != "name"}
     fact = next((one for one in facts.facts if {one.fact_id} == numbers), None)
     if fact is None:
         return []

@@ -12,7 +12,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from headrace.learners.explain.template import TemplateNarrator
-from headrace.schemas.grounding import PLACEHOLDER
+from headrace.schemas.grounding import placed
 from headrace.schemas.narration.answer import Read
 from headrace.schemas.narration.kinds import kind_of
 from headrace.schemas.narration.question import subject_of
@@ -24,39 +24,36 @@ CONTRAST: Final = "By contrast, "
 
 def composed(facts: Facts, read: Sequence[Read], name: str) -> tuple[Narrative, int]:
     """Return the narrative, and how many of its sentences tell what the model should have. name: of the model."""
-    template = TemplateNarrator()
+    whole = TemplateNarrator().tell(facts)
     told = [one for one in read if one.sentence is not None]
     if not told:
-        whole = template.tell(facts)
         return whole, len(whole.sentences)
-    headline = template.tell(facts).headline
-    added = _added(facts, {one.fact_id for one in told if one.fact_id}, placed(headline))
-    caveats = [one for one in template.tell(facts).sentences if not placed(one)]
+    added = _added(facts, whole, {one.fact_id for one in told if one.fact_id})
+    caveats = [one for one in whole.sentences if not placed(one)]
     speakers = f"{name}, template" if added or caveats else name
-    return Narrative(speakers, headline, (*connected(told), *added, *caveats)), len(added)
+    return Narrative(speakers, whole.headline, (*connected(told), *added, *caveats)), len(added)
 
 
-def _added(facts: Facts, done: set[str], headline: set[str]) -> list[Sentence]:
-    """Return the template's sentences on what is wanted and not told yet.
+def _added(facts: Facts, whole: Narrative, done: set[str]) -> list[Sentence]:
+    """Return the template's sentences on what is wanted and not told yet. whole: what it tells of all facts.
 
     Its sentences on lists of facts are of those that are left; one that needs what is told is of all facts.
     """
     left = [one for one in facts.facts if one.fact_id not in done or kind_of(one.fact_id).role == "context"]
     wanted = facts.facts if subject_of(facts) == "decision" else mattered(facts)
-    missing = {fact.fact_id for fact in wanted} - done - headline
+    missing = {fact.fact_id for fact in wanted} - done - _told_of(whole.headline)
     found = list[Sentence]()
-    for some in (replace(facts, facts=tuple(left)), facts):
-        for one in TemplateNarrator().tell(some).sentences:
-            if placed(one) & missing and not placed(one) & done:
-                found.append(one)
-                missing -= placed(one)
-                done = done | placed(one)
+    for one in (*TemplateNarrator().tell(replace(facts, facts=tuple(left))).sentences, *whole.sentences):
+        shown = _told_of(one)
+        if shown & missing and not shown & done:
+            found.append(one)
+            missing -= shown
+            done = done | shown
     return found
 
 
-def placed(sentence: Sentence) -> set[str]:
-    """Return the facts that a sentence tells of."""
-    return {match.group(1) for match in PLACEHOLDER.finditer(sentence.text) if match.group(1)}
+def _told_of(sentence: Sentence) -> set[str]:
+    return {one.fact_id for one in placed(sentence)}
 
 
 def connected(told: Sequence[Read]) -> list[Sentence]:
