@@ -22,12 +22,16 @@ RIVALS: Final = frozenset({"serving", "best", "floor", "agents", "policy", "rand
 
 
 class Kind(NamedTuple):
-    """What facts are. of: the fact, a count, that theirs are counted out of; "" where there is none."""
+    """What facts are. of: the fact, a count, that theirs are counted out of; "" where there is none.
+
+    also: words that a sentence on them may have, beside those of the name and the meaning.
+    """
 
     name: str
     meaning: str
     role: Role = "context"
     of: str = ""
+    also: str = ""
 
 
 class Piece(NamedTuple):
@@ -50,12 +54,10 @@ KINDS: Final[dict[str, Kind]] = {
     "judged.close": Kind("tested, close", "the gate let it serve as close enough to the best version"),
     "judged.data": Kind("judged by data", "no simulator tested it; the gate estimated its return from recorded rows"),
     "judged.canary": Kind("tried by canary", "a part of the agents tried it before it came to serve all"),
-    "judged.untested": Kind("untested", "the settings let it serve without a test; without any"),
+    "judged.untested": Kind("untested", "the settings let it serve without a test", also="any"),
     "judged.person": Kind("let serve by a person", "a person let it serve"),
     "judged.overruled": Kind("overruled", "a person let it serve though the gate had refused it"),
-    "refusals.count": Kind(
-        "refusals", "candidates in a row that the gate refused: rejected as not shown to be better", "part"
-    ),
+    "refusals.count": Kind("refusals", "candidates in a row that the gate refused", "part", also="rejected"),
     "weights.back": Kind("went back", "the version to whose weights learning went back after refusals"),
     "gate.rows": Kind("gate's rows", "recorded rows that the gate's estimate rests on"),
     # Returns on fixed traces.
@@ -63,7 +65,8 @@ KINDS: Final[dict[str, Kind]] = {
     "comparisons.count": Kind("comparisons", "comparisons that were corrected for together"),
     "return.vs-clairvoyant": Kind(
         "distance to the bound",
-        "difference in return to a bound that knows the future; no real rival, worse than it is any",
+        "difference in return to a bound that knows the future; no real rival",
+        also="any",
     ),
     "return.vs-{rival}": Kind(
         "difference in return",
@@ -80,7 +83,7 @@ KINDS: Final[dict[str, Kind]] = {
     "observed.{name}": Kind("earned", "what agents really earned by a version, exploration and all"),
     # What a version does.
     "actions.drawn": Kind("drawn", "agents draw its actions; the ones named are its most likely ones"),
-    "decisions.count": Kind("decisions", "decisions that were looked at; in all"),
+    "decisions.count": Kind("decisions", "decisions that were looked at", also="all"),
     "situation.{s}": Kind("situation", "decisions in which a situation holds", "share", "decisions.count"),
     "situations.explained": Kind("explained", "share of its decisions that the situations alone account for"),
     "action.{s}.{d}": Kind("mean action", "mean of an action's dimension in a situation"),
@@ -99,7 +102,7 @@ KINDS: Final[dict[str, Kind]] = {
     "saturation.{d}.lowest": Kind("at its lowest", "share of decisions at the lower bound of the action", "share"),
     "saturation.{d}.highest": Kind("at its highest", "share of decisions at the upper bound of the action", "share"),
     "smoothness.{d}": Kind(
-        "move", "mean move of the action from one step to the next, of its range; at each step", "share"
+        "move", "mean move of the action from one step to the next, of its range", "share", also="each"
     ),
     "apart.{rival}": Kind("distance", "mean distance from what the version before would do, of the range", "share"),
     # An interval: what came in.
@@ -119,7 +122,7 @@ KINDS: Final[dict[str, Kind]] = {
     "version.{name}.share": Kind("version at work", "share of the transitions that a version made", "share"),
     "version.{name}.reward": Kind("reward of a version", "mean reward per step where a version served alone"),
     "versions.changed": Kind(
-        "versions changed", "versions at work in one of two intervals but not in both; only in one", "part"
+        "versions changed", "versions at work in one of two intervals but not in both", "part", also="only"
     ),
     "earned.change": Kind(
         "change in earnings", "what agents earned by the newer version less what they earned by the older", "whole"
@@ -160,7 +163,7 @@ KINDS: Final[dict[str, Kind]] = {
     "path.fidelity": Kind("fidelity", "share of held-out decisions that a small tree imitates rightly"),
     "path.action": Kind("imitation", "what a small tree that imitates the version says of this decision"),
     "path.{n}.{name}": Kind("condition", "a threshold on the path of a small tree that imitates the version"),
-    "similar.count": Kind("similar decisions", "past decisions like this one that were looked up; in all"),
+    "similar.count": Kind("similar decisions", "past decisions like this one that were looked up", also="all"),
     "similar.same": Kind("same action", "share of the similar past decisions that took the same action", "share"),
     "similar.reward": Kind("reward of the same", "mean reward that followed where the same action was taken"),
     "similar.otherwise": Kind("reward of others", "mean reward that followed where another action was taken"),

@@ -46,6 +46,6 @@ _WORD: Final = re.compile("[a-z]+(?:'t)?")
 @cache
 def vocabulary(kind: Kind) -> frozenset[str]:
     """Return the words of a sentence on a fact of this kind, in lower case."""
-    own = f"{kind.name} {kind.meaning}".lower()
+    own = f"{kind.name} {kind.meaning} {kind.also}".lower()
     contracted = {f"{verb}n't" for verb in ("is", "are", "was", "were", "do", "does", "did", "has", "have", "had")}
     return frozenset(_WORD.findall(_GENERAL + own)) | DIRECTIONAL | contracted

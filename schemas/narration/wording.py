@@ -30,6 +30,7 @@ BANNED: Final[dict[str, frozenset[str]]] = {
     }.items()
 }
 """By reason: words. No fact bears any of them out."""
+_BANNED: Final = {word: reason for reason, words in BANNED.items() for word in words}
 LEAST_WORDS: Final = 3
 _WORD: Final = re.compile("[A-Za-z]+(?:['\u2019][A-Za-z]+)?")
 _ONE_SENTENCE: Final = re.compile(r"[^.!?;]*\.")
@@ -39,11 +40,9 @@ def wording_problems(text: str, kind: Kind) -> list[str]:
     """Say what is wrong with the words around the placeholders of a sentence on a fact of a kind."""
     plain = PLACEHOLDER.sub(" it ", text)
     words = [word.lower().replace("\u2019", "'") for word in _WORD.findall(plain)]
-    found = [
-        f'"{word}" {reason}' for word in dict.fromkeys(words) for reason, banned in BANNED.items() if word in banned
-    ]
-    banned_words = frozenset[str]().union(*BANNED.values())
-    strange = [word for word in dict.fromkeys(words) if word not in vocabulary(kind) | banned_words]
+    different = dict.fromkeys(words)
+    found = [f'"{word}" {_BANNED[word]}' for word in different if word in _BANNED]
+    strange = [word for word in different if word not in vocabulary(kind) and word not in _BANNED]
     found += [f'"{word}" is not among the plain words that reports are made of' for word in strange]
     if len(words) < LEAST_WORDS:
         found.append("text is no sentence")
