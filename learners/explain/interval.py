@@ -226,10 +226,14 @@ def span(start_ms: int, end_ms: int) -> str:
 def between(start_ms: int, end_ms: int, comma: str = "", clock: str = "%H:%M:%S") -> str:
     """Write two moments; the second one's date only where it is another."""
     start, end = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (start_ms, end_ms))
-    dates = [f"{moment.day} {moment:%b %Y}{comma} " for moment in (start, end)]
-    if dates[0] == dates[1]:
-        dates[1] = ""
-    return f"{dates[0]}{start:{clock}} to {dates[1]}{end:{clock}} UTC"
+    until = f"{end:{clock}} UTC" if start.date() == end.date() else moment_text(end_ms, comma, clock)
+    return f"{moment_text(start_ms, comma, clock).removesuffix(' UTC')} to {until}"
+
+
+def moment_text(ms: int, comma: str = "", clock: str = "%H:%M:%S") -> str:
+    """Write a moment: 1 Jun 2026 06:00:00 UTC. comma: after the date; the first part of a label can't have one."""
+    moment = datetime.fromtimestamp(ms / 1000, UTC)
+    return f"{moment.day} {moment:%b %Y}{comma} {moment:{clock}} UTC"
 
 
 def rows_comparable(current: Totals, previous: Totals) -> bool:

@@ -4,11 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Final
 
-from headrace.learners.explain.interval import between
+from headrace.learners.explain.interval import between, moment_text
 from headrace.schemas.records import Dependency, Fact, JobName, Operation
 
 SILENT: Final = 3
@@ -141,8 +140,7 @@ def _outage_facts(dependency: Dependency, spans: list[Span]) -> Iterator[Fact]:
     """How long it did not answer, in all and at most, and since when; jobs that waited at one time count once."""
     name = NAMES[dependency]
     lengths = [(end_ms - begin_ms) / 1000 for begin_ms, end_ms in spans]
-    first = datetime.fromtimestamp(spans[0][0] / 1000, UTC)
-    when = f"from {first.day} {first:%b %Y %H:%M:%S} UTC on"
+    when = f"from {moment_text(spans[0][0])} on"
     yield Fact(f"operations.outage.{dependency}", f"{name}, time that it did not answer", sum(lengths), "seconds")
     yield Fact(f"operations.outages.{dependency}", f"{when}, outages of {name}", len(spans), "outages")
     if len(spans) > 1:

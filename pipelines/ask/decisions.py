@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from headrace.learners.acting import load_policy
 from headrace.learners.explain.decision import REMEMBERED, decision_facts
 from headrace.learners.explain.evidence import slug
+from headrace.learners.explain.interval import moment_text
 from headrace.learners.explain.studied import Decision, StudiedPolicy, studied
 from headrace.learners.explain.witness import Witness
-from headrace.pipelines.ask.ground import Ground, NotKnownError, clock_text
+from headrace.pipelines.ask.ground import Ground, NotKnownError
 from headrace.pipelines.ask.question import Kind, Moment, Question
 from headrace.pipelines.published import published
 from headrace.schemas.chunk import decode_chunk
@@ -95,7 +96,7 @@ def decision(ground: Ground, question: Question) -> Facts:
     )
     by = _asked(ground, spec, question, row)
     facts = decision_facts(spec, asked, by)
-    subject = f"{facts.subject}, {clock_text(int(row.ts[0]))}"
+    subject = f"{facts.subject}, {moment_text(int(row.ts[0]))}"
     kind = question.kind or "why"
     begins, needed, missing = TOLD[kind]
     if not any(fact.fact_id.startswith(needed) for fact in facts.facts):
@@ -226,7 +227,7 @@ def _is_episode(name: str, asked: str) -> bool:
 def _missing(ground: Ground, spec: TaskSpec, question: Question, seen: list[TransitionBatch]) -> str:
     """Say why no decision was found, with what was there instead."""
     moment, who = question.moment, question.agent or "any agent"
-    when = f" from {clock_text(moment.start_ms)} to {clock_text(moment.end_ms)}" if moment else " lately"
+    when = f" from {moment_text(moment.start_ms)} to {moment_text(moment.end_ms)}" if moment else " lately"
     if not seen:
         if question.agent is not None and question.agent not in ground.agents(spec.task):
             return str(ground.unknown_agent(spec.task, question.agent))
@@ -237,7 +238,7 @@ def _missing(ground: Ground, spec: TaskSpec, question: Question, seen: list[Tran
     action = spec.actions[int(nearest.action[0])] if isinstance(spec.actions, tuple) else nearest.action[0].tolist()
     where = f"step {int(nearest.step[0])} of {nearest.episodes[int(nearest.episode[0])]}"
     return (
-        f"no such decision of {who}{when}; the nearest is {where} at {clock_text(int(nearest.ts[0]))}, where "
+        f"no such decision of {who}{when}; the nearest is {where} at {moment_text(int(nearest.ts[0]))}, where "
         f"{nearest.agents[int(nearest.agent[0])]} took {action}"
     )
 

@@ -12,10 +12,11 @@ from headrace.learners.explain.facts import CANARY, GATE, SETTINGS
 from headrace.learners.explain.interval import (
     IntervalFold,
     interval_facts,
+    moment_text,
     rejected_facts,
     span,
 )
-from headrace.pipelines.ask.ground import Ground, NotKnownError, clock_text
+from headrace.pipelines.ask.ground import Ground, NotKnownError
 from headrace.pipelines.ask.question import Moment, Question
 from headrace.pipelines.published import reports
 from headrace.pipelines.query.quarantine import origin, rejected
@@ -47,7 +48,7 @@ def serving(ground: Ground, question: Question) -> Facts:
     run = [*takewhile(lambda one: one.version == now.version, reversed(records))]
     before = records[-len(run) - 1].version if len(run) < len(records) else 0
     found = [
-        Fact("asked.serving", f"since {clock_text(run[-1].ts)}, the version that serves", now.version, "version"),
+        Fact("asked.serving", f"since {moment_text(run[-1].ts)}, the version that serves", now.version, "version"),
         Fact("serving.decided", f"{decider(run[-1].decided_by)}, let it serve", now.version, "version"),
     ]
     if before:
@@ -161,7 +162,7 @@ def _rejected(ground: Ground, question: Question) -> _Counted:
             counts[message.rule] += 1
     when = "as far as the log goes back"
     if moment is not None:
-        when = f"from {clock_text(moment.start_ms)} to {clock_text(moment.end_ms)}"
+        when = f"from {moment_text(moment.start_ms)} to {moment_text(moment.end_ms)}"
     of = f"of {question.agent}" if question.agent else "of all tasks"
     return _Counted(counts, f"{when} by the log's clock and {of}")
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
 from typing import Final
 
 from headrace.learners.explain.evidence import controllers
+from headrace.learners.explain.interval import moment_text
 from headrace.learners.explain.studied import StudiedPolicy
 from headrace.pipelines.ask.question import Question
 from headrace.pipelines.published import published
@@ -24,12 +24,6 @@ from headrace.sinks.chunks import CachedChunks
 
 RECENT_WINDOWS: Final = 16
 """Agents are known by name that have rows in one of so many windows, from the newest back."""
-
-
-def clock_text(ms: int) -> str:
-    """Write a moment without a comma, as the first part of a label needs it."""
-    moment = datetime.fromtimestamp(ms / 1000, UTC)
-    return f"{moment.day} {moment:%b %Y %H:%M:%S} UTC"
 
 
 class NotKnownError(HeadraceError):
@@ -75,7 +69,7 @@ class Ground:
     def newest_text(self, task: str) -> str:
         """Say of when a task's newest row is."""
         newest_ms = self.newest_ms(task)
-        return f"the newest row known is of {clock_text(newest_ms)}" if newest_ms else "the index has no rows of it"
+        return f"the newest row known is of {moment_text(newest_ms)}" if newest_ms else "the index has no rows of it"
 
     def _looked_at(self, task: str) -> _Recent:
         if task not in self._recent:

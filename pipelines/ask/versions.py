@@ -9,10 +9,11 @@ from msgspec.structs import replace
 
 from headrace.learners.explain.evidence import controller_name, slug
 from headrace.learners.explain.facts import GATE, change, version_facts
+from headrace.learners.explain.interval import moment_text
 from headrace.learners.explain.witness import Witness
 from headrace.learners.judge.statistics import MeanInterval
 from headrace.pipelines.ask.fleet import decider
-from headrace.pipelines.ask.ground import Ground, NotKnownError, clock_text
+from headrace.pipelines.ask.ground import Ground, NotKnownError
 from headrace.pipelines.ask.question import Question
 from headrace.pipelines.explain.reported import version_id
 from headrace.pipelines.published import published
@@ -159,7 +160,7 @@ def _narrowed_verdict(ground: Ground, question: Question, facts: list[Fact]) -> 
         yield Fact("verdict.refused", "the gate, refused it", version.version, "version")
         yield from (fact for fact in facts if not fact.fact_id.startswith("judged."))
         return
-    label = f"{decider(first.decided_by)} on {clock_text(first.ts)}, let it serve"
+    label = f"{decider(first.decided_by)} on {moment_text(first.ts)}, let it serve"
     yield Fact("verdict.served", label, version.version, "version")
     yield from facts
 

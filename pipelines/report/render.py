@@ -9,7 +9,6 @@ import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import jinja2
 import msgspec
 
-from headrace.learners.explain.interval import span
+from headrace.learners.explain.interval import moment_text, span
 from headrace.learners.explain.template import TemplateNarrator
 from headrace.learners.explain.template_operations import on_operations
 from headrace.pipelines.report import plots
@@ -115,8 +114,7 @@ def sentences(report: Report, *, operations: bool = True) -> list[str]:
 def context(report: Report) -> str:
     """Say in one line what the report is about."""
     if report.kind == "version":
-        moment = datetime.fromtimestamp(report.end_ms / 1000, UTC)
-        return f"{report.task}: {report.facts.subject}, serving since {moment.day} {moment:%b %Y, %H:%M} UTC"
+        return f"{report.task}: {report.facts.subject}, serving since {moment_text(report.end_ms, ',', '%H:%M')}"
     return f"{report.task}: {span(report.start_ms, report.end_ms)}"
 
 

@@ -17,9 +17,10 @@ from bench_decision import network
 from timing import report
 
 from headrace.learners.checkpoint import pack, weights_hash
+from headrace.learners.explain.interval import moment_text
 from headrace.learners.explain.template import TemplateNarrator
 from headrace.pipelines.ask.answer import Asker
-from headrace.pipelines.ask.ground import Ground, clock_text
+from headrace.pipelines.ask.ground import Ground
 from headrace.schemas.ports import Record
 from headrace.schemas.records import LineageEntry, PolicyVersion, ServingPolicy
 
@@ -68,7 +69,7 @@ def main() -> None:
         for kind, text in QUESTIONS.items():
             times = []
             for _ in range(EACH):
-                moment = clock_text(newest_ms - int(rng.integers(1, 8_000_000))).removesuffix(" UTC")
+                moment = moment_text(newest_ms - int(rng.integers(1, 8_000_000))).removesuffix(" UTC")
                 asked = text.format(agent=agents[rng.integers(len(agents))], time=moment)
                 marks = time.perf_counter(), time.process_time()
                 answer = asker.ask(asked, zone)
