@@ -26,3 +26,10 @@ def under(facts: Known, prefix: str) -> list[Fact]:
 def listed(items: Sequence[str]) -> str:
     """a, b and c."""
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def rules_broken(facts: Known) -> list[str]:
+    """Return the rules that rejected messages, the ones that rejected most first, each with its number."""
+    rules = [fact for fact in under(facts, "rejected.") if fact.fact_id != "rejected.total"]
+    rules.sort(key=lambda fact: -fact.value)
+    return [f"{{{fact.fact_id}@name}} ({{{fact.fact_id}@value}})" for fact in rules[:MAX_NAMED]]

@@ -55,12 +55,15 @@ def studied(version: int, policy: Policy | BoxPolicy, obs: NDArray[np.float32]) 
     """Prepare a version, once. obs: float32[M, D], recent rows of its task, M of 1 or more; 2,000 are plenty."""
     assert obs.ndim == 2, obs.shape
     assert len(obs), obs.shape
-    if isinstance(policy, Policy):
-        targets = np.eye(policy.actions)[policy.q_values(obs).argmax(axis=1)]
-    else:
-        targets = policy.act(obs).astype(np.float64) / action_range(policy)
-    tree = surrogate(obs, targets, discrete=isinstance(policy, Policy))
+    tree = surrogate(obs, targets(policy, obs), discrete=isinstance(policy, Policy))
     return StudiedPolicy(version, policy, obs.mean(axis=0, dtype=np.float64), spans(obs), tree)
+
+
+def targets(policy: Policy | BoxPolicy, obs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return what a policy holds for the best, float64[M, T]: ones and zeros of named actions, shares of the range."""
+    if isinstance(policy, Policy):
+        return np.asarray(np.eye(policy.actions)[policy.q_values(obs).argmax(axis=1)], np.float64)
+    return np.asarray(policy.act(obs).astype(np.float64) / action_range(policy), np.float64)
 
 
 def action_range(policy: BoxPolicy) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from headrace.learners.explain.phrases import MAX_NAMED, Known, by_direction, listed, under
+from headrace.learners.explain.phrases import MAX_NAMED, Known, by_direction, listed, rules_broken, under
 from headrace.schemas.records import Direction, Sentence
 
 
@@ -77,11 +77,9 @@ def actions(facts: Known) -> Iterator[Sentence]:
 
 def rules(facts: Known) -> Iterator[Sentence]:
     """Say which rules rejected messages, and what became of rows."""
-    broken = [one for one in under(facts, "rejected.") if one.fact_id != "rejected.total"]
-    broken.sort(key=lambda one: -one.value)
+    broken = rules_broken(facts)
     if broken:
-        items = [f"{{{one.fact_id}@name}} ({{{one.fact_id}@value}})" for one in broken[:MAX_NAMED]]
-        yield Sentence(f"They broke {listed(items)}.")
+        yield Sentence(f"They broke {listed(broken)}.")
     yield Sentence("The index has {asked.health} of {@subject}; {rows.duplicates} came again and were not counted.")
     if "rows.late" in facts:
         yield Sentence("{rows.late} came after their window was first closed; they count as well.")

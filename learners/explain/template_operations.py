@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from headrace.learners.explain.phrases import MAX_NAMED, Known, Part, listed, under
+from headrace.learners.explain.phrases import Known, Part, listed, rules_broken, under
 from headrace.schemas.grounding import placed
 from headrace.schemas.records import Fact, Facts, Sentence
 
@@ -81,8 +81,7 @@ def _quality(facts: Known) -> Iterator[Sentence]:
     if total is not None and total.value == 0:
         yield Sentence("No message of any task was rejected {rejected.total@name} (by the log's clock).")
     elif total is not None:
-        rules = sorted((fact for fact in under(facts, "rejected.") if fact is not total), key=lambda fact: -fact.value)
-        items = [f"{{{fact.fact_id}@name}} ({{{fact.fact_id}@value}})" for fact in rules[:MAX_NAMED]]
+        items = rules_broken(facts)
         ending = f", by {listed(items)}" if items else ""
         plural = "was" if total.value == 1 else "were"
         when = "{rejected.total@name} (of all tasks, by the log's clock)"

@@ -21,7 +21,7 @@ from headrace.learners.explain.facts import version_facts
 from headrace.learners.explain.interval import IntervalFold, interval_facts
 from headrace.learners.explain.rows import SampledRows
 from headrace.learners.explain.scorecard_reader import States
-from headrace.learners.explain.studied import Decision, action_range, studied
+from headrace.learners.explain.studied import Decision, action_range, studied, targets
 from headrace.learners.explain.witness import Witness
 from headrace.learners.simulate.curve import Moment
 from headrace.learners.simulate.training import TrainingConfig, train
@@ -100,11 +100,7 @@ class Explained:
 
     def act(self, obs: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return what the second policy holds for the best, as `States` have it."""
-        if isinstance(self.policy, Policy):
-            chosen = np.asarray(self.policy.q_values(obs).argmax(axis=1), np.int64)
-            return np.eye(self.policy.actions)[chosen]
-        shares: NDArray[np.float64] = self.policy.act(obs).astype(np.float64) / self.unit
-        return shares
+        return targets(self.policy, obs)
 
     @property
     def seen(self) -> NDArray[np.float32]:

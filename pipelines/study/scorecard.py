@@ -13,7 +13,7 @@ from headrace.learners.cloud.workload import EPISODE_STEPS
 from headrace.learners.judge.statistics import bootstrap_interval
 from headrace.pipelines.study import paper
 from headrace.pipelines.study.run import Run
-from headrace.pipelines.study.scores import ARMS, NAN, TEMPLATE, Score
+from headrace.pipelines.study.scores import ARMS, NAN, TEMPLATE, Score, mean_of
 from headrace.schemas.records import Directive
 
 Floats = NDArray[np.float64]
@@ -33,12 +33,7 @@ class Measure(NamedTuple):
 def _mean(of: Callable[[Score], float], scale: float = 100.0) -> Callable[[Sequence[Score]], float]:
     """Mean over tasks and kinds of explanations, of those that have it."""
 
-    def found(scores: Sequence[Score]) -> float:
-        values = np.array([of(score) for score in scores])
-        finite = values[np.isfinite(values)]
-        return scale * float(finite.mean()) if len(finite) else NAN
-
-    return found
+    return lambda scores: scale * mean_of([of(score) for score in scores])
 
 
 def _holds(scores: Sequence[Score]) -> float:

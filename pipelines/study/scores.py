@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from headrace.pipelines.study import store
 from headrace.schemas.errors import SettingsError
@@ -49,6 +50,12 @@ class Score(msgspec.Struct):
     own: float
     tell_ms: list[float]
     facts_ms: list[float]
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """Return the mean of those that are numbers; NaN of none."""
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else NAN
 
 
 def fingerprint(described: Any) -> str:  # noqa: ANN401 JSON

@@ -23,7 +23,7 @@ from headrace.pipelines.narrating.narrator import ModelNarrator
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.study import pool, scores, store
 from headrace.pipelines.study.explained import Explained, Subject, described
-from headrace.pipelines.study.scores import NAN, NONE, SHUFFLED, TEMPLATE, Score
+from headrace.pipelines.study.scores import NAN, NONE, SHUFFLED, TEMPLATE, Score, mean_of
 from headrace.pipelines.wiring import Services
 from headrace.schemas.ports import Narrator
 from headrace.schemas.records import Facts, Narrative
@@ -179,25 +179,19 @@ def _score(explained: Explained, subject: str, cases: Sequence[Case], name: str,
         explanations=len(explanations),
         holding=sum(one.holding for one in held),
         said=sum(one.said for one in held),
-        recall=_mean([one.recall for one in covered]),
-        precision=_mean([one.precision for one in covered]),
-        f1=_mean([one.f1 for one in covered]),
+        recall=mean_of([one.recall for one in covered]),
+        precision=mean_of([one.precision for one in covered]),
+        f1=mean_of([one.f1 for one in covered]),
         without=read.without,
         with_it=read.with_it,
         fidelity=read.fidelity,
-        cited_auc=_mean([cited for cited, _ in deleted]),
-        random_auc=_mean([drawn for _, drawn in deleted]),
+        cited_auc=mean_of([cited for cited, _ in deleted]),
+        random_auc=mean_of([drawn for _, drawn in deleted]),
         stability=_stability(cases[0].facts, made[0], name, tell),
-        own=NAN if name == NONE else _mean([scorecard.told_by(one.narrative, one.fallbacks) for one in made]),
+        own=NAN if name == NONE else mean_of([scorecard.told_by(one.narrative, one.fallbacks) for one in made]),
         tell_ms=[ms for _, ms in timed],
         facts_ms=[case.facts_ms for case in cases],
     )
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Return the mean of those that are numbers; NaN of none."""
-    finite = [value for value in values if np.isfinite(value)]
-    return float(np.mean(finite)) if finite else NAN
 
 
 def _read(
@@ -234,4 +228,4 @@ def _stability(facts: Facts, made: Told, name: str, tell: Teller) -> float:
     """Return how alike facts are told that are said otherwise; NaN of numbers that are drawn anew each time."""
     if name in {NONE, SHUFFLED}:
         return NAN
-    return _mean([scorecard.stability(made.narrative, tell(one).narrative) for one in scorecard.rephrased(facts)])
+    return mean_of([scorecard.stability(made.narrative, tell(one).narrative) for one in scorecard.rephrased(facts)])
