@@ -32,7 +32,6 @@ class Measure(NamedTuple):
 
 def _mean(of: Callable[[Score], float], scale: float = 100.0) -> Callable[[Sequence[Score]], float]:
     """Mean over tasks and kinds of explanations, of those that have it."""
-
     return lambda scores: scale * mean_of([of(score) for score in scores])
 
 
