@@ -107,19 +107,15 @@ class OpenAIClient:
 
     def about(self) -> str:
         """Ask the service whether it is there and knows the model; raises as `ask` does."""
-        limit_s = min(5.0, self.settings.timeout_s)
-        models = self._client.with_options(timeout=limit_s).models.with_streaming_response
 
-        def ask() -> str:
+        def asked(service: openai.OpenAI) -> str:
             try:
-                with models.retrieve(self.settings.model):  # the status says it; the body is not read
-                    return "answers and knows the model"
+                with service.models.with_streaming_response.retrieve(self.settings.model):
+                    return "answers and knows the model"  # the status says it; the body is not read
             except openai.NotFoundError:
                 return "answers, but lists no such model"
-            except openai.OpenAIError as error:
-                raise self._mapped(error) from error
 
-        return self._calls.within(limit_s, ask)
+        return self.call(asked, min(5.0, self.settings.timeout_s))
 
     def call(self, function: Callable[[openai.OpenAI], T], limit_s: float) -> T:
         """Return what a function makes of the package's own client within a time; raises as `ask` does."""
