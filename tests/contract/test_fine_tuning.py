@@ -3,42 +3,39 @@
 import json
 import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
 import pytest
+from openai_server import KEY, Handler
 
 from headrace.pipelines.tuning.by_service import PATIENCE, tuned_by_service
 from headrace.pipelines.tuning.exported import export
 from headrace.schemas.errors import LanguageModelError, SettingsError, UnavailableError
 from headrace.schemas.url import parse_url
 
-KEY = "sk-loopback-1234"
 
-
-class Service(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
+class Service(Handler):
+    def do_POST(self):  # noqa: N802 as http.server calls it
         body = self.rfile.read(int(self.headers["content-length"]))
         state = self.server.state
         if self.headers["authorization"] != f"Bearer {KEY}":
-            return self.answer(401, {"error": {"message": f"no such key {KEY}"}})
+            return self._send(401, {"error": {"message": f"no such key {KEY}"}})
         if self.path == "/v1/files":
             assert b'name="purpose"\r\n\r\nfine-tune' in body
             state["files"].append(body)
             about = {"object": "file", "bytes": len(body), "created_at": 0, "filename": "f", "status": "processed"}
-            return self.answer(200, {"id": f"file-{len(state['files'])}", "purpose": "fine-tune", **about})
+            return self._send(200, {"id": f"file-{len(state['files'])}", "purpose": "fine-tune", **about})
         assert self.path == "/v1/fine_tuning/jobs"
         state["asked"] = json.loads(body)
-        return self.answer(200, self.job("validating_files"))
+        return self._send(200, self.job("validating_files"))
 
-    def do_GET(self):
+    def do_GET(self):  # noqa: N802
         assert self.path == "/v1/fine_tuning/jobs/ftjob-1"
         self.server.state["looks"] += 1
         status = next(self.server.state["statuses"])
         if isinstance(status, int):
-            return self.answer(status, {"error": {"message": "busy"}})
-        return self.answer(200, self.job(status))
+            return self._send(status, {"error": {"message": "busy"}})
+        return self._send(200, self.job(status))
 
     def job(self, status):
         return {
@@ -58,17 +55,6 @@ class Service(BaseHTTPRequestHandler):
             "training_file": "file-1",
             "validation_file": "file-2",
         }
-
-    def answer(self, status, body):
-        payload = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload)
-
-    def log_message(self, *_):
-        pass
 
 
 @contextmanager
