@@ -249,7 +249,7 @@ def described(one: Arm, budget: Budget) -> dict[str, Any]:
     """Return all that a run of an arm depends on but its seed."""
     chance = f"random: as {one.counts_of}" if one.counts_of else ""
     others = {
-        "advisor": " of ".join(filter(None, (chance, one.advisor and _told(one.advisor)))),
+        "advisor": " of ".join(filter(None, (chance, _told(one.advisor) if one.advisor else ""))),
         "scenarios": msgspec.to_builtins(one.scenarios(0)),
     }
     return {
