@@ -86,12 +86,13 @@ def main() -> None:
 
 
 def _fail(message: str, error: Exception | None = None) -> NoReturn:
-    from headrace.pipelines.service.deadline import end  # noqa: PLC0415 --help needs none of it
+    from headrace.pipelines.cli.output import echo  # noqa: PLC0415 --help needs none of it
+    from headrace.pipelines.service.deadline import end  # noqa: PLC0415
 
     if _logs_json():
         logging.getLogger(__name__).error(message, exc_info=error)
     else:
-        click.echo(f"headrace: {message}", err=True)
+        echo(f"headrace: {message}", err=True)
     end(1)
 
 

@@ -9,7 +9,7 @@ import msgspec
 from typing_extensions import override
 
 from headrace.pipelines.cli.options import Command, Timestamp, limit_option, with_services
-from headrace.pipelines.cli.output import counted, iso, print_answer, print_json, print_records, print_table
+from headrace.pipelines.cli.output import counted, echo, iso, print_answer, print_json, print_records, print_table
 from headrace.pipelines.query.quarantine import (
     RejectedMessage,
     Rejections,
@@ -64,7 +64,7 @@ def summary_of_rejected(
     columns = ("messages", "rule", "task", "producer", "first (UTC)", "last (UTC)", "example", "reason")
     print_records(found, columns, _summary_row, as_json=as_json, limit=limit)
     if not found:
-        click.echo("nothing was refused", err=True)
+        echo("nothing was refused", err=True)
 
 
 def _summary_row(one: Rejections) -> tuple[object, ...]:
@@ -141,11 +141,11 @@ def show_rejected(services: Services, *, place: tuple[int, int], as_json: bool) 
     value = shown.pop("value")
     for name, told in shown.items():
         if told not in {None, ""}:
-            click.echo(f"{name.replace('_', ' '):>12}  {told}")
+            echo(f"{name.replace('_', ' '):>12}  {told}")
     text = value if isinstance(value, str) else msgspec.json.format(msgspec.json.encode(value)).decode()
-    click.echo(f"\n{text}")
+    echo(f"\n{text}")
     if not shown["complete"]:
-        click.echo("the log no longer holds the whole of it: this is its beginning", err=True)
+        echo("the log no longer holds the whole of it: this is its beginning", err=True)
 
 
 @command.command("replay", cls=Command)
@@ -163,6 +163,6 @@ def replay_rejected(services: Services, *, rules: tuple[str, ...], everything: b
     wanted = sorted({m.rule for m in rejected(services.log)}) if everything else rules or LATER_RULES
     done = replay(services.log, wanted, again=bool(rules) or everything)
     if done.gone:
-        click.echo(f"{done.gone} could not be sent: the log holds the whole of them no longer", err=True)
+        echo(f"{done.gone} could not be sent: the log holds the whole of them no longer", err=True)
     told = f"{counted(done.sent, 'message')} sent again" + ("; now `headrace run ingest`" if done.sent else "")
     print_answer({"replayed": done.sent, "gone": done.gone, "rules": list(wanted)}, told, as_json=as_json)

@@ -7,7 +7,7 @@ import click
 
 from headrace.learners.rules import MAX_RULES
 from headrace.pipelines.cli.options import Command, PolicyOrTask, Timestamp, Within, with_services
-from headrace.pipelines.cli.output import print_answer, print_json, print_table
+from headrace.pipelines.cli.output import echo, print_answer, print_json, print_table
 from headrace.pipelines.cli.policy import deciding
 from headrace.pipelines.query.scan import task_spec
 from headrace.pipelines.wiring import Services
@@ -60,8 +60,8 @@ def synthesise(
     for size in found.sizes:
         faithful = "" if size.fidelity is None else f", as the policy in {100 * size.fidelity:.1f} % of later rows"
         earned = "" if size.mean_return is None else f", mean return {size.mean_return:.2f} where it was found"
-        click.echo(f"{size.rules} rule{'s' * (size.rules > 1)}{faithful}{earned}", err=True)
-    click.echo(found.text, nl=False)
+        echo(f"{size.rules} rule{'s' * (size.rules > 1)}{faithful}{earned}", err=True)
+    echo(found.text, nl=False)
 
 
 @command.command("show", cls=Command)
@@ -96,7 +96,7 @@ def evaluate(
     if as_json:
         print_json([found])
         return
-    click.echo(_told(found))
+    echo(_told(found))
     if found.beside:
         print_table(
             ("beside", "mean return", "rules less it (95 %)", "share of the policy's gain"), map(_row, found.beside)

@@ -172,9 +172,11 @@ def faithful(
 def deploy(control: Control, spec: TaskSpec, text: str, reason: str, share: float | None) -> ServingPolicy:
     """Store rules as the task's next version, and let it serve, or a share of the agents try it.
 
-    Raises InvalidRulesError, SettingsError.
+    Raises InvalidRulesError, UnknownPolicyError where they stand for a version that there is not, SettingsError.
     """
     rules, task = read(text, spec), spec.task
+    if rules.policy is not None:
+        find(control.store, task, rules.policy)
     weights = pack(policy_arrays(rules, spec))
     newest = max((one.version for one in control.store.versions(task)), default=0)
     stands_for = None if rules.policy is None else f"{task}@{rules.policy}"
