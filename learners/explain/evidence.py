@@ -1,6 +1,5 @@
 """What the facts of a version are computed from, and the situations that its decisions are told by."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -152,9 +151,3 @@ def controllers(spec: TaskSpec) -> Mapping[str, str]:
 def controller_name(spec: TaskSpec, key: str) -> str:
     """Return a controller's name for text; what is unknown is called by its own name."""
     return _ROLES.get(key) or controllers(spec).get(key, key.replace(",", " "))
-
-
-def slug(name: str) -> str:
-    """Make a name part of a fact's id: +2 becomes plus-2, -2 minus-2, what is not allowed an underscore."""
-    signed = re.sub(r"^\+", "plus-", re.sub(r"^-", "minus-", name))
-    return re.sub(r"[^A-Za-z0-9_-]", "_", signed)[:24]

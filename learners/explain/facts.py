@@ -12,11 +12,12 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from headrace.learners.explain.behaviour import behaviour_facts
-from headrace.learners.explain.evidence import Outcomes, VersionEvidence, controller_name, slug
+from headrace.learners.explain.evidence import Outcomes, VersionEvidence, controller_name
 from headrace.learners.judge.distributions import t_below, t_quantile
 from headrace.learners.judge.observed import ObservedReturn
 from headrace.learners.judge.statistics import MeanInterval, mean_interval, paired_difference
 from headrace.schemas.grounding import direction_of
+from headrace.schemas.names import slug
 from headrace.schemas.records import Fact, Facts, PolicyVersion, TaskSpec
 
 GATE, SETTINGS, CANARY = "gate", "settings", "canary"

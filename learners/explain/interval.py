@@ -11,12 +11,12 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from headrace.learners.explain.evidence import slug
 from headrace.learners.explain.facts import change, corrected, refusal_facts, tellable
 from headrace.learners.explain.rows import SampledRows, row_facts
 from headrace.learners.judge.distributions import t_quantile
 from headrace.learners.judge.statistics import MeanInterval
 from headrace.schemas.grounding import direction_of
+from headrace.schemas.names import slug
 from headrace.schemas.records import (
     AgentStats,
     ChunkReference,

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from headrace.learners.explain.evidence import controller_name, slug
+from headrace.learners.explain.evidence import controller_name
 from headrace.learners.explain.facts import GATE, change, version_facts
 from headrace.learners.explain.interval import moment_text
 from headrace.learners.explain.witness import Witness
@@ -18,6 +18,7 @@ from headrace.pipelines.ask.question import Question
 from headrace.pipelines.explain.reported import version_id
 from headrace.pipelines.published import published
 from headrace.pipelines.topics import REPORTS, messages, records
+from headrace.schemas.names import slug
 from headrace.schemas.records import Fact, Facts, PolicyVersion, Report, ServingPolicy
 
 MERIT: Final = r"return\.|term\.|traces\.|comparisons\.|gate\.|observed\.|actions\.drawn"

@@ -5,6 +5,7 @@ docs/topics.md shows each with an example; contracts/*.schema.json are generated
 
 from headrace.schemas.records.directive import DIRECTIVE_PATTERN, Directive
 from headrace.schemas.records.operation import Dependency, JobName, Operation
+from headrace.schemas.records.outcome import Outcome, Share, Source
 from headrace.schemas.records.policy import (
     UNKNOWN_ROW,
     DataEvidence,
@@ -55,12 +56,15 @@ __all__ = [
     "Mail",
     "Narrative",
     "Operation",
+    "Outcome",
     "PolicyVersion",
     "Rating",
     "Report",
     "Sentence",
     "Series",
     "ServingPolicy",
+    "Share",
+    "Source",
     "TaskSpec",
     "WindowKey",
     "WindowRow",
