@@ -61,12 +61,12 @@ def tallied(
     obs: NDArray[np.float32],
     action: NDArray[Any],
     next_obs: NDArray[np.float32],
-    reward_terms: NDArray[np.float32],
+    reward_terms: NDArray[np.floating[Any]] | None,
 ) -> Floats:
     """Return what each of N rows adds to each of O outcomes, float64[N, 2 * O]: to its sum, and to its count of rows.
 
-    obs, next_obs: float32[N, D]. action: int[N], or float32[N, A]. reward_terms: float32[N, K]. A value that is no
-    number, as an absent reward term, adds nothing.
+    obs, next_obs: float32[N, D]. action: int[N], or float32[N, A]. reward_terms: float[N, K], read as
+    float32; None where none are known. A value that is no number, as an absent reward term, adds nothing.
     """
     found = np.empty((len(obs), 2 * len(ready)))
     for place, one in enumerate(ready):
@@ -82,14 +82,15 @@ def _values(
     obs: NDArray[np.float32],
     action: NDArray[Any],
     next_obs: NDArray[np.float32],
-    reward_terms: NDArray[np.float32],
+    reward_terms: NDArray[np.floating[Any]] | None,
 ) -> Floats:
     """Return the outcome's value in each row, float64[N]; of a share 1 where the row counts, else 0."""
     source, measure = ready.outcome.of, ready.outcome.measure
     if source.observation is not None:
         column = (next_obs if source.next else obs)[:, ready.column]
     elif source.reward_term is not None:
-        column = reward_terms[:, ready.column].astype(np.float32)
+        column = np.full(len(obs), np.nan) if reward_terms is None else reward_terms[:, ready.column]
+        column = column.astype(np.float32)
     else:
         column = action == ready.column if ready.discrete else action[:, ready.column]
     values: Floats = column.astype(np.float64) * ready.outcome.scale + ready.outcome.offset

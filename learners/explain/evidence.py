@@ -29,10 +29,14 @@ _ROLES = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcomes:
-    """How one controller did on N fixed traces, K reward terms: returns float64[N], terms float64[N, K]."""
+    """How one controller did on N fixed traces, K reward terms: returns float64[N], terms float64[N, K].
+
+    tallies: float64[N, 2 * O], as `schemas.outcomes.tallied` has them, of the task's O outcomes.
+    """
 
     returns: NDArray[np.float64]
     terms: NDArray[np.float64]
+    tallies: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,7 +110,7 @@ class VersionEvidence:
     previous_version: the version that served before it. plots: series that only a simulator can give. observed: what
     agents earned by the version before, in the last rows that this one learned from. draws: whether agents draw its
     actions, as its returns have it; its decisions are the most likely ones. relies: on which observations its decisions
-    rely, by name in %, the greatest first.
+    rely, by name in %, the greatest first. familiar: the baseline beside which outcomes are told, "" for none.
     """
 
     version: int
@@ -119,6 +123,7 @@ class VersionEvidence:
     observed: "ObservedReturn | None" = None
     draws: bool = False
     relies: Mapping[str, float] = field(default_factory=dict)
+    familiar: str = ""
 
     @property
     def others(self) -> dict[str, Outcomes]:

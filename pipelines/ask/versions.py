@@ -21,8 +21,11 @@ from headrace.pipelines.topics import REPORTS, messages, records
 from headrace.schemas.names import slug
 from headrace.schemas.records import Fact, Facts, PolicyVersion, Report, ServingPolicy
 
-MERIT: Final = r"return\.|term\.|traces\.|comparisons\.|gate\.|observed\.|actions\.drawn"
-CHANGE: Final = r"version\.previous|return\.vs-serving|term\..*\.vs-serving|differs\.serving|apart\.|training\.rows"
+MERIT: Final = r"outcome\.|return\.|term\.|traces\.|comparisons\.|gate\.|observed\.|actions\.drawn"
+CHANGE: Final = (
+    r"version\.previous|outcome\..*serving|return\.vs-serving|term\..*\.vs-serving|"
+    r"differs\.serving|apart\.|training\.rows"
+)
 BEHAVIOUR: Final = r"decisions\.|situation|action\.|margin\.|saturation|smoothness|actions\.drawn"
 VERDICT: Final = r"judged\.|refusals\.|weights\.|return\.vs-|gate\.|traces\."
 IMPORTANCE: Final = r"relies\."

@@ -26,6 +26,7 @@ from headrace.schemas.records import Direction, Fact, Report
 PAGE_DPI = 200
 TEXT_WIDTH = 76
 GROUPS: dict[str, str] = {
+    "outcome": "Outcomes",
     "return": "Return",
     "term": "Parts of the reward",
     "reward": "Reward",
