@@ -311,6 +311,12 @@ def _taken(facts: Known) -> Iterator[Sentence]:
         yield Sentence(f"In a sample of the rows {listed(items)} on average.")
 
 
+def _proposed(facts: Known) -> Iterator[Sentence]:
+    """That an advisor proposes what nobody has decided on."""
+    if "directives.proposed" in facts:
+        yield Sentence("The advisor proposed {directives.proposed}; none is made unless a person makes it.")
+
+
 def _exploration(facts: Known) -> Iterator[Sentence]:
     """That what agents did is not all the policy's choice, lest a change in reward be taken for its merit."""
     if "reward.mean" not in facts:
@@ -354,6 +360,7 @@ INTERVAL_PARTS: tuple[Part, ...] = (
     _taken,
     _limits,
     _refused,
+    _proposed,
     _exploration,
     *OPERATIONS_PARTS,
 )

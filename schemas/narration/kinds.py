@@ -198,6 +198,7 @@ KINDS: Final[dict[str, Kind]] = {
     "serving.share": Kind("share that tries it", "share of the agents that try the canary", "share"),
     "serving.held": Kind("on hold", "promotion is on hold, and the serving version stays"),
     "count.taken": Kind("times taken", "how often the action asked about was taken", "verdict"),
+    "directives.proposed": Kind("proposals", "changes of learning that an advisor proposed, and none made", "part"),
     # How the jobs ran.
     "operations.runs": Kind("runs", "processes of headrace's jobs that told of themselves"),
     "operations.promotions": Kind("promotions", "versions that came to serve in the interval"),
