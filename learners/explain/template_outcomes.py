@@ -20,7 +20,7 @@ _VERDICTS: Final[dict[Direction, str]] = {
 _COURSES: Final[dict[Direction, str]] = {
     "up": "Better than in the interval before:",
     "down": "Worse than in the interval before:",
-    "flat": "Not shown to have changed since the interval before:",
+    "flat": "Not shown to have changed against the interval before:",
 }
 
 

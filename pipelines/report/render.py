@@ -121,12 +121,12 @@ def sentences(report: Report, *, operations: bool = True, outcomes: bool = True)
 
 def paragraphs(report: Report) -> list[str]:
     """Return the narrative for a page that has a table of outcomes, with the field's words explained."""
-    return [*explained(title(report), sentences(report, outcomes=not outcome_table(report)))]
+    return explained(title(report), sentences(report, outcomes=not outcome_table(report)))
 
 
 def explained_sentences(report: Report) -> list[str]:
     """Return the whole narrative, with the field's words explained."""
-    return [*explained(title(report), sentences(report))]
+    return explained(title(report), sentences(report))
 
 
 def outcome_table(report: Report) -> list[list[str]]:

@@ -1,7 +1,7 @@
 """Words of the field, each explained where a text first has it, for readers who do not learn machines to act."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from typing import Final
 
 TERMS: Final[dict[str, str]] = {
@@ -18,16 +18,19 @@ TERMS: Final[dict[str, str]] = {
 _PATTERNS: Final = {re.compile(rf"\b{word}\b", re.IGNORECASE): meaning for word, meaning in TERMS.items()}
 
 
-def explained(title: str, sentences: Iterable[str], known: set[str] | None = None) -> Iterator[str]:
-    """Yield the sentences, each followed by what the words mean that stand in it, or in the title, for the first time.
+def explained(title: str, sentences: Sequence[str], known: set[str] | None = None) -> list[str]:
+    """Return the sentences, with what a word means behind the first that has it.
 
-    known: meanings that the reader was given before; those that are given now are added.
+    A word that only the title has is explained behind the first sentence. known: meanings that the reader was given
+    before; those that are given now are added.
     """
     known = set() if known is None else known
-    before = title
-    for sentence in sentences:
-        text = f"{before} {sentence}"
-        new = [meaning for word, meaning in _PATTERNS.items() if meaning not in known and word.search(text)]
-        known.update(new)
-        before = ""
-        yield " ".join([sentence, *(f"({meaning})" for meaning in new)])
+    told = [*sentences]
+    for word, meaning in _PATTERNS.items():
+        places = [place for place, sentence in enumerate(sentences) if word.search(sentence)]
+        if not places and sentences and word.search(title):
+            places = [0]
+        if places and meaning not in known:
+            known.add(meaning)
+            told[places[0]] += f" ({meaning})"
+    return told
