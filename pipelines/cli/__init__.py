@@ -17,6 +17,8 @@ COMMANDS = {
     "task": Lazy("task", "Add and list tasks."),
     "produce": Lazy("produce", "Send a file of transitions."),
     "run": Lazy("run", "Run a streaming job: ingest, learn, explain, fleet, digest."),
+    "serve": Lazy("serve", "The REST API and the console."),
+    "token": Lazy("token", "Who may use the API, and for what."),
     "query": Lazy("query", "Ask the index for windows, chunks, transitions."),
     "ask": Lazy("ask", "Ask in plain English what was decided, and why."),
     "index": Lazy("index", "The index as a whole: its hash."),

@@ -84,6 +84,11 @@ def read_design(folder: Path) -> dict[str, Any]:
     return found
 
 
+def design_so_far(folder: Path) -> dict[str, Any]:
+    """Return what the runs in a folder are runs of, by arm, empty before the first; raises CorruptDataError."""
+    return read_design(folder) if (folder / DESIGN).exists() else {}
+
+
 def ready(folder: Path) -> None:
     """Make the folder; raises SettingsError where it can't be written."""
     try:
