@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from headrace.learners.acting import load_policy
 from headrace.learners.checkpoint import pack
 from headrace.learners.explain.attribution import attributed, lead_over
+from headrace.learners.explain.regions import Condition
 from headrace.learners.explain.simulation import acting
 from headrace.learners.rules.distil import examples, fidelity, lists
 from headrace.learners.rules.document import (
@@ -21,7 +22,7 @@ from headrace.learners.rules.document import (
     written,
 )
 from headrace.learners.rules.mending import mended
-from headrace.learners.rules.quantities import Condition, Quantity, quantities, values
+from headrace.learners.rules.quantities import Quantity, quantities, values
 from headrace.learners.rules.search import frontier
 from headrace.pipelines.policies.portable import Portable
 from headrace.schemas.errors import InvalidRulesError, SettingsError
