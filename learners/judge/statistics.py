@@ -61,8 +61,8 @@ def paired_difference(first: np.ndarray, second: np.ndarray, confidence: float =
     return mean_interval(np.asarray(first, np.float64) - np.asarray(second, np.float64), confidence)
 
 
-def ratio_interval(tops: np.ndarray, bottoms: np.ndarray, confidence: float = 0.95) -> MeanInterval:
-    """The ratio of two sums over independent clusters, with its interval: rewards by episodes, of agents.
+def ratio_interval(tops: np.ndarray, bottoms: np.ndarray) -> MeanInterval:
+    """The ratio of two sums over independent clusters, with its 95 % interval: rewards by episodes, of agents.
 
     Its deviation is that of the residuals (top - ratio * bottom) / mean bottom; a bootstrap of the clusters tends to
     the same. Source: Cochran (1977), "Sampling Techniques", section 2.11.
@@ -70,12 +70,13 @@ def ratio_interval(tops: np.ndarray, bottoms: np.ndarray, confidence: float = 0.
     Args:
         tops: float[N], a cluster each.
         bottoms: float[N], none negative, their sum positive.
-        confidence: as in `mean_interval`, which says what is raised too.
+
+    Raises as `mean_interval`.
     """
     if tops.shape != bottoms.shape:
         raise ValueError(f"each top has its bottom, got shapes {tops.shape} and {bottoms.shape}")
     ratio = float(tops.sum() / bottoms.sum())
-    return mean_interval(ratio + (tops - ratio * bottoms) / bottoms.mean(), confidence)
+    return mean_interval(ratio + (tops - ratio * bottoms) / bottoms.mean())
 
 
 def skewed_interval(values: np.ndarray, tail: float) -> MeanInterval:
@@ -127,7 +128,6 @@ def bootstrap_interval(
     *,
     paired: bool = False,
     confidence: float = 0.95,
-    seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> MeanInterval:
     """The statistic of samples float64[N] each, with its percentile bootstrap interval; n of the first sample.
@@ -141,7 +141,7 @@ def bootstrap_interval(
         raise ValueError(f"a bootstrap needs vectors of finite values, got shapes {[a.shape for a in arrays]}")
     if paired and len({len(a) for a in arrays}) > 1:
         raise ValueError(f"paired values must have equal shapes, got {[a.shape for a in arrays]}")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     shared = rng.integers(len(arrays[0]), size=(resamples, len(arrays[0])))
     drawn = [a[shared if paired else rng.integers(len(a), size=(resamples, len(a)))] for a in arrays]
     found = statistic(*drawn)

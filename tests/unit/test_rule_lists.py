@@ -253,7 +253,7 @@ def test_few_values_are_told_apart_exactly():
     *_, found = frontier(obs, costs, 7, 0)
     ((only,), action), otherwise = found.rules
     assert found.cost == 0.0
-    assert only.feature == 1
+    assert only.of == 1
     assert only.threshold in {3.0, 3.5, 4.0}
     assert {action, otherwise.action} == {0, 1}
 
