@@ -128,6 +128,7 @@ def bootstrap_interval(
     *,
     paired: bool = False,
     confidence: float = 0.95,
+    seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> MeanInterval:
     """The statistic of samples float64[N] each, with its percentile bootstrap interval; n of the first sample.
@@ -141,7 +142,7 @@ def bootstrap_interval(
         raise ValueError(f"a bootstrap needs vectors of finite values, got shapes {[a.shape for a in arrays]}")
     if paired and len({len(a) for a in arrays}) > 1:
         raise ValueError(f"paired values must have equal shapes, got {[a.shape for a in arrays]}")
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     shared = rng.integers(len(arrays[0]), size=(resamples, len(arrays[0])))
     drawn = [a[shared if paired else rng.integers(len(a), size=(resamples, len(a)))] for a in arrays]
     found = statistic(*drawn)
