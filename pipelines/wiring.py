@@ -16,6 +16,7 @@ import msgspec
 from headrace.pipelines import layout
 from headrace.pipelines.settings import Settings, suggest
 from headrace.pipelines.tasks import TaskTable, add_task, task_specs
+from headrace.schemas.access import TokenStore
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.ports import (
     ANY_OPTION,
@@ -60,6 +61,7 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
         "file": "headrace.sinks.files.policies:ADAPTER",
         "cassandra": "headrace.sinks.cassandra.adapter:POLICIES",
     },
+    "tokens": {"sqlite": "headrace.sinks.sqlite.tokens:ADAPTER"},
     "mail": {"file": "headrace.sinks.files.mail:ADAPTER"},
     "narrator": {
         "template": "headrace.learners.explain.template:ADAPTER",
@@ -101,6 +103,7 @@ class Services:
     index = cached_property[Index](lambda self: self._open("index"))
     cache = cached_property[Cache](lambda self: self._open("cache"))
     policies = cached_property[PolicyStore](lambda self: self._open("policies"))
+    tokens = cached_property[TokenStore](lambda self: self._open("tokens"))
     mailer = cached_property[Mailer](lambda self: self._open("mail"))
     advisor = cached_property[Advisor | None](lambda self: self._open("advisor"))  # None where nobody advises
 

@@ -61,8 +61,8 @@ def paired_difference(first: np.ndarray, second: np.ndarray, confidence: float =
     return mean_interval(np.asarray(first, np.float64) - np.asarray(second, np.float64), confidence)
 
 
-def ratio_interval(tops: np.ndarray, bottoms: np.ndarray, confidence: float = 0.95) -> MeanInterval:
-    """The ratio of two sums over independent clusters, with its interval: rewards by episodes, of agents.
+def ratio_interval(tops: np.ndarray, bottoms: np.ndarray) -> MeanInterval:
+    """The ratio of two sums over independent clusters, with its 95 % interval: rewards by episodes, of agents.
 
     Its deviation is that of the residuals (top - ratio * bottom) / mean bottom; a bootstrap of the clusters tends to
     the same. Source: Cochran (1977), "Sampling Techniques", section 2.11.
@@ -70,9 +70,10 @@ def ratio_interval(tops: np.ndarray, bottoms: np.ndarray, confidence: float = 0.
     Args:
         tops: float[N], a cluster each.
         bottoms: float[N], none negative, their sum positive.
-        confidence: as in `mean_interval`, which says what is raised too.
+
+    Raises as `mean_interval`.
     """
-    return mean_interval(ratio_values(tops, bottoms), confidence)
+    return mean_interval(ratio_values(tops, bottoms))
 
 
 def ratio_values(tops: np.ndarray, bottoms: np.ndarray) -> np.ndarray:
