@@ -190,6 +190,8 @@ def deploy(control: Control, spec: TaskSpec, text: str, reason: str, share: floa
         find(control.store, task, rules.policy)
     weights = pack(policy_arrays(rules, spec))
     newest = max((one.version for one in control.store.versions(task)), default=0)
+    if share is not None:
+        control.beside(task, newest + 1)  # before anything is stored
     stands_for = None if rules.policy is None else f"{task}@{rules.policy}"
     version = PolicyVersion(
         task=task,

@@ -73,10 +73,12 @@ def test_agents_follow_rules_that_are_then_found_in_what_they_did(stream):
     assert beside["static"].mean_return + beside["static"].difference.mean == pytest.approx(verdict.mean_return)
 
 
-def test_rules_that_stand_for_no_version_are_refused_and_nothing_is_stored(stream):
+def test_where_rules_are_refused_nothing_is_stored(stream):
     text = TEXT.replace("task cloud", "task cloud\npolicy cloud@3")
     with pytest.raises(UnknownPolicyError, match="no policy cloud@3: it has no versions"):
         deploy(control(stream), SPEC, text, "a slip", None)
+    with pytest.raises(SettingsError, match="cloud@1 can't be tried by a share of the agents: nothing serves yet"):
+        deploy(control(stream), SPEC, TEXT, "a trial", 0.25)
     assert stream.store.versions("cloud") == []
     deploy(control(stream), SPEC, TEXT, "by hand", None)
     with pytest.raises(UnknownPolicyError, match="no policy cloud@3: it has 1 to 1"):
