@@ -155,7 +155,9 @@ def test_the_page_has_a_table_of_outcomes_in_place_of_sentences() -> None:
     page = to_html(report)
     assert page.count('<th scope="row">') == 4
     assert "<p>Time above the SLO:" not in page
-    assert outcome_table(interval_report())[0] == ["", "All agents"]
+    head, first, *_ = outcome_table(interval_report())
+    assert head == ["", "All agents", "Against the interval before"]
+    assert first == ["Time above the SLO", "1\u00a0%", "\u22122.00 percentage points"]
 
 
 def test_a_term_is_explained_where_it_first_stands() -> None:
