@@ -277,7 +277,7 @@ def _served(facts: Known) -> Iterator[Sentence]:
     shares = [key for key in facts if key.startswith("version.") and key.endswith(".share")]
     if shares:
         items = [f"{{{share}@name}} ({{{share}}})" for share in shares[:MAX_NAMED]]
-        yield Sentence(f"The transitions were made by {listed(items)}.")
+        yield Sentence(f"The agents' steps were taken by {listed(items)}.")
 
 
 def _earned(facts: Known) -> Iterator[Sentence]:
