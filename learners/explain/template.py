@@ -314,7 +314,7 @@ def _taken(facts: Known) -> Iterator[Sentence]:
 def _proposed(facts: Known) -> Iterator[Sentence]:
     """That an advisor proposes what nobody has decided on."""
     if "directives.proposed" in facts:
-        yield Sentence("The advisor proposed {directives.proposed}; none is made unless a person makes it.")
+        yield Sentence("The advisor proposed {directives.proposed}; a person has yet to decide.")
 
 
 def _exploration(facts: Known) -> Iterator[Sentence]:
