@@ -22,6 +22,7 @@ from headrace.schemas.records import (
     Rating,
     Report,
     ServingPolicy,
+    Subscription,
     TaskSpec,
     WindowSummary,
 )
@@ -39,6 +40,7 @@ RECORDS = {
     "mail": Mail,
     "rating": Rating,
     "operation": Operation,
+    "subscription": Subscription,
 }
 """The record that each contract describes, by name."""
 

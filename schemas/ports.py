@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.decisions import DecisionBatch, Neighbours
 from headrace.schemas.directives import LearningFacts, Proposal
-from headrace.schemas.records import ChunkReference, Facts, Layout, Narrative, PolicyVersion, WindowKey, WindowRow
+from headrace.schemas.records import (
+    ChunkReference,
+    Facts,
+    Layout,
+    Narrative,
+    PolicyVersion,
+    Verdict,
+    WindowKey,
+    WindowRow,
+)
 from headrace.schemas.scenarios import Scenario, Variations
 from headrace.schemas.url import Url
 
@@ -396,5 +405,8 @@ class Mailer(Backend, Protocol):
 
     idempotent: bool
 
-    def send(self, message: EmailMessage, digest_id: str) -> None:
-        """Deliver the message; `digest_id` is stable across retries."""
+    def send(self, message: EmailMessage, digest_id: str, recipients: Sequence[str]) -> dict[str, Verdict]:
+        """Deliver the message to the recipients, addresses alone; return what became of it for each of them.
+
+        `digest_id` is stable across retries. Raises UnavailableError only where nobody has got it.
+        """

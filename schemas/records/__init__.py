@@ -4,6 +4,16 @@ docs/topics.md shows each with an example; contracts/*.schema.json are generated
 """
 
 from headrace.schemas.records.directive import DIRECTIVE_PATTERN, Directive
+from headrace.schemas.records.mail import (
+    WORDS_MAX,
+    Mail,
+    MailState,
+    Outcome,
+    Subscription,
+    Verdict,
+    mailbox,
+    subscription_key,
+)
 from headrace.schemas.records.operation import Dependency, JobName, Operation
 from headrace.schemas.records.policy import (
     UNKNOWN_ROW,
@@ -14,7 +24,7 @@ from headrace.schemas.records.policy import (
     PolicyVersion,
     ServingPolicy,
 )
-from headrace.schemas.records.report import Direction, Fact, Facts, Mail, Narrative, Rating, Report, Sentence, Series
+from headrace.schemas.records.report import Direction, Fact, Facts, Narrative, Rating, Report, Sentence, Series
 from headrace.schemas.records.stream import (
     MAX_TS_MS,
     SCHEMA_VERSION,
@@ -35,6 +45,7 @@ __all__ = [
     "MAX_TS_MS",
     "SCHEMA_VERSION",
     "UNKNOWN_ROW",
+    "WORDS_MAX",
     "AgentStats",
     "Bounds",
     "ChunkKey",
@@ -53,18 +64,24 @@ __all__ = [
     "Layout",
     "LineageEntry",
     "Mail",
+    "MailState",
     "Narrative",
     "Operation",
+    "Outcome",
     "PolicyVersion",
     "Rating",
     "Report",
     "Sentence",
     "Series",
     "ServingPolicy",
+    "Subscription",
     "TaskSpec",
+    "Verdict",
     "WindowKey",
     "WindowRow",
     "WindowSummary",
     "decode_task",
+    "mailbox",
+    "subscription_key",
     "task_problem",
 ]
