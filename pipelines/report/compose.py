@@ -9,8 +9,9 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.headerregistry import HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, Policy
 from email.utils import format_datetime, parseaddr
 from functools import cache
 from typing import Any
@@ -20,6 +21,18 @@ from headrace.learners.explain.template_operations import amiss, operations_told
 from headrace.pipelines.report import plots, render
 from headrace.schemas.grounding import fill
 from headrace.schemas.records import Report
+
+
+class _Whole(UnstructuredHeader):
+    """A header that stays as it is: Python folds a long link into encoded words, which no mail program follows."""
+
+    def fold(self, *, policy: Policy) -> str:
+        return f"List-Unsubscribe: {self}{policy.linesep}"
+
+
+_HEADERS = HeaderRegistry()
+_HEADERS.map_to_type("list-unsubscribe", _Whole)  # type: ignore[arg-type]  # it adds the base
+_POLICY = SMTP.clone(header_factory=_HEADERS)
 
 LIMIT_BYTES = 100_000
 MAX_WHOLE = 6
@@ -36,7 +49,7 @@ JOINTLY = "Better, worse: by Holm's correction; intervals: 95 % each."
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Where a digest goes. unsubscribe: a mailto: or https: URL. link: of a report's page, with {report_id}."""
+    """Where a digest goes. unsubscribe: a mailto: or https: URL, complete. link: of a page, with {report_id}."""
 
     sender: str
     recipients: tuple[str, ...]
@@ -126,7 +139,7 @@ Entry = tuple[Report, list[render.Image], str]
 def _message(
     ordered: Sequence[Report], whole: int, images: list[render.Image], digest_id: str, date_ms: int, envelope: Envelope
 ) -> EmailMessage:
-    message = EmailMessage(policy=SMTP)
+    message = EmailMessage(policy=_POLICY)
     message["Subject"] = subject(ordered)
     message["From"] = envelope.sender
     message["To"] = ", ".join(envelope.recipients)
@@ -144,18 +157,21 @@ def _message(
         )
         for report in ordered[:whole]
     ]
-    _add_body(message, entries, ordered, _notes(ordered, whole, len(images)))
+    _add_body(message, entries, ordered, _notes(ordered, whole, len(images)), envelope.unsubscribe)
     _fix_boundaries(message, digest_id)
     return message
 
 
-def _add_body(message: EmailMessage, entries: list[Entry], ordered: Sequence[Report], notes: list[str]) -> None:
+def _add_body(
+    message: EmailMessage, entries: list[Entry], ordered: Sequence[Report], notes: list[str], unsubscribe: str
+) -> None:
     """Add the text, for readers who see no HTML and for their machines, and the HTML with its images beside it."""
     import css_inline  # noqa: PLC0415 only who sends needs it
 
     others = [f"{report.task}: {render.title(report)}" for report in ordered[len(entries) :][:MAX_LISTED]]
     operations = list(_operations(ordered))
     values: dict[str, Any] = {"entries": entries, "others": others, "operations": operations, "notes": notes}
+    values["unsubscribe"] = unsubscribe if unsubscribe.startswith("https:") else ""
     message.set_content(render.rendered("digest.txt.j2", **values), cte="quoted-printable")
     page = render.rendered("digest.html.j2", subject=message["Subject"], **values)
     inliner = css_inline.CSSInliner(keep_style_tags=False, load_remote_stylesheets=False)
