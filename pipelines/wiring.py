@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from headrace.pipelines import layout
 from headrace.pipelines.settings import Settings, suggest
 from headrace.pipelines.tasks import TaskTable, add_task
+from headrace.schemas.access import TokenStore
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.ports import (
     ANY_OPTION,
@@ -59,6 +60,7 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
         "file": "headrace.sinks.files.policies:ADAPTER",
         "cassandra": "headrace.sinks.cassandra.adapter:POLICIES",
     },
+    "tokens": {"sqlite": "headrace.sinks.sqlite.tokens:ADAPTER"},
     "mail": {
         "file": "headrace.sinks.files.mail:ADAPTER",
         "smtp": "headrace.sinks.smtp.mailer:ADAPTER",
@@ -104,6 +106,7 @@ class Services:
     index = cached_property[Index](lambda self: self._open("index"))
     cache = cached_property[Cache](lambda self: self._open("cache"))
     policies = cached_property[PolicyStore](lambda self: self._open("policies"))
+    tokens = cached_property[TokenStore](lambda self: self._open("tokens"))
     mailer = cached_property[Mailer](lambda self: self._open("mail"))
     advisor = cached_property[Advisor | None](lambda self: self._open("advisor"))  # None where nobody advises
 

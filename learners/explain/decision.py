@@ -62,8 +62,8 @@ def _path_facts(spec: TaskSpec, obs: NDArray[np.float32], by: StudiedPolicy) -> 
     conditions, target = by.tree.path(obs)
     if not _agrees(by, obs, target):
         return
-    for place, feature in enumerate(dict.fromkeys(one.feature for one in conditions), 1):
-        on_it = [one for one in conditions if one.feature == feature]
+    for place, feature in enumerate(dict.fromkeys(one.of for one in conditions), 1):
+        on_it = [one for one in conditions if one.of == feature]
         label = f"{told(on_it, spec.observations)}, on the tree's path"
         yield Fact(f"path.{place}.{slug(spec.observations[feature])}", label, on_it[-1].threshold)
     if not isinstance(by.policy, BoxPolicy):

@@ -8,7 +8,7 @@ import click
 from typing_extensions import override
 
 from headrace.pipelines.cli.options import Command, Timestamp, limit_option, with_services
-from headrace.pipelines.cli.output import iso, print_records
+from headrace.pipelines.cli.output import echo, iso, print_records
 from headrace.pipelines.query import scan as query
 from headrace.pipelines.query import similar as similarity
 from headrace.pipelines.query.agents import agents, why_empty
@@ -69,7 +69,7 @@ def _or_why(
     """Give what was found; where that is nothing, say why on stderr."""
     first = next(found, None)
     if first is None:
-        click.echo(why_empty(services.log, services.index, selection, what), err=True)
+        echo(why_empty(services.log, services.index, selection, what), err=True)
         return iter(())
     return chain([first], found)
 
@@ -197,7 +197,7 @@ def similar(
     first = next(found, None)
     if first is None:
         kept = f"one in {every} is" if every else "none is, by the index's layout"
-        click.echo(f"the index holds no other sampled decision of {task}: {kept}", err=True)
+        echo(f"the index holds no other sampled decision of {task}: {kept}", err=True)
         return
     print_records(chain([first], found), _columns(spec, steps), lambda one: _row(one, spec), as_json=as_json)
 

@@ -191,6 +191,7 @@ KINDS: Final[dict[str, Kind]] = {
     "operations.rollbacks": Kind("rollbacks", "times that an earlier version came to serve again, or none", "part"),
     "operations.starts.{job}": Kind("starts", "how often a job was started"),
     "operations.failures.{job}": Kind("failures", "runs of a job that failed or were killed", "part"),
+    "operations.fenced.{job}": Kind("fenced", "commits of a job that the log refused, as another process had gone on"),
     "operations.lag.{job}": Kind("lag", "messages that a run of a job had yet to read, at most"),
     "operations.outage.{dependency}": Kind("outage", "seconds for which what the jobs need did not answer", "part"),
     "operations.outages.{dependency}": Kind("outages", "how often what the jobs need did not answer"),

@@ -22,7 +22,7 @@ SENTENCES: Final = 8
 UNITS: Final = frozenset(
     {"return", "discounted return", "per step", "%", "version", "ms", "s", "seconds"}
     | {"rows", "versions", "decisions", "traces", "comparisons", "agents", "episodes", "steps", "updates", "messages"}
-    | {"windows", "candidates", "observations", "runs", "starts", "outages", "rollbacks"}
+    | {"windows", "candidates", "observations", "runs", "starts", "outages", "rollbacks", "commits"}
 )
 """Units of headrace's own; a model is told of no other."""
 
