@@ -155,7 +155,7 @@ def _jobs(services: Services) -> Check:
 def _digests(services: Services) -> Check:
     """Say which recipients' servers refused the last digest for good, in their words."""
     found = recipients(services.log, services.settings.digest_to)
-    bounced = {mailbox(one.subscription.address): one for one in found if one.bounced}
+    bounced = {mailbox(one.subscriber.address): one for one in found if one.bounced}
     told = [
         f"{address} refused its last digest: {one.refused.verdict.words}"
         for address, one in bounced.items()
@@ -165,7 +165,7 @@ def _digests(services: Services) -> Check:
         more = f"; and {len(told) - MAX_BOUNCES} more" if len(told) > MAX_BOUNCES else ""
         remedy = "correct the address, or take it out: `headrace digest list`, `headrace digest remove`, --to"
         return Check("digests", ok=False, detail="; ".join(told[:MAX_BOUNCES]) + more, remedy=remedy)
-    count = sum(one.subscription.state == "active" for one in found)
+    count = sum(one.subscriber.state == "active" for one in found)
     return Check("digests", ok=True, detail=f"{count} {'recipient' if count == 1 else 'recipients'}, none has refused")
 
 

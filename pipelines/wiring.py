@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from headrace.pipelines.learn.job import Learn
     from headrace.pipelines.report.compose import Envelope
     from headrace.pipelines.report.job import Digest
-    from headrace.schemas.records import Subscription
+    from headrace.schemas.records import Subscriber
 
 ADAPTERS: Final[dict[str, dict[str, str]]] = {
     "log": {
@@ -243,18 +243,18 @@ def compose_digest(services: Services, envelope: "Envelope", **options: Any) -> 
     return Digest(services.log, services.mailer, services.clock, envelope, key=key, **options)
 
 
-def subscription_of(services: Services, token: str) -> "Subscription":
-    """Return the subscription that a link's token is for, and change nothing; raises InvalidTokenError."""
-    from headrace.pipelines.report import subscriptions
+def subscriber_of(services: Services, token: str) -> "Subscriber":
+    """Return the subscriber that a link's token is for, and change nothing; raises InvalidTokenError."""
+    from headrace.pipelines.report import subscribers
 
-    return subscriptions.subscription_of(services.log, services.settings.digest_key.text, token)
+    return subscribers.subscriber_of(services.log, services.settings.digest_key.text, token)
 
 
-def unsubscribe(services: Services, token: str) -> "Subscription":
-    """End the subscription that a link's token is for; a second time changes nothing. Raises InvalidTokenError."""
-    from headrace.pipelines.report import subscriptions
+def unsubscribe(services: Services, token: str) -> "Subscriber":
+    """End the subscriber that a link's token is for; a second time changes nothing. Raises InvalidTokenError."""
+    from headrace.pipelines.report import subscribers
 
-    return subscriptions.unsubscribe(services.log, services.clock, services.settings.digest_key.text, token)
+    return subscribers.unsubscribe(services.log, services.clock, services.settings.digest_key.text, token)
 
 
 def compose_ask(services: Services) -> "Asker":

@@ -22,7 +22,7 @@ from headrace.schemas.records import (
     Rating,
     Report,
     ServingPolicy,
-    Subscription,
+    Subscriber,
     TaskSpec,
     WindowSummary,
 )
@@ -40,7 +40,7 @@ RECORDS = {
     "mail": Mail,
     "rating": Rating,
     "operation": Operation,
-    "subscription": Subscription,
+    "subscriber": Subscriber,
 }
 """The record that each contract describes, by name."""
 

@@ -7,12 +7,12 @@ from headrace.pipelines.cli.output import iso, print_answer, print_records
 from headrace.pipelines.cli.policy import who_option
 from headrace.pipelines.cli.run_digest import ADDRESS
 from headrace.pipelines.query.scan import task_spec
-from headrace.pipelines.report import subscriptions
+from headrace.pipelines.report import subscribers
 from headrace.pipelines.report.mails import Told
 from headrace.pipelines.report.recipients import Recipient, recipients
 from headrace.pipelines.settings import DEFAULTS
 from headrace.pipelines.wiring import Services
-from headrace.schemas.records import Subscription
+from headrace.schemas.records import Subscriber
 
 
 @click.group("digest")
@@ -44,8 +44,8 @@ def add(
     Again for the same address: by another schedule.
     """
     task_spec(services.log, task)
-    new = [Subscription(task, one, "active", services.clock(), who, cron, zone) for one in addresses]
-    made = [subscriptions.add(services.log, one, again=again) for one in new]
+    new = [Subscriber(task, one, "active", services.clock(), who, cron, zone) for one in addresses]
+    made = [subscribers.add(services.log, one, again=again) for one in new]
     told = f"{', '.join(addresses)}: digests of {task} at {cron} in {zone}, sent by `headrace run digest`"
     print_answer(made, told, as_json=as_json)
 
@@ -57,13 +57,13 @@ def list_recipients(services: Services, *, task: str | None, as_json: bool) -> N
     """List who gets digests, when, and what became of the last one; (all) are the recipients of --to."""
     settings = services.settings
     found = recipients(services.log, settings.digest_to, settings.digest_cron, settings.digest_zone)
-    rows = [one for one in found if task in {None, one.subscription.task}]
+    rows = [one for one in found if task in {None, one.subscriber.task}]
     columns = ("task", "address", "state", "cron", "zone", "last digest", "last refusal")
     print_records(rows, columns, _row, as_json=as_json)
 
 
 def _row(one: Recipient) -> tuple[object, ...]:
-    of = one.subscription
+    of = one.subscriber
     last = f"{iso(one.last.ts)} {one.last.verdict.outcome}" if one.last else None
     return of.task or "(all)", of.address, of.state, of.cron, of.zone, last, _refusal(one.refused)
 
@@ -79,5 +79,5 @@ def _refusal(told: Told | None) -> str | None:
 @with_services
 def remove(services: Services, task: str, addresses: tuple[str, ...], *, who: str, as_json: bool) -> None:
     """Send TASK's digests to each ADDRESS no more."""
-    made = [subscriptions.remove(services.log, task, one, services.clock(), who) for one in addresses]
+    made = [subscribers.remove(services.log, task, one, services.clock(), who) for one in addresses]
     print_answer(made, f"{', '.join(addresses)}: no more digests of {task}", as_json=as_json)

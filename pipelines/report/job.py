@@ -3,7 +3,7 @@
     reports ─► slot due? ─► mails: due ─► sending ─► mailer ─► mails: sent, with the commit
 
 The log is the state. Group `digest` on `reports` says which reports were in a digest to the settings' recipients;
-`subscriptions` says who else gets which task's, and when; `mails` is the outbox. Where several processes share the
+`subscribers` says who else gets which task's, and when; `mails` is the outbox. Where several processes share the
 partitions, each sends digests of its own part; one that was overtaken joins again.
 """
 
@@ -18,7 +18,7 @@ from headrace.pipelines.report.compose import Envelope
 from headrace.pipelines.report.mails import Mails
 from headrace.pipelines.report.outbox import Audience, Outbox
 from headrace.pipelines.report.schedule import Schedule
-from headrace.pipelines.report.subscriptions import Subscriptions
+from headrace.pipelines.report.subscribers import Subscribers
 from headrace.pipelines.report.unsubscribing import unsubscribe_link
 from headrace.pipelines.runtime.member import Member
 from headrace.pipelines.runtime.retry import Backoff
@@ -26,7 +26,7 @@ from headrace.pipelines.runtime.stop import Stop, paused
 from headrace.pipelines.topics import REPORTS
 from headrace.schemas.errors import CommitConflictError, UnavailableError
 from headrace.schemas.ports import Assigned, Clock, Log, Mailer
-from headrace.schemas.records import Subscription, subscription_key
+from headrace.schemas.records import Subscriber, subscriber_key
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +36,11 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 600.0
 
 @dataclass(slots=True)
 class Line:
-    """An audience's outbox, when it is emptied and when tried again. of: the subscription that it was made of."""
+    """An audience's outbox, when it is emptied and when tried again. of: the subscriber that it was made of."""
 
     outbox: Outbox
     schedule: Schedule | None
-    of: Subscription | None = None
+    of: Subscriber | None = None
     looked_at_ms: int | None = None
     backoff: Backoff = field(default_factory=lambda: Backoff(FIRST_WAIT_S, LONGEST_WAIT_S))
     retry_s: float = -math.inf
@@ -75,7 +75,7 @@ class Digest:
         self._key = key
         self._member = Member(log, GROUP, REPORTS, on_assign=self._assign, on_revoke=lambda _partition: self._forget())
         self._mails = Mails(log)
-        self._subscriptions = Subscriptions(log)
+        self._subscribers = Subscribers(log)
         self.outbox = self._outbox(Audience(envelope, tasks))
         self._lines = [Line(self.outbox, schedule)]
         self._ended = [0, 0]  # sent and refused by lines that are no more
@@ -199,14 +199,14 @@ class Digest:
             line.backoff.reset()
 
     def _refreshed(self) -> list[Line]:
-        """Return the audiences, the settings' recipients first, as the subscriptions stand now."""
-        known = self._subscriptions.refresh()
+        """Return the audiences, the settings' recipients first, as the subscribers stand now."""
+        known = self._subscribers.refresh()
         first, *others = self._lines
         self.outbox.audience = replace(self.outbox.audience, envelope=self._settings_envelope())
         wanted = {one.key: one for one in known.active() if self._tasks is None or one.task in self._tasks}
         present: dict[str, Line] = {}
         for line in others:
-            key = line.outbox.audience.subscription
+            key = line.outbox.audience.subscriber
             if line.of == wanted.get(key):
                 present[key] = line
             else:
@@ -215,18 +215,18 @@ class Digest:
         return self._lines
 
     def _settings_envelope(self) -> Envelope:
-        recipients = self._subscriptions.subscribed(self._envelope.recipients)
+        recipients = self._subscribers.subscribed(self._envelope.recipients)
         if TOKEN in self._envelope.unsubscribe and len(recipients) == 1:
-            self._subscriptions.note(recipients[0], self._clock())
+            self._subscribers.note(recipients[0], self._clock())
         return self._addressed("", recipients)
 
-    def _line(self, one: Subscription) -> Line:
+    def _line(self, one: Subscriber) -> Line:
         envelope = self._addressed(one.task, (one.address,))
         outbox = self._outbox(Audience(envelope, frozenset({one.task}), one.key, one.since))
         return Line(outbox, self._schedule and Schedule(one.cron, one.zone), one)
 
     def _addressed(self, task: str, recipients: tuple[str, ...]) -> Envelope:
-        keys = [subscription_key(task, one) for one in recipients]
+        keys = [subscriber_key(task, one) for one in recipients]
         link = unsubscribe_link(self._envelope.unsubscribe, self._key, keys, self._envelope.sender)
         return replace(self._envelope, recipients=recipients, unsubscribe=link)
 

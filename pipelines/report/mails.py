@@ -41,17 +41,17 @@ class Mails:
             self._open[mail.digest_id] = mail
         else:
             self._open.pop(mail.digest_id, None)
-            ends = self._ends.setdefault(mail.subscription, {})
+            ends = self._ends.setdefault(mail.subscriber, {})
             ends.update({p: max(end, ends.get(p, 0)) for p, end in mail.ends.items()})
         for address, verdict in mail.verdicts.items():
             self.last[address] = Told(mail.ts, verdict)
             if verdict.outcome == "refused":
                 self.refusals[address] = Told(mail.ts, verdict)
 
-    def open(self, subscription: str) -> list[Mail]:
-        """Return the mails of a subscription that are due or being sent, the oldest first."""
-        return [mail for mail in self._open.values() if mail.subscription == subscription]
+    def open(self, subscriber: str) -> list[Mail]:
+        """Return the mails of a subscriber that are due or being sent, the oldest first."""
+        return [mail for mail in self._open.values() if mail.subscriber == subscriber]
 
-    def ends(self, subscription: str) -> Mapping[int, int]:
+    def ends(self, subscriber: str) -> Mapping[int, int]:
         """Return, by partition, the offset before which the reports are in mails that are done with."""
-        return self._ends.get(subscription, {})
+        return self._ends.get(subscriber, {})

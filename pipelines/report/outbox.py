@@ -1,7 +1,7 @@
 """The outbox: a digest's mail is due, sending, then sent, refused or unknown; each step is a record on `mails`.
 
 A mail pins its content (`Mail.ends`) and its date, so a restart composes the same bytes. Where an audience has got to
-is the commit on `reports` for the settings' recipients, and for a subscription the ends of its own mails: both move in
+is the commit on `reports` for the settings' recipients, and for a subscriber the ends of its own mails: both move in
 the transaction that records how a mail ended. What is found `sending` at a start may or may not have gone out: an
 idempotent mailer is asked again, for any other it is recorded `unknown` and left to a person.
 
@@ -40,13 +40,13 @@ GIVE_UP_MS = 86_400_000
 class Audience:
     """To whom a digest goes, and of which reports.
 
-    tasks: None for all. subscription: its key, "" for the settings' recipients. since: by partition, where a
-    subscription begins.
+    tasks: None for all. subscriber: its key, "" for the settings' recipients. since: by partition, where a
+    subscriber begins.
     """
 
     envelope: Envelope
     tasks: frozenset[str] | None = None
-    subscription: str = ""
+    subscriber: str = ""
     since: Mapping[int, int] = field(default_factory=dict)
 
 
@@ -64,7 +64,7 @@ class Outbox:
         self.audience = audience
         self._open: list[Mail] | None = None  # None: the log is yet to be asked
         self._held: set[int] = set()  # partitions whose next reports may have gone out already
-        self._passed: dict[int, int] = {}  # of a subscription: before these offsets nothing is left to send
+        self._passed: dict[int, int] = {}  # of a subscriber: before these offsets nothing is left to send
         self._settled: Mail | None = None  # how the last mail ended, which the log may not know yet
 
     @property
@@ -85,7 +85,7 @@ class Outbox:
         """
         self.deferred = ""
         if self._open is None:
-            self._open = self._ours(self._mails.refresh().open(self.audience.subscription))
+            self._open = self._ours(self._mails.refresh().open(self.audience.subscriber))
         while self._open:
             mail = self._open[0]
             sent = False
@@ -133,9 +133,9 @@ class Outbox:
         if not reports or not self.audience.envelope.recipients:
             self._commit(ends, ends)
             return
-        subscription = self.audience.subscription
+        subscriber = self.audience.subscriber
         topic, tasks = self._member.log.topic(REPORTS).identity, {one.task for one in reports}
-        mail = Mail(identity(topic, tasks, slot_ms, ends, subscription), "due", self._clock(), ends, subscription)
+        mail = Mail(identity(topic, tasks, slot_ms, ends, subscriber), "due", self._clock(), ends, subscriber)
         self._record(mail)
         self._open = [mail]
         yield from self.recover()
@@ -198,7 +198,7 @@ class Outbox:
 
         It never moves back: a mail that is found late may have its reports in other digests.
         """
-        moved = {} if self.audience.subscription else ends
+        moved = {} if self.audience.subscriber else ends
         commits = {p: Commit(max(moved.get(p, 0), self._member.offsets[p])) for p in partitions}
         self._member.commit(commits, list(outputs))
         for partition, commit in commits.items():
@@ -208,9 +208,9 @@ class Outbox:
     def _begin(self, partition: int) -> int:
         """Return the offset from which on reports are in none of the audience's mails."""
         audience = self.audience
-        if not audience.subscription:
+        if not audience.subscriber:
             return self._member.offsets[partition]
-        known = (audience.since, self._mails.ends(audience.subscription), self._passed)
+        known = (audience.since, self._mails.ends(audience.subscriber), self._passed)
         return max(ends.get(partition, 0) for ends in known)
 
     def _reports(self, ends: Mapping[int, int]) -> list[Report]:
@@ -238,9 +238,9 @@ def settled(mail: Mail, now_ms: int) -> Mail:
 
 
 def identity(
-    log_identity: str, tasks: set[str], slot_ms: int | None, ends: Mapping[int, int], subscription: str = ""
+    log_identity: str, tasks: set[str], slot_ms: int | None, ends: Mapping[int, int], subscriber: str = ""
 ) -> str:
-    """Return a digest's id: it depends on its log, tasks, slot, last reports' offsets and subscription alone."""
-    content = json.dumps([log_identity, sorted(tasks), slot_ms, sorted(ends.items())]) + subscription
+    """Return a digest's id: it depends on its log, tasks, slot, last reports' offsets and subscriber alone."""
+    content = json.dumps([log_identity, sorted(tasks), slot_ms, sorted(ends.items())]) + subscriber
     when = "now" if slot_ms is None else f"{datetime.fromtimestamp(slot_ms / 1000, UTC):%Y%m%dT%H%MZ}"
     return f"digest-{when}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"

@@ -1,6 +1,6 @@
-"""Links to unsubscribe by with one click (RFC 8058): a subscription's token, signed so that nobody can make one up.
+"""Links to unsubscribe by with one click (RFC 8058): a subscriber's token, signed so that nobody can make one up.
 
-A token names the subscription by a hash, so that no address stands in a web server's log.
+A token names the subscriber by a hash, so that no address stands in a web server's log.
 """
 
 import base64
@@ -29,19 +29,19 @@ def parse_key(text: str) -> str:
     return text
 
 
-def identity(subscription: str) -> str:
-    """Return what names a subscription, given by its key on the log, in a token."""
-    return hashlib.sha256(subscription.encode()).hexdigest()[:24]
+def identity(subscriber: str) -> str:
+    """Return what names a subscriber, given by its key on the log, in a token."""
+    return hashlib.sha256(subscriber.encode()).hexdigest()[:24]
 
 
-def sign(key: str, subscription: str) -> str:
-    """Return a subscription's token: 47 characters that may stand in a URL's path."""
-    name = identity(subscription)
+def sign(key: str, subscriber: str) -> str:
+    """Return a subscriber's token: 47 characters that may stand in a URL's path."""
+    name = identity(subscriber)
     return f"{name}.{_mac(key, name)}"
 
 
 def verify(key: str, token: str) -> str:
-    """Return the identity of the subscription that a token was signed for; raises InvalidTokenError."""
+    """Return the identity of the subscriber that a token was signed for; raises InvalidTokenError."""
     match = _TOKEN.fullmatch(token)
     if not (key and match and hmac.compare_digest(_mac(key, match[1]), match[2])):
         raise InvalidTokenError("this link to unsubscribe is not one of ours, or a part of it is missing")
@@ -53,13 +53,13 @@ def _mac(key: str, name: str) -> str:
     return base64.urlsafe_b64encode(digest[:16]).decode().rstrip("=")
 
 
-def unsubscribe_link(template: str, key: str, subscriptions: list[str], sender: str) -> str:
+def unsubscribe_link(template: str, key: str, subscribers: list[str], sender: str) -> str:
     """Return what List-Unsubscribe of a mail says.
 
     A token is one recipient's: a mail to several has a link to the sender's mailbox instead.
     """
     if TOKEN not in template:
         return template
-    if len(subscriptions) != 1:
+    if len(subscribers) != 1:
         return f"mailto:{parseaddr(sender)[1]}?subject=unsubscribe"
-    return template.replace(TOKEN, sign(key, subscriptions[0]))
+    return template.replace(TOKEN, sign(key, subscribers[0]))

@@ -9,10 +9,10 @@ from headrace.schemas.records.mail import (
     Mail,
     MailState,
     Outcome,
-    Subscription,
+    Subscriber,
     Verdict,
     mailbox,
-    subscription_key,
+    subscriber_key,
 )
 from headrace.schemas.records.operation import Dependency, JobName, Operation
 from headrace.schemas.records.policy import (
@@ -74,7 +74,7 @@ __all__ = [
     "Sentence",
     "Series",
     "ServingPolicy",
-    "Subscription",
+    "Subscriber",
     "TaskSpec",
     "Verdict",
     "WindowKey",
@@ -82,6 +82,6 @@ __all__ = [
     "WindowSummary",
     "decode_task",
     "mailbox",
-    "subscription_key",
+    "subscriber_key",
     "task_problem",
 ]

@@ -27,7 +27,7 @@ class Mail(Struct, frozen=True):
 
     state: refused where no recipient's server takes it. ts: its Date header, the same in every state. ends: by
     partition of `reports`, the offset before which its reports lie: they pin its content, so that a restart composes
-    the same bytes. subscription: the key of the subscription that it is for, "" for the settings' recipients.
+    the same bytes. subscriber: the key of the subscriber that it is for, "" for the settings' recipients.
     verdicts: by address, the last one.
     """
 
@@ -35,12 +35,12 @@ class Mail(Struct, frozen=True):
     state: MailState
     ts: int
     ends: dict[int, int] = {}
-    subscription: str = ""
+    subscriber: str = ""
     verdicts: dict[str, Verdict] = {}
     schema_version: Literal[1] = 1
 
 
-class Subscription(Struct, frozen=True):
+class Subscriber(Struct, frozen=True):
     """One reader of a task's digests. The last record under a key holds.
 
     task: "" for a recipient that the settings name, who gets every task's. address: as a header has it. state: removed
@@ -61,14 +61,14 @@ class Subscription(Struct, frozen=True):
     @property
     def key(self) -> str:
         """Its name on the log: no two readers of a task have one mailbox."""
-        return subscription_key(self.task, self.address)
+        return subscriber_key(self.task, self.address)
 
 
-def subscription_key(task: str, address: str) -> str:
-    """Return a subscription's key: the task and the mailbox, without the name before it."""
+def subscriber_key(task: str, address: str) -> str:
+    """Return a subscriber's key: the task and the mailbox, without the name before it."""
     return f"{task}/{mailbox(address)}"
 
 
 def mailbox(address: str) -> str:
-    """Return the address alone, in small letters: by it verdicts and subscriptions are found."""
+    """Return the address alone, in small letters: by it verdicts and subscribers are found."""
     return parseaddr(address)[1].lower()
