@@ -11,9 +11,11 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from headrace.pipelines import layout
 from headrace.pipelines.settings import Settings, suggest
-from headrace.pipelines.tasks import TaskTable, add_task
+from headrace.pipelines.tasks import TaskTable, add_task, task_specs
 from headrace.schemas.access import TokenStore
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.ports import (
@@ -270,5 +272,8 @@ def compose_fleet(services: Services, **options: Any) -> "Fleet":  # noqa: ANN40
     from headrace.pipelines.fleet.job import Fleet, cloud_task
 
     spec, found = cloud_task(), services.sound_layout
+    present = task_specs(services.log).get(spec.task)
+    if present == msgspec.structs.replace(spec, outcomes=()):  # of before there were outcomes; a task never changes
+        spec = present
     add_task(services.log, spec)
     return Fleet(services.log, services.policies, spec, found, **options)

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from headrace.learners.acting import BoxPolicy
 from headrace.learners.explain.behaviour import dimension_name
 from headrace.learners.explain.choice import MOVED, choice_facts, named, vector_facts
-from headrace.learners.explain.evidence import controller_name, slug
+from headrace.learners.explain.evidence import controller_name
 from headrace.learners.explain.facts import tellable
 from headrace.learners.explain.regions import told
 from headrace.learners.explain.similar import similar_facts
 from headrace.learners.explain.studied import Decision, StudiedPolicy, action_range
 from headrace.learners.explain.surrogate import Surrogate
 from headrace.learners.simulate.environments import environment_of
+from headrace.schemas.names import slug
 from headrace.schemas.narration.ranking import ranked
 from headrace.schemas.records import Fact, Facts, TaskSpec
 

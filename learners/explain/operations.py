@@ -160,3 +160,9 @@ def serving_facts(versions: Sequence[int]) -> Iterator[Fact]:
     if came < len(changes):
         label = "rollbacks: an earlier version came to serve again, or none"
         yield Fact("operations.rollbacks", label, len(changes) - came, "rollbacks")
+
+
+def proposal_facts(count: int) -> Iterator[Fact]:
+    """Say how many changes of learning an advisor proposed that are not made: people decide on them."""
+    if count:
+        yield Fact("directives.proposed", "proposed by the advisor and not made", count, "changes of learning")

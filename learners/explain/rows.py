@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners.explain.behaviour import MAX_DIMENSIONS, at_bounds, dimension_name
-from headrace.learners.explain.evidence import slug
 from headrace.learners.explain.facts import change, observed_fact
 from headrace.learners.judge.observed import ObservedReturn, observed_returns
 from headrace.learners.judge.statistics import MeanInterval
+from headrace.schemas.names import slug
 from headrace.schemas.records import Bounds, Fact, TaskSpec
 from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch, concat
 

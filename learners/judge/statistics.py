@@ -73,10 +73,16 @@ def ratio_interval(tops: np.ndarray, bottoms: np.ndarray) -> MeanInterval:
 
     Raises as `mean_interval`.
     """
+    return mean_interval(ratio_values(tops, bottoms))
+
+
+def ratio_values(tops: np.ndarray, bottoms: np.ndarray) -> np.ndarray:
+    """Values float64[N] whose mean is the ratio of two sums and whose spread is its error, as `ratio_interval` says."""
     if tops.shape != bottoms.shape:
         raise ValueError(f"each top has its bottom, got shapes {tops.shape} and {bottoms.shape}")
     ratio = float(tops.sum() / bottoms.sum())
-    return mean_interval(ratio + (tops - ratio * bottoms) / bottoms.mean())
+    values: np.ndarray = ratio + (tops - ratio * bottoms) / bottoms.mean()
+    return values
 
 
 def skewed_interval(values: np.ndarray, tail: float) -> MeanInterval:

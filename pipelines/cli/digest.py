@@ -64,7 +64,7 @@ def list_recipients(services: Services, *, task: str | None, as_json: bool) -> N
 
 def _row(one: Recipient) -> tuple[object, ...]:
     of = one.subscriber
-    last = f"{iso(one.last.ts)} {one.last.verdict.outcome}" if one.last else None
+    last = f"{iso(one.last.ts)} {one.last.verdict.state}" if one.last else None
     return of.task or "(all)", of.address, of.state, of.cron, of.zone, last, _refusal(one.refused)
 
 

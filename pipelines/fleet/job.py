@@ -19,6 +19,7 @@ from headrace.learners.cloud import (
     ENVIRONMENT_ID,
     EPISODE_STEPS,
     OBSERVATION_NAMES,
+    OUTCOMES,
     REWARD_SCALE,
     REWARD_TERMS,
     STEP_MS,
@@ -53,6 +54,7 @@ def cloud_task() -> TaskSpec:
         window_ms=EPISODE_STEPS * STEP_MS,
         reward_terms=REWARD_TERMS,
         environment=ENVIRONMENT_ID,
+        outcomes=OUTCOMES,
     )
 
 

@@ -45,7 +45,7 @@ class Mails:
             ends.update({p: max(end, ends.get(p, 0)) for p, end in mail.ends.items()})
         for address, verdict in mail.verdicts.items():
             self.last[address] = Told(mail.ts, verdict)
-            if verdict.outcome == "refused":
+            if verdict.state == "refused":
                 self.refusals[address] = Told(mail.ts, verdict)
 
     def open(self, subscriber: str) -> list[Mail]:

@@ -25,7 +25,7 @@ from headrace.pipelines.runtime.member import Member
 from headrace.pipelines.topics import MAILS, REPORTS, partition_messages, records
 from headrace.schemas.errors import UnavailableError
 from headrace.schemas.ports import Clock, Commit, Mailer, Record
-from headrace.schemas.records import WORDS_MAX, Mail, MailState, Outcome, Report, Verdict, mailbox
+from headrace.schemas.records import WORDS_MAX, Mail, MailState, Report, Verdict, VerdictState, mailbox
 
 logger = logging.getLogger(__name__)
 
@@ -164,16 +164,16 @@ class Outbox:
     def _left(self, mail: Mail) -> list[str]:
         """Return the recipients that have no verdict yet, or whose server asked for later."""
         addresses = dict.fromkeys(map(mailbox, self.audience.envelope.recipients))
-        return [one for one in addresses if one not in mail.verdicts or mail.verdicts[one].outcome == "deferred"]
+        return [one for one in addresses if one not in mail.verdicts or mail.verdicts[one].state == "deferred"]
 
     def _settle(self, mail: Mail) -> Mail:
         """Record what became of a mail that was handed over, and return it so."""
         mail = settled(mail, self._clock())
         for address, verdict in mail.verdicts.items():
-            if verdict.outcome != "accepted":
-                logger.warning("digest %s: %s: %s: %s", mail.digest_id, address, verdict.outcome, verdict.words)
+            if verdict.state != "accepted":
+                logger.warning("digest %s: %s: %s: %s", mail.digest_id, address, verdict.state, verdict.words)
         if mail.state == "due":
-            self.deferred = "; ".join(f"{a}: {v.words}" for a, v in mail.verdicts.items() if v.outcome == "deferred")
+            self.deferred = "; ".join(f"{a}: {v.words}" for a, v in mail.verdicts.items() if v.state == "deferred")
             self._remember(mail)  # who has it already gets no second one, should the log be down now
             return self._record(mail)
         # From here on a log that is down must not bring about a second mail.
@@ -229,11 +229,15 @@ def settled(mail: Mail, now_ms: int) -> Mail:
     verdicts = dict(mail.verdicts)
     if now_ms - mail.ts > GIVE_UP_MS:
         for address, verdict in verdicts.items():
-            if verdict.outcome == "deferred":
+            if verdict.state == "deferred":
                 verdicts[address] = Verdict("refused", f"given up after a day: {verdict.words}"[:WORDS_MAX])
-    found = {verdict.outcome for verdict in verdicts.values()}
-    states: tuple[tuple[Outcome, MailState], ...] = (("deferred", "due"), ("unknown", "unknown"), ("accepted", "sent"))
-    state: MailState = next((state for outcome, state in states if outcome in found), "refused")
+    found = {verdict.state for verdict in verdicts.values()}
+    states: tuple[tuple[VerdictState, MailState], ...] = (
+        ("deferred", "due"),
+        ("unknown", "unknown"),
+        ("accepted", "sent"),
+    )
+    state: MailState = next((state for said, state in states if said in found), "refused")
     return replace(mail, state=state, verdicts=verdicts)
 
 

@@ -24,7 +24,7 @@ class Recipient:
     def bounced(self) -> bool:
         """Whether a digest should arrive here, and the last one did not."""
         wanted = self.subscriber.state == "active"
-        return wanted and self.last is not None and self.last.verdict.outcome == "refused"
+        return wanted and self.last is not None and self.last.verdict.state == "refused"
 
 
 def recipients(log: Log, by_settings: Sequence[str], cron: str = "", zone: str = "") -> list[Recipient]:

@@ -8,13 +8,14 @@ from headrace.schemas.records.mail import (
     WORDS_MAX,
     Mail,
     MailState,
-    Outcome,
     Subscriber,
     Verdict,
+    VerdictState,
     mailbox,
     subscriber_key,
 )
 from headrace.schemas.records.operation import Dependency, JobName, Operation
+from headrace.schemas.records.outcome import Outcome, Share, Source
 from headrace.schemas.records.policy import (
     UNKNOWN_ROW,
     DataEvidence,
@@ -74,9 +75,12 @@ __all__ = [
     "Sentence",
     "Series",
     "ServingPolicy",
+    "Share",
+    "Source",
     "Subscriber",
     "TaskSpec",
     "Verdict",
+    "VerdictState",
     "WindowKey",
     "WindowRow",
     "WindowSummary",

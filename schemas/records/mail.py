@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-Outcome = Literal["accepted", "deferred", "refused", "unknown"]
+VerdictState = Literal["accepted", "deferred", "refused", "unknown"]
 MailState = Literal["due", "sending", "sent", "refused", "unknown"]
 WORDS_MAX = 300
 """Characters that are kept of what a mail server said."""
@@ -18,7 +18,7 @@ class Verdict(Struct, frozen=True, omit_defaults=True):
     after it had the whole mail. words: the server's own, printable, at most WORDS_MAX characters.
     """
 
-    outcome: Outcome
+    state: VerdictState
     words: Annotated[str, Meta(max_length=WORDS_MAX)] = ""
 
 

@@ -14,7 +14,8 @@ class Fact(Struct, frozen=True, omit_defaults=True):
 
     label: "name, detail" (grounding's `@name` is the part before the comma). unit: "" (a plain number),
     "return", "%", "rows", ... low, high: a 95 % interval. direction: what the number says of a change (from
-    its sign, "flat" when the interval holds 0), None where it is a level, not a change.
+    its sign, "flat" when the interval holds 0), None where it is a level, not a change. better: of an outcome,
+    which way is good.
     """
 
     fact_id: Id
@@ -24,6 +25,7 @@ class Fact(Struct, frozen=True, omit_defaults=True):
     low: float | None = None
     high: float | None = None
     direction: Direction | None = None
+    better: Literal["lower", "higher"] | None = None
 
 
 class Facts(Struct, frozen=True):

@@ -30,7 +30,7 @@ def sent(server: Running, message: EmailMessage, to: list[str] = TO, timeout_s: 
 
 
 def outcomes(verdicts: dict[str, Verdict]) -> list[str]:
-    return [verdicts[address].outcome for address in TO]
+    return [verdicts[address].state for address in TO]
 
 
 def test_each_recipient_has_a_verdict_of_their_own(server: Running, message: EmailMessage) -> None:
@@ -45,7 +45,7 @@ def test_each_recipient_has_a_verdict_of_their_own(server: Running, message: Ema
 
 def test_two_hundred_recipients_get_one_message(server: Running, message: EmailMessage) -> None:
     to = [f"reader-{number}@example.org" for number in range(200)]
-    assert {verdict.outcome for verdict in sent(server, message, to).values()} == {"accepted"}
+    assert {verdict.state for verdict in sent(server, message, to).values()} == {"accepted"}
     assert server.behaviour.accepted == [to]
 
 
