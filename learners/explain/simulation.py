@@ -103,14 +103,14 @@ def simulator(
     return GymnasiumSimulator(environment, affordable(environment, count), seed, outcomes)
 
 
-def fresh_simulator(environment: str, count: int, seed: int) -> Simulator:
+def fresh_simulator(environment: str, count: int, seed: int, outcomes: tuple[Measure, ...] = ()) -> Simulator:
     """Make the environment's simulator for exactly so many traces, which are not needed again."""
     own = environment_of(environment)
     if own is not None:
-        return own.simulator(count, seed, ())
+        return own.simulator(count, seed, outcomes)
     from headrace.learners.simulate.gymnasium_simulator import GymnasiumSimulator  # noqa: PLC0415 a cycle
 
-    return GymnasiumSimulator(environment, count, seed)
+    return GymnasiumSimulator(environment, count, seed, outcomes)
 
 
 def task_simulator(spec: TaskSpec, count: int = TRACES, seed: int = seeds.EXPLANATION.first) -> Simulator | None:

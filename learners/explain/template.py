@@ -47,12 +47,12 @@ def _headline(facts: Known) -> Sentence:
     if any(key.startswith("decision.") for key in facts):
         return decision_headline(facts)
     first = in_headline(facts)
-    before = f"{first}; mean" if first else "Mean"
+    before, part = (f"{first}; mean", "@value") if first else ("Mean", "")
     if _is_change(facts, "reward.change"):
         words: dict[Direction, str] = {
-            "up": f"{before} reward rose by {{reward.change}}",
+            "up": f"{before} reward rose by {{reward.change{part}}}",
             "down": f"{before} reward fell by {{reward.change@size}}",
-            "flat": f"{before} reward is not shown to have changed: {{reward.change}}",
+            "flat": f"{before} reward is not shown to have changed: {{reward.change{part}}}",
         }
         return by_direction(facts, "reward.change", words)
     if "reward.mean" in facts:

@@ -133,17 +133,19 @@ def outcome_table(report: Report) -> list[list[str]]:
     """Return the outcomes as a table, its head first, beside those of whom they are compared with; [] for none."""
     facts = {fact.fact_id: fact for fact in report.facts.facts}
     rivals = outcome_rivals(facts)
-    names = [fill(Sentence(rival_name(one, facts)), report.facts, typographic=True) for one in rivals]
+    ends = [*rivals, *(["change"] if report.kind == "interval" else [])]
+    ends = [one for one in ends if any(f"{fact.fact_id}.{one}" in facts for fact in levels(facts))]
+    names = {one: fill(Sentence(rival_name(one, facts)), report.facts, typographic=True) for one in rivals}
     own = report.facts.subject if report.kind == "version" else "All agents"
+    head = ["", own, *(_begun(names.get(one, "Against the interval before")) for one in ends)]
     rows = [
-        [_begun(format_fact(fact, "name")), *(_cell(facts, key) for key in _cells(fact.fact_id, rivals))]
+        [
+            _begun(format_fact(fact, "name", typographic=True)),
+            *(_cell(facts, key) for key in (fact.fact_id, *(f"{fact.fact_id}.{one}" for one in ends))),
+        ]
         for fact in levels(facts)
     ]
-    return [["", own, *map(_begun, names)], *rows] if rows else []
-
-
-def _cells(fact_id: str, rivals: list[str]) -> list[str]:
-    return [fact_id, *(f"{fact_id}.{one}" for one in rivals)]
+    return [head, *rows] if rows else []
 
 
 def _cell(facts: dict[str, Fact], fact_id: str) -> str:

@@ -2,22 +2,27 @@
 
 import re
 
+import msgspec
 import numpy as np
 import pytest
 from outcome_examples import BETTER, SPEC, interval_report, totals, version_facts_of, version_report, world
-from test_explain_samples import START
+from test_explain_samples import START, version
 
+from headrace.learners import dqn
+from headrace.learners.acting import Policy
 from headrace.learners.cloud import EPISODE_STEPS, Simulation, draw_traces
 from headrace.learners.explain.outcome_facts import outcome_differences, outcome_levels
-from headrace.learners.explain.simulation import acting, task_simulator
+from headrace.learners.explain.simulation import Simulator, acting, fresh_simulator, simulator, task_simulator
 from headrace.learners.explain.template import TemplateNarrator
+from headrace.learners.judge.trial import Candidate, tried
+from headrace.pipelines.policies.card import outcomes_told
 from headrace.pipelines.report.render import outcome_table, sentences, title, to_html
 from headrace.pipelines.report.wording import explained
 from headrace.schemas.grounding import check, direction_of, problems
 from headrace.schemas.narration.kinds import kind_of
 from headrace.schemas.narration.question import question
 from headrace.schemas.outcomes import measures, tallied
-from headrace.schemas.records import Fact, Facts, Narrative, Outcome, Sentence, Source, TaskSpec
+from headrace.schemas.records import Fact, Facts, Narrative, Outcome, PolicyVersion, Sentence, Source, TaskSpec
 
 
 def test_what_cloud_declares_is_what_its_plant_did() -> None:
@@ -70,6 +75,32 @@ def test_any_gymnasium_environment_is_measured() -> None:
     right = done.tallies[:, 0].sum() / done.returns.sum()
     assert found["outcome.right"].value == pytest.approx(right)
     assert not [*outcome_differences(spec, done, {})]
+
+
+def test_the_gate_measures_outcomes_on_the_traces_that_it_needed() -> None:
+    ready = measures(SPEC)
+    fixed = simulator(SPEC.environment, 16, 5)
+    assert fixed is not None
+    arrays = dqn.policy_arrays(dqn.init(dqn.DQNConfig(hidden=(8,)), SPEC.width, SPEC.action_count, seed=0))
+    candidate = Candidate(1, Policy(arrays), None)
+
+    def fresh(count: int, seed: int) -> Simulator:
+        return fresh_simulator(SPEC.environment or "", count, seed, ready)
+
+    done = tried(candidate, fixed, fresh, outcomes=ready)
+    assert done.outcomes.keys() == {"policy", "floor"}
+    world = fresh(done.judgement.traces, done.judgement.seed)
+    tallies = world.floored(slice(0, done.verdict.n)).tallies
+    assert done.outcomes["floor"]["average size"] == pytest.approx(tallies[:, 2].sum() / tallies[:, 3].sum())
+    assert tried(candidate, fixed, fresh).outcomes == {}
+
+
+def test_a_version_without_outcomes_is_stored_as_it_was() -> None:
+    plain = version(1)
+    assert b"outcomes" not in msgspec.json.encode(plain)
+    told = msgspec.structs.replace(plain, outcomes={"policy": {"average size": 3.0}})
+    assert msgspec.json.decode(msgspec.json.encode(told), type=PolicyVersion) == told
+    assert [*outcomes_told(told)] == [("policy", "average size 3")]
 
 
 def test_the_verdict_and_the_outcomes_come_first() -> None:
@@ -155,7 +186,9 @@ def test_the_page_has_a_table_of_outcomes_in_place_of_sentences() -> None:
     page = to_html(report)
     assert page.count('<th scope="row">') == 4
     assert "<p>Time above the SLO:" not in page
-    assert outcome_table(interval_report())[0] == ["", "All agents"]
+    head, first, *_ = outcome_table(interval_report())
+    assert head == ["", "All agents", "Against the interval before"]
+    assert first == ["Time above the SLO", "1\u00a0%", "\u22122.00 percentage points"]
 
 
 def test_a_term_is_explained_where_it_first_stands() -> None:
