@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from headrace.pipelines.learn.job import Learn
     from headrace.pipelines.report.compose import Envelope
     from headrace.pipelines.report.job import Digest
+    from headrace.schemas.records import Subscriber
 
 ADAPTERS: Final[dict[str, dict[str, str]]] = {
     "log": {
@@ -62,7 +63,11 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
         "cassandra": "headrace.sinks.cassandra.adapter:POLICIES",
     },
     "tokens": {"sqlite": "headrace.sinks.sqlite.tokens:ADAPTER"},
-    "mail": {"file": "headrace.sinks.files.mail:ADAPTER"},
+    "mail": {
+        "file": "headrace.sinks.files.mail:ADAPTER",
+        "smtp": "headrace.sinks.smtp.mailer:ADAPTER",
+        "smtps": "headrace.sinks.smtp.mailer:ADAPTER",
+    },
     "narrator": {
         "template": "headrace.learners.explain.template:ADAPTER",
         "openai": "headrace.sinks.openai.narrator:ADAPTER",
@@ -236,7 +241,22 @@ def compose_digest(services: Services, envelope: "Envelope", **options: Any) -> 
     """Put `digest` together."""
     from headrace.pipelines.report.job import Digest
 
-    return Digest(services.log, services.mailer, services.clock, envelope, **options)
+    key = services.settings.digest_key.text
+    return Digest(services.log, services.mailer, services.clock, envelope, key=key, **options)
+
+
+def subscriber_of(services: Services, token: str) -> "Subscriber":
+    """Return the subscriber that a link's token is for, and change nothing; raises InvalidTokenError."""
+    from headrace.pipelines.report import subscribers
+
+    return subscribers.subscriber_of(services.log, services.settings.digest_key.text, token)
+
+
+def unsubscribe(services: Services, token: str) -> "Subscriber":
+    """End the subscriber that a link's token is for; a second time changes nothing. Raises InvalidTokenError."""
+    from headrace.pipelines.report import subscribers
+
+    return subscribers.unsubscribe(services.log, services.clock, services.settings.digest_key.text, token)
 
 
 def compose_ask(services: Services) -> "Asker":

@@ -12,8 +12,9 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.headerregistry import HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, Policy
 from email.utils import format_datetime, parseaddr
 from functools import cache
 from typing import Any
@@ -25,6 +26,18 @@ from headrace.pipelines.report.sections import Section, course, decisions, secti
 from headrace.pipelines.report.wording import explained
 from headrace.schemas.grounding import fill
 from headrace.schemas.records import Report
+
+
+class _Whole(UnstructuredHeader):
+    """A header that stays as it is: Python folds a long link into encoded words, which no mail program follows."""
+
+    def fold(self, *, policy: Policy) -> str:
+        return f"List-Unsubscribe: {self}{policy.linesep}"
+
+
+_HEADERS = HeaderRegistry()
+_HEADERS.map_to_type("list-unsubscribe", _Whole)  # type: ignore[arg-type]  # it adds the base
+_POLICY = SMTP.clone(header_factory=_HEADERS)
 
 LIMIT_BYTES = 100_000
 MAX_WHOLE = 6
@@ -45,7 +58,7 @@ JOINTLY = "Better, worse: allowing for all comparisons (Holm); intervals: 95 % e
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Where a digest goes. unsubscribe: a mailto: or https: URL. link: of a report's page, with {report_id}."""
+    """Where a digest goes. unsubscribe: a mailto: or https: URL, complete. link: of a page, with {report_id}."""
 
     sender: str
     recipients: tuple[str, ...]
@@ -128,7 +141,7 @@ class Entry:
 def _message(
     ordered: Sequence[Section], whole: int, images: list[render.Image], digest_id: str, date_ms: int, envelope: Envelope
 ) -> EmailMessage:
-    message = EmailMessage(policy=SMTP)
+    message = EmailMessage(policy=_POLICY)
     message["Subject"] = subject(ordered)
     message["From"] = envelope.sender
     message["To"] = ", ".join(envelope.recipients)
@@ -138,7 +151,7 @@ def _message(
     if envelope.unsubscribe.startswith("https:"):
         message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     message["Auto-Submitted"] = "auto-generated"
-    _add_body(message, ordered, whole, images, envelope.link)
+    _add_body(message, ordered, whole, images, envelope)
     _fix_boundaries(message, digest_id)
     return message
 
@@ -169,18 +182,19 @@ def _link(link: str, report: Report) -> str:
 
 
 def _add_body(
-    message: EmailMessage, ordered: Sequence[Section], whole: int, images: list[render.Image], link: str
+    message: EmailMessage, ordered: Sequence[Section], whole: int, images: list[render.Image], envelope: Envelope
 ) -> None:
     """Add the text, for readers who see no HTML and for their machines, and the HTML with its images beside it."""
     import css_inline  # noqa: PLC0415 only who sends needs it
 
     leads = [one.lead for one in ordered]
     values: dict[str, Any] = {
-        "entries": [*_entries(ordered[:whole], images, link)],
-        "overview": [(report, _link(link, report)) for report in leads[:MAX_LISTED]] if len(leads) > 1 else [],
+        "entries": [*_entries(ordered[:whole], images, envelope.link)],
+        "overview": [(report, _link(envelope.link, report)) for report in leads[:MAX_LISTED]] if len(leads) > 1 else [],
         "decisions": decisions(ordered),
         "operations": [*_operations([report for one in ordered for report in one.intervals[::-1]])],
         "notes": _notes(ordered, whole, len(images)),
+        "unsubscribe": envelope.unsubscribe if envelope.unsubscribe.startswith("https:") else "",
     }
     message.set_content(render.rendered("digest.txt.j2", **values), cte="quoted-printable")
     page = render.rendered("digest.html.j2", subject=message["Subject"], **values)

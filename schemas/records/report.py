@@ -1,4 +1,4 @@
-"""Reports, what they are made of, what people think of them, and the outbox of their mails."""
+"""Reports, what they are made of, and what people think of them."""
 
 from typing import Annotated, Literal
 
@@ -95,18 +95,4 @@ class Rating(Struct, frozen=True):
     rating: Literal["up", "down"]
     who: Id
     ts: int
-    schema_version: Literal[1] = 1
-
-
-class Mail(Struct, frozen=True):
-    """The outbox: where a digest stands.
-
-    ts: its Date header, the same in every state. ends: by partition of `reports`, the offset before which its
-    reports lie: they pin its content, so that a restart composes the same bytes.
-    """
-
-    digest_id: str
-    state: Literal["due", "sending", "sent", "unknown"]
-    ts: int
-    ends: dict[int, int] = {}
     schema_version: Literal[1] = 1

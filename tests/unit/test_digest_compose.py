@@ -1,5 +1,6 @@
 """The digest e-mail: its headers, its order, its size, and the same bytes each time."""
 
+from dataclasses import replace
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -219,6 +220,29 @@ def test_a_line_break_in_a_name_cannot_add_a_header() -> None:
     message = composed(report)
     assert message["Bcc"] is None
     assert "Bcc: evil" in message["Subject"]
+
+
+def test_a_long_link_to_unsubscribe_goes_out_as_it_is() -> None:
+    """In one line, and not as encoded words, which would break one-click; it stands in the body too."""
+    link = f"https://headrace.example.org/unsubscribe/{'0' * 24}.{'A' * 22}"
+    data = compose([bad_news(1)], "digest-1", START, replace(ENVELOPE, unsubscribe=link)).as_bytes(
+        policy=SMTP.clone(cte_type="7bit")
+    )
+    assert f"\r\nList-Unsubscribe: <{link}>\r\n".encode() in data
+    message = composed(bad_news(1), envelope=replace(ENVELOPE, unsubscribe=link))
+    assert f"Unsubscribe: {link}" in plain(message)
+    assert f'href="{link}"' in html(message)
+
+
+def test_names_and_long_texts_of_any_language_arrive() -> None:
+    envelope = replace(ENVELOPE, recipients=("=?utf-8?q?Zo=C3=AB_M=C3=BCller?= <zoe@example.org>",))
+    assert composed(bad_news(1), envelope=envelope)["To"] == "Zoë Müller <zoe@example.org>"
+    fact = Fact("return.vs-hpa", f"größer {'ä' * 300}, y", 1.0, "return", 0.5, 1.5, "up")
+    report = msgspec.structs.replace(bad_news(1), facts=Facts("cloud", "v1", (bad_news(1).facts.facts[0], fact)))
+    data = compose([report], "digest-1", START, ENVELOPE).as_bytes(policy=SMTP.clone(cte_type="7bit"))
+    assert data.isascii()
+    assert max(map(len, data.split(b"\r\n"))) <= 998
+    assert "größer ää" in composed(report)["Subject"]
 
 
 def test_an_address_without_a_domain_still_gives_a_message_id() -> None:
