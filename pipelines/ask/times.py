@@ -153,7 +153,20 @@ _CLOCKS: Final = [
     rf"(?<=at ){_HOUR}(?=\s*(?:[?.!,]|$|and\b|on\b|yesterday\b|today\b|utc\b))",
 ]
 _NAMED_CLOCK: Final = re.compile(rf"\b({'|'.join(CLOCKS)})\b")
-_AREAS: Final = "africa america antarctica arctic asia atlantic australia etc europe indian pacific us".split()
+_AREAS: Final = [
+    "africa",
+    "america",
+    "antarctica",
+    "arctic",
+    "asia",
+    "atlantic",
+    "australia",
+    "etc",
+    "europe",
+    "indian",
+    "pacific",
+    "us",
+]
 _ZONE: Final = re.compile(
     r"\s*(z|utc|gmt|cest|cet|eest|eet|wet|bst|est|edt|cst|cdt|mst|mdt|pst|pdt|jst|msk|aest|"
     r"[a-z]+/[a-z_]+(?:/[a-z_]+)?|[+-]\d\d:?\d\d)(?![\w:/])"
