@@ -38,7 +38,10 @@ def on_outcome(sentence: Sentence) -> bool:
 def in_headline(facts: Known, rival: str | None = None) -> str:
     """Return the first outcomes, for a headline; rival: the id's end of whom they are told beside. "" without any."""
     found = levels(facts)[:IN_HEADLINE]
-    others = [f" ({{{fact.fact_id}.{rival}@value}})" if f"{fact.fact_id}.{rival}" in facts else "" for fact in found]
+    name = "{version.previous}: " if rival == "serving" and "version.previous" in facts else ""
+    others = [
+        f" ({name}{{{fact.fact_id}.{rival}@value}})" if f"{fact.fact_id}.{rival}" in facts else "" for fact in found
+    ]
     items = (f"{{{fact.fact_id}@name}} {{{fact.fact_id}@value}}" for fact in found)
     return ", ".join(item + other for item, other in zip(items, others, strict=True))
 

@@ -107,8 +107,8 @@ def test_the_verdict_and_the_outcomes_come_first() -> None:
     report = version_report()
     check(report.narrative, report.facts)
     assert re.match(
-        r"v7 is better than v5: time above the SLO [\d.]+\u00a0% \([\d.]+\u00a0%\), average size [\d.]+ replicas "
-        r"\([\d.]+ replicas\); \+[\d.]+ return$",
+        r"v7 is better than v5: time above the SLO [\d.]+\u00a0% \(v5: [\d.]+\u00a0%\), average size [\d.]+ replicas "
+        r"\(v5: [\d.]+ replicas\); \+[\d.]+ return$",
         title(report),
     )
     told = sentences(report)
