@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LLM := .venv-llm
-export PYTHONDONTWRITEBYTECODE ?=
 
 .PHONY: help demo test test-long test-servers test-llm check bench bench-servers up down status env lock clean
 

@@ -1,9 +1,15 @@
 """Tests on real servers are marked as such: `make test-servers` runs them, `make test` does not start a server."""
 
+import os
 import subprocess
+import sys
 from collections.abc import Generator
 
 import pytest
+
+# A process that a test starts would compile every module that it imports, torch's too: half of its start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 SERVERS = {"kafka", "cassandra", "redis", "servers", "cassandra_cluster", "guarded"}
 BACKENDS = ("_kafka", "_cassandra", "_redis")

@@ -17,6 +17,8 @@ COMMANDS = {
     "task": Lazy("task", "Add and list tasks."),
     "produce": Lazy("produce", "Send a file of transitions."),
     "run": Lazy("run", "Run a streaming job: ingest, learn, explain, fleet, digest."),
+    "serve": Lazy("serve", "The REST API and the console."),
+    "token": Lazy("token", "Who may use the API, and for what."),
     "query": Lazy("query", "Ask the index for windows, chunks, transitions."),
     "ask": Lazy("ask", "Ask in plain English what was decided, and why."),
     "index": Lazy("index", "The index as a whole: its hash."),
@@ -30,6 +32,7 @@ COMMANDS = {
     "learner": Lazy("learner", "By which settings a task is learned; set them."),
     "directive": Lazy("directive", "What the advisor proposed; taking it back."),
     "report": Lazy("report", "List and show reports."),
+    "digest": Lazy("digest", "Who gets which digests, and when."),
     "narrator": Lazy("narrator", "The language model that narrates: serve or tune a small one."),
     "study": Lazy("study", "The paper's evaluation: run it, report it."),
     "bench": Lazy("bench", "How fast the configured backends are."),
@@ -84,12 +87,13 @@ def main() -> None:
 
 
 def _fail(message: str, error: Exception | None = None) -> NoReturn:
-    from headrace.pipelines.service.deadline import end  # noqa: PLC0415 --help needs none of it
+    from headrace.pipelines.cli.output import echo  # noqa: PLC0415 --help needs none of it
+    from headrace.pipelines.service.deadline import end  # noqa: PLC0415
 
     if _logs_json():
         logging.getLogger(__name__).error(message, exc_info=error)
     else:
-        click.echo(f"headrace: {message}", err=True)
+        echo(f"headrace: {message}", err=True)
     end(1)
 
 

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from headrace.pipelines.cli.options import Command, Timestamp, with_services
-from headrace.pipelines.cli.output import print_json
+from headrace.pipelines.cli.output import echo, print_json
 from headrace.pipelines.wiring import Services, compose_ask
 from headrace.schemas.errors import SettingsError
 
@@ -33,7 +33,7 @@ def command(
         print_json([answer])
     elif not answer.not_known:
         headline, *sentences = answer.sentences
-        click.echo("\n".join([f"{headline}.", *(f"  {sentence}" for sentence in sentences)]))
+        echo("\n".join([f"{headline}.", *(f"  {sentence}" for sentence in sentences)]))
     if answer.not_known:
-        click.echo(f"not known: {answer.not_known}", err=True)
+        echo(f"not known: {answer.not_known}", err=True)
         raise click.exceptions.Exit(1)

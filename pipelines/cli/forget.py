@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import click
 
 from headrace.pipelines.cli.options import Command, Timestamp, with_services
-from headrace.pipelines.cli.output import iso, print_answer, print_json
+from headrace.pipelines.cli.output import echo, iso, print_answer, print_json
 from headrace.pipelines.cli.serving import alone
 from headrace.pipelines.query.forget import KEPT, Forgetting, Gone
 from headrace.pipelines.query.scan import task_spec
@@ -44,11 +44,11 @@ def command(
         print_json([{"task": task, "before_ms": end_ms, "removed": remove, **_counts(gone), "faults": gone.faults}])
     else:
         for name, count in _counts(gone).items():
-            click.echo(f"{count:>9}  {name.replace('_', ' ')}")
+            echo(f"{count:>9}  {name.replace('_', ' ')}")
         did = "removed" if remove else "would go: --yes removes it, and there is no way back"
-        click.echo(f"of {task}, before {iso(end_ms)} UTC: {did}. {KEPT}")
+        echo(f"of {task}, before {iso(end_ms)} UTC: {did}. {KEPT}")
     for fault in gone.faults:
-        click.echo(f"headrace: {fault}", err=True)
+        echo(f"headrace: {fault}", err=True)
     sys.exit(1 if gone.faults else 0)
 
 

@@ -4,7 +4,7 @@ import click
 import msgspec
 
 from headrace.pipelines.cli.options import BYTES, MILLISECONDS, Command, Quantity, with_settings
-from headrace.pipelines.cli.output import print_answer
+from headrace.pipelines.cli.output import echo, print_answer
 from headrace.pipelines.layout import DEFAULT_PARTITIONS, retain
 from headrace.pipelines.settings import Settings
 from headrace.pipelines.topics import INGEST, TRANSITIONS
@@ -67,7 +67,7 @@ def command(
         found = {"partitions": services.log.topic(TRANSITIONS).partitions, **msgspec.structs.asdict(layout)}
         ingested = sum(commit.offset for commit in services.log.committed(INGEST, TRANSITIONS).values())
     if new_index and ingested:
-        click.echo(
+        echo(
             f"note: {ingested} messages of this log were ingested into another index: `run ingest --from-start` "
             "reads them again into this one (to the same rows, if --segment and the other options are as they were)",
             err=True,

@@ -8,10 +8,22 @@ from typing import Any, Final
 import msgspec
 from typing_extensions import override
 
+from headrace.pipelines.cli.output import harmless
 from headrace.pipelines.settings import LogFormat
 
 EXTRA: Final = ("task", "topic", "partition", "offset", "offsets")
 """What a line of headrace's may say apart from its message; a JSON line has it as fields."""
+
+
+class TextFormatter(logging.Formatter):
+    """Records as lines for people; what others named commands no terminal."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        return harmless(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):
@@ -34,17 +46,15 @@ class JsonFormatter(logging.Formatter):
         line |= {name: getattr(record, name) for name in EXTRA if hasattr(record, name)}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        return harmless(msgspec.json.encode(line, enc_hook=str).decode())
 
 
 def log_to_stderr(*, verbose: bool, log_format: LogFormat = "text", job: str = "") -> None:
     """Send headrace's own log to stderr; other packages' only from warnings on."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
-    )
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(JsonFormatter(job) if log_format == "json" else TextFormatter())
     if log_format == "json":
-        for handler in logging.getLogger().handlers:
-            handler.setFormatter(JsonFormatter(job))
         logging.captureWarnings(True)
     logging.getLogger("headrace").setLevel(logging.DEBUG if verbose else logging.INFO)
 

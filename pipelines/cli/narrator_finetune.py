@@ -8,7 +8,7 @@ import click
 
 from headrace.pipelines.cli.narrator_export import DATA
 from headrace.pipelines.cli.options import INTERRUPTED, Command, json_option
-from headrace.pipelines.cli.output import bar, print_answer
+from headrace.pipelines.cli.output import bar, echo, print_answer
 from headrace.pipelines.runtime.stop import stopped_by_signals
 from headrace.pipelines.tuning.finetuned import Order, default_base, finetune
 
@@ -45,5 +45,5 @@ def command(*, base: Path | None, as_json: bool, **asked: Any) -> None:  # noqa:
     text += f"{card['loss_first']:.2f} to {card['loss_last']:.2f} nats a token"
     print_answer(card, text, as_json=as_json)
     if card["steps"] < order.steps:
-        click.echo(f"headrace: stopped at {card['steps']:,d} of {order.steps:,d} steps, and kept", err=True)
+        echo(f"headrace: stopped at {card['steps']:,d} of {order.steps:,d} steps, and kept", err=True)
         sys.exit(INTERRUPTED)

@@ -6,7 +6,7 @@ import click
 
 from headrace.pipelines.cli.narrator_export import DATA
 from headrace.pipelines.cli.options import Command, json_option
-from headrace.pipelines.cli.output import print_answer
+from headrace.pipelines.cli.output import echo, print_answer
 from headrace.pipelines.tuning.by_service import tuned_by_service
 from headrace.schemas.url import parse_url
 
@@ -26,7 +26,7 @@ def command(*, url: str, data: Path, job: str | None, seed: int, as_json: bool) 
     """
 
     def told(begun: str, status: str) -> None:
-        click.echo(f"job {begun}: {status}", err=True)
+        echo(f"job {begun}: {status}", err=True)
 
     model = tuned_by_service(parse_url(url), data, job, seed, told)
     _, _, options = url.partition("?")

@@ -7,6 +7,7 @@ import click
 
 from headrace.pipelines.cli.logs import log_to_stderr
 from headrace.pipelines.cli.options import Command, verbose_option
+from headrace.pipelines.cli.output import echo
 from headrace.pipelines.runtime.stop import stopped_by_signals
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def command(*, model: Path | None, port: int, verbose: bool) -> None:
     server = LocalServer(Engine(model or serving_model()), port)
     try:
         with stopped_by_signals(server.stop):
-            click.echo(f"openai:{server.engine.name}?base_url={server.base_url}&ask=fact")
+            echo(f"openai:{server.engine.name}?base_url={server.base_url}&ask=fact")
             logger.info("serving %s at %s", server.engine.name, server.base_url)
             server.serve_forever(poll_interval=0.1)
     finally:

@@ -1,5 +1,6 @@
-"""Data to stdout: JSON lines for programs, tables for people."""
+"""Data to stdout: JSON lines for programs, tables for people. No text of others' commands a terminal."""
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
 TABLE_ROWS: Final = 20
 """Rows of a table unless --limit says otherwise."""
 _WIDE: Final = 1_000
+_COMMANDS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What a terminal obeys or is turned about by: C0 but for tab and line feed, C1, separators, directions of writing."""
+
+
+def harmless(text: str) -> str:
+    r"""Return a text in which each character that commands a terminal is written as JSON writes it: \u001b."""
+    return _COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Write a text to stdout or stderr: what a command tells people goes out here."""
+    click.echo(harmless(text), err=err, nl=nl)
 
 
 def print_json(records: Iterable[Any]) -> None:
@@ -24,7 +37,8 @@ def print_json(records: Iterable[Any]) -> None:
     encode = msgspec.json.Encoder().encode
     out = sys.stdout.buffer
     for record in records:
-        out.write(encode(record) + b"\n")
+        line: bytes = encode(record)
+        out.write((line if line.isascii() else harmless(line.decode()).encode()) + b"\n")
     out.flush()
 
 
@@ -38,13 +52,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], limit:
         table.add_column(column, overflow="fold")
     remaining = iter(rows)
     for row in islice(remaining, limit):
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*("" if cell is None else harmless(str(cell)) for cell in row))
     if sys.stdout.isatty():
         Console(markup=False, emoji=False, highlight=False).print(table)
     else:  # a pipe has no width: nothing is cut or folded
         _print_plain(Console(width=_WIDE, markup=False, emoji=False, highlight=False), table)
     if limit is not None and next(remaining, None) is not None:
-        click.echo(f"the first {limit} are shown: --limit N shows more, --json all", err=True)
+        echo(f"the first {limit} are shown: --limit N shows more, --json all", err=True)
 
 
 def print_records(
@@ -67,18 +81,18 @@ def print_answer(record: object, text: str, *, as_json: bool) -> None:
     if as_json:
         print_json([record])
     else:
-        click.echo(text)
+        echo(text)
 
 
 def print_markdown(text: str) -> None:
     """Write Markdown: laid out for a terminal of its width, as it is into a pipe."""
     if not sys.stdout.isatty():
-        click.echo(text)
+        echo(text)
         return
     from rich.console import Console  # noqa: PLC0415 slow to load
     from rich.markdown import Markdown  # noqa: PLC0415
 
-    Console(emoji=False, highlight=False).print(Markdown(text))
+    Console(emoji=False, highlight=False).print(Markdown(harmless(text)))
 
 
 def counted(count: int, noun: str) -> str:

@@ -18,7 +18,8 @@ from headrace.pipelines.cli.options import (
     task_option,
     with_services,
 )
-from headrace.pipelines.cli.output import bar, iso, print_answer, print_json, print_records, print_table
+from headrace.pipelines.cli.output import bar, echo, iso, print_answer, print_json, print_records, print_table
+from headrace.pipelines.policies.card import outcomes_told
 from headrace.pipelines.policies.learning import refusals_told
 from headrace.pipelines.published import published, serving
 from headrace.pipelines.query.scan import task_spec
@@ -37,8 +38,30 @@ _HASH: Final = 8
 """How much of a hash the list shows."""
 
 policy_argument = click.argument("policy", type=PolicyName(), metavar="TASK@VERSION")
-reason_option = click.option("--reason", required=True, help="Why; it stands in the record for everyone to read.")
-who_option = click.option("--who", default=getpass.getuser, show_default="this user", help="Who decides.")
+
+
+def _told_to_readers(_context: click.Context, option: click.Parameter, value: str) -> str:
+    """Refuse what says nothing: a record of a decision is for who asks later."""
+    if not any(one.isprintable() and not one.isspace() for one in value):
+        raise click.UsageError(f"--{option.name} {value!r} says nothing: write {option.metavar} for who reads it later")
+    return value
+
+
+reason_option = click.option(
+    "--reason",
+    required=True,
+    metavar="WHY",
+    callback=_told_to_readers,
+    help="Why; it stands in the record for everyone to read.",
+)
+who_option = click.option(
+    "--who",
+    default=getpass.getuser,
+    show_default="this user",
+    metavar="WHO",
+    callback=_told_to_readers,
+    help="Who decides.",
+)
 
 
 @click.group("policy")
@@ -67,10 +90,10 @@ def list_policies(services: Services, *, task: str | None, as_json: bool) -> Non
     short = ({**_told_difference(row), "hash": row["hash"][:_HASH]} for row in rows)
     print_table(names, ([_cell(row[column]) for column in columns] for row in short))
     for record in (now[name] for name in sorted(found.keys() & now.keys())):
-        click.echo(f"{_serves(record)}: decided {_told(record)}", err=True)
+        echo(f"{_serves(record)}: decided {_told(record)}", err=True)
     for name, versions in found.items():
         if refusals := refusals_told(versions):
-            click.echo(f"{name}: {refusals}", err=True)
+            echo(f"{name}: {refusals}", err=True)
 
 
 def _cell(value: object) -> object:
@@ -110,12 +133,14 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
         "lineage": version.references,
         "decisions": [one for one in records if number in {one.version, one.canary and one.canary.version}],
         "judged": version.judged,
+        **({"outcomes": version.outcomes} if version.outcomes else {}),
     }
     if as_json:
         print_json([row])
         return
     starts = [reference.start_ms for reference in version.references]
     del row["mean_return"]  # `evaluation` says on which traces it is
+    row.pop("outcomes", None)
     shown = _told_difference(row) | {
         "lineage": f"windows from {iso(min(starts))} to {iso(max(starts))}" if starts else "none",
         "decisions": "; ".join(
@@ -123,6 +148,7 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
         ),
         "evaluation": _told_evaluation(version),
         "judged": _told_judged(version.judged),
+        **{f"outcomes of {name}": told for name, told in outcomes_told(version)},
         "config": ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in version.config.items()),
     }
     print_table(("field", "value"), ((name, _cell(value)) for name, value in shown.items()))
@@ -220,7 +246,7 @@ def diff(services: Services, one: tuple[str, int], other: tuple[str, int], *, as
     print_table(("field", f"{one[0]}@{one[1]}", f"{other[0]}@{other[1]}"), rows)
     if interval and found.agreement is not None:
         text = f"{interval.mean:+.3f} (95 % {interval.low:+.3f} to {interval.high:+.3f})"
-        click.echo(
+        echo(
             f"return of @{other[1]} less that of @{one[1]}, paired on {interval.n} traces: {text}; "
             f"{100 * found.agreement:.1f} % of the decisions are the same"
         )
@@ -321,7 +347,7 @@ def replay(services: Services, policy: tuple[str, int], *, as_json: bool) -> Non
         print_json([row])
     elif found.equal:
         source = f"{found.rows} rows of {found.chunks} chunks" if found.chunks else f"{found.rows} simulated steps"
-        click.echo(f"{task}@{number}: {source} give the same weights {found.hash}")
+        echo(f"{task}@{number}: {source} give the same weights {found.hash}")
     if not found.equal:
         raise HeadraceError(
             f"{task}@{number}: retraining gave the weights {found.hash}, not {found.expected}; it was trained by "

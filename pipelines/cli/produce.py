@@ -9,7 +9,7 @@ from typing import BinaryIO
 import click
 
 from headrace.pipelines.cli.options import Command, with_services
-from headrace.pipelines.cli.output import counted, print_answer
+from headrace.pipelines.cli.output import counted, echo, print_answer
 from headrace.pipelines.produce.producer import Produced, Producer, produce
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import HeadraceError
@@ -44,7 +44,7 @@ def command(
         print_answer(done, f"{counted(done.lines, 'line')}, {good:,} of them good; nothing was sent", as_json=as_json)
         sys.exit(1 if done.rejected else 0)
     if close and not done.heartbeats:
-        click.echo("no line was a transition of a known task, so there are no windows to close", err=True)
+        echo("no line was a transition of a known task, so there are no windows to close", err=True)
     beats = f", of them {counted(done.heartbeats, 'heartbeat')}" if done.heartbeats else ""
     sent = f"{counted(done.lines, 'line')} sent as {counted(done.messages, 'message')}{beats}"
     print_answer(done, sent, as_json=as_json)
@@ -57,19 +57,19 @@ def _layout(services: Services, *, needed: bool) -> Layout:
     except HeadraceError as error:
         if needed:
             raise
-        click.echo(f"lines are judged by headrace's default limits: {error}", err=True)
+        echo(f"lines are judged by headrace's default limits: {error}", err=True)
         return Layout(log="")
 
 
 def _tell(done: Produced, *, check: bool) -> None:
     """Say on stderr what is wrong."""
     if not done.lines:
-        click.echo("there is no line in it", err=True)
+        echo("there is no line in it", err=True)
     if done.rejected:
         then = "would be rejected" if check else "will be rejected, into the quarantine (headrace rejected list)"
-        click.echo(f"{done.rejected.lines} of {done.lines} lines {then}:", err=True)
+        echo(f"{done.rejected.lines} of {done.lines} lines {then}:", err=True)
     for text in (*(f"  {told}" for told in done.rejected.told()), *done.open_windows):
-        click.echo(text, err=True)
+        echo(text, err=True)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import msgspec
 from typing_extensions import override
 
 from headrace.pipelines.cli.options import Command, Timestamp, limit_option, with_services
-from headrace.pipelines.cli.output import counted, iso, print_answer, print_json, print_records, print_table
+from headrace.pipelines.cli.output import counted, echo, iso, print_answer, print_json, print_records, print_table
 from headrace.pipelines.query.quarantine import (
     RejectedMessage,
     Rejections,
@@ -36,7 +36,7 @@ def command() -> None:
 
 
 def _chosen(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say which rejections are meant."""
+    """Add the options that say which rejections are meant, named as `quarantine.rejected` names them."""
     for option in (
         click.option("--to", "end_ms", type=Timestamp(), help="Only what was refused before this time."),
         click.option("--from", "start_ms", type=Timestamp(), help="Only what was refused from this time on."),
@@ -50,21 +50,13 @@ def _chosen(function: Callable[..., None]) -> Callable[..., None]:
 @_chosen
 @limit_option
 @with_services
-def summary_of_rejected(
-    services: Services,
-    *,
-    rules: tuple[str, ...],
-    start_ms: int | None,
-    end_ms: int | None,
-    limit: int | None,
-    as_json: bool,
-) -> None:
+def summary_of_rejected(services: Services, *, limit: int | None, as_json: bool, **chosen: Any) -> None:  # noqa: ANN401
     """Count what was refused by rule, task and producer (the agent, else the key), each with its newest example."""
-    found = summary(rejected(services.log, rules, start_ms, end_ms))
+    found = summary(rejected(services.log, **chosen))
     columns = ("messages", "rule", "task", "producer", "first (UTC)", "last (UTC)", "example", "reason")
     print_records(found, columns, _summary_row, as_json=as_json, limit=limit)
     if not found:
-        click.echo("nothing was refused", err=True)
+        echo("nothing was refused", err=True)
 
 
 def _summary_row(one: Rejections) -> tuple[object, ...]:
@@ -76,17 +68,9 @@ def _summary_row(one: Rejections) -> tuple[object, ...]:
 @_chosen
 @limit_option
 @with_services
-def list_rejected(
-    services: Services,
-    *,
-    rules: tuple[str, ...],
-    start_ms: int | None,
-    end_ms: int | None,
-    limit: int | None,
-    as_json: bool,
-) -> None:
+def list_rejected(services: Services, *, limit: int | None, as_json: bool, **chosen: Any) -> None:  # noqa: ANN401
     """List what was refused, the newest first: where it lies on the log, by which rule, and why."""
-    found = rejected(services.log, rules, start_ms, end_ms)
+    found = rejected(services.log, **chosen)
     if as_json:
         print_json(_shown(services.log, message) for message in islice(found, limit))
     else:
@@ -141,11 +125,11 @@ def show_rejected(services: Services, *, place: tuple[int, int], as_json: bool) 
     value = shown.pop("value")
     for name, told in shown.items():
         if told not in {None, ""}:
-            click.echo(f"{name.replace('_', ' '):>12}  {told}")
+            echo(f"{name.replace('_', ' '):>12}  {told}")
     text = value if isinstance(value, str) else msgspec.json.format(msgspec.json.encode(value)).decode()
-    click.echo(f"\n{text}")
+    echo(f"\n{text}")
     if not shown["complete"]:
-        click.echo("the log no longer holds the whole of it: this is its beginning", err=True)
+        echo("the log no longer holds the whole of it: this is its beginning", err=True)
 
 
 @command.command("replay", cls=Command)
@@ -163,6 +147,6 @@ def replay_rejected(services: Services, *, rules: tuple[str, ...], everything: b
     wanted = sorted({m.rule for m in rejected(services.log)}) if everything else rules or LATER_RULES
     done = replay(services.log, wanted, again=bool(rules) or everything)
     if done.gone:
-        click.echo(f"{done.gone} could not be sent: the log holds the whole of them no longer", err=True)
+        echo(f"{done.gone} could not be sent: the log holds the whole of them no longer", err=True)
     told = f"{counted(done.sent, 'message')} sent again" + ("; now `headrace run ingest`" if done.sent else "")
     print_answer({"replayed": done.sent, "gone": done.gone, "rules": list(wanted)}, told, as_json=as_json)

@@ -10,7 +10,7 @@ import msgspec
 
 from headrace.pipelines import published
 from headrace.pipelines.cli.options import Command, task_option, with_services
-from headrace.pipelines.cli.output import counted, iso, print_answer, print_json, print_markdown, print_records
+from headrace.pipelines.cli.output import counted, echo, iso, print_answer, print_json, print_markdown, print_records
 from headrace.pipelines.cli.policy import who_option
 from headrace.pipelines.topics import RATINGS
 from headrace.pipelines.wiring import Services
@@ -59,7 +59,7 @@ def show(services: Services, report_id: str, *, html: bool, as_json: bool) -> No
     from headrace.pipelines.report import render  # noqa: PLC0415 slow to load
 
     if html:
-        click.echo(render.to_html(report))
+        echo(render.to_html(report))
     else:
         print_markdown(render.to_markdown(report))
 

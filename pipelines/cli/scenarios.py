@@ -1,10 +1,10 @@
 """headrace scenarios."""
 
 import click
-import msgspec
 
 from headrace.learners.simulate.environments import environment_of
 from headrace.pipelines.cli.options import DEFAULT_ENVIRONMENT, Command, environment_option, with_services
+from headrace.pipelines.cli.output import print_json
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import SettingsError
 
@@ -23,4 +23,4 @@ def command(services: Services, *, environment: str | None, as_json: bool) -> No
         raise SettingsError(f"--env {environment}: nothing is known of what may be varied; write the file by hand")
     if services.advisor is None:
         raise SettingsError("--advisor none: proposes nothing; take rules: or openai:MODEL")
-    click.echo(msgspec.json.encode(services.advisor.scenarios(record.variations())))
+    print_json([services.advisor.scenarios(record.variations())])

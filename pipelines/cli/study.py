@@ -11,7 +11,7 @@ from headrace.learners.seeds import STUDY_TRAINING
 from headrace.pipelines.cli import study_explanations
 from headrace.pipelines.cli.logs import log_to_stderr
 from headrace.pipelines.cli.options import json_option, verbose_option
-from headrace.pipelines.cli.output import bar, print_answer, print_json, print_records, print_table
+from headrace.pipelines.cli.output import bar, echo, print_answer, print_json, print_records, print_table
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.url import Url, parse_url
 
@@ -68,9 +68,10 @@ def run(
 ) -> None:
     """Train and evaluate every arm with every seed. What is in the folder already is not run again."""
     log_to_stderr(verbose=verbose)
-    from headrace.pipelines.study import design, pool  # noqa: PLC0415 torch takes seconds to load
+    from headrace.pipelines.study import design, pool, store  # noqa: PLC0415 torch takes seconds to load
 
-    chosen = {name: design.arm(name, advisor) for name in dict.fromkeys(part.strip() for part in arms.split(","))}
+    names, known = dict.fromkeys(part.strip() for part in arms.split(",")), store.design_so_far(out)
+    chosen = {name: design.arm(name, advisor, known.get(name)) for name in names}
     numbers = STUDY_TRAINING.each()[:seeds]
     wanted = pool.jobs(chosen, numbers, design.Budget(steps or design.STEPS))
     with bar("runs") as shown:
@@ -100,7 +101,7 @@ def report(folder: Path, *, page: Path | None, verbose: bool, as_json: bool) -> 
     found = tables(runs, designs, scored)
     if page is not None:
         for path in write_page(page, found, runs, scored):
-            click.echo(f"wrote {path}", err=True)
+            echo(f"wrote {path}", err=True)
     if as_json:
         print_json([found])
     else:
@@ -111,9 +112,9 @@ def _show(found: Mapping[str, Any]) -> None:
     arms = found["arms"]
     labels = {name: f"{one['label']} ({one['unit']})" for name, one in found["definitions"].items()}
     rows = [[labels[row["measure"]], *(_cell(row["arms"][arm]) for arm in arms)] for row in found["table1"]]
-    click.echo(f"{len(found['seeds'])} seeds, {found['steps']:,} steps a run; mean [95 % interval]\n")
+    echo(f"{len(found['seeds'])} seeds, {found['steps']:,} steps a run; mean [95 % interval]\n")
     print_table(["", *arms], rows)
-    click.echo("\nArm against arm, seed by seed\n")
+    echo("\nArm against arm, seed by seed\n")
     columns = ("measure", "arms", "difference", "95 % interval", "p", "p (Holm)", "Hedges' g")
     print_table(columns, (_pair(row, labels) for row in found["table4"]["pairwise"]))
 

@@ -11,7 +11,7 @@ from typing_extensions import override
 from headrace.learners.seeds import SCORED_TRAINING
 from headrace.pipelines.cli.logs import log_to_stderr
 from headrace.pipelines.cli.options import json_option, verbose_option
-from headrace.pipelines.cli.output import bar, print_json, print_table
+from headrace.pipelines.cli.output import bar, echo, print_json, print_table
 
 FOLDER: Final = Path(".headrace/study")
 
@@ -65,7 +65,7 @@ def _show(found: Mapping[str, Any]) -> None:
         [f"{row['label']} ({row['unit']})", *(_cell(row["arms"][arm], row["digits"]) for arm in found["arms"])]
         for row in found["measures"]
     ]
-    click.echo("Mean over seeds [95 % interval]\n")
+    echo("Mean over seeds [95 % interval]\n")
     print_table(["", *found["arms"]], rows)
 
 

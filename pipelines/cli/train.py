@@ -7,7 +7,7 @@ import click
 
 from headrace.learners.stream.algorithms import ALGORITHMS
 from headrace.pipelines.cli.options import DEFAULT_ENVIRONMENT, INTERRUPTED, Command, environment_option, with_services
-from headrace.pipelines.cli.output import print_answer
+from headrace.pipelines.cli.output import echo, print_answer
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.wiring import Services
 from headrace.schemas.errors import SettingsError
@@ -58,7 +58,7 @@ def command(services: Services, *, as_json: bool, **asked: Any) -> None:  # noqa
     told += f"{result['seconds']} s  mean return {result['mean_return']:.2f} on {result['traces']} traces of its own"
     print_answer(result, told, as_json=as_json)
     if result["stopped"] is not None:
-        click.echo(f"headrace: stopped at {result['stopped']:,d} of {result['steps']:,d} steps, and kept", err=True)
+        echo(f"headrace: stopped at {result['stopped']:,d} of {result['steps']:,d} steps, and kept", err=True)
         sys.exit(INTERRUPTED)
 
 

@@ -92,25 +92,29 @@ class ModelNarrator(Backend):
         return self._one_by_one(facts, deadline_s)
 
     def _one_by_one(self, facts: Facts, deadline_s: float) -> Told:
-        """Return a sentence on each fact that mattered; once it fails or is late, the template tells the rest.
+        """Return a sentence on each fact that mattered; once it fails, is late or may not be asked, what is stored.
 
         What the report is about is told by the template alone: of several facts at once, such as a counterfactual's.
         """
-        aliases, found = Aliases(facts), list[AnswerSentence]()
+        aliases, found, asks = Aliases(facts), list[AnswerSentence](), True
         for fact in [one for one in mattered(facts) if kind_of(one.fact_id).role != "verdict"]:
             key = key_of(self.name, single.INSTRUCTIONS, single.prompt(fact, aliases))
-            told = self._known(key, partial(self._single, fact, facts, aliases, deadline_s))
+            told = self._known(key, partial(self._single, fact, facts, aliases, deadline_s) if asks else None)
             found += told or ()
-            if told is None or self._timer() >= deadline_s:
-                break
+            asks = asks and told is not None and self._timer() < deadline_s
         return tuple(found)
 
-    def _known(self, key: str, ask: Callable[[], Told]) -> Told | None:
-        """Return what the store has, else what the model says now; None where it may not be asked, or failed."""
+    def _known(self, key: str, ask: Callable[[], Told] | None) -> Told | None:
+        """Return what the store has, else what the model says now; None where it may not be asked, or failed.
+
+        ask: None where it is not to be asked.
+        """
         known = self._store.sentences(key)
         if known is not None:
             self._counts["cached",] += 1
             return known
+        if ask is None:
+            return None
         barred = self._allowance.barred(self._store.spent(self._clock()))
         if barred is not None:
             self._counts["barred", barred] += 1

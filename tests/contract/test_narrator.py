@@ -254,6 +254,24 @@ def test_a_small_model_is_asked_fact_by_fact(server):
     assert not any(b"secret" in body for body in server.requests)
 
 
+@pytest.mark.parametrize("ask", ["report", "fact"])
+def test_what_is_stored_is_told_once_the_budget_is_spent(server, tmp_path, ask):
+    """Whatever comes before it: one of three facts is new, and may not be asked about any more."""
+    server.behaviour = one_sentence if ask == "fact" else server.behaviour
+    known = Facts("t", "v7", FACTS.facts[2:])
+    with opened(server, ask=ask, store=tmp_path / "narrator.db") as narrator:
+        before = said(narrator.tell(known), known)
+    asked = len(server.requests)
+    facts = FACTS if ask == "fact" else known
+    with opened(server, ask=ask, store=tmp_path / "narrator.db", tokens_per_day=1) as narrator:
+        after = said(narrator.tell(facts), facts)
+        counts = narrator.counters()
+    assert len(server.requests) == asked
+    assert counts["cached",] == (1 if ask == "report" else 2)
+    assert counts.get(("barred", "tokens"), 0) == (ask == "fact")
+    assert "It is worse than the secret rule by 9.0 return." in {*before} & {*after}
+
+
 def test_of_a_decision_the_template_tells_what_it_is_about_and_all_the_rest(server):
     server.behaviour = one_sentence
     facts = decision_examples.cloud()

@@ -1,7 +1,11 @@
 """headrace rules as a user has it, of a task that no simulator knows: from a file of rows to agents and back."""
 
 import numpy as np
+import pytest
+from click.testing import CliRunner
 from shell import T0
+
+from headrace.pipelines.cli import cli
 
 VALVE_RULES = """\
 task valve
@@ -58,6 +62,39 @@ def test_rules_from_a_file_of_rows(shell):
     assert b"these are rules, and have no layers" in shell("policy", "export", "valve", "v.onnx", code=1).stderr
     told = shell("rules", "withdraw", "valve", *why, code=1).stderr.decode()
     assert "no version of valve served before" in told
+
+
+def test_rules_command_no_terminal(shell):
+    """What stands in a deployed document is shown, and moves no cursor, clears no screen and hides nothing."""
+    shell.prepare()
+    text = VALVE_RULES.replace("task valve", "task valve # \x1b[2J, \x9b2J, \u202e")
+    (shell.folder / "valve.rules").write_text(text)
+    shell.here("rules", "deploy", "valve.rules", "--reason", "\x1b]0;mine\x07 to see")
+    told = shell.here("rules", "show", "valve").decode()
+    assert told == text.replace("\x1b", r"\u001b").replace("\x9b", r"\u009b").replace("\u202e", r"\u202e")
+    assert shell.json("rules", "show", "valve")["text"] == text
+    for command in (("rules", "show", "valve", "--json"), ("policy", "show", "valve@1"), ("policy", "list")):
+        assert not set(shell.here(*command).decode()) & {"\x1b", "\x07", "\x9b", "\u202e"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("rules", "deploy", "valve.rules"),
+        ("rules", "withdraw", "valve"),
+        ("policy", "promote", "valve@1"),
+        ("policy", "hold", "valve"),
+        ("directive", "undo", "valve.setting.1"),
+        ("learner", "set", "valve", "discount=0.9"),
+    ],
+)
+def test_a_decision_needs_a_reason_and_a_name(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "valve.rules").write_text(VALVE_RULES)
+    for said in (["--reason", ""], ["--reason", " \t"], ["--reason", "\u200b"], ["--reason", "why", "--who", " "]):
+        done = CliRunner().invoke(cli, [*arguments, *said])
+        assert done.exit_code == 2
+        assert f"{said[-2]} {said[-1]!r} says nothing" in done.output
 
 
 def test_a_file_of_rules_that_can_t_be_read_changes_nothing(shell):

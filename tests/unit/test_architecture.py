@@ -93,6 +93,13 @@ def test_every_room_is_in_the_document():
     assert [str(room) for room in rooms if room.parts[0] != "sinks" and f"`{room}/" not in text] == []
 
 
+def test_text_goes_to_a_terminal_by_one_function():
+    """It lets no text of others command the terminal; `demo` and `train` redraw lines of their own."""
+    own = {"output.py", "demo.py", "train.py"}
+    paths = [path for path in sources() if path.parent.name == "cli" and path.name not in own]
+    assert [path.name for path in paths if re.search(r"click\.(echo|secho)\(|\bprint\(", path.read_text())] == []
+
+
 def test_no_file_is_large():
     lines = {str(path.relative_to(ROOT)): path.read_text().count("\n") for path in sources()}
     assert_only_smaller({name: count for name, count in lines.items() if count > FILE_LINES}, LARGE_FILES)
