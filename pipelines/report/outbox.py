@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec.structs import replace
 
-from headrace.pipelines.report.compose import Envelope, compose
+from headrace.pipelines.report.compose import Drawn, Envelope, compose
 from headrace.pipelines.report.mails import Mails
 from headrace.pipelines.runtime.member import Member
 from headrace.pipelines.topics import MAILS, REPORTS, partition_messages, records
@@ -53,7 +53,9 @@ class Audience:
 class Outbox:
     """An audience's mails, as far as a member of the group has their partitions."""
 
-    def __init__(self, member: Member, mailer: Mailer, mails: Mails, clock: Clock, audience: Audience) -> None:
+    def __init__(
+        self, member: Member, mailer: Mailer, mails: Mails, clock: Clock, audience: Audience, drawn: Drawn
+    ) -> None:
         self.sent = self.refused = 0
         self.undelivered = False  # whether the mailer did not answer the last time that it was asked
         self.deferred = ""  # why the first open mail must wait: what a recipient's server said
@@ -61,6 +63,7 @@ class Outbox:
         self._mailer = mailer
         self._mails = mails
         self._clock = clock
+        self._drawn = drawn  # what audiences of the same reports share
         self.audience = audience
         self._open: list[Mail] | None = None  # None: the log is yet to be asked
         self._held: set[int] = set()  # partitions whose next reports may have gone out already
@@ -146,7 +149,7 @@ class Outbox:
         if not reports:
             logger.error("digest %s: its reports are gone, or in other digests; it is not sent", mail.digest_id)
             return self._record(replace(mail, state="unknown"), mail.ends)
-        message = compose(reports, mail.digest_id, mail.ts, self.audience.envelope)
+        message = compose(reports, mail.digest_id, mail.ts, self.audience.envelope, self._drawn)
         if mail.state == "due":
             self._remember(self._record(replace(mail, state="sending")))
         self.undelivered = True
