@@ -11,7 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import fsum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from headrace.pipelines.query.quarantine import RejectedMessage, origin, rejected_message
 from headrace.pipelines.report.render import title
@@ -74,7 +74,8 @@ class ReportPlace:
 class WindowTotals:
     """A window over all its groups. mean_reward: of a row; None without rows.
 
-    late: rows that came after the window was first told, as far as this process has seen it.
+    late: rows that came after the window was first told, as far as this process has seen it. outcomes, outcome_rows:
+    as in AgentStats.
     """
 
     start_ms: int
@@ -84,6 +85,8 @@ class WindowTotals:
     duplicates: int
     policy_versions: dict[int, int]
     late: int = 0
+    outcomes: tuple[float, ...] = ()
+    outcome_rows: tuple[int, ...] = ()
 
     @property
     def mean_reward(self) -> float | None:
@@ -91,7 +94,17 @@ class WindowTotals:
         return self.reward_sum / self.rows if self.rows else None
 
 
-_Part = tuple[int, float, int, int, dict[int, int], int]
+class _Part(NamedTuple):
+    """What a group told of a window."""
+
+    rows: int
+    reward_sum: float
+    episode_ends: int
+    duplicates: int
+    policy_versions: dict[int, int]
+    late: int
+    outcomes: tuple[float, ...]
+    outcome_rows: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -112,17 +125,19 @@ class TaskView:
 
 def _totals(start_ms: int, parts: dict[tuple[int, int], _Part]) -> WindowTotals:
     versions: dict[int, int] = defaultdict(int)
-    for _, _, _, _, by_version, _ in parts.values():
-        for version, rows in by_version.items():
+    for part in parts.values():
+        for version, rows in part.policy_versions.items():
             versions[version] += rows
     return WindowTotals(
         start_ms,
-        rows=sum(part[0] for part in parts.values()),
-        reward_sum=fsum(part[1] for part in parts.values()),
-        episode_ends=sum(part[2] for part in parts.values()),
-        duplicates=sum(part[3] for part in parts.values()),
+        rows=sum(part.rows for part in parts.values()),
+        reward_sum=fsum(part.reward_sum for part in parts.values()),
+        episode_ends=sum(part.episode_ends for part in parts.values()),
+        duplicates=sum(part.duplicates for part in parts.values()),
         policy_versions=dict(versions),
-        late=sum(part[5] for part in parts.values()),
+        late=sum(part.late for part in parts.values()),
+        outcomes=tuple(map(fsum, zip(*(part.outcomes for part in parts.values()), strict=False))),
+        outcome_rows=tuple(map(sum, zip(*(part.outcome_rows for part in parts.values()), strict=False))),
     )
 
 
@@ -294,9 +309,11 @@ class View:
             task, totals = self.tasks[summary.task], summary.totals
             task.windows_told += 1
             parts, place = task.parts.setdefault(summary.start_ms, {}), (summary.group, summary.partition)
-            late = parts[place][5] + max(0, totals.rows - parts[place][0]) if place in parts else 0
-            counts = totals.rows, totals.reward_sum, totals.episode_ends, summary.duplicates
-            parts[place] = (*counts, totals.policy_versions, late)
+            late = parts[place].late + max(0, totals.rows - parts[place].rows) if place in parts else 0
+            parts[place] = _Part(
+                *(totals.rows, totals.reward_sum, totals.episode_ends, summary.duplicates, totals.policy_versions),
+                *(late, totals.outcomes, totals.outcome_rows),
+            )
             if len(task.parts) > MOST_WINDOWS:
                 del task.parts[min(task.parts)]
         self._bound_parts()

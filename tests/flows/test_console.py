@@ -1,5 +1,6 @@
 """The console's pages as HTML: what they say, whom they let, and that nothing a producer writes is markup."""
 
+import asyncio
 import hashlib
 import re
 import time
@@ -8,8 +9,10 @@ import msgspec
 import pytest
 from fastapi.testclient import TestClient
 
+from headrace.pipelines.published import published
 from headrace.pipelines.serve.access import Gate
 from headrace.pipelines.serve.app import create_app
+from headrace.pipelines.serve.console.events import Streams
 from headrace.pipelines.serve.console.render import STATIC
 from headrace.pipelines.serve.site import Site
 from headrace.pipelines.serve.tokens import create_token
@@ -176,7 +179,89 @@ def test_with_tokens_a_person_is_asked_for_one_and_it_is_kept_from_scripts(clien
 
 
 def test_an_error_is_told_in_words(client):
+    shown(client, "/", "There is no task yet")
     lost = client.get("/tasks/nope", headers=HTML)
     assert (lost.status_code, "never added" in lost.text, "<main" in lost.text) == (404, True, True)
     part = client.get("/tasks/nope", headers=HTML | {"HX-Request": "true"})
     assert (part.status_code, "<main" in part.text) == (404, False)
+
+
+def act(client, act, *, seen, **fields):
+    data = {"reason": "it sheds load", "seen": str(seen)} | fields
+    return client.post(f"/tasks/valve/{act}", data=data, headers=HTML | {"HX-Request": "true"})
+
+
+def test_a_person_holds_and_releases_with_a_reason(client, services):
+    add_task(services.log, SPEC)
+    send(services, POLICIES, served(2))
+    shown(client, "/tasks/valve", "v2 serves")
+    assert act(client, "hold", seen=NOW_MS - 5_000, reason="  ").status_code == 422
+    held = act(client, "hold", seen=NOW_MS - 5_000)
+    assert (held.status_code, "promotion is on hold. The record has your name (owner)" in held.text) == (200, True)
+    assert "it sheds load" in held.text
+    last = published(services.log, "valve")[-1]
+    assert (last.version, last.held, last.decided_by, last.reason) == (2, True, "owner", "it sheds load")
+    plain = client.post("/tasks/valve/release", data={"reason": "over", "seen": str(last.ts)}, follow_redirects=False)
+    assert (plain.status_code, plain.headers["location"]) == (303, "/tasks/valve")
+
+
+def test_who_decides_second_is_told_who_was_first_and_keeps_what_they_typed(client, services):
+    add_task(services.log, SPEC)
+    send(services, POLICIES, served(2))
+    shown(client, "/tasks/valve", "v2 serves")
+    send(services, POLICIES, served(3, "bob", "an incident", NOW_MS))
+    late = act(client, "rollback", seen=NOW_MS - 5_000)
+    assert late.status_code == 409
+    assert "bob has decided meanwhile: valve@3 (an incident): look again, and decide then" in late.text
+    assert 'value="it sheds load"' in late.text
+    assert published(services.log, "valve")[-1].version == 3
+
+
+def test_what_cannot_be_done_is_said_in_words(client, services):
+    add_task(services.log, SPEC)
+    send(services, POLICIES, served(2))
+    shown(client, "/tasks/valve", "v2 serves")
+    unknown = act(client, "promote", seen=NOW_MS - 5_000, version="77")
+    assert (unknown.status_code, "there is no policy valve@77" in unknown.text) == (404, True)
+    assert act(client, "promote", seen=NOW_MS - 5_000, version="x").status_code == 422
+    assert client.post("/tasks/valve/hold", json={"reason": "x"}).status_code == 415
+    assert (
+        client.post("/tasks/valve/hold", data={"reason": "x"}, headers={"Origin": "http://x.example"}).status_code
+        == 403
+    )
+
+
+def test_without_the_scope_nothing_is_offered_and_nothing_is_done(client, services):
+    add_task(services.log, SPEC)
+    client.cookies.set("headrace", token(services, "read"))
+    page = shown(client, "/tasks/valve", "needs the scope <code>operate</code>")
+    assert "hx-post" not in page
+    refused = act(client, "hold", seen=0)
+    assert (refused.status_code, "This needs the scope operate" in refused.text) == (403, True)
+    assert published(services.log, "valve") == []
+
+
+def test_a_page_is_told_of_changes_until_the_server_ends(services):
+    site = Site(services, View(services.log), Gate(services.tokens, services.clock, "owner"))
+    streams = Streams()
+
+    async def follow():
+        told = []
+        async for event in streams.follow(site.view):
+            told.append(event)
+            if len(told) == 1:
+                site.view.read_on()
+                site.view._tell()
+            else:
+                site.view.end()
+        return told
+
+    told = asyncio.run(asyncio.wait_for(follow(), 10.0))
+    assert [event.split(b"\n")[0] for event in told] == [b"event: changed"] * 2
+    assert streams.open == 0
+
+
+def test_so_many_pages_follow_at_a_time(client):
+    client.app.state.events.open = 1_000
+    full = client.get("/events")
+    assert (full.status_code, full.headers["content-type"].split(";")[0]) == (503, "text/html")

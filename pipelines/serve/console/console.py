@@ -6,7 +6,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 from typing_extensions import override
 
-from headrace.pipelines.serve.console import events, login, pages
+from headrace.pipelines.serve.console import actions, events, login, pages, panels
 from headrace.pipelines.serve.console.beside import Reports
 from headrace.pipelines.serve.console.render import STATIC
 
@@ -26,7 +26,8 @@ class _Files(StaticFiles):
 def add_console(app: FastAPI) -> None:
     """Add the pages to an application that has its site."""
     app.state.events = events.Streams()
+    app.state.explaining = panels.Explaining()
     app.state.reports = Reports(app.state.site.services.log)
-    for subject in (pages, login, events):
+    for subject in (pages, panels, login, events, actions):
         app.include_router(subject.router)
     app.mount("/static", _Files(directory=STATIC))

@@ -1,12 +1,15 @@
 """The console's pages: all tasks, and one of them."""
 
+from http import HTTPStatus
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from headrace.pipelines.serve.access import Reads
 from headrace.pipelines.serve.console.beside import Reports
+from headrace.pipelines.serve.console.decisions import Chosen
 from headrace.pipelines.serve.console.overview import Sort, Wanted, overview
 from headrace.pipelines.serve.console.render import PageRoute, page
 from headrace.pipelines.serve.console.soundness import rejections
@@ -36,18 +39,38 @@ def all_tasks(
 
 
 @router.get("/tasks/{task}")
-def one_task(
-    request: Request, site: Here, _: Reads, task: Task, agent: Annotated[str, Query(max_length=64)] = ""
-) -> Response:
+def one_task(request: Request, site: Here, _: Reads, task: Task) -> Response:
     """Show one task."""
-    return shown(request, site, task, agent=agent)
+    return shown(request, site, task)
 
 
-def shown(request: Request, site: Site, task: str, status: int = 200, *, agent: str = "", **more: object) -> Response:
-    """Show one task as it is now. more: what an action said, and what was typed for it."""
+def shown(
+    request: Request,
+    site: Site,
+    task: str,
+    status: int = HTTPStatus.OK,
+    *,
+    notice: str = "",
+    alarm: str = "",
+    draft: dict[str, str] | None = None,
+) -> Response:
+    """Show one task as it is now. notice, alarm: what came of an action; draft: what was typed for it."""
     found = task_page(site.view, site.spec(task), reports_of(request), site.services.clock())
-    said: dict[str, object] = {"notice": "", "alarm": "", "draft": {}}
-    return page(request, "task.html.j2", status, found=found, agent=agent, **said | more)
+    draft = {"act": "", "version": "", "reason": "", "hold": ""} | (draft or {})
+    chosen = chosen_of(request)
+    here = f"/tasks/{task}{'?' + chosen.query if chosen.query else ''}"
+    said = {"notice": notice, "alarm": alarm, "draft": draft, "here": here, "chosen": chosen}
+    return page(request, "task.html.j2", status, found=found, **said)
+
+
+def chosen_of(request: Request) -> Chosen:
+    """Return what a page's address chooses; an action is asked for by a page, which says its own."""
+    if request.method == "GET":
+        return Chosen.read(request.url.query)
+    try:
+        return Chosen.read(urlsplit(request.headers.get("hx-current-url", "")).query)
+    except ValueError:
+        return Chosen()
 
 
 def reports_of(request: Request) -> Reports:

@@ -56,7 +56,8 @@ class PageRoute(APIRoute):
 
 def error_page(request: Request, status: int, detail: str) -> Response:
     """Tell an error: as a page, or, to a page that asks for a part of itself, as a part."""
-    name = "trouble.html.j2" if request.headers.get("hx-request") else "error.html.j2"
+    part = request.method == "GET" and "hx-request" in request.headers
+    name = "trouble.html.j2" if part else "error.html.j2"
     return page(request, name, status, phrase=HTTPStatus(status).phrase, detail=detail)
 
 
@@ -72,12 +73,11 @@ def page(request: Request, name: str, status: int = HTTPStatus.OK, **values: Any
             caller=caller,
             can_operate=caller.allows("operate"),
             with_token=bool(caller.token_id),
-            here=str(request.url.path) + (f"?{request.url.query}" if request.url.query else ""),
             now_ms=now_ms,
             read_ms=round(now_ms - 1_000.0 * view.age_s),
             trouble=view.trouble,
             changes=request.app.state.events.state(view),
-            **values,
+            **{"here": request.url.path + (f"?{request.url.query}" if request.url.query else "")} | values,
         )
     )
     return HTMLResponse(text, status)

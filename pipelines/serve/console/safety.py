@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from headrace.learners.judge.distributions import t_quantile
 from headrace.pipelines.serve.view import WindowTotals
+from headrace.schemas.outcomes import Measure, measures
 from headrace.schemas.records import ServingPolicy, TaskSpec
 
 COMPARED: Final = 24
@@ -29,13 +30,17 @@ WORDS: Final[dict[State, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What one version earned in its newest windows. version: 0 for rows of none. reward: a row's mean."""
+    """What one version earned in its newest windows. version: 0 for rows of none. reward: a row's mean.
+
+    outcomes: in the task's order and units; None where nothing tells.
+    """
 
     version: int
     windows: int
     rows: int
     reward: float
     episode_return: float | None
+    outcomes: tuple[float | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,7 @@ def safety(spec: TaskSpec, windows: Sequence[WindowTotals], decisions: Sequence[
     newest_ms = told[-1].start_ms + spec.window_ms
     age_ms = max(0, now_ms - newest_ms)
     stale = age_ms > max(SHORTEST_STALE_MS, LATE_WINDOWS * spec.window_ms)
-    now, before = _side(serves, mine), _side(previous, theirs) if change else None
+    now, before = _side(spec, serves, mine), _side(spec, previous, theirs) if change else None
     return Safety(_state(change), now, before, change, age_ms, newest_ms, told[-1].rows, stale)
 
 
@@ -91,10 +96,17 @@ def owner(window: WindowTotals) -> int | None:
     return 0 if sum(window.policy_versions.values()) <= (1.0 - ALONE) * window.rows else None
 
 
-def _side(version: int, windows: Sequence[WindowTotals]) -> Side:
+def _side(spec: TaskSpec, version: int, windows: Sequence[WindowTotals]) -> Side:
     rows, reward = sum(one.rows for one in windows), math.fsum(one.reward_sum for one in windows)
     ends = sum(one.episode_ends for one in windows)
-    return Side(version, len(windows), rows, reward / rows, reward / ends if ends else None)
+    outcomes = tuple(_outcome(one, place, windows, ends) for place, one in enumerate(measures(spec)))
+    return Side(version, len(windows), rows, reward / rows, reward / ends if ends else None, outcomes)
+
+
+def _outcome(measure: Measure, place: int, windows: Sequence[WindowTotals], ends: int) -> float | None:
+    having = [one for one in windows if len(one.outcomes) > place < len(one.outcome_rows)]
+    total = math.fsum(one.outcomes[place] for one in having)
+    return measure.told(total, sum(one.outcome_rows[place] for one in having), ends)
 
 
 def _change(mine: Sequence[WindowTotals], theirs: Sequence[WindowTotals]) -> Change:

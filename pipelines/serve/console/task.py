@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.pipelines.report.render import outcome_table
 from headrace.pipelines.serve.console.beside import Bar, Reports, bars
 from headrace.pipelines.serve.console.drawn import chart
 from headrace.pipelines.serve.console.safety import Safety, safety
@@ -44,6 +45,7 @@ class TaskPage:
     chart: dict[str, Any]
     bars: list[Bar]
     bars_version: int | None
+    outcome_table: list[list[str]]
     decided: list[Decided]
     more_decided: int
     rows: Rows
@@ -69,6 +71,7 @@ def task_page(view: View, spec: TaskSpec, reports: Reports, now_ms: int) -> Task
         chart=chart(windows, spec.window_ms),
         bars=bars(report) if report else [],
         bars_version=report.policy_version if report else None,
+        outcome_table=outcome_table(report) if report else [],
         decided=decided[:MOST_DECISIONS],
         more_decided=max(0, len(decided) - MOST_DECISIONS),
         rows=row_counts(windows),
