@@ -1,4 +1,4 @@
-"""Tests on real servers are marked as such: `make test-servers` runs them, `make test` does not start a server."""
+"""Tests on real servers are marked as such: `make test-servers` runs them, plain `pytest` starts no server."""
 
 import os
 import subprocess
@@ -47,11 +47,17 @@ failures: list[bool] = []
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note of each failure whether it was a time-out."""
+    """Write on the report of a failure whether it was a time-out; a worker's report goes to who leads it."""
     report = yield
     if report.failed and call.excinfo:
-        failures.append(call.excinfo.errisinstance((TimeoutError, subprocess.TimeoutExpired)))
+        report.late = call.excinfo.errisinstance((TimeoutError, subprocess.TimeoutExpired))
     return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note each failure."""
+    if report.failed:
+        failures.append(getattr(report, "late", False))
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
