@@ -7,11 +7,13 @@ since a misspelt one would be silently ignored.
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from headrace.pipelines.report.addresses import parse_recipients
-from headrace.pipelines.service.address import MORE_PORTS, Address, parse_address
+from headrace.pipelines.report.unsubscribing import parse_key
+from headrace.pipelines.service.address import MORE_PORTS, SERVE_PORT, Address, parse_address
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.reasons import did_you_mean
 from headrace.schemas.url import Url, parse_url
@@ -29,26 +31,41 @@ def parse_format(value: object) -> LogFormat:
     return "json" if value == "json" else "text"
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Secret:
+    """A text that is never shown."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return "***" if self.text else "none"
+
+
 DEFAULTS: Final[Mapping[str, str | Address]] = {
     "log": "sqlite:.headrace/log.db",
     "index": "sqlite:.headrace/index.db",
     "cache": "memory:",
     "policies": "file:.headrace/policies",
+    "tokens": "sqlite:.headrace/tokens.db",
     "mail": "file:.headrace/mail",
     "narrator": "template:",
     "advisor": "rules:?mode=log",
     "metrics": Address(more_ports=MORE_PORTS),
+    "serve": Address(port=SERVE_PORT),
     "log_format": "text",
     "digest_to": "team@localhost",
     "digest_cron": "0 8 * * *",
     "digest_zone": "UTC",
+    "digest_key": "",
 }
 _PARSERS: Final[Mapping[str, Callable[[object], Any]]] = {
     "metrics": parse_address,
+    "serve": partial(parse_address, option="--address"),
     "log_format": parse_format,
     "digest_to": parse_recipients,
     "digest_cron": str,
     "digest_zone": str,
+    "digest_key": lambda value: Secret(parse_key(str(value))),
 }
 
 
@@ -56,22 +73,26 @@ _PARSERS: Final[Mapping[str, Callable[[object], Any]]] = {
 class Settings:
     """Where everything is; without settings it lies under ./.headrace/. Build it by `read_settings`.
 
-    metrics: where a job serves its metrics and health. log_format: of stderr. digest_to, digest_cron, digest_zone: to
-    whom and when digests go.
+    metrics: where a job serves its metrics and health. serve: where the API and the console are. log_format: of stderr.
+    digest_to, digest_cron, digest_zone: to whom and when digests go. digest_key: by what their links to unsubscribe are
+    signed; only a variable gives it.
     """
 
     log: Url
     index: Url
     cache: Url
     policies: Url
+    tokens: Url
     mail: Url
     narrator: Url
     advisor: Url
     metrics: Address
+    serve: Address
     log_format: LogFormat
     digest_to: tuple[str, ...]
     digest_cron: str
     digest_zone: str
+    digest_key: Secret
 
 
 def read_settings(options: Mapping[str, object] | None = None) -> Settings:

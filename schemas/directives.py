@@ -41,6 +41,8 @@ EARLIER_MAX: Final = 8
 """Directives, the newest last, whose verdicts an advisor is told."""
 PROPOSALS_MAX: Final = 3
 """Read of an advisor's answer; what it says beyond is dropped."""
+PROBATION_MAX: Final = 3
+"""So many changes are judged at a time: of more, nobody could say which did what."""
 REASON_CHARACTERS: Final = 300
 
 
@@ -116,9 +118,13 @@ def key_of(change: str, target: str = "") -> str:
 
 def described(facts: LearningFacts, names: Sequence[str]) -> str:
     """Say what some facts are; a name that is none is left out."""
+    return "; ".join(stated(facts, names))[:REASON_CHARACTERS]
+
+
+def stated(facts: LearningFacts, names: Sequence[str]) -> list[str]:
+    """Write some facts as a name and its numbers in four digits, each once; a name that is none is left out."""
     known = set(facts.__struct_fields__)
-    told = [f"{name} {_told(getattr(facts, name))}" for name in dict.fromkeys(names) if name in known]
-    return "; ".join(told)[:REASON_CHARACTERS]
+    return [f"{name} {_told(getattr(facts, name))}" for name in dict.fromkeys(names) if name in known]
 
 
 def _told(value: object) -> str:

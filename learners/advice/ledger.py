@@ -11,11 +11,9 @@ from typing import Any, Final
 import msgspec
 
 from headrace.learners.judge.statistics import MeanInterval
-from headrace.schemas.directives import ACTIONS, EARLIER_MAX, Action, EarlierDirective, Proposal, key_of
+from headrace.schemas.directives import ACTIONS, EARLIER_MAX, PROBATION_MAX, Action, EarlierDirective, Proposal, key_of
 from headrace.schemas.records import Directive
 
-PROBATION_MAX: Final = 3
-"""So many changes are judged at a time: of more, nobody could say which did what."""
 PROBATION_VERSIONS: Final = 2
 """For so many versions a change is judged."""
 GOVERNED: Final = (

@@ -68,9 +68,10 @@ def run(
 ) -> None:
     """Train and evaluate every arm with every seed. What is in the folder already is not run again."""
     log_to_stderr(verbose=verbose)
-    from headrace.pipelines.study import design, pool  # noqa: PLC0415 torch takes seconds to load
+    from headrace.pipelines.study import design, pool, store  # noqa: PLC0415 torch takes seconds to load
 
-    chosen = {name: design.arm(name, advisor) for name in dict.fromkeys(part.strip() for part in arms.split(","))}
+    names, known = dict.fromkeys(part.strip() for part in arms.split(",")), store.design_so_far(out)
+    chosen = {name: design.arm(name, advisor, known.get(name)) for name in names}
     numbers = STUDY_TRAINING.each()[:seeds]
     wanted = pool.jobs(chosen, numbers, design.Budget(steps or design.STEPS))
     with bar("runs") as shown:

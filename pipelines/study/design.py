@@ -27,11 +27,11 @@ from headrace.learners.ppo.simulate import PPOTraining
 from headrace.pipelines.study import asked
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.scenarios import Scenario
-from headrace.schemas.url import Url
+from headrace.schemas.url import Url, masked
 
 ARMS: Final = ("dqn", "ppo", "dqn+advisor", "dqn+schedule")
 """What the tables compare, each with all others."""
-RIVALS: Final = ("dqn+random", "dqn+llm", "dqn+scenarios", "dqn+drawn", "dqn+llm-scenarios")
+RIVALS: Final = ("dqn+random", "dqn+llm", "dqn+llm-random", "dqn+scenarios", "dqn+drawn", "dqn+llm-scenarios")
 """Other help for DQN, compared with some of these, and with each other."""
 PAPER_ARMS: Final = ARMS[:3]
 ENVIRONMENT: Final = ENVIRONMENT_ID
@@ -157,10 +157,11 @@ def drawn(seed: int) -> tuple[Scenario, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """How an arm trains. cadence: of its advisor, None without one.
+    """How an arm trains. cadence: of its advisor's directives, None without any.
 
-    advisor: who that is, the rules where it is None. counts_of: the arm of whose run with the same seed as many
-    directives are drawn by chance, at the same versions; "" for none. scenarios: who proposes those of a seed.
+    advisor: the language model that gives directives or scenarios, None where rules or chance do. counts_of: the arm of
+    whose run with the same seed as many directives are drawn by chance, at the same versions; "" for none. scenarios:
+    who proposes those of a seed.
     """
 
     training: DQNTraining | PPOTraining
@@ -170,8 +171,10 @@ class Arm:
     scenarios: Callable[[int], tuple[Scenario, ...]] = no_scenarios
 
 
-def arm(name: str, advisor: Url | None = None) -> Arm:
+def arm(name: str, advisor: Url | None = None, known: Mapping[str, Any] | None = None) -> Arm:
     """Return an arm by its name; advisor: of those with a language model.
+
+    known: how the folder has the arm described. Scenarios that this model proposed for it are not asked for again.
 
     Raises SettingsError for another, or where the advisor is missing, and as `Advisor.scenarios` does.
     """
@@ -182,16 +185,29 @@ def arm(name: str, advisor: Url | None = None) -> Arm:
         "dqn+schedule": Arm(scheduled(BEST_SCHEDULE)),
         "dqn+random": Arm(PLAIN_DQN, BEST_CADENCE, counts_of="dqn+advisor"),
         "dqn+llm": Arm(PLAIN_DQN, BEST_CADENCE, advisor=advisor),
+        "dqn+llm-random": Arm(PLAIN_DQN, BEST_CADENCE, advisor=advisor, counts_of="dqn+llm"),
         "dqn+scenarios": Arm(PLAIN_DQN, scenarios=hardest),
         "dqn+drawn": Arm(PLAIN_DQN, scenarios=drawn),
     }
     if "llm" in name and (advisor is None or advisor.scheme != "openai"):
         raise SettingsError(f"--arms {name} asks a language model: name it by --advisor openai:MODEL?base_url=…")
     if name == "dqn+llm-scenarios" and advisor is not None:
-        return Arm(PLAIN_DQN, scenarios=partial(_these, asked.scenarios(advisor, variations())))
+        return Arm(PLAIN_DQN, advisor=advisor, scenarios=partial(_these, _scenarios(advisor, known or {})))
     if name not in arms:
         raise SettingsError(f"--arms: {name!r} is none; choose among {', '.join(arms)}")
     return arms[name]
+
+
+def _scenarios(advisor: Url, known: Mapping[str, Any]) -> tuple[Scenario, ...]:
+    if known.get("advisor") == _told(advisor):
+        return msgspec.convert(known.get("scenarios", ()), tuple[Scenario, ...])
+    return asked.scenarios(advisor, variations())
+
+
+def _told(advisor: Url) -> str:
+    """Name a model and where it is; no option that may be a secret."""
+    where = advisor.options.get("base_url")
+    return f"openai:{advisor.path}" + (f"?base_url={masked(where)}" if where else "")
 
 
 def _these(scenarios: tuple[Scenario, ...], _seed: int) -> tuple[Scenario, ...]:
@@ -231,8 +247,9 @@ class Budget:
 
 def described(one: Arm, budget: Budget) -> dict[str, Any]:
     """Return all that a run of an arm depends on but its seed."""
+    chance = f"random: as {one.counts_of}" if one.counts_of else ""
     others = {
-        "advisor": f"random: as {one.counts_of}" if one.counts_of else one.advisor and f"openai:{one.advisor.path}",
+        "advisor": " of ".join(filter(None, (chance, _told(one.advisor) if one.advisor else ""))),
         "scenarios": msgspec.to_builtins(one.scenarios(0)),
     }
     return {

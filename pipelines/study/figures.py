@@ -25,6 +25,7 @@ NAMES: Final[Mapping[str, str]] = {
     "dqn+schedule": "DQN + best fixed schedule",
     "dqn+random": "DQN + random directives",
     "dqn+llm": "DQN + language model",
+    "dqn+llm-random": "DQN + as many random directives as the model's",
     "dqn+scenarios": "DQN + hardest scenarios",
     "dqn+drawn": "DQN + random scenarios",
     "dqn+llm-scenarios": "DQN + a model's scenarios",

@@ -28,7 +28,8 @@ _QUESTIONS: Final = (
 )
 _HELP_QUESTIONS: Final = (
     ("dqn+advisor", "dqn+random", "Is the advisor better than chance?"),
-    ("dqn+llm", "dqn+random", "Is a language model, as an adviser, better than chance?"),
+    ("dqn+llm", "dqn", "Is a language model, as an adviser, better than none?"),
+    ("dqn+llm", "dqn+llm-random", "Is a language model, as an adviser, better than chance?"),
     ("dqn+scenarios", "dqn", "Do scenarios help?"),
     ("dqn+scenarios", "dqn+drawn", "Are scenarios by a rule better than chance?"),
 )

@@ -101,18 +101,20 @@ def _run_job(folder: Path, job: Job) -> Run:
 @contextmanager
 def _advisor(folder: Path, job: Job) -> Iterator[Advisor | None]:
     """Give the advisor of a run, None where its arm has none."""
-    if job.arm.advisor:
-        with opened(job.arm.advisor) as advisor:
-            yield advisor
+    if job.arm.cadence is None:
+        yield None
     elif job.arm.counts_of:
         yield DrawnAdvisor(_counts(folder, job), job.seed)
+    elif job.arm.advisor:
+        with opened(job.arm.advisor) as advisor:
+            yield advisor
     else:
-        yield RuleAdvisor() if job.arm.cadence else None
+        yield RuleAdvisor()
 
 
 def _counts(folder: Path, job: Job) -> Counter[int]:
     """Count the directives by version in the run that a drawn one goes by; it is made now where it is not there."""
-    (other,) = jobs({job.arm.counts_of: arm(job.arm.counts_of)}, [job.seed], job.budget)
+    (other,) = jobs({job.arm.counts_of: arm(job.arm.counts_of, job.arm.advisor)}, [job.seed], job.budget)
     there = store.finished(folder, other.name, other.seed, other.fingerprint)
     made = store.one(folder, other.name, other.seed) if there else _run_job(folder, other)
     records = (msgspec.json.decode(text, type=Directive) for text in made.directives)
@@ -156,5 +158,5 @@ def _end_with_pipe(watched: Connection) -> None:
 
 def _write_design(folder: Path, wanted: Sequence[Job]) -> None:
     """Arms that were run before stay in."""
-    known = store.read_design(folder) if (folder / store.DESIGN).exists() else {}
+    known = store.design_so_far(folder)
     store.write_design(folder, known | {job.name: described(job.arm, job.budget) for job in wanted})

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from headrace.schemas.errors import HeadraceError
+from headrace.sinks.llama.patterns import copies
 
 T = TypeVar("T")
 
@@ -19,7 +20,11 @@ MOST_TURNS: Final = 64
 MOST_TOKENS: Final = 2_048
 """Of an answer."""
 MOST_COUNT: Final = 1_000
-"""Of any count in a schema: a grammar has a rule for each repetition."""
+"""Of any count in a schema."""
+PATTERN_COPIES: Final = 2_500
+"""That a pattern's counts make: a grammar has a rule for each, and looks at many of them for each letter."""
+SCHEMA_COPIES: Final = 20_000
+"""That a schema's counts make, all together."""
 
 
 class RequestError(HeadraceError):
@@ -125,6 +130,9 @@ def _asked(model: str, turns: Turns, kind: str, schema: dict[str, Any] | None, m
     wrong = next(_refused(schema), None)
     if wrong:
         raise RequestError(400, wrong)
+    made = sum(_copies(schema))
+    if made > SCHEMA_COPIES:
+        raise RequestError(400, f"the schema's counts make {made} copies; at most {SCHEMA_COPIES} can be served")
     turns = tuple(Turn("system", turn.content) if turn.role == "developer" else turn for turn in turns)
     return Asked(model, turns, schema, min(most or MOST_TOKENS, MOST_TOKENS))
 
@@ -149,12 +157,23 @@ def _refused_text(name: str, value: str) -> Iterator[str]:
         yield f"{name} can't be served"
     elif "\\" in value:
         yield "a pattern with an escape can't be served: write [.] for a dot"
-    elif any(len(number) > 4 or int(number) > MOST_COUNT for number in _numbers(value)):
-        yield f"a pattern repeats something more than {MOST_COUNT} times"
+    elif copies(value, PATTERN_COPIES) > PATTERN_COPIES:
+        yield f"a pattern's counts, multiplied where they are nested, make more than {PATTERN_COPIES} copies"
 
 
-def _numbers(text: str) -> list[str]:
-    return "".join(letter if letter.isdecimal() else " " for letter in text).split()
+def _copies(schema: Any) -> Iterator[int]:
+    """Yield the counts in a schema, and the copies that those in its patterns make."""
+    if isinstance(schema, dict):
+        for name, value in schema.items():
+            if name == "pattern" and isinstance(value, str):
+                yield copies(value, PATTERN_COPIES)
+            else:
+                yield from _copies(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _copies(value)
+    elif isinstance(schema, int):
+        yield abs(schema)
 
 
 def chat_reply(model: str, reply: Reply) -> dict[str, Any]:

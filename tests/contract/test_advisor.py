@@ -21,7 +21,7 @@ from headrace.pipelines.wiring import open_services
 from headrace.schemas.directives import ACTIONS, PROPOSALS_MAX, EarlierDirective, LearningFacts
 from headrace.schemas.errors import LanguageModelError, SettingsError, UnavailableError
 from headrace.schemas.scenarios import Loss, Variations
-from headrace.sinks.openai.advisor import open_advisor
+from headrace.sinks.openai.advisor import choices, open_advisor, schema
 
 SETTINGS = {"learning_rate": 1e-3, "epsilon_end": 0.05, "shaping.term_0": 0.0, "explore_rule.rate_rule": 0.0}
 SINKING = LearningFacts(
@@ -53,9 +53,7 @@ def advisor(request, server):
     if request.param == "rules":
         yield RuleAdvisor()
         return
-    server.behaviour = lambda request: {
-        "changes": [change()] if "80.0,70.0,60.0" in request["messages"][1]["content"] else []
-    }
+    server.behaviour = lambda request: {"changes": [change()] if "returns 80, 70, 60" in turns(request)[0] else []}
     with opened(server) as advisor:
         yield advisor
 
@@ -102,22 +100,19 @@ def test_scenarios_lie_within_the_bounds(advisor, server):
 
 
 def test_the_request_is_what_the_service_asks_for(server):
-    """Two messages, a strict schema that holds the table's actions and this learner's targets, a bound of tokens."""
+    """Two messages, a strict schema whose choices are this learner's settings and ways, a bound of tokens."""
     with opened(server, max_tokens=321) as advisor:
         advisor.propose(SINKING)
     (body,) = server.requests
     request = json.loads(body)
     assert [message["role"] for message in request["messages"]] == ["system", "user"]
     assert request["max_completion_tokens"] == 321
-    assert json.loads(request["messages"][1]["content"])["returns"] == [80.0, 70.0, 60.0]
+    assert "returns 80, 70, 60" in turns(request)[0].splitlines()
     schema = request["response_format"]["json_schema"]["schema"]
-    jsonschema.validate({"changes": [change(), change("shaping", 0.1, "term_0")]}, schema)
-    for wrong in (
-        change("hidden"),
-        change(target="term_9"),
-        {**change(), "why": "x"},
-        change(because=["my own words"]),
-    ):
+    jsonschema.validate({"changes": [change(), change("shaping.term_0 more")]}, schema)
+    nothing_to_move = change("explore_rule.rate_rule less")
+    unknown = change(because=["terms"])
+    for wrong in (change("hidden"), nothing_to_move, {**change(), "why": "x"}, unknown):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({"changes": [wrong]}, schema)
     for key in SETTINGS:
@@ -131,6 +126,42 @@ def test_the_reason_states_facts_and_none_of_the_models_words(server):
     assert proposal.reason == "td_abs 0.5; returns 80, 70, 60"
 
 
+def test_only_what_can_be_accepted_is_offered():
+    """Whichever setting and way: within bounds and rates of change, whole where it must be, and none on probation."""
+    settings = {**SETTINGS, "epsilon_steps": 30_721.0, "shaping.term_0": 0.9, "explore_rule.hpa": 0.7}
+    facts = msgspec.structs.replace(SINKING, settings=settings, probation=("epsilon_end",))
+    offered = choices(facts)
+    assert {problem(one, settings, facts.probation) for one in offered.values()} == {None}
+    assert len(offered) == 2 * 4 + 4 + 2 + 4
+    assert offered["epsilon_steps much less"].value == 15_361.0
+    assert offered["learning_rate more"].value == pytest.approx(1e-3 * 2**0.5)
+    assert (offered["shaping.term_0 less"].value, offered["shaping.term_0 more"].value) == (pytest.approx(0.775), 1.0)
+    assert schema(facts)["properties"]["changes"]["maxItems"] == 2
+
+
+def test_nothing_is_asked_where_nothing_can_be_accepted(server):
+    facts = msgspec.structs.replace(SINKING, probation=("a", "b", "c"))
+    with opened(server) as advisor:
+        assert advisor.propose(facts) == []
+    assert server.requests == []
+
+
+def test_a_question_is_short(server):
+    """With all facts there are, and of the longest: fewer characters than a small model reads in seconds."""
+    earlier = EarlierDirective(
+        2, 1, "explore_rule", "hpa_kubernetes", 0.4123, 1e-3, "accepted", "gate", -3.123, -4.2, -2.1
+    )
+    numbers = {"loss": 0.1234, "td_abs_before": 0.1234, "floor": 76.71, "returns": (-81.23,) * 8}
+    rules = dict.fromkeys(("hpa", "hpa_kubernetes", "rate_rule"), 76.71)
+    many = {"rules": rules, "actions": (0.1234,) * 5, "earlier": (earlier,) * 8}
+    facts = msgspec.structs.replace(SINKING, **numbers, **many)
+    with opened(server) as advisor:
+        advisor.propose(facts)
+    request = json.loads(server.requests[0])
+    assert len(request["messages"][0]["content"]) < 1_200
+    assert len(request["messages"][1]["content"]) < 1_100
+
+
 def test_the_model_is_told_what_became_of_its_directives(server):
     """Numbers and headrace's own names; a reason may cite them."""
     undone = EarlierDirective(2, 1, "learning_rate", "", 5e-4, 1e-3, "undone", "gate", -3.0, -4.0, -2.0)
@@ -139,12 +170,7 @@ def test_the_model_is_told_what_became_of_its_directives(server):
         (proposal,) = advisor.propose(msgspec.structs.replace(SINKING, earlier=(undone,)))
     request = json.loads(server.requests[0])
     assert '"earlier"' in request["messages"][0]["content"]
-    assert json.loads(request["messages"][1]["content"])["earlier"] == [
-        {
-            "version": 2, "number": 1, "change": "learning_rate", "target": "", "value": 5e-4, "previous": 1e-3,
-            "verdict": "undone", "decided_by": "gate", "effect": -3.0, "low": -4.0, "high": -2.0,
-        }
-    ]  # fmt: skip
+    assert "earlier learning_rate 0.0005 undone -3 [-4, -2]" in turns(request)[0].splitlines()
     assert proposal.reason == "earlier learning_rate 0.0005 undone -3 [-4, -2]"
 
 
@@ -160,12 +186,13 @@ def test_the_model_is_told_what_variations_cost(server):
     }
 
 
-def test_what_is_out_of_bounds_comes_through_and_is_refused_by_the_check(server):
-    answers = [change(value=1.0), change("n_step", 3), change("learning_rate", 1e-3)]
-    server.behaviour = lambda _: {"changes": answers}
-    with opened(server) as advisor:
-        proposals = advisor.propose(SINKING)
-    assert [bool(problem(one, SETTINGS, ())) for one in proposals] == [True] * 3
+@pytest.mark.parametrize("choice", ["learning_rate 1.0", "hidden more", "explore_rule.rate_rule less", "learning_rate"])
+def test_a_choice_that_was_not_offered_is_unreadable(server, choice):
+    """Its words are repeated nowhere."""
+    server.behaviour = lambda _: {"changes": [change(), change(choice)]}
+    with opened(server) as advisor, pytest.raises(LanguageModelError, match="not offered") as refused:
+        advisor.propose(SINKING)
+    assert choice not in str(refused.value)
 
 
 GARBAGE = {
@@ -190,9 +217,9 @@ ANSWERS = {
     "prose": "I would lower the learning rate.",
     "cut JSON": '{"changes": [{"change": "learn',
     "a stray field": json.dumps({"changes": [{**change(), "note": "hello"}]}),
-    "a missing field": json.dumps({"changes": [{"change": "learning_rate", "value": 1e-4}]}),
-    "a number as text": json.dumps({"changes": [{**change(), "value": "0.1"}]}),
-    "not a number": json.dumps({"changes": [{**change(), "value": float("nan")}]}),
+    "a missing field": json.dumps({"changes": [{"change": "learning_rate less"}]}),
+    "a text for a list": json.dumps({"changes": [{**change(), "because": "td_abs"}]}),
+    "not a number": '{"changes": [{"change": NaN, "because": []}]}',
     "null": "null",
     "a list": "[]",
 }

@@ -25,8 +25,8 @@ def openai_url(model: str, options: dict[str, str]) -> Url:
     return parse_url(f"openai:{model}?{urlencode(options)}" if options else f"openai:{model}")
 
 
-def change(name="learning_rate", value=5e-4, target="", because=("td_abs",)):
-    return {"change": name, "target": target, "value": value, "because": list(because)}
+def change(choice="learning_rate much less", because=("td_abs",)):
+    return {"change": choice, "because": list(because)}
 
 
 class Server(ThreadingHTTPServer):

@@ -21,7 +21,7 @@ from headrace.pipelines.report.schedule import Schedule
 from headrace.pipelines.runtime.flow import run
 from headrace.pipelines.tasks import TaskTable
 from headrace.schemas.ports import Assigned, Commit, Record, Revoked
-from headrace.schemas.records import Fact, Facts, Mail, Narrative, Report, Sentence
+from headrace.schemas.records import Fact, Facts, Mail, Narrative, Report, Sentence, Verdict
 from headrace.sinks.memory import MemoryCache
 
 DAY_MS = 86_400_000
@@ -292,8 +292,9 @@ class Post:
     def __init__(self):
         self.sent = []
 
-    def send(self, message, digest_id):
+    def send(self, message, digest_id, recipients):
         self.sent.append((digest_id, message.as_string()))
+        return dict.fromkeys(recipients, Verdict("accepted"))
 
     def told(self):
         """How often each report was sent."""

@@ -82,7 +82,12 @@ def test_a_developer_is_the_system() -> None:
         (chat(response_format={"type": "json_object"}), "json_object"),
         (chat(response_format={"type": "json_schema"}), "has a schema"),
         (of_schema({"type": "string", "pattern": r"^a\.$"}), "escape"),
-        (of_schema({"type": "string", "pattern": "^a{1,1001}$"}), "more than 1000"),
+        (of_schema({"type": "string", "pattern": "^a{1,2501}$"}), "more than 2500"),
+        (of_schema({"type": "string", "pattern": "^((a{0,26}b?){0,10}){0,10}$"}), "more than 2500"),
+        (of_schema({"type": "string", "pattern": "^a{2500}b{1}$"}), "more than 2500"),
+        (of_schema({"type": "string", "pattern": "^a{1_0_0_0_0}$"}), "more than 2500"),
+        (of_schema({"type": "string", "pattern": "^a{" + "9" * 5_000 + "}$"}), "more than 2500"),
+        (of_schema({"anyOf": [{"type": "string", "pattern": "^a{999}$"}] * 21}), "20979 copies"),
         (of_schema({"type": "string", "maxLength": 1_001}), "maxLength of 1001"),
         (of_schema({"type": "array", "items": {"anyOf": [{"type": "string", "minLength": 9_999}]}}), "minLength"),
         (of_schema({"$ref": "https://example.com/x"}), "ref can't be served"),
@@ -93,6 +98,11 @@ def test_what_is_refused(body: bytes, words: str) -> None:
     with pytest.raises(RequestError, match=words) as refused:
         chat_asked(body)
     assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("pattern", ["^((a{0,25}b?){0,10}){0,10}$", "^[({9999})]{3}$", "^a{500}(b|c){500}$", "^a{3,}$"])
+def test_a_pattern_whose_counts_are_within_bounds_is_let_through(pattern: str) -> None:
+    assert chat_asked(of_schema({"type": "string", "pattern": pattern})).schema
 
 
 def test_the_schema_of_whole_reports_is_let_through() -> None:

@@ -1,6 +1,7 @@
 """The advisor in a training: what a watcher sees and steers, the rule in exploration, directives by made-up facts."""
 
 import json
+import re
 
 import msgspec
 import numpy as np
@@ -21,7 +22,7 @@ from headrace.learners.simulate.guide import Guide
 from headrace.learners.simulate.training import train
 from headrace.pipelines.study import pool, store
 from headrace.pipelines.study.advised import Advised
-from headrace.pipelines.study.design import ENVIRONMENT, PLAIN_DQN, Budget, Cadence, arm
+from headrace.pipelines.study.design import ENVIRONMENT, PLAIN_DQN, Budget, Cadence, arm, described
 from headrace.pipelines.study.run import Run
 from headrace.schemas.directives import ACTIONS, LearningFacts, key_of
 from headrace.schemas.records import Directive
@@ -206,18 +207,24 @@ def test_a_language_model_advises_a_training(tmp_path, monkeypatch):
     """Asked at every version; from the second on it hears what became of its first change. What it said is stored."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with openai_server.running() as server:
-        server.behaviour = lambda _: {"changes": [change("epsilon_end", 0.1)]}
+        wish = "epsilon_end much more"
+        server.behaviour = lambda asked: {"changes": [change(wish)] if wish in json.dumps(asked) else []}
         llm = arm("dqn+llm", openai_url(MODEL, {"base_url": server.base_url}))
         budget = Budget(steps=25_600, curve_traces=16, final_traces=16)
         (job,) = pool.jobs({"dqn+llm": llm}, [5], budget)
         pool._run_job(tmp_path, job)
-        told = [json.loads(turns(json.loads(body))[0])["earlier"] for body in server.requests]
+        told = [turns(json.loads(body))[0] for body in server.requests]
         server.behaviour = lambda _: {"scenarios": [{"level": 9.0}, {"level": 1.5}]}
-        asked = arm("dqn+llm-scenarios", openai_url(MODEL, {"base_url": server.base_url}))
+        url = openai_url(MODEL, {"base_url": server.base_url})
+        asked, count = arm("dqn+llm-scenarios", url), len(server.requests)
+        again = arm("dqn+llm-scenarios", url, described(asked, budget))
+        assert again.scenarios(1) == asked.scenarios(1)
+        assert len(server.requests) == count, "what it proposed is known"
+        arm("dqn+llm-scenarios", url, described(llm, budget) | {"advisor": "openai:other"})
+        assert len(server.requests) == count + 1, "another model did"
     records = [msgspec.json.decode(text, type=Directive) for text in store.one(tmp_path, "dqn+llm", 5).directives]
     assert {one.proposed_by for one in records} == {f"openai:{MODEL}"}
     assert (records[0].change, records[0].verdict) == ("epsilon_end", "accepted")
     assert [one.changes for one in asked.scenarios(1)] == [{"level": 1.5}]
-    assert told[0] == []
-    assert told[1][0]["effect"] is not None
-    assert told[1][0]["low"] < told[1][0]["effect"] < told[1][0]["high"]
+    assert "earlier" not in told[0]
+    assert re.search(r"^earlier epsilon_end 0.1 (accepted|undone) [+-]\S+ \[\S+, \S+\]$", told[1], re.MULTILINE)

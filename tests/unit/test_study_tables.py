@@ -106,7 +106,7 @@ def test_a_finished_run_is_known_and_one_of_another_design_refused(tmp_path):
     assert not store.finished(tmp_path, "dqn", 8, "f")
     with pytest.raises(SettingsError, match="another design"):
         store.finished(tmp_path, "dqn", 7, "other")
-    store.path_of(tmp_path, "dqn", 7).write_bytes(b"PAR1 no more")
+    store.path_of(tmp_path / store.FOLDER, "dqn", 7).write_bytes(b"PAR1 no more")
     with pytest.raises(CorruptDataError, match="remove it"):
         store.finished(tmp_path, "dqn", 7, "f")
 
@@ -171,6 +171,7 @@ def test_advisers_are_compared_with_none_chance_and_the_rules(runs, found, tmp_p
     assert found["help"] == []
     rivals = [made("dqn+random", seed, 87.0) for seed in range(1_000, 1_006)]
     rivals += [made("dqn+llm", seed, 89.0) for seed in range(1_002, 1_005)]
+    rivals += [made("dqn+llm-random", seed, 87.0) for seed in range(1_003, 1_005)]
     for run in rivals:
         run.judged_steps = 1_280
     rivals += [made("dqn+scenarios", seed) for seed in range(1_000, 1_003)]
@@ -179,8 +180,8 @@ def test_advisers_are_compared_with_none_chance_and_the_rules(runs, found, tmp_p
     assert told["table4"] == found["table4"]
     assert told["runs_left_out"] == 0
     rows = {(row["measure"], row["first"], row["second"]): row for row in told["help"]}
-    assert len(rows) == 3 * 7
-    assert set(told["advisor"]) == {"dqn+advisor", "dqn+random", "dqn+llm"}
+    assert len(rows) == 3 * 9
+    assert set(told["advisor"]) == {"dqn+advisor", "dqn+random", "dqn+llm", "dqn+llm-random"}
     row = rows["final", "dqn+llm", "dqn+random"]
     ours = {
         arm: {run.seed: np.mean(run.final) for run in [*runs, *rivals] if run.arm == arm}
@@ -194,10 +195,12 @@ def test_advisers_are_compared_with_none_chance_and_the_rules(runs, found, tmp_p
     assert all(one["p_holm"] >= one["p"] for one in rows.values())
     assert told["advisor"]["dqn+llm"]["judged_episodes"] == 12.8
     text = markdown(told, "study")
+    chance = "DQN + as many random directives as the model's"
     for words in (
         "## Do advice and scenarios help?",
         "DQN + language model less DQN + random directives | 3 |",
-        "as an adviser, better than chance?** DQN + language model less DQN + random directives, 3 seeds: ",
+        "as an adviser, better than none?** DQN + language model less DQN, 3 seeds: ",
+        f"as an adviser, better than chance?** DQN + language model less {chance}, 2 seeds: ",
         "(`dqn+random`)",
     ):
         assert words in text
@@ -264,7 +267,7 @@ def test_arms_differ_in_what_they_should_alone():
     chance, llm = design.arm("dqn+random"), design.arm("dqn+llm", parse_url("openai:m?base_url=http://h/v1&key_file=k"))
     assert chance.training == llm.training == plain
     assert chance.cadence == llm.cadence == design.arm("dqn+advisor").cadence
-    assert design.described(llm, design.Budget())["advisor"] == "openai:m"
+    assert design.described(llm, design.Budget())["advisor"] == "openai:m?base_url=http://h/v1"
     assert "advisor" not in design.described(design.arm("dqn+advisor"), design.Budget())
     with pytest.raises(SettingsError, match="choose among"):
         design.arm("sarsa")
@@ -283,9 +286,11 @@ def test_a_fingerprint_tells_designs_apart():
         design.fingerprint(design.described(design.arm("dqn+advisor"), budget)),
         design.fingerprint(design.described(design.arm("dqn"), design.Budget(steps=51_200))),
         design.fingerprint(design.described(design.arm("dqn+random"), budget)),
-        *(design.fingerprint(design.described(design.arm("dqn+llm", parse_url(f"openai:{m}")), budget)) for m in "ab"),
-    }
-    assert len(prints) == 6
+        *(design.fingerprint(design.described(design.arm("dqn+llm", parse_url(f"openai:{m}")), budget))
+          for m in ("a", "b", "a?base_url=http://h/v1", "a?base_url=http://g/v1")),
+        design.fingerprint(design.described(design.arm("dqn+llm-random", parse_url("openai:a")), budget)),
+    }  # fmt: skip
+    assert len(prints) == 9
     with pytest.raises(SettingsError, match="multiple of 25600"):
         design.Budget(steps=30_000)
 

@@ -1,0 +1,86 @@
+"""The application: its routes, its guard, and how it begins and ends."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from importlib import metadata
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse, Response
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from headrace.pipelines.serve.access import Reads
+from headrace.pipelines.serve.guard import Guard
+from headrace.pipelines.serve.problems import add_problems
+from headrace.pipelines.serve.routes import policies, tasks
+from headrace.pipelines.serve.site import Here, Site
+
+ROUTERS: Final = (tasks.router, policies.router)
+STALE_S: Final = 30.0
+"""A view that was not read on for so long is not ready."""
+USES_EVERY_S: Final = 10.0
+
+
+def create_app(site: Site, registry: CollectorRegistry | None = None, *, loopback: bool = True) -> FastAPI:
+    """Put the application together. loopback: whether it answers to this machine's own names alone."""
+    app = FastAPI(
+        title="headrace",
+        version=metadata.version("headrace"),
+        description="What agents did, what was learned of it and why; deciding what serves; acting by it.",
+        lifespan=_running,
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    app.state.site = site
+    app.state.registry = registry or CollectorRegistry()
+    add_problems(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    _add_health(app)
+    app.add_middleware(Guard, gate=site.gate, loopback=loopback)
+    return app
+
+
+@asynccontextmanager
+async def _running(app: FastAPI) -> AsyncIterator[None]:
+    site: Site = app.state.site
+    site.view.start()
+    uses = asyncio.create_task(_store_uses(site))
+    try:
+        yield
+    finally:
+        uses.cancel()
+        site.view.close()
+        site.gate.store_uses()
+
+
+async def _store_uses(site: Site) -> None:
+    while True:
+        await asyncio.sleep(USES_EVERY_S)
+        await asyncio.to_thread(site.gate.store_uses)
+
+
+def _add_health(app: FastAPI) -> None:
+    plain: dict[str, Any] = {"include_in_schema": False, "response_class": PlainTextResponse}
+
+    @app.get("/healthz", **plain)
+    async def healthz() -> str:
+        return "ok\n"
+
+    @app.get("/readyz", **plain)
+    async def readyz(site: Here) -> Response:
+        view = site.view
+        if view.trouble or view.age_s > STALE_S:
+            told = view.trouble or "reading on takes long"
+            return PlainTextResponse(
+                f"serve: the log was read {view.age_s:.0f} s ago: {told}\n", HTTPStatus.SERVICE_UNAVAILABLE
+            )
+        return PlainTextResponse("ok\n")
+
+    @app.get("/metrics", **plain)
+    def metrics(_: Reads) -> Response:
+        return Response(generate_latest(app.state.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,66 @@
+"""The server as a process: where it listens, what it refuses to begin with, and its clean end."""
+
+import getpass
+import logging
+import socket
+from typing import Final
+
+import uvicorn
+
+from headrace.pipelines.serve.access import Gate
+from headrace.pipelines.serve.app import create_app
+from headrace.pipelines.serve.site import Site
+from headrace.pipelines.serve.view import View
+from headrace.pipelines.service.address import Address
+from headrace.pipelines.wiring import Services
+from headrace.schemas.errors import SettingsError
+
+logger = logging.getLogger(__name__)
+
+MOST_CONNECTIONS: Final = 2_000
+KEEP_ALIVE_S: Final = 20
+STOP_S: Final = 3
+"""How long requests in hand may take after SIGTERM."""
+BACKLOG: Final = 256
+
+
+def serve(services: Services, address: Address) -> None:
+    """Serve until SIGTERM; raises SettingsError for an address that can't be had, or that is open to others."""
+    site = Site(services, View(services.log), Gate(services.tokens, services.clock, getpass.getuser()))
+    if not address.host:
+        raise SettingsError("--address off: a server needs an address; write HOST:PORT")
+    if not address.loopback and not site.gate.needs_token():
+        raise SettingsError(
+            f"--address {address} can be reached by others, and there is no token, so anybody could decide what "
+            "serves: make one first by `headrace token create NAME --scope admin`"
+        )
+    with _listening(address) as listener:
+        bound = Address(address.host, listener.getsockname()[1])
+        config = uvicorn.Config(
+            create_app(site, loopback=address.loopback),
+            http="httptools",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=True,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=STOP_S,
+            h11_max_incomplete_event_size=16_384,
+        )
+        logger.info("serve is ready: http://%s, log %s", bound, services.settings.log)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listening(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address.host, address.port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise SettingsError(f"--address {address}: can't listen there ({error.strerror}): give another") from error
+    return listener

@@ -1,0 +1,96 @@
+"""What the routes have at hand: the services, the view, and answers that stay the same for a while."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Request
+
+from headrace.pipelines.policies.control import Control
+from headrace.pipelines.serve.access import Caller, Gate
+from headrace.pipelines.serve.view import View
+from headrace.pipelines.wiring import Services
+from headrace.schemas.errors import HeadraceError, UnavailableError, UnknownTaskError
+from headrace.schemas.reasons import did_you_mean
+from headrace.schemas.records import TaskSpec
+
+MOST_ANSWERS: Final = 512
+MOST_ANSWER_BYTES: Final = 1 << 20
+CLOSED_S: Final = 5.0
+"""How long a part that could not be opened is not tried again: a driver's own waiting would hold a thread each."""
+
+
+class Answers:
+    """Encoded answers by name, each good as long as the state that it was made of; the ones used last are kept."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[object, tuple[object, bytes]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, name: object, state: object, make: Callable[[], bytes]) -> bytes:
+        """Return the answer that was made of this state, or make it."""
+        with self._lock:
+            known = self._kept.get(name)
+            if known is not None and known[0] == state:
+                self._kept.move_to_end(name)
+                return known[1]
+        made = make()
+        if len(made) <= MOST_ANSWER_BYTES:
+            with self._lock:
+                self._kept[name] = state, made
+                while len(self._kept) > MOST_ANSWERS:
+                    self._kept.popitem(last=False)
+        return made
+
+
+@dataclass(slots=True)
+class Site:
+    """One for the application."""
+
+    services: Services
+    view: View
+    gate: Gate
+    answers: Answers = field(default_factory=Answers)
+    _closed: dict[str, tuple[float, str]] = field(default_factory=dict)
+
+    def opened(self, part: str) -> Any:  # noqa: ANN401 the port of that name
+        """Return a part of the services; raises UnavailableError at once where it could not be opened just now."""
+        at_s, trouble = self._closed.get(part, (-CLOSED_S, ""))
+        if time.monotonic() - at_s < CLOSED_S:
+            raise UnavailableError(trouble)
+        try:
+            return getattr(self.services, part)
+        except HeadraceError as error:
+            self._closed[part] = time.monotonic(), f"the {part} can't be reached: {error}"
+            raise
+
+    def spec(self, task: str) -> TaskSpec:
+        """Return a task's spec; raises UnknownTaskError."""
+        found = self.view.spec(task)
+        if found is None:
+            names = self.view.names()
+            if self.view.trouble and not names:
+                raise UnavailableError(f"the log can't be read: {self.view.trouble}")
+            known = ", ".join(names[:20]) or "none yet"
+            raise UnknownTaskError(f"task {task!r} was never added{did_you_mean(task, names) or ';'} known: {known}")
+        return found
+
+    def control(self, caller: Caller) -> Control:
+        """Return what decides in the caller's name."""
+        services = self.services
+        return Control(services.log, self.opened("policies"), self.view.specs.specs, services.clock, caller.name)
+
+
+def _site(request: Request) -> Site:
+    site: Site = request.app.state.site
+    return site
+
+
+async def _here(request: Request) -> Site:
+    return _site(request)
+
+
+Here = Annotated[Site, Depends(_here)]

@@ -1,0 +1,86 @@
+"""Who may use the API: tokens, scopes, rates, hosts and origins."""
+
+import pytest
+from fastapi.testclient import TestClient
+
+from headrace.pipelines.serve.access import Gate
+from headrace.pipelines.serve.app import create_app
+from headrace.pipelines.serve.site import Site
+from headrace.pipelines.serve.tokens import create_token
+from headrace.pipelines.serve.view import View
+from headrace.pipelines.settings import read_settings
+from headrace.pipelines.wiring import open_services
+
+NOW_MS = 1_700_000_000_000
+
+
+@pytest.fixture
+def services(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with open_services(read_settings(), lambda: NOW_MS, create=True) as opened:
+        opened.initialise()
+        yield opened
+
+
+@pytest.fixture
+def client(services):
+    site = Site(services, View(services.log), Gate(services.tokens, services.clock, "owner"))
+    with TestClient(create_app(site), base_url="http://localhost:8080") as opened:
+        yield opened
+
+
+def token(services, *scopes, expires_ms=None, per_second=1_000):
+    _, sent = create_token(services.tokens, services.clock, "ann", scopes, expires_ms, per_second)
+    return {"Authorization": f"Bearer {sent}"}
+
+
+def test_without_tokens_a_loopback_server_is_its_owners(client):
+    assert client.get("/v1/tasks").json() == {"items": [], "next": None}
+
+
+def test_since_the_first_token_all_need_one(client, services):
+    headers = token(services, "read")
+    services.tokens.revoke(services.tokens.tokens()[0].token_id, NOW_MS)
+    for sent in ({}, headers, {"Authorization": "Bearer x"}):
+        refused = client.get("/v1/tasks", headers=sent)
+        assert (refused.status_code, refused.headers["content-type"]) == (401, "application/problem+json")
+        assert "headrace token create" in refused.json()["detail"]
+
+
+def test_a_scope_that_is_missing_is_named(client, services):
+    headers = token(services, "read")
+    refused = client.post("/v1/tasks/valve/hold", json={"reason": "why"}, headers=headers)
+    assert (refused.status_code, refused.json()["detail"]) == (
+        403,
+        "this needs the scope operate; the token ann has read",
+    )
+
+
+def test_a_token_ends(client, services):
+    assert client.get("/v1/tasks", headers=token(services, "read", expires_ms=NOW_MS)).status_code == 401
+
+
+def test_a_tokens_rate_is_bounded(client, services):
+    headers = token(services, "read", per_second=2)
+    assert [client.get("/v1/tasks", headers=headers).status_code for _ in range(4)][2:] == [429, 429]
+
+
+def test_the_last_use_is_stored(client, services):
+    client.get("/v1/tasks", headers=token(services, "read"))
+    client.app.state.site.gate.store_uses()
+    assert services.tokens.tokens()[0].last_used_ms == NOW_MS
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "headrace.example"}, 421),
+        ({"Origin": "http://headrace.example"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Content-Length": "999999999"}, 413),
+        ({"Origin": "http://localhost:8080"}, 404),
+    ],
+)
+def test_another_sites_page_can_do_nothing(client, headers, status):
+    answer = client.post("/v1/tasks/valve/hold", json={"reason": "why"}, headers=headers)
+    assert answer.status_code == status
