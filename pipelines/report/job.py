@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from headrace.pipelines.report.addresses import TOKEN
-from headrace.pipelines.report.compose import Envelope
+from headrace.pipelines.report.compose import Drawn, Envelope
 from headrace.pipelines.report.mails import Mails
 from headrace.pipelines.report.outbox import Audience, Outbox
 from headrace.pipelines.report.schedule import Schedule
@@ -76,6 +76,7 @@ class Digest:
         self._member = Member(log, GROUP, REPORTS, on_assign=self._assign, on_revoke=lambda _partition: self._forget())
         self._mails = Mails(log)
         self._subscribers = Subscribers(log)
+        self._drawn: Drawn = {}
         self.outbox = self._outbox(Audience(envelope, tasks))
         self._lines = [Line(self.outbox, schedule)]
         self._ended = [0, 0]  # sent and refused by lines that are no more
@@ -201,6 +202,7 @@ class Digest:
     def _refreshed(self) -> list[Line]:
         """Return the audiences, the settings' recipients first, as the subscribers stand now."""
         known = self._subscribers.refresh()
+        self._drawn.clear()  # what many are sent at once is drawn once
         first, *others = self._lines
         self.outbox.audience = replace(self.outbox.audience, envelope=self._settings_envelope())
         wanted = {one.key: one for one in known.active() if self._tasks is None or one.task in self._tasks}
@@ -231,7 +233,7 @@ class Digest:
         return replace(self._envelope, recipients=recipients, unsubscribe=link)
 
     def _outbox(self, audience: Audience) -> Outbox:
-        return Outbox(self._member, self._mailer, self._mails, self._clock, audience)
+        return Outbox(self._member, self._mailer, self._mails, self._clock, audience, self._drawn)
 
     def _follow(self, timeout_s: float) -> None:
         """Take note of assignments. Messages themselves are read when a slot is due."""

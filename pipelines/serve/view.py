@@ -72,7 +72,10 @@ class ReportPlace:
 
 @dataclass(frozen=True, slots=True)
 class WindowTotals:
-    """A window over all its groups. mean_reward: of a row; None without rows."""
+    """A window over all its groups. mean_reward: of a row; None without rows.
+
+    late: rows that came after the window was first told, as far as this process has seen it.
+    """
 
     start_ms: int
     rows: int
@@ -80,6 +83,7 @@ class WindowTotals:
     episode_ends: int
     duplicates: int
     policy_versions: dict[int, int]
+    late: int = 0
 
     @property
     def mean_reward(self) -> float | None:
@@ -87,7 +91,7 @@ class WindowTotals:
         return self.reward_sum / self.rows if self.rows else None
 
 
-_Part = tuple[int, float, int, int, dict[int, int]]
+_Part = tuple[int, float, int, int, dict[int, int], int]
 
 
 @dataclass(slots=True)
@@ -108,7 +112,7 @@ class TaskView:
 
 def _totals(start_ms: int, parts: dict[tuple[int, int], _Part]) -> WindowTotals:
     versions: dict[int, int] = defaultdict(int)
-    for _, _, _, _, by_version in parts.values():
+    for _, _, _, _, by_version, _ in parts.values():
         for version, rows in by_version.items():
             versions[version] += rows
     return WindowTotals(
@@ -118,6 +122,7 @@ def _totals(start_ms: int, parts: dict[tuple[int, int], _Part]) -> WindowTotals:
         episode_ends=sum(part[2] for part in parts.values()),
         duplicates=sum(part[3] for part in parts.values()),
         policy_versions=dict(versions),
+        late=sum(part[5] for part in parts.values()),
     )
 
 
@@ -136,6 +141,7 @@ class View:
         self.rejections: dict[tuple[str, str], int] = defaultdict(int)
         self.trouble = "the log was not read yet"
         self.changes = 0
+        self._folded: dict[str, tuple[int, list[WindowTotals]]] = {}
         self._read_s = time.monotonic()
         self._lock = threading.Lock()
         self._take = {
@@ -169,13 +175,32 @@ class View:
         with self._lock:
             return self.tasks[task]
 
+    def windows(self, task: str) -> list[WindowTotals]:
+        """Return a task's newest windows, the oldest of them first; they are folded once for all who ask."""
+        with self._lock:
+            told = self.tasks[task].windows_told
+            known = self._folded.get(task)
+            if known is None or known[0] != told:
+                known = self._folded[task] = told, self.tasks[task].windows()
+            return known[1]
+
     def start(self) -> None:
         """Begin to read, by a thread."""
         self._thread.start()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the server ends: who waits for changes waits no longer."""
+        return self._closed.is_set()
+
+    def end(self) -> None:
+        """Let those who wait for changes go: the server ends. From any thread, or a signal's handler."""
+        self._closed.set()
+        self._tell()
+
     def close(self) -> None:
         """Read no more."""
-        self._closed.set()
+        self.end()
         self._thread.join(timeout=2.0)
 
     async def changed(self, seen: int, wait_s: float) -> int:
@@ -183,7 +208,7 @@ class View:
         entry = asyncio.get_running_loop(), asyncio.Event()
         self._waiters.add(entry)
         try:
-            if self.changes == seen:
+            if self.changes == seen and not self.ended:
                 async with asyncio.timeout(wait_s):
                     await entry[1].wait()
         except TimeoutError:
@@ -268,8 +293,10 @@ class View:
         for summary in records([batch], WindowSummary):
             task, totals = self.tasks[summary.task], summary.totals
             task.windows_told += 1
-            part = totals.rows, totals.reward_sum, totals.episode_ends, summary.duplicates, totals.policy_versions
-            task.parts.setdefault(summary.start_ms, {})[summary.group, summary.partition] = part
+            parts, place = task.parts.setdefault(summary.start_ms, {}), (summary.group, summary.partition)
+            late = parts[place][5] + max(0, totals.rows - parts[place][0]) if place in parts else 0
+            counts = totals.rows, totals.reward_sum, totals.episode_ends, summary.duplicates
+            parts[place] = (*counts, totals.policy_versions, late)
             if len(task.parts) > MOST_WINDOWS:
                 del task.parts[min(task.parts)]
         self._bound_parts()

@@ -12,8 +12,9 @@ from itertools import product
 import msgspec
 import pytest
 from test_digest_job import ENVELOPE, HOUR, Clock, Mailer, clock, job, log, report, states  # noqa: F401 fixtures
+from test_explain_samples import version_report
 
-from headrace.pipelines.report import subscribers
+from headrace.pipelines.report import render, subscribers
 from headrace.pipelines.report.job import GROUP, Digest
 from headrace.pipelines.report.mails import Mails
 from headrace.pipelines.report.recipients import recipients
@@ -22,7 +23,8 @@ from headrace.pipelines.report.subscribers import Subscribers
 from headrace.pipelines.report.unsubscribing import parse_key, sign, verify
 from headrace.pipelines.topics import MAILS, REPORTS, SUBSCRIBERS
 from headrace.schemas.errors import InvalidTokenError, SettingsError, UnavailableError
-from headrace.schemas.records import Mail, Subscriber, Verdict
+from headrace.schemas.ports import Record
+from headrace.schemas.records import Mail, Report, Subscriber, Verdict
 from headrace.sinks.sqlite.log import SqliteLog
 
 KEY = "k" * 32
@@ -233,6 +235,26 @@ def test_what_is_refused_or_unknown_is_not_sent_again(log: SqliteLog, clock: Clo
     digest.close()
 
 
+def test_what_many_are_sent_is_drawn_once(log: SqliteLog, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, drawn = render.image, []
+
+    def counted(report: Report, name: str, *, dpi: int) -> render.Image:
+        drawn.append((report.report_id, name, dpi))
+        return image(report, name, dpi=dpi)
+
+    monkeypatch.setattr(render, "image", counted)
+    office = Office()
+    for name in ("ada", "bob", "eve"):
+        add(log, f"{name}@example.org", "0 8 * * *")
+    made = version_report()
+    log.send([Record(REPORTS, made.report_id.encode(), msgspec.json.encode(made))])
+    digest = job(log, office, clock, cron=None)
+    assert len(digest.send_now()) == 4
+    assert len(drawn) == len(set(drawn)) > 2
+    assert len({sum(part.get_content_type() == "image/png" for part in mail.walk()) for _, mail in office.mails}) == 1
+    digest.close()
+
+
 def test_an_older_log_has_no_subscribers(tmp_path, clock: Clock) -> None:
     old = SqliteLog(tmp_path / "old.db", clock)
     old.create(REPORTS, 1)
@@ -287,5 +309,7 @@ def test_a_kill_at_any_write_of_a_subscribers_mail_sends_it_once_at_most(
     again.step()
     assert office.told("ada@example.org") in ([1, 2], [2])
     assert (office.told("ada@example.org") == [2]) == ((write, kind) == (2, "after"))
-    assert [mail.state for mail in Mails(log).refresh().open("cloud/ada@example.org")] == []
+    mails = Mails(log).refresh()
+    assert mails.open("cloud/ada@example.org") == []
+    assert mails.last["ada@example.org"].verdict.state == "accepted"
     again.close()
