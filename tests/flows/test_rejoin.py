@@ -1,6 +1,7 @@
 """Two members of one group, where one is overtaken at any write: it undoes nothing, joins again and goes on."""
 
 import random
+import re
 import shutil
 from collections import Counter
 from contextlib import suppress
@@ -297,8 +298,11 @@ class Post:
         return dict.fromkeys(recipients, Verdict("accepted"))
 
     def told(self):
-        """How often each report was sent."""
-        return Counter(n for _, text in self.sent for n in range(1, 9) if f"v{n} serves" in text)
+        """How often each report was sent: a version that another followed is one of those of the period."""
+        texts = [text.replace("=\n", "") for _, text in self.sent]
+        return Counter(
+            n for text in texts for n in range(1, 9) if re.search(rf"\bv{n} serves|period \([^)]*\bv{n}\b", text)
+        )
 
 
 def report(number, partition):
