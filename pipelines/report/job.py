@@ -44,6 +44,7 @@ class Line:
     looked_at_ms: int | None = None
     backoff: Backoff = field(default_factory=lambda: Backoff(FIRST_WAIT_S, LONGEST_WAIT_S))
     retry_s: float = -math.inf
+    failed: bool = False
 
 
 class Digest:
@@ -141,9 +142,12 @@ class Digest:
         if self._schedule is None or not self._member.offsets or self._timer() < self._retry_s:
             return
         try:
-            for line in self._refreshed():
+            # Whose mail the mailer did not answer for comes last, so that it holds up nobody else's.
+            for line in sorted(self._refreshed(), key=lambda one: one.failed):
                 if self._timer() >= line.retry_s:
+                    line.failed = True
                     yield from self._due(line)
+                    line.failed = False
                     yield ""
         except UnavailableError:
             self._retry_s = self._timer() + self._backoff.next_s()
