@@ -69,11 +69,16 @@ def interval_outcomes(facts: Known) -> Iterator[Sentence]:
 
 
 def outcome_rivals(facts: Known, fact: Fact | None = None) -> list[str]:
-    """Whom an outcome (the first unless told) is beside, by the end of their ids: the version before first."""
+    """Whom an outcome (the first unless told) is beside, and has a name, by the end of their ids."""
     of = fact or next(iter(levels(facts)), None)
     start = f"{of.fact_id}." if of else "."
     ends = [key.removeprefix(start) for key in facts if key.startswith(start)]
-    return [one for one in ends if not one.startswith("vs-") and one != "change"]
+    return [one for one in ends if _named(one, facts)]
+
+
+def _named(rival: str, facts: Known) -> bool:
+    """Whether it is a rival, and the facts tell its name: of a question they are those of one rival alone."""
+    return (rival == "serving" and "version.previous" in facts) or f"return.vs-{rival}" in facts
 
 
 def rival_name(rival: str, facts: Known) -> str:

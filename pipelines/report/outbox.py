@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 MAX_REPORTS = 200
 """Reports of a partition in one digest; more wait for the next one, which follows at once."""
 
+CRASHED = Verdict("unknown", "the process ended while it was sent")
 GIVE_UP_MS = 86_400_000
 """How long a recipient whose server asks for later is asked again. Its next digests wait meanwhile."""
 
@@ -96,7 +97,8 @@ class Outbox:
                 self._record(self._settled, mail.ends)
             elif mail.state == "sending" and not self._mailer.idempotent:
                 logger.error("digest %s: a crash while it was sent; it is not sent again", mail.digest_id)
-                self._record(replace(mail, state="unknown"), mail.ends)
+                verdicts = mail.verdicts | dict.fromkeys(self._left(mail), CRASHED)
+                self._record(replace(mail, state="unknown", verdicts=verdicts), mail.ends)
             else:
                 mail = self._deliver(mail)
                 if mail.state == "due":

@@ -191,6 +191,16 @@ def test_the_page_has_a_table_of_outcomes_in_place_of_sentences() -> None:
     assert first == ["Time above the SLO", "1\u00a0%", "\u22122.00 percentage points"]
 
 
+def test_a_rival_whose_name_is_not_told_is_left_out() -> None:
+    """As where a question is about one rule alone."""
+    facts = version_facts_of(7, 5)
+    some = tuple(one for one in facts.facts if not one.fact_id.startswith(("return.vs-", "version.previous")))
+    narrowed = Facts(facts.task, facts.subject, some)
+    narrative = TemplateNarrator().tell(narrowed)
+    check(narrative, narrowed)
+    assert narrative.sentences[0].text == "{outcome.time_above_the_SLO@name}: {outcome.time_above_the_SLO@value}."
+
+
 def test_a_term_is_explained_where_it_first_stands() -> None:
     known = set[str]()
     told = explained("+2 return", ["It slowed down.", "Returns fell.", "The return rose."], known)
