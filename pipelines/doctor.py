@@ -14,11 +14,12 @@ from headrace.pipelines.layout import grown_topics
 from headrace.pipelines.policies.learning import refusals_told
 from headrace.pipelines.published import serving
 from headrace.pipelines.query.progress import READERS
+from headrace.pipelines.report.recipients import recipients
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.topics import INGEST, PARTITIONED, SINGLE, TRANSITIONS
 from headrace.pipelines.wiring import ADAPTERS, Services
 from headrace.schemas.errors import CorruptDataError, HeadraceError, UnknownPolicyError, UnknownTopicError
-from headrace.schemas.records import TaskSpec
+from headrace.schemas.records import TaskSpec, mailbox
 
 PACKAGES: Final = (
     "headrace",
@@ -32,6 +33,7 @@ PACKAGES: Final = (
     "redis",
 )
 
+MAX_BOUNCES: Final = 10
 INIT: Final = "run `headrace init`"
 
 
@@ -57,6 +59,7 @@ def examine(services: Services) -> list[Check]:
     if "log" in opened:
         checks.append(_guarded("lag", partial(_lag, services), INIT))
         checks.append(_guarded("jobs", partial(_jobs, services), INIT))
+        checks.append(_guarded("digests", partial(_digests, services), INIT))
     if {"log", "policies"} <= opened:
         checks.append(_guarded("serving", partial(_serving, services), INIT))
         checks.append(_guarded("learning", partial(_learning, services)))
@@ -146,6 +149,23 @@ def _jobs(services: Services) -> Check:
     """Say how far every other group of the log is behind; a job that has committed nothing never ran."""
     groups = dict.fromkeys(group for group in (*READERS, *services.log.groups()) if group != INGEST)
     return Check("jobs", ok=True, detail="; ".join(_behind(services, group) for group in groups))
+
+
+def _digests(services: Services) -> Check:
+    """Say which recipients' servers refused the last digest for good, in their words."""
+    found = recipients(services.log, services.settings.digest_to)
+    bounced = {mailbox(one.subscriber.address): one for one in found if one.bounced}
+    told = [
+        f"{address} refused its last digest: {one.refused.verdict.words}"
+        for address, one in bounced.items()
+        if one.refused
+    ]
+    if told:
+        more = f"; and {len(told) - MAX_BOUNCES} more" if len(told) > MAX_BOUNCES else ""
+        remedy = "correct the address, or take it out: `headrace digest list`, `headrace digest remove`, --to"
+        return Check("digests", ok=False, detail="; ".join(told[:MAX_BOUNCES]) + more, remedy=remedy)
+    count = sum(one.subscriber.state == "active" for one in found)
+    return Check("digests", ok=True, detail=f"{count} {'recipient' if count == 1 else 'recipients'}, none has refused")
 
 
 def _behind(services: Services, group: str) -> str:

@@ -4,7 +4,7 @@ import logging
 from typing import Final
 
 from headrace.pipelines.settings import Settings
-from headrace.pipelines.topics import OPERATIONS, PARTITIONED, REJECTED, SINGLE, TRANSITIONS, WINDOWS
+from headrace.pipelines.topics import OPERATIONS, PARTITIONED, REJECTED, SINGLE, TRANSITIONS, WINDOWS, YOUNGER
 from headrace.schemas.errors import LayoutMismatchError, SettingsError, UnknownTopicError
 from headrace.schemas.ports import Index, Log, Retention, TopicInfo
 from headrace.schemas.records import Layout
@@ -95,10 +95,11 @@ def require_sound(log: Log, layout: Layout) -> None:
     then lie elsewhere: an agent's rows, or a task's windows, would no longer come in order.
     """
     names = [*SINGLE, *PARTITIONED]
-    try:
-        log.topic(OPERATIONS)
-    except UnknownTopicError:  # an older headrace made the log: the jobs say so, and go on
-        names.remove(OPERATIONS)
+    for name in YOUNGER:
+        try:
+            log.topic(name)
+        except UnknownTopicError:  # the jobs say so, and go on
+            names.remove(name)
     try:
         faults = log.faults(names)
     except SettingsError as error:  # this user may not see them

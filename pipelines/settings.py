@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from headrace.pipelines.report.addresses import parse_recipients
+from headrace.pipelines.report.unsubscribing import parse_key
 from headrace.pipelines.service.address import MORE_PORTS, SERVE_PORT, Address, parse_address
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.reasons import did_you_mean
@@ -30,6 +31,16 @@ def parse_format(value: object) -> LogFormat:
     return "json" if value == "json" else "text"
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Secret:
+    """A text that is never shown."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return "***" if self.text else "none"
+
+
 DEFAULTS: Final[Mapping[str, str | Address]] = {
     "log": "sqlite:.headrace/log.db",
     "index": "sqlite:.headrace/index.db",
@@ -45,6 +56,7 @@ DEFAULTS: Final[Mapping[str, str | Address]] = {
     "digest_to": "team@localhost",
     "digest_cron": "0 8 * * *",
     "digest_zone": "UTC",
+    "digest_key": "",
 }
 _PARSERS: Final[Mapping[str, Callable[[object], Any]]] = {
     "metrics": parse_address,
@@ -53,6 +65,7 @@ _PARSERS: Final[Mapping[str, Callable[[object], Any]]] = {
     "digest_to": parse_recipients,
     "digest_cron": str,
     "digest_zone": str,
+    "digest_key": lambda value: Secret(parse_key(str(value))),
 }
 
 
@@ -61,7 +74,8 @@ class Settings:
     """Where everything is; without settings it lies under ./.headrace/. Build it by `read_settings`.
 
     metrics: where a job serves its metrics and health. serve: where the API and the console are. log_format: of stderr.
-    digest_to, digest_cron, digest_zone: to whom and when digests go.
+    digest_to, digest_cron, digest_zone: to whom and when digests go. digest_key: by what their links to unsubscribe are
+    signed; only a variable gives it.
     """
 
     log: Url
@@ -78,6 +92,7 @@ class Settings:
     digest_to: tuple[str, ...]
     digest_cron: str
     digest_zone: str
+    digest_key: Secret
 
 
 def read_settings(options: Mapping[str, object] | None = None) -> Settings:

@@ -25,9 +25,12 @@ DIRECTIVES: Final = "directives"
 MAILS: Final = "mails"
 RATINGS: Final = "ratings"
 OPERATIONS: Final = "operations"
+SUBSCRIBERS: Final = "subscribers"
 
-SINGLE: Final = (TASKS, MAILS, RATINGS, OPERATIONS)
+SINGLE: Final = (TASKS, MAILS, RATINGS, OPERATIONS, SUBSCRIBERS)
 """Topics of one partition: all of each is read by everyone."""
+YOUNGER: Final = (OPERATIONS, SUBSCRIBERS)
+"""Topics that a log lacks which an older headrace made: the jobs do without."""
 PARTITIONED: Final = (TRANSITIONS, REJECTED, WINDOWS, POLICIES, REPORTS, DIRECTIVES)
 """Topics with as many partitions as `headrace init` was told."""
 

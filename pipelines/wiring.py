@@ -11,9 +11,11 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from headrace.pipelines import layout
 from headrace.pipelines.settings import Settings, suggest
-from headrace.pipelines.tasks import TaskTable, add_task
+from headrace.pipelines.tasks import TaskTable, add_task, task_specs
 from headrace.schemas.access import TokenStore
 from headrace.schemas.errors import SettingsError
 from headrace.schemas.ports import (
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from headrace.pipelines.learn.job import Learn
     from headrace.pipelines.report.compose import Envelope
     from headrace.pipelines.report.job import Digest
+    from headrace.schemas.records import Subscriber
 
 ADAPTERS: Final[dict[str, dict[str, str]]] = {
     "log": {
@@ -60,7 +63,11 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
         "cassandra": "headrace.sinks.cassandra.adapter:POLICIES",
     },
     "tokens": {"sqlite": "headrace.sinks.sqlite.tokens:ADAPTER"},
-    "mail": {"file": "headrace.sinks.files.mail:ADAPTER"},
+    "mail": {
+        "file": "headrace.sinks.files.mail:ADAPTER",
+        "smtp": "headrace.sinks.smtp.mailer:ADAPTER",
+        "smtps": "headrace.sinks.smtp.mailer:ADAPTER",
+    },
     "narrator": {
         "template": "headrace.learners.explain.template:ADAPTER",
         "openai": "headrace.sinks.openai.narrator:ADAPTER",
@@ -234,7 +241,22 @@ def compose_digest(services: Services, envelope: "Envelope", **options: Any) -> 
     """Put `digest` together."""
     from headrace.pipelines.report.job import Digest
 
-    return Digest(services.log, services.mailer, services.clock, envelope, **options)
+    key = services.settings.digest_key.text
+    return Digest(services.log, services.mailer, services.clock, envelope, key=key, **options)
+
+
+def subscriber_of(services: Services, token: str) -> "Subscriber":
+    """Return the subscriber that a link's token is for, and change nothing; raises InvalidTokenError."""
+    from headrace.pipelines.report import subscribers
+
+    return subscribers.subscriber_of(services.log, services.settings.digest_key.text, token)
+
+
+def unsubscribe(services: Services, token: str) -> "Subscriber":
+    """End the subscriber that a link's token is for; a second time changes nothing. Raises InvalidTokenError."""
+    from headrace.pipelines.report import subscribers
+
+    return subscribers.unsubscribe(services.log, services.clock, services.settings.digest_key.text, token)
 
 
 def compose_ask(services: Services) -> "Asker":
@@ -250,5 +272,8 @@ def compose_fleet(services: Services, **options: Any) -> "Fleet":  # noqa: ANN40
     from headrace.pipelines.fleet.job import Fleet, cloud_task
 
     spec, found = cloud_task(), services.sound_layout
+    present = task_specs(services.log).get(spec.task)
+    if present == msgspec.structs.replace(spec, outcomes=()):  # of before there were outcomes; a task never changes
+        spec = present
     add_task(services.log, spec)
     return Fleet(services.log, services.policies, spec, found, **options)

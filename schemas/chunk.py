@@ -7,9 +7,9 @@ those depend on the rows alone: names are sorted, integers are stored as differe
 import threading
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -17,8 +17,10 @@ import zstandard
 from numpy.typing import NDArray
 
 from headrace.schemas.errors import CorruptDataError
+from headrace.schemas.outcomes import Measure, tallied
 from headrace.schemas.payload import payload_bytes, rows_of, sort_positions
 from headrace.schemas.records import AgentStats, ChunkKey, ChunkReference, ChunkSummary
+from headrace.schemas.records.outcome import MAX_OUTCOMES
 from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch
 
 PART_ROWS = 4096
@@ -68,7 +70,20 @@ class _Zstandard(threading.local):
 
 _zstandard = _Zstandard()
 _encoder = msgspec.msgpack.Encoder()
-_stats_decoder = msgspec.msgpack.Decoder(tuple[int, list[str], bytes, bytes, bytes])
+
+
+class _Stats(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Stats as they are stored; `outcomes` stands only where there are any."""
+
+    version: int
+    agents: list[str]
+    counts: bytes
+    rewards: bytes
+    versions: bytes
+    outcomes: Annotated[int, msgspec.Meta(ge=0, le=MAX_OUTCOMES)] = 0
+
+
+_stats_decoder = msgspec.msgpack.Decoder(_Stats)
 
 
 def encode_chunk(batch: TransitionBatch) -> tuple[bytes, int]:
@@ -126,13 +141,15 @@ class ChunkStats:
 
     counts: int64[A, 4 + actions]: first offset, last offset, rows, episode ends, then each discrete action's count.
     rewards: float64[A, 3 + K]: least reward, greatest reward, their sum, then each term's sum over the rows that
-    have it. versions: int64[V, 3]: (agent, policy version, rows), sorted.
+    have it; then, two columns for each of so many outcomes, its sum and the rows that it was read from. versions:
+    int64[V, 3]: (agent, policy version, rows), sorted.
     """
 
     agents: tuple[str, ...]
     counts: NDArray[np.int64]
     rewards: NDArray[np.float64]
     versions: NDArray[np.int64]
+    outcomes: int = 0
 
     def slice(self, start: int, stop: int, agents: Sequence[str]) -> "ChunkStats":
         """Return agents start to stop, under the given names."""
@@ -140,13 +157,16 @@ class ChunkStats:
         if len(versions):
             low, high = np.searchsorted(versions[:, 0], (start, stop)).tolist()
             versions = versions[low:high] - (start, 0, 0)
-        return ChunkStats(tuple(agents), self.counts[start:stop], self.rewards[start:stop], versions)
+        rows = self.counts[start:stop], self.rewards[start:stop]
+        return ChunkStats(tuple(agents), *rows, versions, self.outcomes)
 
 
-def stats_by(batch: TransitionBatch, code: NDArray[Any], count: int, action_count: int) -> ChunkStats:
+def stats_by(
+    batch: TransitionBatch, code: NDArray[Any], count: int, action_count: int, outcomes: Sequence[Measure] = ()
+) -> ChunkStats:
     """Compute stats of `count` codes (0 to count - 1, each occurring); the caller names them by `slice`.
 
-    action_count: the number of discrete actions, 0 for continuous ones.
+    action_count: the number of discrete actions, 0 for continuous ones. outcomes: of the task.
     """
     order = sort_positions(code)
     rows = np.bincount(code, minlength=count)
@@ -160,15 +180,19 @@ def stats_by(batch: TransitionBatch, code: NDArray[Any], count: int, action_coun
     if action_count:
         cells = np.bincount(code * action_count + batch.action, minlength=count * action_count)
         counts[:, 4:] = cells.reshape(count, action_count)
-    rewards = np.empty((count, 3 + batch.reward_terms.shape[1]), np.float64)
+    more = [np.where(np.isnan(column), 0, column) for column in batch.reward_terms.T]
+    if outcomes:
+        more += [*tallied(outcomes, batch.obs, batch.action, batch.next_obs, batch.reward_terms).T]
+    rewards = np.empty((count, 3 + len(more)), np.float64)
     rewards[:, 0] = np.minimum.reduceat(reward, starts)
     rewards[:, 1] = np.maximum.reduceat(reward, starts)
     rewards[:, 2] = np.bincount(code, batch.reward, count)  # bincount adds row by row; add.reduce would not
-    for k, column in enumerate(batch.reward_terms.T):
-        rewards[:, 3 + k] = np.bincount(code, np.where(np.isnan(column), 0, column), count)
+    for k, column in enumerate(more):
+        rewards[:, 3 + k] = np.bincount(code, column, count)
     versioned = np.flatnonzero(batch.policy_version != NO_POLICY_VERSION)
     ones = np.ones(len(versioned), np.int64)
-    return ChunkStats((), counts, rewards, _version_rows(code[versioned], batch.policy_version[versioned], ones))
+    versions = _version_rows(code[versioned], batch.policy_version[versioned], ones)
+    return ChunkStats((), counts, rewards, versions, len(outcomes))
 
 
 def _version_rows(code: NDArray[Any], version: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -184,7 +208,9 @@ def _version_rows(code: NDArray[Any], version: NDArray[np.int64], rows: NDArray[
 def encode_stats(stats: ChunkStats) -> bytes:
     """Return stats as bytes, the same for the same stats; they begin with a checksum of the others."""
     columns = (stats.counts.tobytes(), stats.rewards.tobytes(), stats.versions.tobytes())
-    body = _encoder.encode((1, stats.agents, *columns))
+    body = _encoder.encode(
+        (2, stats.agents, *columns, stats.outcomes) if stats.outcomes else (1, stats.agents, *columns)
+    )
     return zlib.crc32(body).to_bytes(4, "little") + body
 
 
@@ -193,12 +219,13 @@ def decode_stats(data: bytes, name: object = "of unknown key") -> ChunkStats:
     if len(data) < 4 or zlib.crc32(data[4:]) != int.from_bytes(data[:4], "little"):
         raise CorruptDataError(f"chunk {name}: its stats don't match their checksum; {_REPAIR}")
     try:
-        _, agents, counts, rewards, versions = _stats_decoder.decode(data[4:])
+        stored = _stats_decoder.decode(data[4:])
         return ChunkStats(
-            tuple(agents),
-            np.frombuffer(counts, np.int64).reshape(len(agents), -1),
-            np.frombuffer(rewards, np.float64).reshape(len(agents), -1),
-            np.frombuffer(versions, np.int64).reshape(-1, 3),
+            tuple(stored.agents),
+            np.frombuffer(stored.counts, np.int64).reshape(len(stored.agents), -1),
+            np.frombuffer(stored.rewards, np.float64).reshape(len(stored.agents), -1),
+            np.frombuffer(stored.versions, np.int64).reshape(-1, 3),
+            stored.outcomes,
         )
     except (msgspec.MsgspecError, ValueError) as error:
         raise CorruptDataError(f"chunk {name}: its stats can't be read ({error}); {_REPAIR}") from error
@@ -217,7 +244,7 @@ def _plus(one: ChunkStats, other: ChunkStats) -> ChunkStats:
     for table, a, b in ((counts, one.counts, other.counts), (rewards, one.rewards, other.rewards)):
         np.minimum(a[:, 0], b[:, 0], out=table[:, 0])
         np.maximum(a[:, 1], b[:, 1], out=table[:, 1])
-    return ChunkStats(one.agents, counts, rewards, _plus_versions(one.versions, other.versions))
+    return ChunkStats(one.agents, counts, rewards, _plus_versions(one.versions, other.versions), one.outcomes)
 
 
 def _spread(stats: ChunkStats, names: tuple[str, ...]) -> ChunkStats:
@@ -231,7 +258,7 @@ def _spread(stats: ChunkStats, names: tuple[str, ...]) -> ChunkStats:
     counts[rows], rewards[rows] = stats.counts, stats.rewards
     versions = stats.versions.copy()
     versions[:, 0] = rows[versions[:, 0]]
-    return ChunkStats(names, counts, rewards, versions)
+    return ChunkStats(names, counts, rewards, versions, stats.outcomes)
 
 
 def _plus_versions(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -246,21 +273,22 @@ def agent_stats(stats: ChunkStats) -> list[AgentStats]:
     versions: list[dict[int, int]] = [{} for _ in stats.agents]
     for agent, version, rows in stats.versions.tolist():
         versions[agent][version] = rows
+    end = stats.rewards.shape[1] - 2 * stats.outcomes
+    sums, rows = stats.rewards[:, end::2].tolist(), stats.rewards[:, end + 1 :: 2].astype(np.int64).tolist()
+    columns = (stats.counts.tolist(), stats.rewards[:, :end].tolist(), versions, sums, rows)
     return [
-        AgentStats(name, c[2], r[2], r[0], r[1], tuple(r[3:]), tuple(c[4:]), c[3], by_version, c[0], c[1])
-        for name, c, r, by_version in zip(
-            stats.agents, stats.counts.tolist(), stats.rewards.tolist(), versions, strict=True
-        )
+        AgentStats(name, c[2], r[2], r[0], r[1], tuple(r[3:]), tuple(c[4:]), c[3], by, c[0], c[1], tuple(o), tuple(n))
+        for name, c, r, by, o, n in zip(stats.agents, *columns, strict=True)
     ]
 
 
 def total_stats(stats: ChunkStats) -> AgentStats:
     """Return the stats of all agents together, summed in the order of their names."""
     if len(stats.agents) == 1:
-        return agent_stats(ChunkStats(("",), stats.counts, stats.rewards, stats.versions))[0]
+        return agent_stats(replace(stats, agents=("",)))[0]
     counts, versions = stats.counts.sum(axis=0, keepdims=True), stats.versions
     counts[0, :2] = stats.counts[:, 0].min(), stats.counts[:, 1].max()
     rewards = np.add.accumulate(stats.rewards)[-1:]  # adds in order; sum would not
     rewards[0, :2] = stats.rewards[:, 0].min(), stats.rewards[:, 1].max()
     versions = _version_rows(np.zeros(len(versions), np.int64), versions[:, 1], versions[:, 2])
-    return agent_stats(ChunkStats(("",), counts, rewards, versions))[0]
+    return agent_stats(ChunkStats(("",), counts, rewards, versions, stats.outcomes))[0]

@@ -22,6 +22,7 @@ from headrace.schemas.records import (
     Rating,
     Report,
     ServingPolicy,
+    Subscriber,
     TaskSpec,
     WindowSummary,
 )
@@ -39,6 +40,7 @@ RECORDS = {
     "mail": Mail,
     "rating": Rating,
     "operation": Operation,
+    "subscriber": Subscriber,
 }
 """The record that each contract describes, by name."""
 

@@ -21,6 +21,10 @@ class InvalidTaskError(HeadraceError):
     """A task file that breaks the contract."""
 
 
+class InvalidTokenError(HeadraceError):
+    """A link to unsubscribe by that was not made here, or that was cut."""
+
+
 class InvalidRulesError(HeadraceError):
     """A file of rules that can't be read as one, or not for its task."""
 

@@ -26,7 +26,7 @@ MAX_LENGTH = 600
 """Characters of a sentence."""
 
 GOOD_UNITS = frozenset({"return", "discounted return", "per step"})
-"""Units of which more is better; only of these may a sentence say "better" or "worse"."""
+"""Units of which more is better; only of these, and of outcomes, may a sentence say "better" or "worse"."""
 
 PLACEHOLDER = re.compile(r"\{([A-Za-z0-9._-]{1,64})(?:@(value|size|name|label))?\}|\{@(task|subject)\}")
 _WORD = re.compile("[A-Za-z]+(?:['\u2019][A-Za-z]+)?")
@@ -66,6 +66,8 @@ _WORSE = _words(
 )
 _FLAT = _words("unchanged flat stable steady")
 _DIFFER = _words("differ differs differed change changed changes difference")
+_MERIT = _BETTER | _WORSE
+_TURNED: dict[Direction, Direction] = {"up": "down", "down": "up", "flat": "flat"}
 _ALLOWED: dict[str, tuple[set[Direction], set[Direction]]] = {
     **dict.fromkeys(_UP | _BETTER, ({"up"}, {"flat", "down"})),
     **dict.fromkeys(_DOWN | _WORSE, ({"down"}, {"flat", "up"})),
@@ -122,10 +124,17 @@ def placed(sentence: Sentence) -> list[Placed]:
     return [Placed(match.group(1), match.group(2) or "") for match in found if match.group(1)]
 
 
-def says(text: str, direction: Direction | None) -> bool:
-    """Whether a word of the text, outside of placeholders, asserts the direction."""
-    words = {word.lower() for word in _WORD.findall(PLACEHOLDER.sub(" ", text))}
+def says(text: str, direction: Direction | None, *, merit: bool = True) -> bool:
+    """Whether a word of the text, outside of placeholders, asserts the direction; merit: whether "better" does."""
+    words = {word.lower() for word in _WORD.findall(PLACEHOLDER.sub(" ", text))} - (set() if merit else _MERIT)
     return any(_ALLOWED[word][0] == {direction} for word in words & _ALLOWED.keys())
+
+
+def merit_of(fact: Fact) -> Direction | None:
+    """Say whether a change is for the better (up) or the worse (down); None of what is no matter of merit."""
+    if fact.better is None:
+        return fact.direction if fact.unit in GOOD_UNITS else None
+    return _TURNED[fact.direction] if fact.better == "lower" and fact.direction else fact.direction
 
 
 def direction_of(value: float, low: float | None = None, high: float | None = None) -> Direction:
@@ -164,7 +173,7 @@ def format_fact(fact: Fact, part: str = "", *, typographic: bool = False) -> str
     value = abs(fact.value) if part == "size" else fact.value
     if fact.unit == "%" and 0.0 < value < 0.05 and fact.low is None:
         return "<0.1 %"
-    text = _with_unit(_number(value, decimals, signed=signed), value, fact.unit)
+    text = _with_unit(_number(value, decimals, signed=signed), value, fact.unit, own=fact.better is None)
     if not part and fact.low is not None and fact.high is not None:
         text += f" (95 % {_interval(fact, decimals)})"
     return _typeset(text) if typographic else text
@@ -188,13 +197,14 @@ def _typeset(text: str) -> str:
     return text.replace(" %", "\u00a0%")
 
 
-def _with_unit(number: str, value: float, unit: str) -> str:
+def _with_unit(number: str, value: float, unit: str, *, own: bool) -> str:
+    """own: whether the unit is headrace's, which has a singular."""
     if unit == "version":
         return f"v{number.replace(',', '')}"
     if not unit:
         return number
-    singular = number in {"1", "+1", "-1"} and unit.endswith("s") and value == round(value)
-    return f"{number} {unit[:-1] if singular and unit != 'ms' else unit}"
+    singular = own and number in {"1", "+1", "-1"} and unit.endswith("s") and unit != "ms" and value == round(value)
+    return f"{number} {unit[:-1] if singular else unit}"
 
 
 def _number(value: float, decimals: int, *, signed: bool) -> str:
@@ -332,8 +342,15 @@ def _covered(
         return not negated or any(claims[fact_id] == "flat" for fact_id in claimed)
     if word not in _ALLOWED:
         return True
-    allowed, good = _ALLOWED[word][negated], word in _BETTER | _WORSE
+    allowed, good = _ALLOWED[word][negated], word in _MERIT
     return any(
-        {claims[fact_id], _shown(by_id[fact_id])} <= allowed and (not good or by_id[fact_id].unit in GOOD_UNITS)
+        {claims[fact_id], _shown(by_id[fact_id])} <= (_merits(by_id[fact_id], allowed) if good else allowed)
         for fact_id in claimed
     )
+
+
+def _merits(fact: Fact, allowed: set[Direction]) -> set[Direction]:
+    """Return the directions that bear out a word of merit; none where the fact is no matter of merit."""
+    if merit_of(fact) is None:
+        return set()
+    return {_TURNED[one] for one in allowed} if fact.better == "lower" else allowed

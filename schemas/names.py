@@ -1,4 +1,4 @@
-"""What the names in a task file may be."""
+"""What the names in a task file may be, and what ids make of them."""
 
 import re
 from collections.abc import Iterator
@@ -14,3 +14,9 @@ def name_checks(field: str, names: tuple[str, ...]) -> Iterator[tuple[bool, str]
         such = f"; write it as {meant!r}" if meant else ""
         told = f"{field}: {name[:80]!r} is no name: 1 to 64 of A-Z, a-z, 0-9, ., _, +, - are allowed{such}"
         yield bool(re.fullmatch(r"[A-Za-z0-9._+-]{1,64}", name)), told
+
+
+def slug(name: str) -> str:
+    """Make a name part of a fact's id: +2 becomes plus-2, -2 minus-2, what is not allowed an underscore."""
+    signed = re.sub(r"^\+", "plus-", re.sub(r"^-", "minus-", name))
+    return re.sub(r"[^A-Za-z0-9_-]", "_", signed)[:24]

@@ -16,6 +16,7 @@ from headrace.schemas.chunk import ChunkRow
 from headrace.schemas.decisions import DecisionBatch, Neighbours
 from headrace.schemas.directives import LearningFacts, Proposal
 from headrace.schemas.records import ChunkReference, Facts, Layout, Narrative, PolicyVersion, WindowKey, WindowRow
+from headrace.schemas.records.mail import Verdict
 from headrace.schemas.scenarios import Scenario, Variations
 from headrace.schemas.url import Url
 
@@ -44,7 +45,6 @@ class Adapter:
 
 NOTHING: Final = Adapter(lambda *_: None)
 """Where a part is left out."""
-
 Headers = tuple[tuple[str, bytes], ...]
 
 
@@ -392,9 +392,9 @@ class Advisor(Backend, Protocol):
 
 
 class Mailer(Backend, Protocol):
-    """Hands a message to the outside. idempotent: it refuses a second one of the same digest_id itself."""
+    """Hands a message to the outside. idempotent: it refuses a second one of a digest_id, the same at each try."""
 
     idempotent: bool
 
-    def send(self, message: EmailMessage, digest_id: str) -> None:
-        """Deliver the message; `digest_id` is stable across retries."""
+    def send(self, message: EmailMessage, digest_id: str, recipients: Sequence[str]) -> dict[str, Verdict]:
+        """Deliver it to the addresses; return each one's verdict. UnavailableError only where nobody has got it."""

@@ -6,6 +6,7 @@ Importing this package registers `headrace/CloudService-v0` with Gymnasium, and 
 from gymnasium.envs.registration import register
 
 from headrace.learners.cloud.env import ENVIRONMENT_ID, CloudEnv, CloudVectorEnv, observation_space
+from headrace.learners.cloud.outcomes import OUTCOMES
 from headrace.learners.cloud.plant import (
     ACTION_NAMES,
     FEATURE_NAMES,
@@ -26,6 +27,7 @@ __all__ = [
     "FEATURE_SCALES",
     "FEATURE_UNITS",
     "OBSERVATION_NAMES",
+    "OUTCOMES",
     "REWARD_SCALE",
     "REWARD_TERMS",
     "STEP_MS",

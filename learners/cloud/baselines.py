@@ -18,6 +18,7 @@ from headrace.learners.cloud.clairvoyant import plan_actions
 from headrace.learners.cloud.controllers import RULES, Actions, Baseline, FloatArray, Observation, Static
 from headrace.learners.cloud.plant import ACTION_CHANGES, REWARD_SCALE, REWARD_TERMS, Simulation
 from headrace.learners.cloud.workload import Traces
+from headrace.schemas.outcomes import Measure, tallied
 
 Policy = Baseline | Callable[[Observation], NDArray[np.integer]]
 
@@ -95,6 +96,7 @@ class Evaluation(NamedTuple):
     pending: NDArray[np.int64]  # [T], replicas
     load_rps: FloatArray  # [T]
     p95_ms: FloatArray  # [T]
+    tallies: FloatArray  # [N, 2 * O], as `schemas.outcomes.tallied` has them
 
 
 def _start(policy: Policy, count: int) -> Callable[[Observation], NDArray[np.integer]]:
@@ -115,22 +117,24 @@ def evaluate(policy: Policy, traces: Traces) -> FloatArray:
     return returns / REWARD_SCALE
 
 
-def evaluate_detailed(policy: Policy, traces: Traces, row: int = 0) -> Evaluation:
-    """As `evaluate`, with the reward's terms, the action counts, and one row's course for a plot."""
+def evaluate_detailed(policy: Policy, traces: Traces, row: int = 0, outcomes: tuple[Measure, ...] = ()) -> Evaluation:
+    """As `evaluate`, with the reward's terms, the action counts, outcomes, and one row's course for a plot."""
     act, simulation = _start(policy, len(traces)), Simulation(traces)
     rows = np.arange(len(traces))
     terms = np.zeros((len(traces), len(REWARD_TERMS)))
     counts = np.zeros((len(traces), len(ACTION_CHANGES)), dtype=np.int64)
+    tallies = np.zeros((len(traces), 2 * len(outcomes)))
     obs, course = simulation.observation(), []
     for _ in range(traces.steps):
-        actions = act(obs)
+        actions, before = act(obs), obs
         obs, _, step_terms, _ = simulation.step(actions)
         terms += step_terms
+        tallies += tallied(outcomes, before, actions, obs, step_terms)
         counts[rows, actions] += 1
         course.append(_snapshot(simulation, row))
     ready, pending, load_rps, p95_ms = (np.array(values) for values in zip(*course, strict=True))
     terms /= REWARD_SCALE
-    return Evaluation(terms.sum(axis=1), terms, counts, ready, pending, load_rps, p95_ms)
+    return Evaluation(terms.sum(axis=1), terms, counts, ready, pending, load_rps, p95_ms, tallies)
 
 
 def _snapshot(simulation: Simulation, row: int) -> tuple[np.int64, np.int64, np.float64, np.float64]:

@@ -69,7 +69,7 @@ def cloud_features() -> NDArray[np.float32]:
     return (np.stack(gaps + trends, axis=1) / TYPICAL_REPLICAS).astype(np.float32)
 
 
-def cloud_prior(strength: float = PRIOR_STRENGTH) -> RulePrior:
+def cloud_prior() -> RulePrior:
     """The rate rule, as far as four frames show it, as a prior."""
     assert len(OBSERVATION_NAMES) == FRAMES * FEATURES
-    return rule_prior(_needed(AVERAGES[1]) - _replicas(), float(ACTION_ZERO), len(ACTION_NAMES), strength)
+    return rule_prior(_needed(AVERAGES[1]) - _replicas(), float(ACTION_ZERO), len(ACTION_NAMES), PRIOR_STRENGTH)

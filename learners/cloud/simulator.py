@@ -9,12 +9,16 @@ from numpy.typing import NDArray
 
 from headrace.learners import seeds
 from headrace.learners.cloud import baselines, controllers, plant, workload
+from headrace.learners.cloud.baselines import Policy
 from headrace.learners.explain.evidence import Outcomes, RecordedDecisions
 from headrace.learners.explain.simulation import ALL, TRACES, Learned, Valued, acting, measure_of
+from headrace.schemas.outcomes import Measure
 from headrace.schemas.records import Series
 
 FLOOR: Final = "hpa"
 """The baseline that a first policy must beat."""
+FAMILIAR: Final = "hpa_kubernetes"
+"""The baseline that most people run."""
 EXPLORED: Final = ("rate_rule", "hpa", "hpa_kubernetes")
 """The decision rules among them that exploration may follow."""
 COMPARED: Final = ("tuned_rule", "rate_rule", "hpa_kubernetes", "hpa", "static", "clairvoyant")
@@ -27,11 +31,15 @@ class CloudSimulator:
     """`headrace/CloudService-v0` on fixed traces, as `headrace.learners.explain.simulation.Simulator`."""
 
     floor: str = FLOOR
+    familiar: str = FAMILIAR
     rules: tuple[str, ...] = EXPLORED
     repeats: bool = True
 
-    def __init__(self, count: int = TRACES, seed: int = seeds.EXPLANATION.first) -> None:
+    def __init__(
+        self, count: int = TRACES, seed: int = seeds.EXPLANATION.first, measured: tuple[Measure, ...] = ()
+    ) -> None:
         self.count = count
+        self._measured = measured
         self._traces = workload.draw_traces(seed, count, workload.EPISODE_STEPS)
         self._evaluate = baselines.evaluate_detailed
         self._order = tuple(float(change) for change in plant.ACTION_CHANGES)
@@ -40,19 +48,16 @@ class CloudSimulator:
 
     def outcomes(self, policy: Learned, rows: slice = ALL) -> Outcomes:
         """Run the greedy policy on every trace, or on some rows of them."""
-        done = self._evaluate(acting(policy), self._traces.take(rows))
-        return Outcomes(done.returns, done.terms)
+        return self._run(acting(policy), self._traces.take(rows))
 
     def floored(self, rows: slice = ALL) -> Outcomes:
         """Run the floor on every trace, or on some rows of them."""
-        done = self._evaluate(self._rule(FLOOR), self._traces.take(rows))
-        return Outcomes(done.returns, done.terms)
+        return self._run(self._rule(FLOOR), self._traces.take(rows))
 
     def baselines(self) -> Mapping[str, Outcomes]:
         """Run each baseline, once in this object's life."""
         if not self._baselines:
-            done = {name: self._evaluate(self._rule(name), self._traces) for name in COMPARED}
-            self._baselines = {name: Outcomes(one.returns, one.terms) for name, one in done.items()}
+            self._baselines = {name: self._run(self._rule(name), self._traces) for name in COMPARED}
         return self._baselines
 
     def decisions(self, policy: Learned) -> RecordedDecisions:
@@ -88,6 +93,10 @@ class CloudSimulator:
         )
         load, *replicas = (Series(label, self._minutes, tuple(map(float, values))) for label, values in courses)
         return [replace(load, labels=("time (minutes)", "replicas")), *replicas]
+
+    def _run(self, policy: Policy, traces: workload.Traces) -> Outcomes:
+        done = self._evaluate(policy, traces, outcomes=self._measured)
+        return Outcomes(done.returns, done.terms, done.tallies)
 
     def _rule(self, name: str) -> controllers.Baseline:
         return baselines.baseline(name, self._traces)

@@ -81,7 +81,6 @@ class Traces:
 
     rate_rps: FloatArray  # [N, C], the expected rate lambda, requests a second
     requests: NDArray[np.int64]  # [N, C], Poisson counts of a step of 30 s
-    network_rho: FloatArray  # [N, C], share of the link in use, .05-.97
     rtt_s: FloatArray  # [N, C], round-trip time, seconds
     loss: FloatArray  # [N, C], share of requests sent again
     arrivals_rps: FloatArray  # [N, C], what reaches the service: (requests / 30 s) * (1 + loss)
@@ -222,7 +221,6 @@ def _assemble(draws: _Draws, rates: FloatArray, requests: NDArray[np.int64]) -> 
     return Traces(
         rate_rps=rates,
         requests=requests,
-        network_rho=rho,
         rtt_s=network.round_trip_s(rho),
         loss=loss,
         arrivals_rps=requests / STEP_S * (1 + loss),

@@ -11,9 +11,9 @@ from headrace.learners.explain.evidence import (
     Situation,
     controller_name,
     situations,
-    slug,
 )
 from headrace.learners.explain.regions import Region, explained
+from headrace.schemas.names import slug
 from headrace.schemas.records import Fact, TaskSpec
 
 MAX_ACTIONS = 6

@@ -18,10 +18,10 @@ from headrace.learners.explain.attribution import (
 )
 from headrace.learners.explain.behaviour import dimension_name
 from headrace.learners.explain.counterfactual import Flip, Flips, nearest_flip
-from headrace.learners.explain.evidence import slug
 from headrace.learners.explain.simulation import measure_of
 from headrace.learners.explain.studied import Decision, StudiedPolicy, action_range
 from headrace.schemas.grounding import direction_of
+from headrace.schemas.names import slug
 from headrace.schemas.records import Fact, TaskSpec
 
 MAX_ATTRIBUTED: Final = 12

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from headrace.learners.acting import BoxPolicy
 from headrace.learners.explain.behaviour import dimension_name
 from headrace.learners.explain.choice import MOVED, choice_facts, named, vector_facts
-from headrace.learners.explain.evidence import controller_name, slug
+from headrace.learners.explain.evidence import controller_name
 from headrace.learners.explain.facts import tellable
 from headrace.learners.explain.regions import told
 from headrace.learners.explain.similar import similar_facts
 from headrace.learners.explain.studied import Decision, StudiedPolicy, action_range
 from headrace.learners.explain.surrogate import Surrogate
 from headrace.learners.simulate.environments import environment_of
+from headrace.schemas.names import slug
 from headrace.schemas.narration.ranking import ranked
 from headrace.schemas.records import Fact, Facts, TaskSpec
 
@@ -62,8 +63,8 @@ def _path_facts(spec: TaskSpec, obs: NDArray[np.float32], by: StudiedPolicy) -> 
     conditions, target = by.tree.path(obs)
     if not _agrees(by, obs, target):
         return
-    for place, feature in enumerate(dict.fromkeys(one.feature for one in conditions), 1):
-        on_it = [one for one in conditions if one.feature == feature]
+    for place, feature in enumerate(dict.fromkeys(one.of for one in conditions), 1):
+        on_it = [one for one in conditions if one.of == feature]
         label = f"{told(on_it, spec.observations)}, on the tree's path"
         yield Fact(f"path.{place}.{slug(spec.observations[feature])}", label, on_it[-1].threshold)
     if not isinstance(by.policy, BoxPolicy):

@@ -1,6 +1,5 @@
 """What the facts of a version are computed from, and the situations that its decisions are told by."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -30,10 +29,14 @@ _ROLES = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcomes:
-    """How one controller did on N fixed traces, K reward terms: returns float64[N], terms float64[N, K]."""
+    """How one controller did on N fixed traces, K reward terms: returns float64[N], terms float64[N, K].
+
+    tallies: float64[N, 2 * O], as `schemas.outcomes.tallied` has them, of the task's O outcomes.
+    """
 
     returns: NDArray[np.float64]
     terms: NDArray[np.float64]
+    tallies: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +110,7 @@ class VersionEvidence:
     previous_version: the version that served before it. plots: series that only a simulator can give. observed: what
     agents earned by the version before, in the last rows that this one learned from. draws: whether agents draw its
     actions, as its returns have it; its decisions are the most likely ones. relies: on which observations its decisions
-    rely, by name in %, the greatest first.
+    rely, by name in %, the greatest first. familiar: the baseline beside which outcomes are told, "" for none.
     """
 
     version: int
@@ -120,6 +123,7 @@ class VersionEvidence:
     observed: "ObservedReturn | None" = None
     draws: bool = False
     relies: Mapping[str, float] = field(default_factory=dict)
+    familiar: str = ""
 
     @property
     def others(self) -> dict[str, Outcomes]:
@@ -152,9 +156,3 @@ def controllers(spec: TaskSpec) -> Mapping[str, str]:
 def controller_name(spec: TaskSpec, key: str) -> str:
     """Return a controller's name for text; what is unknown is called by its own name."""
     return _ROLES.get(key) or controllers(spec).get(key, key.replace(",", " "))
-
-
-def slug(name: str) -> str:
-    """Make a name part of a fact's id: +2 becomes plus-2, -2 minus-2, what is not allowed an underscore."""
-    signed = re.sub(r"^\+", "plus-", re.sub(r"^-", "minus-", name))
-    return re.sub(r"[^A-Za-z0-9_-]", "_", signed)[:24]

@@ -12,11 +12,13 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from headrace.learners.explain.behaviour import behaviour_facts
-from headrace.learners.explain.evidence import Outcomes, VersionEvidence, controller_name, slug
+from headrace.learners.explain.evidence import Outcomes, VersionEvidence, controller_name
+from headrace.learners.explain.outcome_facts import outcome_differences, outcome_levels, rivals
 from headrace.learners.judge.distributions import t_below, t_quantile
 from headrace.learners.judge.observed import ObservedReturn
 from headrace.learners.judge.statistics import MeanInterval, mean_interval, paired_difference
 from headrace.schemas.grounding import direction_of
+from headrace.schemas.names import slug
 from headrace.schemas.records import Fact, Facts, PolicyVersion, TaskSpec
 
 GATE, SETTINGS, CANARY = "gate", "settings", "canary"
@@ -45,7 +47,10 @@ def version_facts(
     if evidence.policy is not None:
         own, others = evidence.policy, evidence.others
         found += _level_facts(spec, own, others)
+        known = rivals(evidence)
+        found += outcome_levels(spec, own, known)
         changes = [*_return_facts(spec, own, others), *_term_facts(spec, own, others)]
+        changes += outcome_differences(spec, own, known)
         found += corrected(changes, len(own.returns))
     else:
         found += _evaluation_facts(spec, version)

@@ -5,18 +5,26 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from headrace.learners.explain.evidence import slug
 from headrace.learners.explain.facts import change, corrected, refusal_facts, tellable
+from headrace.learners.explain.outcome_facts import (
+    column_of_episodes,
+    interval_outcomes,
+    outcome_change,
+    outcome_column,
+    outcome_id,
+)
 from headrace.learners.explain.rows import SampledRows, row_facts
 from headrace.learners.judge.distributions import t_quantile
 from headrace.learners.judge.statistics import MeanInterval
 from headrace.schemas.grounding import direction_of
+from headrace.schemas.names import slug
+from headrace.schemas.outcomes import measures
 from headrace.schemas.records import (
     AgentStats,
     ChunkReference,
@@ -50,7 +58,8 @@ class RejectedCounts:
 class Totals:
     """What happened in an interval: sums over its windows, of U units (agents, or groups of unnamed ones).
 
-    table: float64[U, 2 + K]: rows, reward sum, sum of each reward term. by_version: rows and reward sum of what
+    table: float64[U, 2 + K]: rows, reward sum, sum of each reward term; where the task declares O outcomes 1 + 2 * O
+    columns more: episodes that ended, then each outcome's sum and rows. by_version: rows and reward sum of what
     was done under one version alone. windows: by window start, rows and reward sum. late_rows: rows that came
     after their window's first summary. named: whether all units are agents. references: a chunk of each window.
     """
@@ -85,12 +94,13 @@ class _Window:
 
 
 class IntervalFold:
-    """Takes the summaries of an interval's windows, the last of each window counts. terms: K of the task."""
+    """Takes the summaries of an interval's windows, the last of each counts. terms, outcomes: K and O of the task."""
 
-    def __init__(self, start_ms: int, end_ms: int, terms: int) -> None:
+    def __init__(self, start_ms: int, end_ms: int, terms: int, outcomes: int = 0) -> None:
         self.start_ms = start_ms
         self.end_ms = end_ms
         self._terms = terms
+        self._width = 2 + terms + (1 + 2 * outcomes if outcomes else 0)
         self._codes: dict[str, int] = {}
         self._windows: dict[WindowKey, _Window] = {}
 
@@ -100,10 +110,13 @@ class IntervalFold:
         stats = summary.agents or [summary.totals]
         names = [one.agent_id or f"group {summary.group}" for one in stats]
         codes = [self._codes.setdefault(name, len(self._codes)) for name in names]
-        table = np.zeros((len(stats), 2 + self._terms))
+        table = np.zeros((len(stats), self._width))
         for row, one in zip(table, stats, strict=True):
             parts = one.reward_terms[: self._terms]
             row[: 2 + len(parts)] = (one.rows, one.reward_sum, *parts)
+            more = [one.episode_ends, *chain(*zip(one.outcomes, one.outcome_rows, strict=False))]
+            more = more[: self._width - 2 - self._terms]
+            row[2 + self._terms : 2 + self._terms + len(more)] = more
         self._windows[summary.key] = _Window(
             replace(summary, agents=[], chunks=[]),
             before.first_rows if before else summary.rows,
@@ -117,7 +130,7 @@ class IntervalFold:
     def totals(self) -> Totals:
         """Add the windows up, in the order of their keys."""
         windows = [self._windows[key] for key in sorted(self._windows)]
-        table = np.zeros((len(self._codes), 2 + self._terms))
+        table = np.zeros((len(self._codes), self._width))
         actions, versions = Counter[int](), Counter[int]()
         by_version: dict[int, tuple[int, float]] = {}
         course: dict[int, tuple[int, float]] = {}
@@ -161,27 +174,28 @@ def _accumulate(sums: dict[int, tuple[int, float]], more: Mapping[int, tuple[int
         sums[key] = (before[0] + rows, before[1] + reward)
 
 
-def ratio_difference(current: Totals, previous: Totals, column: int) -> MeanInterval | None:
+def ratio_difference(current: Totals, previous: Totals, column: int, per: int = 0) -> MeanInterval | None:
     """Compare two intervals' sums per row, with the units as the sample: None where there are too few.
 
+    column: of the sums. per: of what they are divided by, rows or what else is counted.
     A unit's rows depend on each other, so the interval is the ratio estimator's, linearised, over units; a
     unit that is in both intervals is paired with itself. Source: Cochran, Sampling Techniques, 6.3-6.4.
     """
     names = sorted({*current.units, *previous.units})
-    if len(names) < 3 or not current.rows or not previous.rows:
+    if len(names) < 3 or not all(total.table[:, per].any() for total in (current, previous)):
         return None
-    own, old = (_linearised(total, names, column) for total in (current, previous))
+    own, old = (_linearised(total, names, column, per) for total in (current, previous))
     mean, residuals, count = own[0] - old[0], own[1] - old[1], len(names)
     deviation = math.sqrt(float(residuals @ residuals) * count / (count - 1))
     half = t_quantile(count - 1, 0.975) * deviation
     return MeanInterval(mean, mean - half, mean + half, count)
 
 
-def _linearised(total: Totals, names: list[str], column: int) -> tuple[float, NDArray[np.float64]]:
+def _linearised(total: Totals, names: list[str], column: int, per: int) -> tuple[float, NDArray[np.float64]]:
     """Return the sum per row, and each unit's part in its error: float64[U]."""
     place = {name: number for number, name in enumerate(names)}
     table = np.zeros((len(names), 2))
-    table[[place[name] for name in total.units]] = total.table[:, [0, column]]
+    table[[place[name] for name in total.units]] = total.table[:, [per, column]]
     rows, sums = table.sum(axis=0)
     ratio = float(sums / rows)
     return ratio, (table[:, 1] - ratio * table[:, 0]) / float(rows)
@@ -206,6 +220,7 @@ def interval_facts(
         previous = None
     found = [
         *_volume_facts(current, previous, unreported),
+        *interval_outcomes(spec, current),
         *_reward_facts(spec, current),
         *_reward_changes(spec, current, previous),
         *_action_facts(spec, current),
@@ -291,7 +306,21 @@ def _reward_changes(spec: TaskSpec, current: Totals, previous: Totals | None) ->
             count = interval.n  # the units: the same for each column
             label = f"{name}, per step, against the interval before"
             changes.append(change(f"{key}.change", label, interval, "per step"))
+    if changes:
+        changes += _outcome_changes(spec, current, previous)
     yield from corrected(changes, count)
+
+
+def _outcome_changes(spec: TaskSpec, current: Totals, previous: Totals) -> Iterator[Fact]:
+    for place, ready in enumerate(measures(spec)):
+        column = outcome_column(spec, place)
+        per = column_of_episodes(spec) if ready.per_episode else column + 1
+        found = ratio_difference(current, previous, column, per)
+        if found is not None:
+            mean, low, high = (ready.factor * number for number in found[:3])
+            label = f"{ready.outcome.name}, against the interval before"
+            interval = MeanInterval(mean, low, high, found.n)
+            yield outcome_change(ready, f"{outcome_id(ready)}.change", label, interval)
 
 
 def _action_facts(spec: TaskSpec, current: Totals) -> Iterator[Fact]:

@@ -33,6 +33,7 @@ class Ran:
     runs: set[tuple[Process, int]] = field(default_factory=set)
     starts: Counter[JobName] = field(default_factory=Counter)
     failures: Counter[JobName] = field(default_factory=Counter)
+    fenced: Counter[JobName] = field(default_factory=Counter)
     lags: dict[JobName, int] = field(default_factory=dict)
     outages: dict[Dependency, list[Span]] = field(default_factory=dict)
 
@@ -88,6 +89,7 @@ def _note(record: Operation, run: _Run, ran: Ran) -> None:
     ran.runs.add(((job, record.process), record.began_ms))
     ran.starts[job] += record.kind == "started"
     ran.failures[job] += record.kind == "failed"
+    ran.fenced[job] += record.commits
     ran.lags[job] = max(ran.lags.get(job, 0), record.lag)
     if record.kind == "outage" and record.dependency:
         since_ms, until_ms = run.told.get(record.dependency, (-1, 0))
@@ -123,12 +125,14 @@ def operations_facts(ran: Ran, after_ms: int, until_ms: int) -> Iterator[Fact]:
         return
     when = between(after_ms, until_ms)
     yield Fact("operations.runs", f"from {when}, runs of jobs, by the log's clock", len(ran.runs), "runs")
-    for job, count in sorted(ran.starts.items()):
-        if count:
-            yield Fact(f"operations.starts.{job}", f"{job}, starts", count, "starts")
-    for job, count in sorted(ran.failures.items()):
-        if count:
-            yield Fact(f"operations.failures.{job}", f"{job}, runs that failed or were killed", count, "runs")
+    counted = (
+        ("starts", "starts", ran.starts, "starts"),
+        ("failures", "runs that failed or were killed", ran.failures, "runs"),
+        ("fenced", "commits that the log refused", ran.fenced, "commits"),
+    )
+    for name, label, counts, unit in counted:
+        for job, count in sorted((+counts).items()):
+            yield Fact(f"operations.{name}.{job}", f"{job}, {label}", count, unit)
     for dependency, spans in sorted(ran.outages.items()):
         yield from _outage_facts(dependency, merged(spans))
     for job, lag in sorted(ran.lags.items()):
@@ -156,3 +160,9 @@ def serving_facts(versions: Sequence[int]) -> Iterator[Fact]:
     if came < len(changes):
         label = "rollbacks: an earlier version came to serve again, or none"
         yield Fact("operations.rollbacks", label, len(changes) - came, "rollbacks")
+
+
+def proposal_facts(count: int) -> Iterator[Fact]:
+    """Say how many changes of learning an advisor proposed that are not made: people decide on them."""
+    if count:
+        yield Fact("directives.proposed", "proposed by the advisor and not made", count, "changes of learning")

@@ -3,9 +3,10 @@
 Source: Breiman, Friedman, Olshen, Stone (1984), "Classification and Regression Trees"; grown best split first.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,13 @@ MAX_FITTED: Final = 8_192
 """Decisions that the tree is grown on: evenly spaced ones."""
 _CUTS: Final = 32
 """Thresholds that are tried for a feature: its quantiles."""
+Of = TypeVar("Of")
 
 
-class Condition(NamedTuple):
-    """One bound on a feature."""
+class Condition(NamedTuple, Generic[Of]):
+    """One bound: on a feature by its place, or, of rules, on a sum of two."""
 
-    feature: int
+    of: Of
     side: Literal["<=", ">"]
     threshold: float
 
@@ -35,7 +37,7 @@ class Condition(NamedTuple):
 class Region:
     """Decisions between bounds: mask bool[M]."""
 
-    conditions: tuple[Condition, ...]
+    conditions: tuple[Condition[int], ...]
     mask: NDArray[np.bool_]
 
 
@@ -85,18 +87,23 @@ def explained(found: Sequence[Region], targets: NDArray[np.float64]) -> float:
     return 1.0 - sum(_error(targets[one.mask]) for one in found) / total if total else 1.0
 
 
-def told(conditions: Sequence[Condition], names: Sequence[str]) -> str:
+def told(conditions: Sequence[Condition[int]], names: Sequence[str]) -> str:
     """Write a region for people: 0.05 < pole_angle <= 0.2 and cart_speed > 1."""
     parts = []
-    for feature in dict.fromkeys(one.feature for one in conditions):
-        low = max((one.threshold for one in conditions if one[:2] == (feature, ">")), default=None)
-        high = min((one.threshold for one in conditions if one[:2] == (feature, "<=")), default=None)
+    for feature in dict.fromkeys(one.of for one in conditions):
+        low, high = bounds(conditions, feature)
         name = names[feature].replace(",", " ")
-        if low is not None and high is not None:
+        if math.isfinite(low) and math.isfinite(high):
             parts.append(f"{_short(low)} < {name} \u2264 {_short(high)}")
         else:
-            parts.append(f"{name} > {_short(low)}" if low is not None else f"{name} \u2264 {_short(high or 0.0)}")
+            parts.append(f"{name} > {_short(low)}" if math.isfinite(low) else f"{name} \u2264 {_short(high)}")
     return " and ".join(parts)
+
+
+def bounds(conditions: Sequence[Condition[Of]], of: Of) -> tuple[float, float]:
+    """Return the bounds that the conditions set: low < what they are about <= high."""
+    low = max((one.threshold for one in conditions if one[:2] == (of, ">")), default=-math.inf)
+    return low, min((one.threshold for one in conditions if one[:2] == (of, "<=")), default=math.inf)
 
 
 def _short(number: float) -> str:
@@ -156,7 +163,7 @@ def _parts(split: _Split, obs: NDArray[np.float32]) -> list[Region]:
     return [Region(conditions, holding(conditions, obs)) for conditions in parts]
 
 
-def holding(conditions: Sequence[Condition], obs: NDArray[np.float32]) -> NDArray[np.bool_]:
+def holding(conditions: Sequence[Condition[int]], obs: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return where all conditions hold, bool[M]."""
     mask = np.ones(len(obs), bool)
     for feature, side, threshold in conditions:

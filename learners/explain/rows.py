@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners.explain.behaviour import MAX_DIMENSIONS, at_bounds, dimension_name
-from headrace.learners.explain.evidence import slug
 from headrace.learners.explain.facts import change, observed_fact
 from headrace.learners.judge.observed import ObservedReturn, observed_returns
 from headrace.learners.judge.statistics import MeanInterval
+from headrace.schemas.names import slug
 from headrace.schemas.records import Bounds, Fact, TaskSpec
 from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch, concat
 
@@ -26,6 +26,7 @@ class SampledRows:
 
 LEAST_ROWS: Final = 20
 """Rows that a version needs to be told of."""
+_BINS: Final = 24
 
 
 def row_facts(spec: TaskSpec, rows: SampledRows) -> Iterator[Fact]:
@@ -92,12 +93,10 @@ def consecutive(rows: TransitionBatch) -> tuple[NDArray[np.intp], NDArray[np.int
     return first[follows], second[follows]
 
 
-def taken_histogram(
-    rows: TransitionBatch, bounds: Bounds, place: int, bins: int = 24
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def taken_histogram(rows: TransitionBatch, bounds: Bounds, place: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the middles of a dimension's bins, between its bounds where it has any, and each one's share in %."""
     taken = rows.action[:, place].astype(np.float64)
     low, high = bounds.low[place], bounds.high[place]
     bounded = np.isfinite(high - low) and high > low
-    counts, edges = np.histogram(taken, bins=bins, range=(low, high) if bounded else None)
+    counts, edges = np.histogram(taken, bins=_BINS, range=(low, high) if bounded else None)
     return tuple(((edges[1:] + edges[:-1]) / 2.0).tolist()), tuple((100.0 * counts / max(len(taken), 1)).tolist())

@@ -34,7 +34,7 @@ EVERYWHERE: Final = "all that it saw"
 class ToldRule:
     """What a text says a policy does where conditions hold. target: float64[T], the action as `targets` have it."""
 
-    conditions: tuple[Condition, ...]
+    conditions: tuple[Condition[int], ...]
     target: Floats
 
 
@@ -53,9 +53,9 @@ class States:
         return States(self.obs[rows], self.targets[rows])
 
 
-def read_conditions(text: str, names: Sequence[str]) -> tuple[Condition, ...] | None:
+def read_conditions(text: str, names: Sequence[str]) -> tuple[Condition[int], ...] | None:
     """Read what `regions.told` writes; None for what is no such text, or names another feature."""
-    found: list[Condition] = []
+    found: list[Condition[int]] = []
     for part in [] if text == EVERYWHERE else text.split(" and "):
         match = _BOUNDED.fullmatch(part)
         if match is None or match["name"] not in names:
@@ -79,7 +79,7 @@ def cited_groups(explanation: Explanation, spec: TaskSpec) -> list[tuple[int, ..
         name = explanation.name(one.fact_id)
         if one.part in NAMED and _SITUATION.fullmatch(one.fact_id):
             conditions = read_conditions(name, spec.observations) or ()
-            found += [known[spec.observations[it.feature]] for it in conditions]
+            found += [known[spec.observations[it.of]] for it in conditions]
         elif one.fact_id.startswith(_CITING) and name in known:
             found.append(known[name])
     return list(dict.fromkeys(found))
@@ -111,7 +111,7 @@ def told_rules(explanation: Explanation, spec: TaskSpec, unit: Floats) -> list[T
     ]
 
 
-def _joined(parts: Sequence[tuple[Condition, ...] | None]) -> Iterator[tuple[Condition, ...]]:
+def _joined(parts: Sequence[tuple[Condition[int], ...] | None]) -> Iterator[tuple[Condition[int], ...]]:
     """Yield all conditions together, where each part could be read."""
     read = [part for part in parts if part is not None]
     if len(read) == len(parts):

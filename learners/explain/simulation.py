@@ -15,6 +15,7 @@ from headrace.learners import seeds
 from headrace.learners.explain.evidence import Outcomes, RecordedDecisions
 from headrace.learners.simulate.environments import environment_of
 from headrace.schemas.errors import EnvironmentFailedError
+from headrace.schemas.outcomes import Measure, measures
 from headrace.schemas.records import Series, TaskSpec
 
 TRACES = 512
@@ -49,6 +50,10 @@ class Simulator(Protocol):
         """The baseline that a first policy must beat."""
 
     @property
+    def familiar(self) -> str:
+        """The baseline that most people have met: outcomes are told beside it."""
+
+    @property
     def count(self) -> int:
         """How many traces there are."""
 
@@ -77,29 +82,35 @@ class Simulator(Protocol):
 
 
 @lru_cache(maxsize=4)
-def simulator(environment: str | None, count: int = TRACES, seed: int = seeds.EXPLANATION.first) -> Simulator | None:
+def simulator(
+    environment: str | None,
+    count: int = TRACES,
+    seed: int = seeds.EXPLANATION.first,
+    outcomes: tuple[Measure, ...] = (),
+) -> Simulator | None:
     """Return the environment's simulator on fixed traces, the same one every time; None where there is none.
 
-    count: of traces, at most: fewer where an episode may be long. Raises EnvironmentFailedError, SettingsError.
+    count: of traces, at most: fewer where an episode may be long. outcomes: of a task, measured beside the return.
+    Raises EnvironmentFailedError, SettingsError.
     """
     own = environment_of(environment)
     if own is not None:
-        return own.simulator(count, seed)
+        return own.simulator(count, seed, outcomes)
     if environment is None:
         return None
     from headrace.learners.simulate.gymnasium_simulator import GymnasiumSimulator, affordable  # noqa: PLC0415 a cycle
 
-    return GymnasiumSimulator(environment, affordable(environment, count), seed)
+    return GymnasiumSimulator(environment, affordable(environment, count), seed, outcomes)
 
 
-def fresh_simulator(environment: str, count: int, seed: int) -> Simulator:
+def fresh_simulator(environment: str, count: int, seed: int, outcomes: tuple[Measure, ...] = ()) -> Simulator:
     """Make the environment's simulator for exactly so many traces, which are not needed again."""
     own = environment_of(environment)
     if own is not None:
-        return own.simulator(count, seed)
+        return own.simulator(count, seed, outcomes)
     from headrace.learners.simulate.gymnasium_simulator import GymnasiumSimulator  # noqa: PLC0415 a cycle
 
-    return GymnasiumSimulator(environment, count, seed)
+    return GymnasiumSimulator(environment, count, seed, outcomes)
 
 
 def task_simulator(spec: TaskSpec, count: int = TRACES, seed: int = seeds.EXPLANATION.first) -> Simulator | None:
@@ -112,7 +123,7 @@ def task_simulator(spec: TaskSpec, count: int = TRACES, seed: int = seeds.EXPLAN
     problem = misfit(spec)
     if problem:
         raise EnvironmentFailedError(problem)
-    return simulator(spec.environment_id, count, seed)
+    return simulator(spec.environment_id, count, seed, measures(spec))
 
 
 def greedy(policy: Valued) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:

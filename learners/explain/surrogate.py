@@ -25,11 +25,11 @@ class Surrogate:
     their variance that it accounts for. held_out: rows.
     """
 
-    leaves: tuple[tuple[tuple[Condition, ...], NDArray[np.float64]], ...]
+    leaves: tuple[tuple[tuple[Condition[int], ...], NDArray[np.float64]], ...]
     fidelity: float
     held_out: int
 
-    def path(self, obs: NDArray[np.float32]) -> tuple[tuple[Condition, ...], NDArray[np.float64]]:
+    def path(self, obs: NDArray[np.float32]) -> tuple[tuple[Condition[int], ...], NDArray[np.float64]]:
         """Return the conditions that hold of an observation float32[D], and what the tree does there."""
         return next(leaf for leaf in self.leaves if holding(leaf[0], obs[None])[0])
 
@@ -48,7 +48,7 @@ def surrogate(obs: NDArray[np.float32], targets: NDArray[np.float64], *, discret
 
 
 def _fidelity(
-    leaves: Sequence[tuple[tuple[Condition, ...], NDArray[np.float64]]],
+    leaves: Sequence[tuple[tuple[Condition[int], ...], NDArray[np.float64]]],
     obs: NDArray[np.float32],
     targets: NDArray[np.float64],
     *,

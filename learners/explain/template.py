@@ -15,6 +15,7 @@ from headrace.learners.explain.template_answers import (
 )
 from headrace.learners.explain.template_decision import DECISION_PARTS, decision_headline
 from headrace.learners.explain.template_operations import OPERATIONS_PARTS
+from headrace.learners.explain.template_outcomes import in_headline, interval_outcomes, version_outcomes
 from headrace.schemas.grounding import GOOD_UNITS
 from headrace.schemas.narration.question import subject_of
 from headrace.schemas.ports import Adapter, Backend
@@ -45,15 +46,17 @@ def _headline(facts: Known) -> Sentence:
         return _version_headline(facts)
     if any(key.startswith("decision.") for key in facts):
         return decision_headline(facts)
+    first = in_headline(facts)
+    before, part = (f"{first}; mean", "@value") if first else ("Mean", "")
     if _is_change(facts, "reward.change"):
         words: dict[Direction, str] = {
-            "up": "Mean reward rose by {reward.change}",
-            "down": "Mean reward fell by {reward.change@size}",
-            "flat": "Mean reward is not shown to have changed: {reward.change}",
+            "up": f"{before} reward rose by {{reward.change{part}}}",
+            "down": f"{before} reward fell by {{reward.change@size}}",
+            "flat": f"{before} reward is not shown to have changed: {{reward.change{part}}}",
         }
         return by_direction(facts, "reward.change", words)
     if "reward.mean" in facts:
-        return Sentence("Mean reward was {reward.mean}")
+        return Sentence(f"{before} reward was {{reward.mean}}")
     return BARE.headline
 
 
@@ -65,6 +68,15 @@ def _version_headline(facts: Known) -> Sentence:
     fact_id = f"{RETURN_VS}{against}"
     known = against == "serving" and "version.previous" in facts
     rival = "{version.previous}" if known else f"{{{fact_id}@name}}"
+    first = in_headline(facts, against)
+    if first:
+        rest = f"{rival}: {first}; {{{fact_id}@value}}"
+        verdicts: dict[Direction, str] = {
+            "up": f"{own} is better than {rest}",
+            "down": f"{own} is worse than {rest}",
+            "flat": f"{own} is not shown to differ from {rest}",
+        }
+        return by_direction(facts, fact_id, verdicts)
     words: dict[Direction, str] = {
         "up": f"{own} is better than {rival} by {{{fact_id}}}",
         "down": f"{own} is worse than {rival}: {{{fact_id}}}",
@@ -265,7 +277,7 @@ def _served(facts: Known) -> Iterator[Sentence]:
     shares = [key for key in facts if key.startswith("version.") and key.endswith(".share")]
     if shares:
         items = [f"{{{share}@name}} ({{{share}}})" for share in shares[:MAX_NAMED]]
-        yield Sentence(f"The transitions were made by {listed(items)}.")
+        yield Sentence(f"The agents' steps were taken by {listed(items)}.")
 
 
 def _earned(facts: Known) -> Iterator[Sentence]:
@@ -299,6 +311,12 @@ def _taken(facts: Known) -> Iterator[Sentence]:
         yield Sentence(f"In a sample of the rows {listed(items)} on average.")
 
 
+def _proposed(facts: Known) -> Iterator[Sentence]:
+    """That an advisor proposes what nobody has decided on."""
+    if "directives.proposed" in facts:
+        yield Sentence("The advisor proposed {directives.proposed}; a person has yet to decide.")
+
+
 def _exploration(facts: Known) -> Iterator[Sentence]:
     """That what agents did is not all the policy's choice, lest a change in reward be taken for its merit."""
     if "reward.mean" not in facts:
@@ -321,6 +339,7 @@ JUDGED: dict[str, str] = {
     "data": "No simulator has tested it: the gate estimated from recorded rows what it would earn.",
 }
 VERSION_PARTS: tuple[Part, ...] = (
+    version_outcomes,
     _baselines,
     _judged,
     _terms,
@@ -333,6 +352,7 @@ VERSION_PARTS: tuple[Part, ...] = (
     _training,
 )
 INTERVAL_PARTS: tuple[Part, ...] = (
+    interval_outcomes,
     _reward,
     _volume,
     _served,
@@ -340,6 +360,7 @@ INTERVAL_PARTS: tuple[Part, ...] = (
     _taken,
     _limits,
     _refused,
+    _proposed,
     _exploration,
     *OPERATIONS_PARTS,
 )
@@ -347,13 +368,13 @@ PARTS: dict[str, tuple[Part, ...]] = {
     "version": VERSION_PARTS,
     "decision": DECISION_PARTS,
     "interval": INTERVAL_PARTS,
-    "merit": (level, _baselines, _judged, _terms, _drawn),
+    "merit": (version_outcomes, level, _baselines, _judged, _terms, _drawn),
     "verdict": (_judged, compared),
     "change": (compared, _terms, _disagreements, _limits, _training),
     "behaviour": (_behaviour, _limits, _certainty, _drawn),
     "importance": (_relies,),
     "serving": (serving,),
-    "activity": (actions, _reward, _volume, _served, _taken, _exploration),
+    "activity": (actions, interval_outcomes, _reward, _volume, _served, _taken, _exploration),
     "health": (rules,),
 }
 

@@ -51,6 +51,9 @@ def _jobs(facts: Known) -> Iterator[Sentence]:
     if failures:
         were = "was" if sum(fact.value for fact in failures) == 1 else "were"
         yield Sentence(f"{_by_job(failures)} failed or {were} killed.")
+    if fenced := under(facts, "operations.fenced."):
+        were = "was" if sum(fact.value for fact in fenced) == 1 else "were"
+        yield Sentence(f"{_by_job(fenced)} {were} refused, as another process had gone on with the same messages.")
 
 
 def _by_job(counts: list[Fact]) -> str:

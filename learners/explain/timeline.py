@@ -149,7 +149,7 @@ class Timeline:
                 course.last.fold.add(summary)  # what the next interval is compared with is as complete as can be
         else:
             if start_ms not in course.open:
-                fold = IntervalFold(start_ms, start_ms + length_ms, len(spec.reward_terms))
+                fold = IntervalFold(start_ms, start_ms + length_ms, len(spec.reward_terms), len(spec.outcomes))
                 course.open[start_ms] = _Span(fold, offset)
                 course.unpassed.add(start_ms)
             course.open[start_ms].fold.add(summary)

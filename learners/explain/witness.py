@@ -115,6 +115,7 @@ class Witness:
             found or decisions,
             {"episode": world.episode(policy, f"v{version.version}")},
             draws=acts is not policy,
+            familiar=world.familiar,
         )
 
     def _world(self, spec: TaskSpec) -> Simulator | None:

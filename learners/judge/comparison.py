@@ -69,16 +69,15 @@ def eta_squared_of(f: float, df_between: float, df_within: float) -> float:
     return f * df_between / (f * df_between + df_within)
 
 
-def eta_interval(f: float, df_between: float, df_within: float, confidence: float = 0.95) -> tuple[float, float]:
-    """The interval of eta squared, by inverting the noncentral F distribution.
+def eta_interval(f: float, df_between: float, df_within: float) -> tuple[float, float]:
+    """The 95 % interval of eta squared, by inverting the noncentral F distribution.
 
     Source: Steiger (2004), "Beyond the F test", Psychological Methods 9: eta squared = nc / (nc + N), where
     nc is the noncentrality and N the number of all values.
     """
-    tail = (1.0 - confidence) / 2.0
     count = df_between + df_within + 1.0
     bounds = []
-    for probability in (1.0 - tail, tail):
+    for probability in (0.975, 0.025):
         reachable = float(special.fdtr(df_between, df_within, f)) > probability
         noncentrality = float(special.ncfdtrinc(df_between, df_within, probability, f)) if reachable else 0.0
         bounds.append(noncentrality / (noncentrality + count))

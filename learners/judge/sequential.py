@@ -37,13 +37,13 @@ class Look:
     agents: tuple[int, int]
 
 
-def boundary(time: float, alpha: float = ALPHA, sharpest_at: float = SHARPEST_AT) -> float:
+def boundary(time: float, alpha: float = ALPHA) -> float:
     """Return the deviations that a sum of standard normals exceeds at any time with probability alpha at most.
 
-    sqrt((t + r) / t * ln((t + r) / (r alpha²))), where r makes it narrowest at about `sharpest_at`.
+    sqrt((t + r) / t * ln((t + r) / (r alpha²))), where r makes it narrowest at about `SHARPEST_AT`.
     """
     evidence = -2.0 * math.log(alpha)
-    rho = sharpest_at / (evidence + math.log(1.0 + evidence))
+    rho = SHARPEST_AT / (evidence + math.log(1.0 + evidence))
     return math.sqrt((time + rho) / time * math.log((time + rho) / (rho * alpha * alpha)))
 
 

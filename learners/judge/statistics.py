@@ -61,8 +61,8 @@ def paired_difference(first: np.ndarray, second: np.ndarray, confidence: float =
     return mean_interval(np.asarray(first, np.float64) - np.asarray(second, np.float64), confidence)
 
 
-def ratio_interval(tops: np.ndarray, bottoms: np.ndarray, confidence: float = 0.95) -> MeanInterval:
-    """The ratio of two sums over independent clusters, with its interval: rewards by episodes, of agents.
+def ratio_interval(tops: np.ndarray, bottoms: np.ndarray) -> MeanInterval:
+    """The ratio of two sums over independent clusters, with its 95 % interval: rewards by episodes, of agents.
 
     Its deviation is that of the residuals (top - ratio * bottom) / mean bottom; a bootstrap of the clusters tends to
     the same. Source: Cochran (1977), "Sampling Techniques", section 2.11.
@@ -70,12 +70,19 @@ def ratio_interval(tops: np.ndarray, bottoms: np.ndarray, confidence: float = 0.
     Args:
         tops: float[N], a cluster each.
         bottoms: float[N], none negative, their sum positive.
-        confidence: as in `mean_interval`, which says what is raised too.
+
+    Raises as `mean_interval`.
     """
+    return mean_interval(ratio_values(tops, bottoms))
+
+
+def ratio_values(tops: np.ndarray, bottoms: np.ndarray) -> np.ndarray:
+    """Values float64[N] whose mean is the ratio of two sums and whose spread is its error, as `ratio_interval` says."""
     if tops.shape != bottoms.shape:
         raise ValueError(f"each top has its bottom, got shapes {tops.shape} and {bottoms.shape}")
     ratio = float(tops.sum() / bottoms.sum())
-    return mean_interval(ratio + (tops - ratio * bottoms) / bottoms.mean(), confidence)
+    values: np.ndarray = ratio + (tops - ratio * bottoms) / bottoms.mean()
+    return values
 
 
 def skewed_interval(values: np.ndarray, tail: float) -> MeanInterval:

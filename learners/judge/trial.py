@@ -1,7 +1,7 @@
 """A candidate and its opponent on fresh traces, part by part, each run when the gate first asks for it."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from headrace.learners import seeds
 from headrace.learners.acting import BoxPolicy, Policy
+from headrace.learners.explain.evidence import Outcomes
 from headrace.learners.explain.simulation import Learned, Simulator
 from headrace.learners.judge.gate import GateVerdict, judge
 from headrace.learners.judge.spending import LOOKS, place_of, spent, traces_for
+from headrace.schemas.outcomes import Measure
 from headrace.schemas.records import Judgement
 
 Returns = NDArray[np.float64]
@@ -54,23 +56,23 @@ def as_acting(policy: Policy | BoxPolicy) -> Learned:
 
 
 class Trial:
-    """A controller's returns on a simulator's traces, as far as they were needed.
+    """How a controller did on a simulator's traces, as far as they were needed.
 
-    count: of the traces. play: gives the returns on some rows of them.
+    count: of the traces. play: runs it on some rows of them.
     """
 
-    def __init__(self, count: int, play: Callable[[slice], Returns]) -> None:
+    def __init__(self, count: int, play: Callable[[slice], Outcomes]) -> None:
         edges = [count * part // LOOKS for part in range(LOOKS + 1)]
         self._parts = [slice(start, stop) for start, stop in pairwise(edges)]
         self._play = play
-        self._returns: list[Returns] = []
+        self._done: list[Outcomes] = []
 
     def __iter__(self) -> Iterator[Returns]:
         """Yield each part's returns."""
         for number, part in enumerate(self._parts):
-            if number == len(self._returns):
-                self._returns.append(self._play(part))
-            yield self._returns[number]
+            if number == len(self._done):
+                self._done.append(self._play(part))
+            yield self._done[number].returns
 
     def first(self, count: int) -> Returns:
         """Return the returns on the first `count` traces."""
@@ -81,24 +83,37 @@ class Trial:
                 break
         return np.concatenate(found)[:count]
 
+    def told(self, outcomes: Sequence[Measure], count: int) -> dict[str, float]:
+        """Return the outcomes on the first `count` traces, which were played, by name; those that there are."""
+        sums = np.concatenate([one.tallies for one in self._done])[:count].sum(axis=0)
+        values = {
+            one.outcome.name: one.told(float(sums[2 * place]), float(sums[2 * place + 1]), count)
+            for place, one in enumerate(outcomes)
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
 
 def policy_trial(simulator: Simulator, policy: Policy | BoxPolicy) -> Trial:
     """Return the trial of a policy as agents act by it."""
     acts = as_acting(policy)
-    return Trial(simulator.count, lambda rows: simulator.outcomes(acts, rows).returns)
+    return Trial(simulator.count, lambda rows: simulator.outcomes(acts, rows))
 
 
 def floor_trial(simulator: Simulator) -> Trial:
     """Return the trial of a simulator's floor."""
-    return Trial(simulator.count, lambda rows: simulator.floored(rows).returns)
+    return Trial(simulator.count, simulator.floored)
 
 
 class Tried(NamedTuple):
-    """What came of a candidate. evaluation: mean returns as of the fixed traces, of policies and baselines."""
+    """What came of a candidate. evaluation: mean returns as of the fixed traces, of policies and baselines.
+
+    outcomes: the candidate's ("policy") and its opponent's on the traces that were needed, by name.
+    """
 
     verdict: GateVerdict
     evaluation: dict[str, float]
     judgement: Judgement
+    outcomes: dict[str, dict[str, float]]
 
 
 class Candidate(NamedTuple):
@@ -123,12 +138,18 @@ class Candidate(NamedTuple):
         return seeds.CANDIDATE.first + self.version % seeds.CANDIDATE.count
 
 
-def tried(candidate: Candidate, fixed: Simulator, fresh: Callable[[int, int], Simulator], margin: float = 0.0) -> Tried:
+def tried(
+    candidate: Candidate,
+    fixed: Simulator,
+    fresh: Callable[[int, int], Simulator],
+    margin: float = 0.0,
+    outcomes: Sequence[Measure] = (),
+) -> Tried:
     """Judge a candidate on traces of its own against its opponent, or the floor.
 
     fixed: the simulator as of whose traces returns are told: the floor's there, and the difference to it on the fresh
     ones, so that versions can be compared. fresh: makes a simulator of a number of traces and a seed. margin: by how
-    much it may be worse than an opponent, as `judge` says; the floor it must beat.
+    much it may be worse than an opponent, as `judge` says; the floor it must beat. outcomes: which `fresh` measures.
     """
     world = fresh(traces_for(candidate.number, fixed.count), candidate.seed)
     own, floor, opponent = policy_trial(world, candidate.policy), floor_trial(world), candidate.opponent
@@ -139,7 +160,9 @@ def tried(candidate: Candidate, fixed: Simulator, fresh: Callable[[int, int], Si
         verdict = dataclasses.replace(verdict, reason=verdict.reason + UNPAIRED)
     evaluation = _evaluation(fixed, verdict.n, floor, {"policy": own} | ({name: rival} if opponent else {}))
     met = opponent[0] if opponent else 0
-    return Tried(verdict, evaluation, Judgement(met, candidate.number, alpha, candidate.seed, world.count, verdict.n))
+    judgement = Judgement(met, candidate.number, alpha, candidate.seed, world.count, verdict.n)
+    told = {"policy": own.told(outcomes, verdict.n), name: rival.told(outcomes, verdict.n)} if outcomes else {}
+    return Tried(verdict, evaluation, judgement, told)
 
 
 def _evaluation(fixed: Simulator, count: int, floor: Trial, trials: Mapping[str, Trial]) -> dict[str, float]:

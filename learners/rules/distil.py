@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 
 from headrace.learners.acting import BoxPolicy, Policy
+from headrace.learners.explain.regions import Condition
 from headrace.learners.explain.simulation import Learned, Simulator, acting
 from headrace.learners.rules.document import Action, Rule, RuleList, load_rules, rule_network, simplest
 from headrace.learners.rules.mending import mended
-from headrace.learners.rules.quantities import Condition, Quantity, quantities, values
+from headrace.learners.rules.quantities import Quantity, quantities, values
 from headrace.learners.rules.search import Choice, frontier
 from headrace.schemas.records import TaskSpec
 

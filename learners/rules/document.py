@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.learners.acting import BoxPolicy, Policy
+from headrace.learners.explain.regions import Condition, bounds
 from headrace.learners.rules.network import CERTAIN, HIGH, LOGITS, LOW, MEAN, SUMS, RuleNetwork, rules_of
-from headrace.learners.rules.quantities import Condition, Quantity
+from headrace.learners.rules.quantities import Quantity
 from headrace.schemas.errors import InvalidRulesError
 from headrace.schemas.reasons import did_you_mean
 from headrace.schemas.records import TaskSpec
@@ -40,7 +41,7 @@ MOST_CONDITIONS: Final = 64
 class Rule:
     """If all conditions hold, then the action."""
 
-    conditions: tuple[Condition, ...]
+    conditions: tuple[Condition[Quantity], ...]
     action: Action
 
 
@@ -151,7 +152,7 @@ def _rule(words: list[str], spec: TaskSpec) -> Rule:
     return Rule(tuple(conditions), _action(words[start:], spec))
 
 
-def _condition(words: list[str], spec: TaskSpec) -> Condition:
+def _condition(words: list[str], spec: TaskSpec) -> Condition[Quantity]:
     told = " ".join(words)[:80]
     fine = len(words) in {3, 6} and words[-2] in {"<=", ">"}
     _require(fine, f"{told!r} is no condition: write NAME > NUMBER or NAME + NUMBER NAME <= NUMBER")
@@ -192,7 +193,7 @@ def _action(words: list[str], spec: TaskSpec) -> Action:
     return numbers
 
 
-def simplest(conditions: Sequence[Condition]) -> tuple[Condition, ...] | None:
+def simplest(conditions: Sequence[Condition[Quantity]]) -> tuple[Condition[Quantity], ...] | None:
     """Return conditions that say the same, at most one of a quantity's each side; None where they can't all hold."""
     kept = tuple(one for one in dict.fromkeys(conditions) if one.threshold in bounds(conditions, one.of))
     return kept if all(_open(bounds(kept, one.of)) for one in kept) else None
@@ -200,12 +201,6 @@ def simplest(conditions: Sequence[Condition]) -> tuple[Condition, ...] | None:
 
 def _open(limits: tuple[float, float]) -> bool:
     return bool(np.float32(limits[0]) < np.float32(limits[1]))
-
-
-def bounds(conditions: Sequence[Condition], of: Quantity) -> tuple[float, float]:
-    """Return the bounds that the conditions set a quantity: low < quantity <= high."""
-    low = max((one.threshold for one in conditions if one[:2] == (of, ">")), default=-math.inf)
-    return low, min((one.threshold for one in conditions if one[:2] == (of, "<=")), default=math.inf)
 
 
 def policy_arrays(rules: RuleList, spec: TaskSpec) -> dict[str, NDArray[Any]]:

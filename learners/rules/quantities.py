@@ -5,7 +5,7 @@ each of two observations can only cut such a line into steps, and each step is a
 """
 
 from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +26,6 @@ class Quantity(NamedTuple):
     feature: int
     times: float = 0.0
     other: int = 0
-
-
-class Condition(NamedTuple):
-    """One bound on a quantity."""
-
-    of: Quantity
-    side: Literal["<=", ">"]
-    threshold: float
 
 
 def values(obs: NDArray[np.floating], quantities: Sequence[Quantity]) -> NDArray[np.float32]:

@@ -39,7 +39,7 @@ Floats = NDArray[np.float64]
 class Choice(NamedTuple):
     """A rule of a search: its conditions, and the place of its action among those that may be chosen."""
 
-    conditions: tuple[Condition, ...]
+    conditions: tuple[Condition[int], ...]
     action: int
 
 

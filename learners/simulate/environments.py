@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # a record loads what it is made of; the table's names must c
     from headrace.learners.explain.simulation import Simulator
     from headrace.learners.simulate.training import TrainingConfig
     from headrace.learners.simulate.training_environments import TrainingEnvironment
+    from headrace.schemas.outcomes import Measure
 
 ENVIRONMENTS: Final[dict[str, str]] = {"headrace/CloudService-v0": "headrace.learners.cloud.environment"}
 """By id: the module that holds the environment's record as `ENVIRONMENT`."""
@@ -31,7 +32,8 @@ class Environment:
 
     task: what its policies are stored under, unless another is named. width, actions: D and A. baselines: the names of
     what a policy can be compared with. training: what is trained in, by the arguments of `training_environment`.
-    simulator: what policies are judged and explained in, by number and seed of its traces. returns: runs a policy, or
+    simulator: what policies are judged and explained in, by number and seed of its traces and
+    the task's outcomes. returns: runs a policy, or
     the baseline of a name, on so many traces of a seed: unscaled, float64[N]. preset: how an algorithm trains best in
     it, where that was measured. called: what text calls the baselines. advised: what each of its rules would do at the
     last of an episode's observations float32[T, D], by name. variations: what of it may be varied in training.
@@ -42,7 +44,7 @@ class Environment:
     actions: int
     baselines: tuple[str, ...]
     training: "Callable[..., TrainingEnvironment]"
-    simulator: "Callable[[int, int], Simulator]"
+    simulator: "Callable[[int, int, tuple[Measure, ...]], Simulator]"
     returns: Callable[[Act | str, int, int], NDArray[np.float64]]
     preset: "Callable[[str], TrainingConfig | None]"
     called: Mapping[str, str] = field(default_factory=dict)

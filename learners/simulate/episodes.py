@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from headrace.learners.spaces import NumericSpaces, make_environment
 from headrace.schemas.errors import EnvironmentFailedError
+from headrace.schemas.outcomes import Measure, tallied
 
 UNLIMITED: Final = 1_000
 """Steps at which an episode is cut where its environment names no limit of its own (`max_episode_steps`)."""
@@ -36,27 +37,42 @@ class Episodes:
         self.limited, self.limit = bool(own), own or UNLIMITED
 
     def returns(self, act: ActOn, seeds: Sequence[int]) -> NDArray[np.float64]:
-        """Play an episode of each seed; return the undiscounted sums of rewards, float64[N].
+        """Return the undiscounted sums of rewards of an episode of each seed, float64[N]; raises as `played` does."""
+        return self.played(act, seeds)[0]
+
+    def played(
+        self, act: ActOn, seeds: Sequence[int], outcomes: Sequence[Measure] = ()
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the returns of an episode of each seed, float64[N], and what each adds to outcomes, float64[N, 2 * O].
+
+        Reward terms are not known here: outcomes that are read from them have no rows.
 
         Raises EnvironmentFailedError where the environment raised, or gave a reward that is no finite number.
         """
         try:
-            return self._played(act, seeds)
+            return self._played(act, seeds, outcomes)
         except (Exception, SystemExit) as error:  # neither may end the process that judges by it
             raise EnvironmentFailedError(f"environment {self.name} raised {type(error).__name__}: {error}") from error
 
-    def _played(self, act: ActOn, seeds: Sequence[int]) -> NDArray[np.float64]:
+    def _played(
+        self, act: ActOn, seeds: Sequence[int], outcomes: Sequence[Measure]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         while len(self._copies) < min(_AT_ONCE, len(seeds)):
             self._copies.append(make_environment(self.name))
         returns, waiting = np.zeros(len(seeds)), iter(range(len(seeds)))
+        tallies = np.zeros((len(seeds), 2 * len(outcomes)))
         running = [_Running(copy, self.spaces, self.limit) for copy in self._copies]
         running = [one for one in running if one.begin(waiting, seeds)]
         while running:
-            actions = act(np.stack([one.obs for one in running]))
+            obs = np.stack([one.obs for one in running])
+            actions = act(obs)
             for one, action in zip(running, actions, strict=True):
                 returns[one.place] += one.step(action)
+            if outcomes:
+                following = np.stack([one.obs for one in running])
+                tallies[[one.place for one in running]] += tallied(outcomes, obs, actions, following, None)
             running = [one for one in running if not one.over or one.begin(waiting, seeds)]
-        return returns
+        return returns, tallies
 
 
 class _Running:

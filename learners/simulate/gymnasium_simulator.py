@@ -14,6 +14,7 @@ from headrace.learners.explain.simulation import ALL, Learned, Valued, acting, m
 from headrace.learners.simulate.episodes import ActOn, Episodes
 from headrace.learners.spaces import NumericSpaces
 from headrace.schemas.errors import SettingsError
+from headrace.schemas.outcomes import Measure
 from headrace.schemas.records import Series
 
 STEPS: Final = 48_000
@@ -35,12 +36,13 @@ class GymnasiumSimulator:
     """An environment on fixed seeds, as `headrace.learners.explain.simulation.Simulator`.
 
     count: of episodes. Baselines: `random`, and `constant`, the best constant action. The floor is the better of the
-    two. Rewards are summed without discount, over an episode's limit at most. Raises as `Episodes` does.
+    two, and familiar. Rewards are summed without discount, over an episode's limit at most. Raises as `Episodes` does.
     """
 
     rules: tuple[str, ...] = ()
 
-    def __init__(self, name: str, count: int, seed: int) -> None:
+    def __init__(self, name: str, count: int, seed: int, outcomes: tuple[Measure, ...] = ()) -> None:
+        self._outcomes = outcomes
         self._episodes = _episodes(name)
         self.count = count
         self._seeds = _episode_seeds(seed, count)
@@ -56,6 +58,11 @@ class GymnasiumSimulator:
     def floor(self) -> str:
         """The baseline that a first policy must beat."""
         return self._chosen[1]
+
+    @property
+    def familiar(self) -> str:
+        """The floor: nobody has met a rule of an environment that headrace knows by its id alone."""
+        return self.floor
 
     @property
     def _chosen(self) -> tuple[NDArray[Any] | None, str]:
@@ -109,8 +116,8 @@ class GymnasiumSimulator:
         return []
 
     def _run(self, act: ActOn, rows: slice) -> Outcomes:
-        returns = self._episodes.returns(act, self._seeds[rows])
-        return Outcomes(returns, np.zeros((len(returns), 0)))
+        returns, tallies = self._episodes.played(act, self._seeds[rows], self._outcomes)
+        return Outcomes(returns, np.zeros((len(returns), 0)), tallies)
 
     def _watched(self, act: ActOn, rows: slice) -> tuple[list[NDArray[np.float32]], NDArray[np.float64]]:
         """Run a policy; return what it saw, step by step, and the episodes' returns."""

@@ -16,8 +16,6 @@ from headrace.schemas.narration.kinds import kind_of
 from headrace.schemas.narration.single import Said, answered
 from headrace.schemas.records import Fact, Facts
 
-LEVEL: Final = 0.05
-"""Probability that of two models that are equally good one is called better."""
 _CONNECTIVE: Final = re.compile(
     r"(however|but|and|also|yet|still|moreover|besides|meanwhile|by contrast|in contrast|then|while|though)\b",
     re.IGNORECASE,
@@ -94,8 +92,10 @@ def _share(holds: Sequence[bool]) -> float:
     return round(sum(holds) / max(1, len(holds)), 4)
 
 
-def why_not_better(new: Sequence[Outcome], old: Sequence[Outcome]) -> str:
+def why_not_better(new: Sequence[Outcome], old: Sequence[Outcome], level: float) -> str:
     """Say why one model is not better than another on the same facts; empty where it is.
+
+    level: the probability that one is called better that is as good.
 
     Better is: as many sentences are grounded, and more are right, by McNemar's exact test of the facts on which the two
     differ (McNemar 1947), one-sided.
@@ -107,8 +107,9 @@ def why_not_better(new: Sequence[Outcome], old: Sequence[Outcome]) -> str:
     gained = sum(one.right > other.right for one, other in zip(new, old, strict=True))
     lost = sum(one.right < other.right for one, other in zip(new, old, strict=True))
     p = sign_test(gained, lost)
-    if p > LEVEL:
-        return f"it says {gained} facts rightly that what is promoted does not, and the other way {lost} (p = {p:.2g})"
+    if p > level:
+        told = f"it says {gained} facts rightly that what is promoted does not, and the other way {lost}"
+        return f"{told} (p = {p:.2g}, and {level:.2g} is asked)"
     return ""
 
 

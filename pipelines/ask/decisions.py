@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from headrace.learners.acting import load_policy
 from headrace.learners.explain.decision import REMEMBERED, decision_facts
-from headrace.learners.explain.evidence import slug
 from headrace.learners.explain.interval import moment_text
 from headrace.learners.explain.studied import Decision, StudiedPolicy, studied
 from headrace.learners.explain.witness import Witness
@@ -21,6 +20,7 @@ from headrace.pipelines.published import published
 from headrace.schemas.chunk import decode_chunk
 from headrace.schemas.decisions import vectors_of
 from headrace.schemas.errors import CorruptDataError, UnknownPolicyError
+from headrace.schemas.names import slug
 from headrace.schemas.partition import group_of
 from headrace.schemas.records import Fact, Facts, TaskSpec
 from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch, concat

@@ -107,7 +107,7 @@ def _whole_windows(ground: Ground, spec: TaskSpec, moment: Moment | None) -> Mom
 
 
 def _fold(ground: Ground, spec: TaskSpec, agent: str | None, asked: Moment) -> IntervalFold:
-    fold = IntervalFold(asked.start_ms, asked.end_ms, len(spec.reward_terms))
+    fold = IntervalFold(asked.start_ms, asked.end_ms, len(spec.reward_terms), len(spec.outcomes))
     group = None if agent is None else group_of(agent, spec.groups)
     rows = ground.index.windows(spec.task, asked.start_ms, asked.end_ms)
     for count, row in enumerate(rows):

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from headrace.learners.explain.evidence import controller_name, slug
+from headrace.learners.explain.evidence import controller_name
 from headrace.learners.explain.facts import GATE, change, version_facts
 from headrace.learners.explain.interval import moment_text
 from headrace.learners.explain.witness import Witness
@@ -18,10 +18,14 @@ from headrace.pipelines.ask.question import Question
 from headrace.pipelines.explain.reported import version_id
 from headrace.pipelines.published import published
 from headrace.pipelines.topics import REPORTS, messages, records
+from headrace.schemas.names import slug
 from headrace.schemas.records import Fact, Facts, PolicyVersion, Report, ServingPolicy
 
-MERIT: Final = r"return\.|term\.|traces\.|comparisons\.|gate\.|observed\.|actions\.drawn"
-CHANGE: Final = r"version\.previous|return\.vs-serving|term\..*\.vs-serving|differs\.serving|apart\.|training\.rows"
+MERIT: Final = r"outcome\.|return\.|term\.|traces\.|comparisons\.|gate\.|observed\.|actions\.drawn"
+CHANGE: Final = (
+    r"version\.previous|outcome\..*serving|return\.vs-serving|term\..*\.vs-serving|"
+    r"differs\.serving|apart\.|training\.rows"
+)
 BEHAVIOUR: Final = r"decisions\.|situation|action\.|margin\.|saturation|smoothness|actions\.drawn"
 VERDICT: Final = r"judged\.|refusals\.|weights\.|return\.vs-|gate\.|traces\."
 IMPORTANCE: Final = r"relies\."

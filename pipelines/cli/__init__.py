@@ -32,6 +32,7 @@ COMMANDS = {
     "learner": Lazy("learner", "By which settings a task is learned; set them."),
     "directive": Lazy("directive", "What the advisor proposed; taking it back."),
     "report": Lazy("report", "List and show reports."),
+    "digest": Lazy("digest", "Who gets which digests, and when."),
     "narrator": Lazy("narrator", "The language model that narrates: serve or tune a small one."),
     "study": Lazy("study", "The paper's evaluation: run it, report it."),
     "bench": Lazy("bench", "How fast the configured backends are."),

@@ -34,16 +34,19 @@ def command(*, models: tuple[Path, ...], data: Path, facts: int, as_json: bool) 
     """Ask models about facts that are held out, and say how good their sentences are.
 
     Right is a sentence that is grounded, in words of its fact's kind, and joined to no other. Each model is asked by
-    the schema, and once more without, to see whether it knows the direction by itself.
+    the schema, and once more without, to see whether it knows the direction by itself. To `headrace narrator promote`
+    a model that is evaluated counts as one that is tried.
     """
     from headrace.learners.tuning.scores import figures  # noqa: PLC0415 --help needs no NumPy
     from headrace.pipelines.tuning.evaluated import evaluate, questions  # noqa: PLC0415
     from headrace.pipelines.tuning.exported import read_facts  # noqa: PLC0415
+    from headrace.pipelines.tuning.promoted import place_among_tried  # noqa: PLC0415
 
     asked, found = questions(read_facts(data), facts), []
     for model in models:
         with bar(model.stem) as shown:
             found.append({"model": model.stem, **figures(evaluate(model, asked, shown))})
+        place_among_tried(model, data, len(asked))
 
     def row(one: dict[str, Any]) -> list[Any]:
         return [one[name] for name in COLUMNS]

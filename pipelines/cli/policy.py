@@ -19,6 +19,7 @@ from headrace.pipelines.cli.options import (
     with_services,
 )
 from headrace.pipelines.cli.output import bar, echo, iso, print_answer, print_json, print_records, print_table
+from headrace.pipelines.policies.card import outcomes_told
 from headrace.pipelines.policies.learning import refusals_told
 from headrace.pipelines.published import published, serving
 from headrace.pipelines.query.scan import task_spec
@@ -132,12 +133,14 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
         "lineage": version.references,
         "decisions": [one for one in records if number in {one.version, one.canary and one.canary.version}],
         "judged": version.judged,
+        **({"outcomes": version.outcomes} if version.outcomes else {}),
     }
     if as_json:
         print_json([row])
         return
     starts = [reference.start_ms for reference in version.references]
     del row["mean_return"]  # `evaluation` says on which traces it is
+    row.pop("outcomes", None)
     shown = _told_difference(row) | {
         "lineage": f"windows from {iso(min(starts))} to {iso(max(starts))}" if starts else "none",
         "decisions": "; ".join(
@@ -145,6 +148,7 @@ def show(services: Services, policy: tuple[str, int], *, as_json: bool) -> None:
         ),
         "evaluation": _told_evaluation(version),
         "judged": _told_judged(version.judged),
+        **{f"outcomes of {name}": told for name, told in outcomes_told(version)},
         "config": ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in version.config.items()),
     }
     print_table(("field", "value"), ((name, _cell(value)) for name, value in shown.items()))

@@ -78,7 +78,13 @@ def _window_row(window: dict[str, Any]) -> tuple[object, ...]:
     start, agents, totals = iso(window["start_ms"]), len(window["agents"]) or "many", window["totals"]
     where = (window["group"], window["partition"]) if "group" in window else (window["groups"],)
     counts = (window["rows"], window["duplicates"])
-    return start, *where, agents, *counts, f"{totals['reward_sum'] / window['rows']:.4g}", totals["episode_ends"]
+    ended, mean = totals["episode_ends"], f"{totals['reward_sum'] / window['rows']:.4g}"
+    return start, *where, agents, *counts, mean, ended
+
+
+def _outcome_cells(spec: TaskSpec, window: dict[str, Any]) -> Iterator[str]:
+    found = window.get("outcomes", {})
+    yield from (f"{found[one.name]:.4g}" if one.name in found else "" for one in spec.outcomes)
 
 
 def _transition_row(row: dict[str, Any]) -> tuple[object, ...]:
@@ -110,8 +116,14 @@ def windows(
     selection = _selection(services, task, **only)
     latest_ms = services.clock() + services.layout.max_clock_skew_ms
     found = newest_windows(services.index, selection, latest_ms, by_group=by is not None)
-    columns = ("start (UTC)", *(("group", "partition") if by else ("groups",)), *_COUNTED)
-    print_records(_or_why(services, selection, "windows", found), columns, _window_row, as_json=as_json, limit=limit)
+    spec = selection.spec
+    names = (f"{one.name} ({one.unit})" if one.unit else one.name for one in spec.outcomes)
+    columns = ("start (UTC)", *(("group", "partition") if by else ("groups",)), *_COUNTED, *names)
+
+    def row(window: dict[str, Any]) -> tuple[object, ...]:
+        return *_window_row(window), *_outcome_cells(spec, window)
+
+    print_records(_or_why(services, selection, "windows", found), columns, row, as_json=as_json, limit=limit)
 
 
 _asking(

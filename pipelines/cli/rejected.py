@@ -36,7 +36,7 @@ def command() -> None:
 
 
 def _chosen(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say which rejections are meant."""
+    """Add the options that say which rejections are meant, named as `quarantine.rejected` names them."""
     for option in (
         click.option("--to", "end_ms", type=Timestamp(), help="Only what was refused before this time."),
         click.option("--from", "start_ms", type=Timestamp(), help="Only what was refused from this time on."),
@@ -50,17 +50,9 @@ def _chosen(function: Callable[..., None]) -> Callable[..., None]:
 @_chosen
 @limit_option
 @with_services
-def summary_of_rejected(
-    services: Services,
-    *,
-    rules: tuple[str, ...],
-    start_ms: int | None,
-    end_ms: int | None,
-    limit: int | None,
-    as_json: bool,
-) -> None:
+def summary_of_rejected(services: Services, *, limit: int | None, as_json: bool, **chosen: Any) -> None:  # noqa: ANN401
     """Count what was refused by rule, task and producer (the agent, else the key), each with its newest example."""
-    found = summary(rejected(services.log, rules, start_ms, end_ms))
+    found = summary(rejected(services.log, **chosen))
     columns = ("messages", "rule", "task", "producer", "first (UTC)", "last (UTC)", "example", "reason")
     print_records(found, columns, _summary_row, as_json=as_json, limit=limit)
     if not found:
@@ -76,17 +68,9 @@ def _summary_row(one: Rejections) -> tuple[object, ...]:
 @_chosen
 @limit_option
 @with_services
-def list_rejected(
-    services: Services,
-    *,
-    rules: tuple[str, ...],
-    start_ms: int | None,
-    end_ms: int | None,
-    limit: int | None,
-    as_json: bool,
-) -> None:
+def list_rejected(services: Services, *, limit: int | None, as_json: bool, **chosen: Any) -> None:  # noqa: ANN401
     """List what was refused, the newest first: where it lies on the log, by which rule, and why."""
-    found = rejected(services.log, rules, start_ms, end_ms)
+    found = rejected(services.log, **chosen)
     if as_json:
         print_json(_shown(services.log, message) for message in islice(found, limit))
     else:

@@ -57,8 +57,9 @@ def synthesise(
     if as_json:
         print_json([found])
         return
+    score = found.fidelity
     for size in found.sizes:
-        faithful = "" if size.fidelity is None else f", as the policy in {100 * size.fidelity:.1f} % of later rows"
+        faithful = f", {score.told(size.fidelity or 0.0, 'the policy', 'later rows')}" if score else ""
         earned = "" if size.mean_return is None else f", mean return {size.mean_return:.2f} where it was found"
         echo(f"{size.rules} rule{'s' * (size.rules > 1)}{faithful}{earned}", err=True)
     echo(found.text, nl=False)
@@ -115,8 +116,8 @@ def _told(found: "Judged") -> str:
     whose = found.policy or "the agents"
     parts = [f"{found.rules} rules for {found.task}"]
     if found.fidelity:
-        told = f"as {whose} in {100 * found.fidelity.rules:.1f} % of the {found.fidelity.rows:,} latest rows"
-        parts.append(f"{told} (the commonest action: {100 * found.fidelity.constant:.1f} %)")
+        told = found.fidelity.told(found.fidelity.rules, whose, f"the {found.fidelity.rows:,} latest rows")
+        parts.append(f"{told} (one action alone: {100 * found.fidelity.constant:.1f} %)")
     if found.mean_return is not None:
         parts.append(f"mean return {found.mean_return:.2f} on {found.traces} traces")
     if found.by_data:

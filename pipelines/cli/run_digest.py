@@ -12,7 +12,13 @@ from typing_extensions import override
 from headrace.pipelines.cli.options import Command, metrics_option, with_services
 from headrace.pipelines.cli.output import print_answer
 from headrace.pipelines.cli.serving import as_service
-from headrace.pipelines.report.addresses import parse_mail_address, parse_page_link, parse_unsubscribe
+from headrace.pipelines.report.addresses import (
+    NOBODY,
+    TOKEN,
+    parse_mail_address,
+    parse_page_link,
+    parse_unsubscribe,
+)
 from headrace.pipelines.report.compose import Envelope
 from headrace.pipelines.report.job import Digest
 from headrace.pipelines.report.metrics import METRICS
@@ -49,6 +55,7 @@ def _setting(name: str) -> str:
 
 
 ADDRESS: Final = Checked("address", parse_mail_address)
+ADDRESS_OR_NONE: Final = Checked("address", lambda text: text if text == NOBODY else parse_mail_address(text))
 
 
 @click.command("digest", cls=Command)
@@ -62,16 +69,18 @@ ADDRESS: Final = Checked("address", parse_mail_address)
 @click.option(
     "--to",
     "digest_to",
-    type=ADDRESS,
+    type=ADDRESS_OR_NONE,
     multiple=True,
     callback=_given,
-    help="One address; may be repeated." + _setting("digest_to"),
+    help="One address; may be repeated; `none`: nobody but who was added by `headrace digest add`."
+    + _setting("digest_to"),
 )
 @click.option("--from", "sender", type=ADDRESS, default="headrace@localhost", show_default=True)
 @click.option(
     "--unsubscribe",
     type=Checked("url", parse_unsubscribe),
-    help="A mailto: or https: URL.  [default: a mail to the sender]",
+    help="A mailto: or https: URL; {token} in it names the reader, signed by HEADRACE_DIGEST_KEY, as the console takes "
+    "it: https://HOST/unsubscribe/{token}.  [default: a mail to the sender]",
 )
 @click.option(
     "--link", type=Checked("url", parse_page_link), default="", help="Of a report's page, with {report_id} in it."
@@ -89,8 +98,16 @@ def command(
     tasks: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Mail the reports on schedule; no report is ever mailed twice. One process is enough."""
+    """Mail the reports on schedule; no report is ever mailed twice. One process is enough.
+
+    Who was added by `headrace digest add` gets mails of their own, each by their schedule.
+    """
     settings = services.settings
+    if unsubscribe and TOKEN in unsubscribe and not settings.digest_key.text:
+        raise SettingsError(
+            f"--unsubscribe {unsubscribe}: {TOKEN} is signed by HEADRACE_DIGEST_KEY, which is not set: set it to what "
+            "`openssl rand -hex 32` prints, here and where `unsubscribe` is answered"
+        )
     schedule = Schedule(settings.digest_cron, settings.digest_zone)
     job = compose_digest(
         services,
@@ -103,7 +120,8 @@ def command(
             _run(services, job)
             return
         sent = job.send_now()
-    told = "\n".join(sent) or "nothing to send: every report is in a digest already"
+    nothing = "nothing was sent: each was refused" if job.refused else "nothing to send: every report is in a digest"
+    told = "\n".join(sent) or nothing
     print_answer({"sent": sent}, told, as_json=as_json)
 
 
@@ -112,4 +130,4 @@ def _run(services: Services, job: Digest) -> None:
     with as_service(services, "digest", job, METRICS, stop, lambda: job.positions):
         logger.info("digest is ready: log %s, mail %s", services.settings.log, services.settings.mail)
         job.run(stop)
-        logger.info("digest has ended: %d digests sent", job.outbox.sent)
+        logger.info("digest has ended: %d digests sent", job.sent)

@@ -29,7 +29,12 @@ def add(services: Services, file: BinaryIO, *, as_json: bool) -> None:
     Optional: "groups", "reward_terms", "bounds" of observations, "oldest_ms" (0 where the clock begins at 0), and
     {"low": [...], "high": [...]} as "actions" where they are continuous. "environment", a Gymnasium id, with
     "environment_kwargs": what the task's policies are judged in. It must fit the task, and be installed here and where
-    `run learn` runs. "learner": {...}, settings that `headrace learner show` lists.
+    `run learn` runs. "learner": {...}, settings that `headrace learner show` lists. "outcomes": [...], the numbers that
+    windows and reports tell first:
+
+    \b
+    {"name": "time above 5 bar", "unit": "%", "better": "lower", "of": {"observation": "x0", "next": true},
+     "as": {"share_above": 5}}
     """  # noqa: D301 \b is click's
     spec = decode_task(file.read())
     _require_fit(spec)

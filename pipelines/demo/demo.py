@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from headrace.learners.acting import Policy
 from headrace.learners.explain.evidence import controller_name
-from headrace.learners.explain.simulation import simulator
+from headrace.learners.explain.simulation import task_simulator
 from headrace.learners.judge.statistics import paired_difference
 from headrace.pipelines.demo.embedded import Embedded, EmbeddedSettings, WindowProgress
 from headrace.pipelines.fleet.job import VirtualClock
@@ -129,7 +129,7 @@ def _policy(version: PolicyVersion) -> dict[str, Any]:
 def _compared(services: Services, spec: TaskSpec, versions: list[PolicyVersion]) -> dict[str, Any]:
     """Evaluate what serves in the end on held-out traces; the newest candidate where none passed the gate."""
     # The traces of the reports, so that table and reports agree: held out of training and of the gate.
-    found = simulator(spec.environment)
+    found = task_simulator(spec)
     assert found is not None
     returns = {name: done.returns for name, done in found.baselines().items()}
     evaluation: dict[str, float | None] = {"policy": None}

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 import msgspec
 from typing_extensions import override
 
-from headrace.learners.explain.operations import Ran, Runs, operations_facts, ran_within, serving_facts
+from headrace.learners.explain.operations import Ran, Runs, operations_facts, proposal_facts, ran_within, serving_facts
 from headrace.learners.explain.timeline import Closing, IngestPosition, IngestProgress
 from headrace.pipelines.explain.appended import Appended
 from headrace.pipelines.topics import (
+    DIRECTIVES,
     INGEST,
     OPERATIONS,
     POLICIES,
@@ -27,7 +28,7 @@ from headrace.pipelines.topics import (
 )
 from headrace.schemas.partition import partition_of
 from headrace.schemas.ports import Commit, Log, MessageBatch, Record
-from headrace.schemas.records import Fact, Operation, Report, ServingPolicy
+from headrace.schemas.records import Directive, Fact, Operation, Report, ServingPolicy
 
 _CLOSING = "closing"
 _RULE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
@@ -156,7 +157,7 @@ def _rules(batch: MessageBatch) -> Iterator[str]:
 
 
 class Operations:
-    """What the jobs said of themselves, and what came to serve each task, by append time.
+    """What the jobs said of themselves, what came to serve each task and what was proposed, by append time.
 
     How an interval began is known from all that came before: so the topics are read from their begins.
     """
@@ -164,6 +165,7 @@ class Operations:
     def __init__(self, log: Log) -> None:
         self._said = Appended(log, OPERATIONS, lambda batch: decoded(batch, Operation))
         self._served = Appended(log, POLICIES, lambda batch: decoded(batch, ServingPolicy))
+        self._proposed = Appended(log, DIRECTIVES, _proposals)
         self._runs, self._before = Runs(), dict[str, int]()
 
     def begin(self) -> None:
@@ -171,11 +173,13 @@ class Operations:
         self._runs, self._before = Runs(), {}
         self._said.begin({})
         self._served.begin({})
+        self._proposed.begin({})
 
     def advance(self, until_ms: int) -> None:
         """Read until the append time, or to the log's present end."""
         self._said.advance(until_ms)
         self._served.advance(until_ms)
+        self._proposed.advance(until_ms)
 
     def facts(self, task: str, after_ms: int, until_ms: int) -> tuple[Fact, ...]:
         """Return what is to be told of the time after one append time and until another."""
@@ -185,10 +189,21 @@ class Operations:
             for served in (self._served.counts(-1, after_ms), self._served.counts(after_ms, until_ms))
         )
         before = earlier[-1] if earlier else self._before.get(task, 0)
-        return (*serving_facts([before, *within]), *operations_facts(ran, after_ms, until_ms))
+        return (
+            *serving_facts([before, *within]),
+            *proposal_facts(self._proposed.counts(after_ms, until_ms)[task]),
+            *operations_facts(ran, after_ms, until_ms),
+        )
 
     def forget(self, until_ms: int) -> None:
         """Let go of what came until the append time, but for how all stood then."""
         for record in self._said.forget(until_ms):
             self._runs.take(record, Ran())
         self._before |= {one.task: one.version for one in self._served.forget(until_ms)}
+        self._proposed.forget(until_ms)
+
+
+def _proposals(batch: MessageBatch) -> Iterator[str | None]:
+    """Yield the task of each directive that was proposed and not made, None for any other."""
+    for one in decoded(batch, Directive):
+        yield one.task if one and one.verdict == "proposed" else None

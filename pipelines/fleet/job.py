@@ -19,6 +19,7 @@ from headrace.learners.cloud import (
     ENVIRONMENT_ID,
     EPISODE_STEPS,
     OBSERVATION_NAMES,
+    OUTCOMES,
     REWARD_SCALE,
     REWARD_TERMS,
     STEP_MS,
@@ -44,15 +45,16 @@ START_MS = 1_767_225_600_000
 """2026-01-01 UTC: where the demo's virtual clock starts."""
 
 
-def cloud_task(name: str = "cloud") -> TaskSpec:
+def cloud_task() -> TaskSpec:
     """Return the task of agents that autoscale `CloudService-v0`; a window is an episode long."""
     return TaskSpec(
-        task=name,
+        task="cloud",
         observations=OBSERVATION_NAMES,
         actions=ACTION_NAMES,
         window_ms=EPISODE_STEPS * STEP_MS,
         reward_terms=REWARD_TERMS,
         environment=ENVIRONMENT_ID,
+        outcomes=OUTCOMES,
     )
 
 

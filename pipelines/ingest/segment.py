@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from headrace.pipelines.ingest.sample import sample
 from headrace.schemas.chunk import PART_ROWS, ChunkRow, ChunkStats, compress, encode_stats, stats_by
 from headrace.schemas.decisions import DecisionBatch
+from headrace.schemas.outcomes import measures
 from headrace.schemas.partition import group_of
 from headrace.schemas.payload import Payloads, code_runs, sort_positions
 from headrace.schemas.records import ChunkKey, TaskSpec, WindowKey
@@ -100,7 +101,8 @@ def encode_parts(grouped: Grouped, spec: TaskSpec, received_before: Mapping[Chun
     agents = code_runs(rows.agents, rows.agent, starts)
     episodes = code_runs(rows.episodes, rows.episode, starts)
     payloads = Payloads(rows, starts, agents, episodes)
-    stats = stats_by(rows, agents.code, len(agents.names), spec.action_count if spec.discrete else 0)
+    actions = spec.action_count if spec.discrete else 0
+    stats = stats_by(rows, agents.code, len(agents.names), actions, measures(spec))
     counts = np.diff(starts).tolist()
     out = []
     for i, (key, received) in enumerate(zip(grouped.keys, grouped.received, strict=True)):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from headrace.pipelines.learn.progress import Progress
 from headrace.pipelines.published import published
 from headrace.pipelines.topics import POLICIES, TopicReader
 from headrace.schemas.errors import EnvironmentFailedError, StorageError
+from headrace.schemas.outcomes import measures
 from headrace.schemas.ports import Clock, Log, PolicyStore
 from headrace.schemas.records import DataEvidence, Interval, Judgement, PolicyVersion, ServingPolicy, TaskSpec
 from headrace.sinks.chunks import CachedChunks
@@ -37,6 +39,7 @@ class _Verdict(NamedTuple):
     judged: Judgement | None = None
     best: bool = True
     by_data: DataEvidence | None = None
+    outcomes: Mapping[str, dict[str, float]] = {}
 
     @property
     def refused(self) -> bool:
@@ -126,14 +129,14 @@ class Promotion:
             found = self._made_simulator()
             if found is None:
                 return _Verdict(False, "no simulator to judge it by", {}) if gated else ungated
-            done = tried(self._candidate(weights, progress), found, self._fresh, margin)
+            done = tried(self._candidate(weights, progress), found, self._fresh, margin, measures(self._spec))
         except EnvironmentFailedError as error:  # of an environment that is anybody's: the next candidate may do
             return _Verdict(False, f"it could not be judged: {error}", {}) if gated else ungated
         verdict = done.verdict
         promoted, reason = (verdict.accepted, verdict.reason) if gated else ungated[:2]
         difference = Interval(verdict.mean_difference, verdict.low, verdict.high)
         best = verdict.low > 0.0 or not gated
-        return _Verdict(promoted, reason, done.evaluation, difference, done.judgement, best)
+        return _Verdict(promoted, reason, done.evaluation, difference, done.judgement, best, outcomes=done.outcomes)
 
     def _judged_by_data(self, weights: bytes, progress: Progress, config: Config) -> _Verdict:
         found = judged_by_data(self._spec, self._chunks, self._store, weights, progress, config)
@@ -149,7 +152,7 @@ class Promotion:
 
     def _fresh(self, count: int, seed: int) -> Simulator:
         assert self._spec.environment_id is not None
-        return fresh_simulator(self._spec.environment_id, count, seed)
+        return fresh_simulator(self._spec.environment_id, count, seed, measures(self._spec))
 
     def _version(self, weights: bytes, verdict: _Verdict, training: Training[Any], progress: Progress) -> PolicyVersion:
         return PolicyVersion(
@@ -173,6 +176,7 @@ class Promotion:
             by_data=verdict.by_data,
             refusals=progress.refusals,
             went_back_to=progress.went_back_to,
+            outcomes=dict(verdict.outcomes) or msgspec.UNSET,
         )
 
     def _stored(self, version: PolicyVersion, weights: bytes, progress: Progress) -> PolicyVersion:

@@ -1,6 +1,6 @@
 """A model card: what a policy learned from, how it was judged, what it is good for. Markdown, beside its file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from headrace.schemas.policy_versions import OPPONENTS, level_of, opponent_of
@@ -67,10 +67,17 @@ def _judged(version: PolicyVersion, decisions: Sequence[ServingPolicy]) -> list[
         opponent = OPPONENTS[opponent_of(version.evaluation)]
         lines.append(f"- {kind} less that of {opponent}: {_interval(version.difference, level_of(version))}")
     lines += [f"- mean {kind} of {name}: {value:.3f}" for name, value in version.evaluation.items()]
+    lines += [f"- outcomes of {name}: {told}" for name, told in outcomes_told(version)]
     if not version.evaluation and not version.difference:
         lines.append("- nothing was measured of it: whether it is better than chance is not known from this record")
     own = [one for one in decisions if one.version == version.version]
     return lines + [f"- {_iso(one.ts)}, by {one.decided_by}: {one.reason}" for one in own]
+
+
+def outcomes_told(version: PolicyVersion) -> Iterator[tuple[str, str]]:
+    """Yield whose outcomes the gate measured, and what they were."""
+    for name, values in (version.outcomes or {}).items():
+        yield name, ", ".join(f"{outcome} {value:.4g}" for outcome, value in values.items())
 
 
 def _shape(spec: TaskSpec | None, kind: str) -> list[str]:

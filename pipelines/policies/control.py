@@ -55,13 +55,18 @@ class Control:
         `learn` ends it: where its returns are worse, or better (promote: then it serves all), or after so many windows.
         Any later decision ends it too. Raises UnknownPolicyError, SettingsError.
         """
+        now = self.beside(task, number)
+        version = self._fitting(task, number)
+        trial = Canary(number, version.weights_hash, share, windows, promote)
+        return self._send(now, now.version, now.weights_hash, reason, held=now.held, canary=trial)
+
+    def beside(self, task: str, number: int) -> ServingPolicy:
+        """Return what serves while a share of the agents tries a version; raises SettingsError where nothing does."""
         now = self._now(task)
         if not now.version or now.version == number:
             serves = "serves already" if now.version else "can't be tried by a share of the agents: nothing serves yet"
             raise SettingsError(f"{task}@{number} {serves}")
-        version = self._fitting(task, number)
-        trial = Canary(number, version.weights_hash, share, windows, promote)
-        return self._send(now, now.version, now.weights_hash, reason, held=now.held, canary=trial)
+        return now
 
     def _fitting(self, task: str, number: int) -> PolicyVersion:
         return fitting(self.store, self.specs.get(task), task, number)[0]

@@ -31,11 +31,21 @@ HELD_OUT: Final = 0.2
 
 
 class Fidelity(Struct, frozen=True):
-    """How far the rules do as the policy on the latest rows, 0 to 1. constant: how far its commonest action does."""
+    """How far the rules do as the policy on the latest rows, 1 for entirely; constant: how far one action does.
+
+    discrete: these are shares of rows, and the action is the commonest; else of the actions' variance, and their mean.
+    """
 
     rows: int
     rules: float
     constant: float
+    discrete: bool = True
+
+    def told(self, share: float, whose: str, where: str) -> str:
+        """Return in words how far some rules do as somebody."""
+        if self.discrete:
+            return f"as {whose} in {100 * share:.1f} % of {where}"
+        return f"{100 * share:.1f} % of the variance of what {whose} did in {where} explained"
 
 
 class Size(Struct, frozen=True):
@@ -152,8 +162,9 @@ def _notes(name: str | None, rows: int, score: Fidelity | None, *, simulate: boo
     whose, do, their = (name, "does", "its") if name else ("the agents", "do", "their")
     notes = [f"What {whose} {do}, as rules; found in {where}."]
     if score:
-        told = f"On {score.rows:,} later rows the rules do as {whose} in {100 * score.rules:.1f} %"
-        notes.append(f"{told}, {their} commonest action alone in {100 * score.constant:.1f} %.")
+        told = score.told(score.rules, whose, f"{score.rows:,} later rows")
+        constant = f"; {their} commonest action alone: {100 * score.constant:.1f} %" if score.discrete else ""
+        notes.append(f"The rules: {told}{constant}.")
     return notes
 
 
@@ -166,7 +177,7 @@ def faithful(
     wanted = acting(policy)(obs) if policy is not None else taken
     done = acting(load_rules(rules, spec))(obs)
     constant = np.full(len(obs), np.bincount(wanted).argmax()) if spec.discrete else wanted.mean(axis=0)
-    return Fidelity(len(obs), fidelity(wanted, done), fidelity(wanted, constant))
+    return Fidelity(len(obs), fidelity(wanted, done), fidelity(wanted, constant), spec.discrete)
 
 
 def deploy(control: Control, spec: TaskSpec, text: str, reason: str, share: float | None) -> ServingPolicy:
@@ -179,6 +190,8 @@ def deploy(control: Control, spec: TaskSpec, text: str, reason: str, share: floa
         find(control.store, task, rules.policy)
     weights = pack(policy_arrays(rules, spec))
     newest = max((one.version for one in control.store.versions(task)), default=0)
+    if share is not None:
+        control.beside(task, newest + 1)  # before anything is stored
     stands_for = None if rules.policy is None else f"{task}@{rules.policy}"
     version = PolicyVersion(
         task=task,

@@ -10,8 +10,9 @@ import numpy as np
 
 from headrace.pipelines.query.scan import Selection
 from headrace.schemas.errors import CorruptDataError
+from headrace.schemas.outcomes import told
 from headrace.schemas.ports import Index
-from headrace.schemas.records import AgentStats, WindowRow, WindowSummary
+from headrace.schemas.records import AgentStats, TaskSpec, WindowRow, WindowSummary
 
 READ_WINDOWS: Final = 64
 """So many windows are read at a time, from the newest back."""
@@ -22,15 +23,15 @@ def windows(index: Index, selection: Selection, latest_ms: int, *, by_group: boo
     """Stream a task's windows, the newest first, as JSON objects; no window begins after latest_ms.
 
     A window is one over all groups: `agents` and `totals` are sums over them. by_group: the summaries themselves, each
-    of one group and partition, with their chunks. With an agent only the windows that it has rows in, and unless
-    by_group its rows alone; a summary that is too large to name agents counts as a whole.
+    of one group and partition, with their chunks. `outcomes` are of `totals`. With an agent only the windows that it
+    has rows in, and unless by_group its rows alone; a summary that is too large to name agents counts as a whole.
     """
     for start_ms, rows in _newest_first(index, selection, latest_ms):
         summaries = [summary for summary in map(decoded, rows) if _wanted(summary, selection)]
         if by_group:
-            yield from (msgspec.to_builtins(summary, str_keys=True) for summary in summaries)
+            yield from (_with_outcomes(summary, summary.totals, selection.spec) for summary in summaries)
         elif summaries:
-            yield _over_groups(start_ms, summaries, selection.agent_id)
+            yield _over_groups(start_ms, summaries, selection)
 
 
 def decoded(row: WindowRow) -> WindowSummary:
@@ -81,8 +82,8 @@ def _wanted(summary: WindowSummary, selection: Selection) -> bool:
     return summary.group == selection.group and (not named or agent in named)
 
 
-def _over_groups(start_ms: int, summaries: Sequence[WindowSummary], agent_id: str | None) -> dict[str, Any]:
-    first = summaries[0]
+def _over_groups(start_ms: int, summaries: Sequence[WindowSummary], selection: Selection) -> dict[str, Any]:
+    first, agent_id = summaries[0], selection.agent_id
     parts: dict[str, list[AgentStats]] = defaultdict(list)
     for summary in summaries:
         for agent in summary.agents:
@@ -91,7 +92,7 @@ def _over_groups(start_ms: int, summaries: Sequence[WindowSummary], agent_id: st
     agents = [reduce(plus, parts[name]) for name in sorted(parts)]
     everything = all(summary.agents for summary in summaries)
     totals = reduce(plus, agents if everything else [summary.totals for summary in summaries])
-    return {
+    window = {
         "task": first.task,
         "start_ms": start_ms,
         "end_ms": first.end_ms,
@@ -101,6 +102,13 @@ def _over_groups(start_ms: int, summaries: Sequence[WindowSummary], agent_id: st
         "totals": msgspec.to_builtins(msgspec.structs.replace(totals, agent_id=""), str_keys=True),
         "agents": msgspec.to_builtins(agents if everything else [], str_keys=True),
     }
+    return _with_outcomes(window, totals, selection.spec)
+
+
+def _with_outcomes(window: object, totals: AgentStats, spec: TaskSpec) -> dict[str, Any]:
+    """Return a window as a JSON object, with the outcomes by name where the task declares any."""
+    found: dict[str, Any] = msgspec.to_builtins(window, str_keys=True)
+    return found | ({"outcomes": told(spec, totals)} if spec.outcomes else {})
 
 
 def plus(one: AgentStats, other: AgentStats) -> AgentStats:
@@ -120,4 +128,6 @@ def plus(one: AgentStats, other: AgentStats) -> AgentStats:
         versions,
         min(one.first_offset, other.first_offset),
         max(one.last_offset, other.last_offset),
+        tuple(np.add(one.outcomes, other.outcomes).tolist()),
+        tuple(map(sum, zip(one.outcome_rows, other.outcome_rows, strict=True))),
     )

@@ -19,13 +19,16 @@ import msgspec
 from headrace.learners.explain.interval import moment_text, span
 from headrace.learners.explain.template import TemplateNarrator
 from headrace.learners.explain.template_operations import on_operations
+from headrace.learners.explain.template_outcomes import OUTCOME, levels, on_outcome, outcome_rivals, rival_name
 from headrace.pipelines.report import plots
+from headrace.pipelines.report.wording import explained
 from headrace.schemas.grounding import fill, format_fact, format_interval
-from headrace.schemas.records import Direction, Fact, Report
+from headrace.schemas.records import Direction, Fact, Report, Sentence
 
 PAGE_DPI = 200
 TEXT_WIDTH = 76
 GROUPS: dict[str, str] = {
+    "outcome": "Outcomes",
     "return": "Return",
     "term": "Parts of the reward",
     "reward": "Reward",
@@ -52,6 +55,7 @@ GROUPS: dict[str, str] = {
     "agents": "Data",
     "episodes": "Data",
     "rejected": "Rejected messages",
+    "directives": "Learning",
     "operations": "How the jobs ran",
 }
 """Headings of the table of facts, by the first part of a fact's id."""
@@ -96,7 +100,7 @@ def to_html(report: Report) -> str:
 
 def title(report: Report) -> str:
     """Return the verdict."""
-    return fill(report.narrative.headline, report.facts, typographic=True)
+    return _begun(fill(report.narrative.headline, report.facts, typographic=True))
 
 
 def direction(report: Report) -> Direction:
@@ -105,10 +109,52 @@ def direction(report: Report) -> Direction:
     return next(iter(claims.values()), "flat")
 
 
-def sentences(report: Report, *, operations: bool = True) -> list[str]:
-    """Return the narrative with its numbers; operations: with what it tells of how the jobs ran."""
+def sentences(report: Report, *, operations: bool = True, outcomes: bool = True) -> list[str]:
+    """Return the narrative with its numbers; operations: with what it tells of how the jobs ran.
+
+    outcomes: with each outcome itself, in a sentence of its own.
+    """
     told = [one for one in report.narrative.sentences if operations or not on_operations(one)]
-    return [fill(sentence, report.facts, typographic=True) for sentence in told]
+    told = [one for one in told if outcomes or not on_outcome(one)]
+    return [_begun(fill(sentence, report.facts, typographic=True)) for sentence in told]
+
+
+def paragraphs(report: Report) -> list[str]:
+    """Return the narrative for a page that has a table of outcomes, with the field's words explained."""
+    return explained(title(report), sentences(report, outcomes=not outcome_table(report)))
+
+
+def explained_sentences(report: Report) -> list[str]:
+    """Return the whole narrative, with the field's words explained."""
+    return explained(title(report), sentences(report))
+
+
+def outcome_table(report: Report) -> list[list[str]]:
+    """Return the outcomes as a table, its head first, beside those of whom they are compared with; [] for none."""
+    facts = {fact.fact_id: fact for fact in report.facts.facts}
+    rivals = outcome_rivals(facts)
+    ends = [*rivals, *(["change"] if report.kind == "interval" else [])]
+    ends = [one for one in ends if any(f"{fact.fact_id}.{one}" in facts for fact in levels(facts))]
+    names = {one: fill(Sentence(rival_name(one, facts)), report.facts, typographic=True) for one in rivals}
+    own = report.facts.subject if report.kind == "version" else "All agents"
+    head = ["", own, *(_begun(names.get(one, "Against the interval before")) for one in ends)]
+    rows = [
+        [
+            _begun(format_fact(fact, "name", typographic=True)),
+            *(_cell(facts, key) for key in (fact.fact_id, *(f"{fact.fact_id}.{one}" for one in ends))),
+        ]
+        for fact in levels(facts)
+    ]
+    return [head, *rows] if rows else []
+
+
+def _cell(facts: dict[str, Fact], fact_id: str) -> str:
+    return format_fact(facts[fact_id], "value", typographic=True) if fact_id in facts else ""
+
+
+def _begun(text: str) -> str:
+    """Begin with a capital where a word is first: "v7" and "p95" are names."""
+    return text[:1].upper() + text[1:] if re.match(r"[a-z]+\b", text) else text
 
 
 def context(report: Report) -> str:
@@ -133,9 +179,9 @@ def _cautions(report: Report) -> Iterator[str]:
     facts = {fact.fact_id: fact for fact in report.facts.facts}
     if "comparisons.count" in facts:
         yield (
-            "The words say that something is better, worse, rose or fell only where Holm's correction for all of this "
-            f"report's {format_fact(facts['comparisons.count'])} bears it out (5 % for all of them together); the "
-            "intervals shown are not widened for that."
+            "Who compares much finds differences by chance. So the words say that something is better, worse, rose or "
+            f"fell only where Holm's correction for all of this report's {format_fact(facts['comparisons.count'])} "
+            "bears it out (5 % for all of them together); the intervals shown are not widened for that."
         )
     if "traces.count" in facts:
         yield (
@@ -162,9 +208,9 @@ Row = tuple[str, str, str]
 
 
 def grouped(report: Report) -> dict[str, list[Row]]:
-    """Return the facts by heading, in the order in which headings first occur."""
+    """Return the facts by heading: outcomes, then the others in the order in which their headings first occur."""
     found: dict[str, list[Row]] = {}
-    for fact in report.facts.facts:
+    for fact in sorted(report.facts.facts, key=lambda fact: not fact.fact_id.startswith(OUTCOME)):
         heading = GROUPS.get(fact.fact_id.split(".", 1)[0], "Basis")
         found.setdefault(heading, []).append(_row(fact))
     return found
@@ -172,9 +218,7 @@ def grouped(report: Report) -> dict[str, list[Row]]:
 
 def _row(fact: Fact) -> Row:
     label, value = (format_fact(fact, part, typographic=True) for part in ("label", "value"))
-    # Only words are capitalised: "v7" and "p95" are names.
-    label = label[:1].upper() + label[1:] if re.match(r"[a-z]+\b", label) else label
-    return label, value, format_interval(fact)
+    return _begun(label), value, format_interval(fact)
 
 
 def plot_names(report: Report) -> list[str]:
@@ -209,7 +253,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"escaped": _escaped, "wrapped": lambda text, **indents: textwrap.fill(text, TEXT_WIDTH, **indents)}
-    made.globals |= {one.__name__: one for one in (title, direction, context, sentences, grouped, footer)}
+    told = (title, direction, context, sentences, paragraphs, explained_sentences, outcome_table, grouped, footer)
+    made.globals |= {one.__name__: one for one in told}
     return made
 
 

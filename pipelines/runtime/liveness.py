@@ -28,8 +28,8 @@ class Liveness:
     """When the main loop was last seen, and what it waits for.
 
     seen_s, down_s: by time.monotonic. waits_for: what the dependency said that failed the last time, "" where all
-    answered; down_s: since when it fails. retries: failed calls since the start. outages: those that are over, for
-    who takes them from there.
+    answered; down_s: since when it fails. retries: failed calls since the start. fenced: commits that the
+    log refused, since the start. outages: those that are over, for who takes them from there.
     """
 
     seen_s: float = field(default_factory=time.monotonic)
@@ -38,6 +38,7 @@ class Liveness:
     down_s: float = 0.0
     dependency: Dependency = "log"
     retries: int = 0
+    fenced: int = 0
     outages: deque[Outage] = field(default_factory=lambda: deque(maxlen=256))
 
     def seen(self) -> None:

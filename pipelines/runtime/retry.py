@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
 from headrace.pipelines.runtime.stop import Stop, StoppedError, paused
-from headrace.schemas.errors import UnavailableError
+from headrace.schemas.errors import CommitConflictError, UnavailableError
 from headrace.schemas.records import Dependency
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,9 @@ def retrying(call: Callable[[], Result], stop: Stop, dependency: Dependency = "l
             logger.warning("%s; trying again in %.2g s", error, wait_s)
             if paused(stop, wait_s):
                 raise StoppedError(str(error)) from error
+        except CommitConflictError:
+            stop.liveness.fenced += dependency == "log"
+            raise
         else:
             stop.liveness.answered()
             return result

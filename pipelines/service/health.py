@@ -38,17 +38,21 @@ class Health:
         self._sequence = 0
         self._waiting = deque[Record](maxlen=HELD)
         self._open: tuple[float, int] = (0.0, 0)  # the outage told of last: since when, by both clocks
+        self._fenced = 0  # told of so far
         self._key = f"{service.name}/{process}".encode()
 
-    def say(self, kind: Literal["started", "running", "outage", "stopped", "failed"], **fields: Any) -> None:  # noqa: ANN401
+    def say(self, kind: Literal["started", "running", "outage", "fenced", "stopped", "failed"], **fields: Any) -> None:  # noqa: ANN401
         """Hold a record for the next `send`."""
         said = Operation(**{"ts": self._clock(), **self._run, **fields}, kind=kind, sequence=self._sequence)
         self._sequence += 1
         self._waiting.append(Record(OPERATIONS, self._key, msgspec.json.encode(said), partition=0))
 
     def look(self, *, again: bool = False) -> None:
-        """Tell of outages that are over, and once, or again, of one that is not."""
+        """Tell of refused commits, of outages that are over, and once, or again, of one that is not."""
         liveness = self._service.liveness
+        if (fenced := liveness.fenced) > self._fenced:
+            self.say("fenced", commits=fenced - self._fenced)
+            self._fenced = fenced
         while liveness.outages:
             self._tell(liveness.outages.popleft())
         if liveness.waits_for:

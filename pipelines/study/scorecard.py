@@ -30,9 +30,9 @@ class Measure(NamedTuple):
     of: Callable[[Sequence[Score]], float]
 
 
-def _mean(of: Callable[[Score], float], scale: float = 100.0) -> Callable[[Sequence[Score]], float]:
-    """Mean over tasks and kinds of explanations, of those that have it."""
-    return lambda scores: scale * mean_of([of(score) for score in scores])
+def _mean(of: Callable[[Score], float]) -> Callable[[Sequence[Score]], float]:
+    """Mean, in %, over tasks and kinds of explanations, of those that have it."""
+    return lambda scores: 100.0 * mean_of([of(score) for score in scores])
 
 
 def _holds(scores: Sequence[Score]) -> float:

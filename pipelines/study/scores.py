@@ -67,18 +67,13 @@ def pending(folder: Path, arms: Mapping[str, str], prints: Mapping[str, str], se
     """Return the arms that have no scores with a seed yet; raises SettingsError where they have others'."""
     found = {}
     for name, url in arms.items():
-        path = path_of(folder, name, seed)
+        path = store.path_of(folder / FOLDER, name, seed)
         there = {one.fingerprint for one in store.rows_of(path, Score)} if path.exists() else set[str]()
         if there - {prints[name]}:
             raise SettingsError(f"{path} is of another design or narrator: give another --out, or remove it")
         if not there:
             found[name] = url
     return found
-
-
-def path_of(folder: Path, arm: str, seed: int) -> Path:
-    """Return where an arm's scores with a seed are."""
-    return folder / FOLDER / f"{arm}.{seed}.parquet"
 
 
 def read(folder: Path) -> list[Score]:

@@ -95,7 +95,7 @@ def score_job(job: Job) -> None:
             for name, score in scored(Explained(subject, job.seed), tellers, job):
                 found[name].append(score)
     for name, rows in found.items():
-        store.write_rows(scores.path_of(job.folder, name, job.seed), Score, rows)
+        store.write_rows(store.path_of(job.folder / scores.FOLDER, name, job.seed), Score, rows)
 
 
 def _teller(name: str, url: str, seed: int, stack: ExitStack) -> Teller:

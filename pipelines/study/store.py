@@ -30,13 +30,13 @@ def schema_of(kind: type[msgspec.Struct]) -> pa.Schema:
 
 
 def path_of(folder: Path, arm: str, seed: int) -> Path:
-    """Return where a run is."""
-    return folder / FOLDER / f"{arm}.{seed}.parquet"
+    """Return the file of an arm with a seed."""
+    return folder / f"{arm}.{seed}.parquet"
 
 
 def write(folder: Path, run: Run) -> None:
     """Store a run, at once and for good."""
-    write_rows(path_of(folder, run.arm, run.seed), Run, [run])
+    write_rows(path_of(folder / FOLDER, run.arm, run.seed), Run, [run])
 
 
 def write_merged(path: Path, runs: Sequence[Run]) -> None:
@@ -54,13 +54,13 @@ def read(folder: Path) -> list[Run]:
 
 def one(folder: Path, arm: str, seed: int) -> Run:
     """Return a run; raises CorruptDataError."""
-    (run,) = rows_of(path_of(folder, arm, seed), Run)
+    (run,) = rows_of(path_of(folder / FOLDER, arm, seed), Run)
     return run
 
 
 def finished(folder: Path, arm: str, seed: int, fingerprint: str) -> bool:
     """Say whether a run is there; raises SettingsError if it is one of another design."""
-    path = path_of(folder, arm, seed)
+    path = path_of(folder / FOLDER, arm, seed)
     if not path.exists():
         return False
     run = one(folder, arm, seed)

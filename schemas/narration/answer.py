@@ -91,7 +91,7 @@ def _read(one: AnswerSentence, fact: Fact, by_id: dict[str, Fact]) -> Read:
         complaints.append(("number", f"text shows the fact's number {shown} times: write it once"))
     if text.count(f"{{{fact.fact_id}@name}}") > 1:
         complaints.append(("braces", "text has {name} more than once"))
-    if "@size}" in text and not says(text, fact.direction):
+    if "@size}" in text and not says(text, fact.direction, merit=fact.better != "lower"):
         complaints.append(("number", "{size} hides the sign, and no word says it: write {}"))
     sentence = Sentence(text, {} if fact.direction is None else {fact.fact_id: fact.direction})
     complaints += [("wording", complaint) for complaint in wording_problems(text, kind_of(fact.fact_id))]

@@ -75,6 +75,19 @@ KINDS: Final[dict[str, Kind]] = {
     ),
     "return.policy": Kind("return", "the version's own mean return"),
     "return.{rival}": Kind("return of a rival", "a rival's own mean return"),
+    # Outcomes: numbers that people know the task by.
+    "outcome.{name}.vs-{rival}": Kind(
+        "difference in an outcome",
+        "an outcome, the version's less a rival's on the same traces; better says whether lower or higher is good",
+        "whole",
+    ),
+    "outcome.{name}.change": Kind(
+        "change in an outcome",
+        "an outcome against the interval before; better says whether lower or higher is good",
+        "whole",
+    ),
+    "outcome.{name}.{rival}": Kind("outcome of a rival", "an outcome of a rival on the same traces"),
+    "outcome.{name}": Kind("outcome", "a number that people know the task by"),
     "term.{name}.vs-{rival}": Kind(
         "difference in a part of the return",
         "one part of the return, the version's less a rival's: up is better in this part, down is worse in it",
@@ -185,12 +198,14 @@ KINDS: Final[dict[str, Kind]] = {
     "serving.share": Kind("share that tries it", "share of the agents that try the canary", "share"),
     "serving.held": Kind("on hold", "promotion is on hold, and the serving version stays"),
     "count.taken": Kind("times taken", "how often the action asked about was taken", "verdict"),
+    "directives.proposed": Kind("proposals", "changes of learning that an advisor proposed, and none made", "part"),
     # How the jobs ran.
     "operations.runs": Kind("runs", "processes of headrace's jobs that told of themselves"),
     "operations.promotions": Kind("promotions", "versions that came to serve in the interval"),
     "operations.rollbacks": Kind("rollbacks", "times that an earlier version came to serve again, or none", "part"),
     "operations.starts.{job}": Kind("starts", "how often a job was started"),
     "operations.failures.{job}": Kind("failures", "runs of a job that failed or were killed", "part"),
+    "operations.fenced.{job}": Kind("fenced", "commits of a job that the log refused, as another process had gone on"),
     "operations.lag.{job}": Kind("lag", "messages that a run of a job had yet to read, at most"),
     "operations.outage.{dependency}": Kind("outage", "seconds for which what the jobs need did not answer", "part"),
     "operations.outages.{dependency}": Kind("outages", "how often what the jobs need did not answer"),
@@ -220,6 +235,7 @@ _COMPILED: Final = [(*_compiled(pattern), kind) for pattern, kind in KINDS.items
 
 _OTHERS: Final = (
     (re.compile(r"term\.[^.]+\.(vs-.+)"), r"return.\1"),
+    (re.compile(r"outcome\.[^.]+\.(vs-.+)"), r"return.\1"),
     (re.compile(r"action\.(s[0-9]+)\..+"), r"situation.\1"),
     (re.compile(r"(differs\.[^.]+)\..+"), r"\1"),
 )

@@ -22,7 +22,8 @@ SENTENCES: Final = 8
 UNITS: Final = frozenset(
     {"return", "discounted return", "per step", "%", "version", "ms", "s", "seconds"}
     | {"rows", "versions", "decisions", "traces", "comparisons", "agents", "episodes", "steps", "updates", "messages"}
-    | {"windows", "candidates", "observations", "runs", "starts", "outages", "rollbacks"}
+    | {"windows", "candidates", "observations", "runs", "starts", "outages", "rollbacks", "commits"}
+    | {"percentage points"}
 )
 """Units of headrace's own; a model is told of no other."""
 
@@ -69,6 +70,7 @@ class _Shown(msgspec.Struct, omit_defaults=True):
     low: float | None = None
     high: float | None = None
     direction: Direction | None = None
+    better: Literal["lower", "higher"] | None = None
 
 
 def question(facts: Facts) -> str:
@@ -87,7 +89,7 @@ def _shown(fact: Fact, aliases: Aliases) -> _Shown:
     low, high = (None if one is None else _rounded(one) for one in (fact.low, fact.high))
     unit = fact.unit if fact.unit in UNITS else ""
     kind = kind_of(fact.fact_id).name
-    return _Shown(aliases.of[fact.fact_id], kind, _rounded(fact.value), unit, low, high, fact.direction)
+    return _Shown(aliases.of[fact.fact_id], kind, _rounded(fact.value), unit, low, high, fact.direction, fact.better)
 
 
 def _rounded(number: float) -> float:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from headrace.schemas.grounding import GOOD_UNITS
+from headrace.schemas.grounding import merit_of
 from headrace.schemas.narration.aliases import Aliases
 from headrace.schemas.narration.answer import AnswerSentence
 from headrace.schemas.narration.kinds import kind_of, other_of, parsed
@@ -25,8 +25,8 @@ Give no reasons, no advice, no other numbers. For example: It is better than {na
 """
 SAYS: Final = {"up": "rose", "down": "fell", "flat": "is not shown to differ", "level": "is"}
 """By stance: what the sentence says of the fact."""
-SAYS_OF_GOOD: Final = {"up": "is better, rose", "down": "is worse, fell"}
-"""The same where more is better."""
+MERITS: Final = {"up": "is better", "down": "is worse"}
+"""By merit: what it says before that."""
 _WORDS: Final = "(,? [a-z-]{1,16}){0,9}"
 """Bounded, words too, so that an answer is. No escape may stand here: llama.cpp dies of a grammar with `\\.` in it."""
 
@@ -41,7 +41,8 @@ def prompt(fact: Fact, aliases: Aliases) -> str:
     """Return what is asked after INSTRUCTIONS; no number, and nothing that whoever wrote the task controls."""
     kind, stance = kind_of(fact.fact_id), stance_of(fact)
     meaning = re.split("[:;]", kind.meaning)[0]
-    says = SAYS_OF_GOOD.get(stance, SAYS[stance]) if fact.unit in GOOD_UNITS else SAYS[stance]
+    verdict = MERITS.get(merit_of(fact) or "", "")
+    says = f"{verdict}, {SAYS[stance]}" if verdict else SAYS[stance]
     unit = f"unit: {fact.unit}\n" if fact.unit in UNITS else ""
     marks = ", ".join(f"{{{mark}}}" for mark in placeholders(fact, aliases))
     return f"id: {aliases.of[fact.fact_id]}\nfact: {kind.name}, {meaning}\nit: {says}\n{unit}marks: {marks}"

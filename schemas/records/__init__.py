@@ -4,7 +4,18 @@ docs/topics.md shows each with an example; contracts/*.schema.json are generated
 """
 
 from headrace.schemas.records.directive import DIRECTIVE_PATTERN, Directive
+from headrace.schemas.records.mail import (
+    WORDS_MAX,
+    Mail,
+    MailState,
+    Subscriber,
+    Verdict,
+    VerdictState,
+    mailbox,
+    subscriber_key,
+)
 from headrace.schemas.records.operation import Dependency, JobName, Operation
+from headrace.schemas.records.outcome import Outcome, Share, Source
 from headrace.schemas.records.policy import (
     UNKNOWN_ROW,
     DataEvidence,
@@ -14,7 +25,7 @@ from headrace.schemas.records.policy import (
     PolicyVersion,
     ServingPolicy,
 )
-from headrace.schemas.records.report import Direction, Fact, Facts, Mail, Narrative, Rating, Report, Sentence, Series
+from headrace.schemas.records.report import Direction, Fact, Facts, Narrative, Rating, Report, Sentence, Series
 from headrace.schemas.records.stream import (
     MAX_TS_MS,
     SCHEMA_VERSION,
@@ -35,6 +46,7 @@ __all__ = [
     "MAX_TS_MS",
     "SCHEMA_VERSION",
     "UNKNOWN_ROW",
+    "WORDS_MAX",
     "AgentStats",
     "Bounds",
     "ChunkKey",
@@ -53,18 +65,27 @@ __all__ = [
     "Layout",
     "LineageEntry",
     "Mail",
+    "MailState",
     "Narrative",
     "Operation",
+    "Outcome",
     "PolicyVersion",
     "Rating",
     "Report",
     "Sentence",
     "Series",
     "ServingPolicy",
+    "Share",
+    "Source",
+    "Subscriber",
     "TaskSpec",
+    "Verdict",
+    "VerdictState",
     "WindowKey",
     "WindowRow",
     "WindowSummary",
     "decode_task",
+    "mailbox",
+    "subscriber_key",
     "task_problem",
 ]

@@ -2,7 +2,7 @@
 
 from typing import Any, Final, Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from headrace.schemas.canary import Canary
 from headrace.schemas.records.stream import ChunkReference
@@ -71,6 +71,7 @@ class PolicyVersion(Struct, frozen=True):
     by_data: the rows that judged it instead, by discounted returns ("policy"; "serving" or "agents", what these did).
     refusals: how many candidates in a row the gate has refused, this one included. went_back_to: the version by whose
     weights learning went on after the parent, as too many were refused; what the parent holds beside them it kept.
+    outcomes: by policy and name, where the task declares any, on the fresh traces that judged it.
     """
 
     task: str
@@ -93,6 +94,7 @@ class PolicyVersion(Struct, frozen=True):
     by_data: DataEvidence | None = None
     refusals: int = 0
     went_back_to: int | None = None
+    outcomes: dict[str, dict[str, float]] | UnsetType = UNSET
     schema_version: Literal[2] = 2
 
     @property

@@ -1,4 +1,4 @@
-"""Reports, what they are made of, what people think of them, and the outbox of their mails."""
+"""Reports, what they are made of, and what people think of them."""
 
 from typing import Annotated, Literal
 
@@ -14,7 +14,8 @@ class Fact(Struct, frozen=True, omit_defaults=True):
 
     label: "name, detail" (grounding's `@name` is the part before the comma). unit: "" (a plain number),
     "return", "%", "rows", ... low, high: a 95 % interval. direction: what the number says of a change (from
-    its sign, "flat" when the interval holds 0), None where it is a level, not a change.
+    its sign, "flat" when the interval holds 0), None where it is a level, not a change. better: of an outcome,
+    which way is good.
     """
 
     fact_id: Id
@@ -24,6 +25,7 @@ class Fact(Struct, frozen=True, omit_defaults=True):
     low: float | None = None
     high: float | None = None
     direction: Direction | None = None
+    better: Literal["lower", "higher"] | None = None
 
 
 class Facts(Struct, frozen=True):
@@ -93,18 +95,4 @@ class Rating(Struct, frozen=True):
     rating: Literal["up", "down"]
     who: Id
     ts: int
-    schema_version: Literal[1] = 1
-
-
-class Mail(Struct, frozen=True):
-    """The outbox: where a digest stands.
-
-    ts: its Date header, the same in every state. ends: by partition of `reports`, the offset before which its
-    reports lie: they pin its content, so that a restart composes the same bytes.
-    """
-
-    digest_id: str
-    state: Literal["due", "sending", "sent", "unknown"]
-    ts: int
-    ends: dict[int, int] = {}
     schema_version: Literal[1] = 1

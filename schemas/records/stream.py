@@ -35,7 +35,8 @@ class AgentStats(Struct, frozen=True, omit_defaults=True):
     """What one agent did in a window, or all of them together (agent_id "").
 
     reward_terms: sums, in the TaskSpec's order, of the rows that have them. actions: how often each
-    discrete action was taken (empty for continuous ones). policy_versions: rows by version.
+    discrete action was taken (empty for continuous ones). policy_versions: rows by version. outcomes: sums of the
+    rows' values, in the TaskSpec's order; outcome_rows: how many rows each was read from.
     """
 
     agent_id: str
@@ -49,6 +50,8 @@ class AgentStats(Struct, frozen=True, omit_defaults=True):
     policy_versions: dict[int, int]
     first_offset: int
     last_offset: int
+    outcomes: tuple[float, ...] = ()
+    outcome_rows: tuple[int, ...] = ()
 
 
 class ChunkSummary(Struct, frozen=True):

@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from headrace.schemas.errors import InvalidTaskError
 from headrace.schemas.formats import BYTE_ORDER_MARK, no_json
 from headrace.schemas.names import name_checks
+from headrace.schemas.records.outcome import Outcome, outcome_checks
 from headrace.schemas.records.stream import MAX_TS_MS
 
 ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
@@ -32,12 +33,12 @@ class Bounds(Struct, frozen=True, forbid_unknown_fields=True):
 class TaskSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a task's transitions look like. It never changes: another version is another task.
 
-    actions: names of the discrete actions, or the bounds of continuous ones. window_ms: length of the
-    tumbling event-time windows. groups: into how many rows the agents of a window are bundled.
-    environment: the Gymnasium environment that simulates the task, if there is one; environment_kwargs: of its making.
-    learner: settings of its learner that are not to be as `headrace run learn` has them, by name (`headrace learner
-    show` lists them). oldest_ms: the earliest event time; what lies before March 1973 is taken for seconds, unless a
-    task says that it is meant.
+    actions: names of the discrete actions, or the bounds of continuous ones. window_ms: length of the tumbling
+    event-time windows. groups: into how many rows the agents of a window are bundled. environment: the Gymnasium
+    environment that simulates the task, if there is one; environment_kwargs: of its making. learner: settings of its
+    learner that are not to be as `headrace run learn` has them, by name (`headrace learner show` lists them). outcomes:
+    what its people go by, of which windows and reports tell. oldest_ms: the earliest event time; what lies before March
+    1973 is taken for seconds, unless a task says that it is meant.
     """
 
     task: Id
@@ -51,6 +52,7 @@ class TaskSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     environment_kwargs: dict[str, Any] = {}
     learner: dict[str, str | bool | int | float | tuple[int, ...]] = {}
     oldest_ms: int = 100_000_000_000
+    outcomes: tuple[Outcome, ...] = ()
     schema_version: Literal[1] = 1
 
     @property
@@ -114,6 +116,12 @@ def task_problem(spec: TaskSpec) -> str | None:
         (_bounds_ok(spec.bounds, spec.width), "bounds: low and high need one value per observation, low <= high"),
         (_bounds_ok(spec.actions, spec.action_count), "actions: low and high need the same length, low <= high"),
         (spec.environment or not spec.environment_kwargs, "environment_kwargs: there is no environment to make"),
+        *outcome_checks(
+            spec.outcomes,
+            spec.observations,
+            spec.action_count if isinstance(spec.actions, Bounds) else spec.actions,
+            spec.reward_terms,
+        ),
     )
     return next((message for ok, message in checks if not ok), None)
 

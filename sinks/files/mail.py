@@ -1,6 +1,7 @@
 """Mail into files: what would be sent lies in a folder, one .eml per digest, for any mail program to open."""
 
 import os
+from collections.abc import Sequence
 from email.message import EmailMessage
 from email.policy import SMTP
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Final
 from urllib.parse import quote
 
 from headrace.schemas.ports import Adapter, Backend
+from headrace.schemas.records import Verdict
 from headrace.sinks.files.policies import storage_errors, sync_folder, write_durably
 
 _SEVEN_BIT: Final = SMTP.clone(cte_type="7bit")
@@ -21,11 +23,15 @@ class FileMailer(Backend):
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
 
-    def send(self, message: EmailMessage, digest_id: str) -> None:
+    def send(self, message: EmailMessage, digest_id: str, recipients: Sequence[str]) -> dict[str, Verdict]:
         """Write the message as RFC 5322 has it (ASCII alone, lines end in CRLF); the first of a digest_id stays.
 
         Raises StorageError.
         """
+        self._write(message, digest_id)
+        return dict.fromkeys(recipients, Verdict("accepted"))
+
+    def _write(self, message: EmailMessage, digest_id: str) -> None:
         path = self.path(digest_id)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         with storage_errors(path):

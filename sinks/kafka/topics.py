@@ -45,6 +45,7 @@ _BY_TOPIC: Final = {
     "directives": TopicSettings("delete", _FOR_EVER, compacted=False, kept=True),
     "mails": TopicSettings("compact", _FOR_EVER, compacted=True, kept=True),
     "ratings": TopicSettings("compact", _FOR_EVER, compacted=True, kept=True),
+    "subscribers": TopicSettings("compact", _FOR_EVER, compacted=True, kept=True),
     "operations": TopicSettings("delete", 90 * _DAY_MS, compacted=False),
 }
 _OTHER: Final = TopicSettings("delete", 7 * _DAY_MS)

@@ -46,6 +46,7 @@ in the environment as it is. You get numbers as JSON: "bounds" has the lowest an
 "loss" how much return a simple rule loses to the best plan where nothing is varied, "losses" where one value is
 extreme. Answer with {PROPOSED} different scenarios. Each has every value, within its bounds.
 """
+STEADY: Final = frozenset({"floor", "rules", "settings"})
 BECAUSE_MAX: Final = 2
 """Facts of a reason; without bounds a small model goes on until its tokens are spent."""
 
@@ -89,8 +90,9 @@ def _moved(action: Action, now: float, share: float) -> float:
 
 
 def known(facts: LearningFacts) -> list[str]:
-    """Return the names of the facts that say anything."""
-    return [name for name in facts.__struct_fields__ if getattr(facts, name) not in (None, (), {})]
+    """Return the names of the facts that say anything, first those that are the same from version to version."""
+    told = [name for name in facts.__struct_fields__ if getattr(facts, name) not in (None, (), {})]
+    return sorted(told, key=lambda name: name not in STEADY)
 
 
 def schema(facts: LearningFacts) -> dict[str, Any]:

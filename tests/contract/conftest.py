@@ -20,7 +20,14 @@ from model import MemoryLog
 from headrace.schemas.ports import Cache, Index, Log, PolicyStore
 
 
-def _mail_files(folder: Path) -> Outbox:
+def _mail_server(folder: Path, stack: ExitStack) -> Outbox:
+    from contract_smtp import ca_file, server_context, smtp_server  # noqa: PLC0415 needed by none but mail's tests
+
+    server = stack.enter_context(smtp_server(tls=server_context()))
+    return Outbox(opened("mail", server.url(ca_file=ca_file(folder))), lambda: server.behaviour.arrived)
+
+
+def _mail_files(folder: Path, _stack: ExitStack) -> Outbox:
     return Outbox(
         opened("mail", f"file://{folder}/mail"),
         lambda: [p.read_bytes() for p in sorted((folder / "mail").glob("*.eml"))],
@@ -48,7 +55,7 @@ POLICY_STORES: dict[str, Callable[[Path, Fixture], PolicyStore]] = {
     "files": lambda folder, _: opened("policies", f"file://{folder}/policies"),
     "cassandra": lambda folder, fixture: contract_cassandra.open_backend("policies", fixture("cassandra"), folder),
 }
-MAILERS: dict[str, Callable[[Path], Outbox]] = {"files": _mail_files}
+MAILERS: dict[str, Callable[[Path, ExitStack], Outbox]] = {"files": _mail_files, "smtp": _mail_server}
 
 
 def _opener(open_one: Callable[[Path, Fixture], Any], folder: Path, fixture: Fixture) -> Iterator[Callable[[], Any]]:
@@ -94,8 +101,9 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calla
 
 
 @pytest.fixture(params=MAILERS)
-def outbox(request: pytest.FixtureRequest, tmp_path: Path) -> Outbox:
-    return MAILERS[request.param](tmp_path)
+def outbox(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Outbox]:
+    with ExitStack() as stack:
+        yield MAILERS[request.param](tmp_path, stack)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import numpy as np
 from headrace.schemas import codec, codec_arrow
 from headrace.schemas.checker import known_task
 from headrace.schemas.ports import MessageBatch, Record
-from headrace.schemas.records import Bounds, Layout, TaskSpec
+from headrace.schemas.records import Bounds, Layout, Outcome, Share, Source, TaskSpec
 
 TASKS = (
     TaskSpec(task="valve", observations=("x0", "x1"), actions=("a", "b"), window_ms=1_000, groups=4),
@@ -18,6 +18,10 @@ TASKS = (
         window_ms=700,
         groups=2,
         reward_terms=("speed", "cost"),
+        outcomes=(
+            Outcome("far", "%", "lower", Source(observation="q", next=True), Share(share_above=0.5)),
+            Outcome("speed", "m/s", "higher", Source(reward_term="speed"), "mean", scale=1.7, offset=0.3),
+        ),
     ),
 )
 T0 = 1_700_000_000_000

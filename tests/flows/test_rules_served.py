@@ -7,15 +7,17 @@ from stream import open_stream
 
 from headrace.learners.acting import load_policy
 from headrace.learners.explain.simulation import acting
+from headrace.learners.rules.distil import fidelity
 from headrace.learners.rules.document import read
 from headrace.pipelines.fleet.job import cloud_task
 from headrace.pipelines.policies.control import Control
 from headrace.pipelines.policies.retrain import ancestry
-from headrace.pipelines.policies.rules import Synthesiser, deploy, history, shown, withdraw
+from headrace.pipelines.policies.rules import History, Synthesiser, deploy, history, shown, withdraw
 from headrace.pipelines.policies.rules_judged import judged
 from headrace.pipelines.policies.train import Order, run_training
 from headrace.pipelines.published import published
 from headrace.schemas.errors import CorruptDataError, SettingsError, UnknownPolicyError
+from headrace.schemas.records import Bounds, TaskSpec
 
 SPEC = cloud_task()
 TEXT = """\
@@ -71,10 +73,12 @@ def test_agents_follow_rules_that_are_then_found_in_what_they_did(stream):
     assert beside["static"].mean_return + beside["static"].difference.mean == pytest.approx(verdict.mean_return)
 
 
-def test_rules_that_stand_for_no_version_are_refused_and_nothing_is_stored(stream):
+def test_where_rules_are_refused_nothing_is_stored(stream):
     text = TEXT.replace("task cloud", "task cloud\npolicy cloud@3")
     with pytest.raises(UnknownPolicyError, match="no policy cloud@3: it has no versions"):
         deploy(control(stream), SPEC, text, "a slip", None)
+    with pytest.raises(SettingsError, match="cloud@1 can't be tried by a share of the agents: nothing serves yet"):
+        deploy(control(stream), SPEC, TEXT, "a trial", 0.25)
     assert stream.store.versions("cloud") == []
     deploy(control(stream), SPEC, TEXT, "by hand", None)
     with pytest.raises(UnknownPolicyError, match="no policy cloud@3: it has 1 to 1"):
@@ -128,6 +132,23 @@ def test_a_task_without_a_simulator_is_judged_by_its_rows(stream):
     verdict = judged(stream.index, stream.store, spec, read(TEXT, spec), None, None, 64)
     assert verdict.mean_return is None
     assert "by fitted Q evaluation" in verdict.by_data or "can't be judged by data" in verdict.by_data
+
+
+def test_rules_of_continuous_actions_are_told_by_the_variance_that_they_explain(stream):
+    """Nobody does the very same continuous action: a share of equal rows would say nothing."""
+    spec = TaskSpec("arm", ("angle", "speed"), Bounds((-1.0,), (1.0,)), 10_000)
+    obs = np.random.default_rng(0).uniform(-1.0, 1.0, (2_000, 2)).astype(np.float32)
+    done = np.clip(np.where(obs[:, :1] > 0.2, -0.7, 0.4) + 0.1 * obs[:, 1:], -1.0, 1.0).astype(np.float32)
+    found = Synthesiser(stream.log, stream.store, spec, None).found(History(obs, done), 3, simulate=False)
+    assert not found.fidelity.discrete
+    assert 0.9 < found.fidelity.rules < 1.0
+    assert abs(found.fidelity.constant) < 1e-6
+    explained = f"{100 * found.fidelity.rules:.1f} % of the variance of what the agents did in 400 later rows explained"
+    assert f"# The rules: {explained}.\n" in found.text
+    assert len(read(found.text, spec).rules) == found.sizes[-1].rules
+    record = deploy(control(stream), spec, found.text, "for people", None)
+    policy = load_policy(stream.store.weights("arm", record.version))
+    assert fidelity(done, acting(policy)(obs)) > 0.9
 
 
 def test_what_can_t_be_done_is_told(stream):

@@ -65,7 +65,7 @@ def test_an_answer_ends_at_its_bound(served, client):
     assert (completion.choices[0].finish_reason, completion.usage.completion_tokens) == ("length", 9)
 
 
-@pytest.mark.parametrize("pattern", [r"^a\.$", "^[a$", "^a{2000}$"])
+@pytest.mark.parametrize("pattern", [r"^a\.$", "^[a$", "^a{2000}$", "^(a{0,99}){0,99}$"])
 def test_a_schema_that_llama_cpp_dies_of_is_refused(served, client, pattern):
     with pytest.raises(openai.BadRequestError):
         chat(client, served.name, {**SCHEMA, "properties": {"text": {"type": "string", "pattern": pattern}}})

@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+import outcome_examples
 from decision_examples import decided
 from test_explain_rows import ARM, batch
 from test_explain_samples import CLOUD, HOUR, PLAIN, START, fold, interval_report, version, version_report
@@ -10,7 +11,7 @@ from test_explain_samples import CLOUD, HOUR, PLAIN, START, fold, interval_repor
 from headrace.learners.explain.evidence import ContinuousDecisions, RecordedDecisions, VersionEvidence
 from headrace.learners.explain.facts import version_facts
 from headrace.learners.explain.interval import RejectedCounts, interval_facts
-from headrace.learners.explain.operations import Runs, operations_facts, ran_within, serving_facts
+from headrace.learners.explain.operations import Runs, operations_facts, proposal_facts, ran_within, serving_facts
 from headrace.learners.explain.rows import SampledRows
 from headrace.learners.judge.observed import ObservedReturn
 from headrace.schemas.records import ChunkReference, DataEvidence, Facts, Interval, LineageEntry, Operation
@@ -25,6 +26,8 @@ def every_facts() -> dict[str, Facts]:
     return {
         "version": version_report().facts,
         "interval": interval_report().facts,
+        "outcomes": outcome_examples.version_facts_of(7, 5),
+        "outcomes of agents": outcome_examples.interval_report().facts,
         **_judged(),
         "continuous": _continuous(),
         "moved": _moved(),
@@ -47,7 +50,7 @@ def _operations() -> Facts:
     ]
     told = operations_facts(ran_within(Runs(), (), said), START, START + HOUR)
     changed = serving_facts([1, 2, 1])
-    return interval_facts(CLOUD, fold(START, 0.5).totals(), None, operations=[*changed, *told])
+    return interval_facts(CLOUD, fold(START, 0.5).totals(), None, operations=[*changed, *proposal_facts(2), *told])
 
 
 def _judged() -> dict[str, Facts]:

@@ -73,7 +73,6 @@ def test_shapes_and_ranges():
     assert traces.steps == 12
     assert traces.requests.shape == traces.arrivals_rps.shape == (33, 12 + LEAD_STEPS)
     assert traces.noise.shape == (33, 12 + LEAD_STEPS, 4)
-    assert np.all((traces.network_rho >= 0.05) & (traces.network_rho <= 0.97))
     assert_allclose(traces.arrivals_rps, traces.requests / 30 * (1 + traces.loss))
 
 

@@ -1,7 +1,7 @@
 """The digest job: when it sends, what it puts in the outbox, and that no crash makes it send twice."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from pathlib import Path
@@ -12,11 +12,14 @@ import pytest
 
 from headrace.pipelines.report.compose import Envelope
 from headrace.pipelines.report.job import GROUP, Digest
+from headrace.pipelines.report.mails import Told
+from headrace.pipelines.report.outbox import CRASHED
+from headrace.pipelines.report.recipients import recipients
 from headrace.pipelines.report.schedule import Schedule
 from headrace.pipelines.topics import MAILS, REPORTS
 from headrace.schemas.errors import CommitConflictError, SettingsError, UnavailableError
 from headrace.schemas.ports import Record
-from headrace.schemas.records import Fact, Facts, Mail, Narrative, Report, Sentence
+from headrace.schemas.records import Fact, Facts, Mail, Narrative, Report, Sentence, Verdict
 from headrace.sinks.files.mail import FileMailer
 from headrace.sinks.sqlite.log import SqliteLog
 
@@ -43,13 +46,15 @@ class Mailer:
         self.sent: list[tuple[str, bytes]] = []
         self.before: BaseException | None = None
         self.after: BaseException | None = None
+        self.verdicts: dict[str, Verdict] = {}
 
-    def send(self, message: EmailMessage, digest_id: str) -> None:
+    def send(self, message: EmailMessage, digest_id: str, recipients: Sequence[str]) -> dict[str, Verdict]:
         if self.before:
             raise self.before
         self.sent.append((digest_id, message.as_bytes()))
         if self.after:
             raise self.after
+        return {address: self.verdicts.get(address, Verdict("accepted")) for address in recipients}
 
 
 class KillError(BaseException):
@@ -176,6 +181,7 @@ def test_a_crash_while_sending_is_recorded_unknown_and_never_sent_twice(
     assert again.send_now() == []
     again.close()
     assert len(mailer.sent) == (1 if after else 0)
+    assert recipients(log, ["boss@example.org"])[0].last == Told(clock.now, CRASHED)
     assert states(log) == ["due", "sending", "unknown"]
     # The reports are not sent in a later digest either, for the mail may have arrived.
     log.send([report(2)])
@@ -191,8 +197,8 @@ def test_an_idempotent_mailer_is_asked_again_with_the_same_bytes(log: SqliteLog,
     class Killed:
         idempotent = True
 
-        def send(self, message: EmailMessage, digest_id: str) -> None:
-            files.send(message, digest_id)
+        def send(self, message: EmailMessage, digest_id: str, recipients: Sequence[str]) -> dict[str, Verdict]:
+            files.send(message, digest_id, recipients)
             raise KillError
 
     log.send([report(1)])
@@ -255,10 +261,10 @@ def test_a_log_that_is_down_after_the_mail_went_out_sends_no_second_one(
     digest = job(log, mailer, clock, cron=None)
     record = digest.outbox._record
 
-    def failing(mail: Mail, state: str, *rest: object) -> Mail:
-        if state == "sent":
+    def failing(mail: Mail, *rest: object) -> Mail:
+        if mail.state == "sent":
             raise UnavailableError("down")
-        return record(mail, state, *rest)  # type: ignore[arg-type]
+        return record(mail, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(digest.outbox, "_record", failing)
     with pytest.raises(UnavailableError):

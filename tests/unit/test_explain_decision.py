@@ -172,7 +172,7 @@ def test_a_tree_that_imitates_a_threshold_shows_it() -> None:
     tree = surrogate(obs, np.eye(2)[(obs[:, 1] > 0.0).astype(int)], discrete=True)
     assert tree is not None
     conditions, action = tree.path(np.array([0.0, 0.7, 0.0], np.float32))
-    assert {one.feature for one in conditions} == {1}
+    assert {one.of for one in conditions} == {1}
     assert action.argmax() == 1
     assert tree.fidelity > 97.0
     assert tree.held_out == 200

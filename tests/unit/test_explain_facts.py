@@ -29,7 +29,6 @@ from headrace.learners.explain.evidence import (
     Outcomes,
     RecordedDecisions,
     VersionEvidence,
-    slug,
 )
 from headrace.learners.explain.facts import corrected, p_value, version_facts
 from headrace.learners.explain.interval import (
@@ -55,6 +54,7 @@ from headrace.learners.explain.timeline import (
 from headrace.learners.judge.observed import ObservedReturn
 from headrace.learners.judge.statistics import mean_interval
 from headrace.schemas.grounding import fill, problems
+from headrace.schemas.names import slug
 from headrace.schemas.records import (
     ChunkReference,
     DataEvidence,

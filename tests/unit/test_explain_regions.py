@@ -14,7 +14,7 @@ def test_the_feature_that_decides_is_split_by_and_no_other() -> None:
     obs = rng.uniform(-1.0, 1.0, (4_000, 3)).astype(np.float32)
     targets = np.eye(2)[(obs[:, 1] > 0.0).astype(int)]
     found = regions(obs, targets)
-    assert {one.feature for region in found for one in region.conditions} == {1}
+    assert {one.of for region in found for one in region.conditions} == {1}
     assert explained(found, targets) > 0.9
 
 
@@ -23,7 +23,7 @@ def test_a_rule_of_two_features_is_found_by_two_conditions() -> None:
     obs = rng.uniform(-1.0, 1.0, (4_000, 4)).astype(np.float32)
     targets = np.where((obs[:, 0] > 0.2) & (obs[:, 3] > -0.3), 1.0, 0.0)[:, None]
     found = regions(obs, targets)
-    assert {one.feature for region in found for one in region.conditions} == {0, 3}
+    assert {one.of for region in found for one in region.conditions} == {0, 3}
     assert explained(found, targets) > 0.9
 
 

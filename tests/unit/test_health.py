@@ -10,13 +10,15 @@ import pytest
 from headrace.pipelines.layout import require_sound
 from headrace.pipelines.runtime import liveness
 from headrace.pipelines.runtime.liveness import Liveness, Outage
-from headrace.pipelines.runtime.retry import retried
+from headrace.pipelines.runtime.member import Member
+from headrace.pipelines.runtime.retry import retried, retrying
 from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.service import health
 from headrace.pipelines.service.health import Health, stated
 from headrace.pipelines.service.service import Service
 from headrace.pipelines.topics import OPERATIONS, PARTITIONED, SINGLE, messages, records
-from headrace.schemas.errors import UnavailableError
+from headrace.schemas.errors import CommitConflictError, UnavailableError
+from headrace.schemas.ports import Commit
 from headrace.schemas.records import Layout, Operation
 from headrace.sinks.sqlite.log import SqliteLog
 
@@ -128,6 +130,36 @@ def test_a_retried_port_says_which_dependency_was_away(monkeypatch):
     stop = Stop()
     retried(Index(), stop, "index").put()
     assert [one.dependency for one in stop.liveness.outages] == ["index"]
+
+
+def test_commits_that_the_log_refuses_are_told(log):
+    """Two processes read the same partition; the one that is overtaken is fenced, and says so once."""
+    log.create("t", 1)
+    log.send([health.Record("t", None, b"x")] * 3)
+    stop = Stop()
+    mine, other = Member(retried(log, stop), "g", "t"), Member(log, "g", "t")
+    with closing(mine), closing(other):
+        for member in (mine, other):
+            member.poll(10, 0.0)
+        other.commit({0: Commit(3)})
+        for _ in range(2):
+            with pytest.raises(CommitConflictError):
+                mine.commit({0: Commit(2)})
+    one = Health(service(log, stop.liveness), "only", lambda: NOW_MS)
+    one.look()
+    one.look()
+    one.send()
+    assert [(record.kind, record.commits) for record in said(log)] == [("fenced", 2)]
+
+
+def test_what_a_store_refuses_is_no_commit():
+    def conflict():
+        raise CommitConflictError("another learner has saved")
+
+    stop = Stop()
+    with pytest.raises(CommitConflictError):
+        retrying(conflict, stop, "policies")
+    assert stop.liveness.fenced == 0
 
 
 def test_short_outages_are_not_told():

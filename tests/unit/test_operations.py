@@ -97,6 +97,8 @@ def test_the_facts_by_hand():
         outage(2, 60_000, 62_500),
         said("running", 3, lag=7),
         said("running", 4, lag=1_204),
+        said("fenced", 5, commits=2),
+        said("fenced", 6, commits=1),
         AGAIN,
         said("started", 0, job="learn"),
         said("stopped", 1, job="learn"),
@@ -107,6 +109,7 @@ def test_the_facts_by_hand():
         "starts.ingest": (2, "starts"),
         "starts.learn": (1, "starts"),
         "failures.ingest": (1, "runs"),
+        "fenced.ingest": (3, "commits"),
         "outage.index": (22.5, "seconds"),
         "outages.index": (2, "outages"),
         "longest.index": (20.0, "seconds"),
@@ -116,6 +119,7 @@ def test_the_facts_by_hand():
     assert told(*facts) == [
         BEGIN.format("3 runs", "were", "23:13:20") + ", with 2 starts of ingest and 1 start of learn.",
         "1 run of ingest failed or was killed.",
+        "3 commits of ingest were refused, as another process had gone on with the same messages.",
         f"For 22.5 seconds the index did not answer, {since}: 2 outages, of which the longest took 20 seconds.",
         "At most 1,204 messages for ingest were waiting when the jobs counted them.",
     ]

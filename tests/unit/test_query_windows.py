@@ -11,7 +11,7 @@ from headrace.pipelines.query.scan import Selection
 from headrace.pipelines.query.windows import newest_start, windows
 from headrace.schemas.errors import CorruptDataError
 from headrace.schemas.partition import group_of
-from headrace.schemas.records import AgentStats, TaskSpec, WindowKey, WindowRow, WindowSummary
+from headrace.schemas.records import AgentStats, Outcome, Share, Source, TaskSpec, WindowKey, WindowRow, WindowSummary
 from headrace.sinks.sqlite.index import SqliteIndex
 
 SPEC = TaskSpec(task="valve", observations=("x",), actions=("a", "b"), window_ms=1_000, groups=4)
@@ -98,3 +98,21 @@ def test_a_damaged_summary_is_named_with_its_remedy(index: SqliteIndex) -> None:
         index.replace([], [msgspec.structs.replace(row, summary=damaged)])
         with pytest.raises(CorruptDataError, match=rf"window valve/{GROUP[A]}/0/0: .*--from-start"):
             list(windows(index, Selection(SPEC), NOW_MS))
+
+
+def test_outcomes_are_told_by_name_over_groups_and_by_group(index: SqliteIndex) -> None:
+    slow = Outcome("slow", "%", "lower", Source(observation="x"), Share(share_above=1.0))
+    spec = msgspec.structs.replace(SPEC, outcomes=(slow, msgspec.structs.replace(slow, name="none", measure="mean")))
+    one, other = (
+        msgspec.structs.replace(stats(name, rows), outcomes=(float(count), 0.0), outcome_rows=(rows, 0))
+        for name, rows, count in ((A, 6, 1), (B, 4, 4))
+    )
+    put(index, summary(0, [one]), summary(0, [other]))
+    (found,) = windows(index, Selection(spec), NOW_MS)
+    assert found["outcomes"] == {"slow": 50.0}
+    assert found["totals"]["outcome_rows"] == (10, 0)
+    by_group = windows(index, Selection(spec), NOW_MS, by_group=True)
+    assert sorted(one["outcomes"]["slow"] for one in by_group) == [pytest.approx(100 / 6), 100.0]
+    (alone,) = windows(index, Selection(spec, agent_id=B), NOW_MS)
+    assert alone["outcomes"] == {"slow": 100.0}
+    assert "outcomes" not in next(windows(index, Selection(SPEC), NOW_MS))

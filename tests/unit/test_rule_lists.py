@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from headrace.learners.acting import load_policy
 from headrace.learners.checkpoint import pack
 from headrace.learners.explain.attribution import attributed, lead_over
+from headrace.learners.explain.regions import Condition
 from headrace.learners.explain.simulation import acting
 from headrace.learners.rules.distil import examples, fidelity, lists
 from headrace.learners.rules.document import (
@@ -21,7 +22,7 @@ from headrace.learners.rules.document import (
     written,
 )
 from headrace.learners.rules.mending import mended
-from headrace.learners.rules.quantities import Condition, Quantity, quantities, values
+from headrace.learners.rules.quantities import Quantity, quantities, values
 from headrace.learners.rules.search import frontier
 from headrace.pipelines.policies.portable import Portable
 from headrace.schemas.errors import InvalidRulesError, SettingsError
@@ -252,7 +253,7 @@ def test_few_values_are_told_apart_exactly():
     *_, found = frontier(obs, costs, 7, 0)
     ((only,), action), otherwise = found.rules
     assert found.cost == 0.0
-    assert only.feature == 1
+    assert only.of == 1
     assert only.threshold in {3.0, 3.5, 4.0}
     assert {action, otherwise.action} == {0, 1}
 

@@ -106,7 +106,7 @@ def test_a_finished_run_is_known_and_one_of_another_design_refused(tmp_path):
     assert not store.finished(tmp_path, "dqn", 8, "f")
     with pytest.raises(SettingsError, match="another design"):
         store.finished(tmp_path, "dqn", 7, "other")
-    store.path_of(tmp_path, "dqn", 7).write_bytes(b"PAR1 no more")
+    store.path_of(tmp_path / store.FOLDER, "dqn", 7).write_bytes(b"PAR1 no more")
     with pytest.raises(CorruptDataError, match="remove it"):
         store.finished(tmp_path, "dqn", 7, "f")
 

@@ -1,0 +1,1 @@
+"""Mail by SMTP submission: `smtp://` with STARTTLS, `smtps://` with TLS from the first byte."""
