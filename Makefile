@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LLM := .venv-llm
+WORKERS ?= 2
+ON_SERVERS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "servers and not long" -o cache_dir=.pytest_cache/servers
 
-.PHONY: help demo test test-long test-servers test-llm check bench bench-servers up down status env lock clean
+.PHONY: help demo test test-embedded test-long test-servers test-llm check bench bench-servers servers up down status env lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,13 +14,19 @@ help: ## show this list
 demo: $(VENV)/ready ## install, then run the whole stream in one process: learn, report, mail
 	$(BIN)/headrace demo --out demo-out
 
-test: $(VENV)/ready check ## install, then run every check and test, those on real servers last
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+test: $(VENV)/ready ## install, then run every check and test
+	@$(MAKE) --no-print-directory -O -j 2 check servers
 	@if PYTHONPATH=infra/local $(BIN)/python -m local_servers install; then \
-		$(MAKE) --no-print-directory test-servers; \
+		$(MAKE) --no-print-directory -O -k -j 2 test-servers test-embedded; \
 	else \
+		$(MAKE) --no-print-directory test-embedded && \
 		echo "LEFT OUT: the tests on real servers, as what they need can't be installed here (see above)" >&2; \
 	fi
+
+# The tests of one file share what it makes, so that one process runs them all. Where those on servers run beside them,
+# which wait for much and may not be late, they go first.
+test-embedded: $(VENV)/ready ## the tests that need no server, in two processes (WORKERS=4: in four)
+	OMP_NUM_THREADS=1 nice -n 5 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-long: $(VENV)/ready ## the long forms of the fault and fuzz tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
@@ -26,8 +34,7 @@ test-long: $(VENV)/ready ## the long forms of the fault and fuzz tests
 # Servers on a busy machine may be late. Where time-outs are all that failed (status 7, see tests/conftest.py), and no
 # comparison did, those tests are tried once more.
 test-servers: $(VENV)/ready ## the tests that start real Kafka, Cassandra and Redis on this machine
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "servers and not long" || { [ $$? = 7 ] && \
-		OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "servers and not long" --last-failed; }
+	$(ON_SERVERS) || { [ $$? = 7 ] && $(ON_SERVERS) --last-failed; }
 
 test-llm: $(LLM)/ready ## the tests on a real small language model, then its figures; compiles llama.cpp (8 CPU-minutes)
 	OMP_NUM_THREADS=1 $(LLM)/bin/python -m pytest -m llm tests/llm
@@ -44,6 +51,9 @@ bench: $(VENV)/ready ## the figures: ratios in one run, CPU time beside wall
 
 bench-servers: $(VENV)/ready ## the figures on real Kafka, Cassandra and Redis (MORE="--sustained --soak": the long ones)
 	@PYTHONPATH=infra/local OMP_NUM_THREADS=1 $(BIN)/python tests/bench/bench_servers.py $(MORE)
+
+servers: $(VENV)/ready ## get what they need, once
+	-@PYTHONPATH=infra/local $(BIN)/python -m local_servers install
 
 up: $(VENV)/ready ## start Kafka, Cassandra and Redis on this machine (NODES=3: three Cassandra nodes)
 	@PYTHONPATH=infra/local $(BIN)/python -m local_servers up $(if $(NODES),--nodes $(NODES))

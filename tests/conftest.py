@@ -1,4 +1,4 @@
-"""Tests on real servers are marked as such: `make test-servers` runs them, `make test` does not start a server."""
+"""Tests on real servers are marked as such: `make test-servers` runs them, plain `pytest` starts no server."""
 
 import os
 import subprocess
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Generator
 
 import pytest
+from cassandra import OperationTimedOut, Timeout
 
 # A process that a test starts would compile every module that it imports, torch's too: half of its start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -42,16 +43,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 LATE = 7
 """The exit status where time-outs are all that failed."""
+TIME_OUTS = (TimeoutError, subprocess.TimeoutExpired, OperationTimedOut, Timeout)
 failures: list[bool] = []
+
+
+def is_late(error: BaseException | None) -> bool:
+    """Whether an error is a time-out, or was raised from one."""
+    while error is not None and not isinstance(error, TIME_OUTS):
+        error = error.__cause__
+    return error is not None
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note of each failure whether it was a time-out."""
+    """Write on the report of a failure whether it was a time-out; a worker's report goes to who leads it."""
     report = yield
     if report.failed and call.excinfo:
-        failures.append(call.excinfo.errisinstance((TimeoutError, subprocess.TimeoutExpired)))
+        report.late = is_late(call.excinfo.value)
     return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note each failure."""
+    if report.failed:
+        failures.append(getattr(report, "late", False))
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -277,7 +277,7 @@ def _served(facts: Known) -> Iterator[Sentence]:
     shares = [key for key in facts if key.startswith("version.") and key.endswith(".share")]
     if shares:
         items = [f"{{{share}@name}} ({{{share}}})" for share in shares[:MAX_NAMED]]
-        yield Sentence(f"The transitions were made by {listed(items)}.")
+        yield Sentence(f"The agents' steps were taken by {listed(items)}.")
 
 
 def _earned(facts: Known) -> Iterator[Sentence]:
@@ -314,7 +314,7 @@ def _taken(facts: Known) -> Iterator[Sentence]:
 def _proposed(facts: Known) -> Iterator[Sentence]:
     """That an advisor proposes what nobody has decided on."""
     if "directives.proposed" in facts:
-        yield Sentence("The advisor proposed {directives.proposed}; none is made unless a person makes it.")
+        yield Sentence("The advisor proposed {directives.proposed}; a person has yet to decide.")
 
 
 def _exploration(facts: Known) -> Iterator[Sentence]:

@@ -38,7 +38,10 @@ def on_outcome(sentence: Sentence) -> bool:
 def in_headline(facts: Known, rival: str | None = None) -> str:
     """Return the first outcomes, for a headline; rival: the id's end of whom they are told beside. "" without any."""
     found = levels(facts)[:IN_HEADLINE]
-    others = [f" ({{{fact.fact_id}.{rival}@value}})" if f"{fact.fact_id}.{rival}" in facts else "" for fact in found]
+    name = "{version.previous}: " if rival == "serving" and "version.previous" in facts else ""
+    others = [
+        f" ({name}{{{fact.fact_id}.{rival}@value}})" if f"{fact.fact_id}.{rival}" in facts else "" for fact in found
+    ]
     items = (f"{{{fact.fact_id}@name}} {{{fact.fact_id}@value}}" for fact in found)
     return ", ".join(item + other for item, other in zip(items, others, strict=True))
 
@@ -66,11 +69,16 @@ def interval_outcomes(facts: Known) -> Iterator[Sentence]:
 
 
 def outcome_rivals(facts: Known, fact: Fact | None = None) -> list[str]:
-    """Whom an outcome (the first unless told) is beside, by the end of their ids: the version before first."""
+    """Whom an outcome (the first unless told) is beside, and has a name, by the end of their ids."""
     of = fact or next(iter(levels(facts)), None)
     start = f"{of.fact_id}." if of else "."
     ends = [key.removeprefix(start) for key in facts if key.startswith(start)]
-    return [one for one in ends if not one.startswith("vs-") and one != "change"]
+    return [one for one in ends if _named(one, facts)]
+
+
+def _named(rival: str, facts: Known) -> bool:
+    """Whether it is a rival, and the facts tell its name: of a question they are those of one rival alone."""
+    return (rival == "serving" and "version.previous" in facts) or f"return.vs-{rival}" in facts
 
 
 def rival_name(rival: str, facts: Known) -> str:

@@ -13,6 +13,7 @@ from headrace.pipelines.ask.ground import Ground, NotKnownError
 from headrace.pipelines.ask.question import MOST_CHARACTERS, OF_DECISIONS, Kind, Question
 from headrace.pipelines.ask.router import route
 from headrace.pipelines.ask.slots import Names
+from headrace.pipelines.ask.times import UnknownZoneError
 from headrace.pipelines.ask.versions import BEHAVIOUR, CHANGE, IMPORTANCE, MERIT, VERDICT, about
 from headrace.schemas.grounding import check, fill
 from headrace.schemas.ports import Narrator
@@ -84,6 +85,8 @@ class Asker:
             question = route(text, names, now_ms, zone, task)
         except OverflowError as error:
             raise NotKnownError(OUT_OF_TIME) from error
+        except UnknownZoneError as error:
+            raise NotKnownError(str(error)) from error
         if question.moment is not None and not 0 < question.moment.end_ms <= _LAST_MS:
             raise NotKnownError(OUT_OF_TIME)
         return question

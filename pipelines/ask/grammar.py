@@ -18,6 +18,7 @@ class Grammar:
     function: frozenset[str]
     known: frozenset[str]
     spelt: dict[str, str]
+    written_out: list[tuple[re.Pattern[str], str]]
     past: dict[str, str]
     about: re.Pattern[str]
     declined: list[re.Pattern[str]]
@@ -48,6 +49,7 @@ def grammar() -> Grammar:
         frozenset(found["function"].split()),
         frozenset(found["known"].split()),
         {wrong: right for right, all_wrong in found["spelt"].items() for wrong in all_wrong},
+        [(compiled(row["short"]), row["long"]) for row in found["written_out"]],
         found["past"],
         compiled(found["about"]),
         [*map(compiled, found["declined"])],

@@ -32,8 +32,6 @@ def route(text: str, names: Names, now_ms: int, zone: ZoneInfo, task: str | None
 
 def kind_of(slots: Slots) -> Kind | None:
     """Return the kind of the question that the slots were taken from; None where it is out of scope."""
-    if any(pattern.search(slots.text) for pattern in grammar().declined):
-        return None
     return weighed(slots.text, scores(slots.text))
 
 

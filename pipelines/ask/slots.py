@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from headrace.learners.explain.attribution import by_name
 from headrace.pipelines.ask.grammar import grammar
+from headrace.pipelines.ask.meaning import is_english
 from headrace.pipelines.ask.question import Moment
 from headrace.pipelines.ask.times import times
 from headrace.schemas.records import TaskSpec
@@ -26,7 +27,7 @@ _STEP: Final = re.compile(r"\bstep(?: number| no\.?)? ?#?(\d{1,9})\b|\b(\d{1,9})
 _EPISODE: Final = re.compile(r"\bepisode(?: number| no\.?| id)? #?((?=[\w.-]*\d)[\w.-]*[\w-])")
 _VERSION: Final = re.compile(
     r"\b(?:versions?|ver\.?|vers|polic(?:y|ies)|models?|releases?|candidates?)(?: number| no\.?)? ?#?v?(\d{1,9})\b|"
-    r"\bv\.? ?(\d{1,9})\b"
+    r"\b(?:v\.? ?|pi[_ -]?)(\d{1,9})\b"
 )
 _ANOTHER: Final = re.compile(
     r"(?<=VERSION )((?:and|or|to|with|vs\.?|versus|against|than|over|,) )v?(\d{1,9})\b(?![:.%])"
@@ -164,7 +165,7 @@ def _named(name: str, endings: str = "") -> re.Pattern[str]:
     """Return a pattern of a name where it stands as a word of its own: a short one, or a number, after a cue."""
     spelt = re.sub(r"(?:\\?[ _-])+", "[ _-]", re.escape(name)) if name[:1].isalpha() else re.escape(name)
     cue = grammar().cue if len(name) < LEAST_NAME and name[:1] not in "+-" else ""
-    return re.compile(rf"{cue}(?<![\w.+@/-]){spelt}{endings}(?![\w%:]|[.-]\w)")
+    return re.compile(rf"{cue}(?<![\w.+@/-]){spelt}{endings}(?![\w%]|[:.-]\w)")
 
 
 def _take_agent(slots: Slots, agents: Iterable[str]) -> None:
@@ -182,13 +183,13 @@ def _spelt(text: str, specs: Iterable[TaskSpec]) -> str:
     known = [*(word for word in read.known if len(word) > LEAST_NAME), *own]
 
     def right(match: re.Match[str]) -> str:
-        word = match[0]
-        if word in own or word in read.known or word in read.function:
+        word = match[0] if match[0] in own else read.spelt.get(match[0], match[0])
+        if word in own or word in read.known or word in read.function or is_english(word):
             return word
         likely = [one for one in known if one[0] == word[0] and abs(len(one) - len(word)) < 2]
         near = get_close_matches(word, likely, 5, 0.7) if len(word) > LEAST_NAME else []
         alike = (one for one in near if sorted(one) == sorted(word) or _ratio(one, word) > LEAST_ALIKE)
-        return read.spelt.get(word) or next(alike, word)
+        return next(alike, word)
 
     return re.sub(r"(?<![\w@.+/'-])[a-z]+(?![\w@/'-]|\.\w)", right, text)
 

@@ -4,10 +4,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from difflib import get_close_matches
 from typing import Final
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from headrace.pipelines.ask.question import Moment
+from headrace.schemas.reasons import did_you_mean
 
 DAY: Final = timedelta(days=1)
 MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -47,6 +49,10 @@ _DAY: Final = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
 _YEAR: Final = r"(?:,? (?P<year>[12]\d{3}))?"
 _HALF: Final = r"(?: ?(?P<half>[ap])\.?m\b\.?)"
 _SECONDS: Final = r"(?::(?P<second>[0-5]\d)(?:\.\d+)?)?"
+
+
+class UnknownZoneError(ValueError):
+    """A time in a question is of a zone that isn't known: its message says which, and what one looks like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +153,24 @@ _CLOCKS: Final = [
     rf"(?<=at ){_HOUR}(?=\s*(?:[?.!,]|$|and\b|on\b|yesterday\b|today\b|utc\b))",
 ]
 _NAMED_CLOCK: Final = re.compile(rf"\b({'|'.join(CLOCKS)})\b")
-_ZONE: Final = re.compile(r"\s*(z|utc|gmt|cet|eet|wet|est|mst|[a-z]+/[a-z_]+|[+-]\d\d:?\d\d)(?![\w:])")
+_AREAS: Final = [
+    "africa",
+    "america",
+    "antarctica",
+    "arctic",
+    "asia",
+    "atlantic",
+    "australia",
+    "etc",
+    "europe",
+    "indian",
+    "pacific",
+    "us",
+]
+_ZONE: Final = re.compile(
+    r"\s*(z|utc|gmt|cest|cet|eest|eet|wet|bst|est|edt|cst|cdt|mst|mdt|pst|pdt|jst|msk|aest|"
+    r"[a-z]+/[a-z_]+(?:/[a-z_]+)?|[+-]\d\d:?\d\d)(?![\w:/])"
+)
 _BEFORE: Final = re.compile(
     r"(?:\b(?P<since>since|after|from|starting|between)|\b(?P<until>before|until|till|up to|by)|"
     r"\b(?:at|on|around|about|near|in))?(?: about| around)?(?: the)?\s*$"
@@ -157,11 +180,13 @@ _BEFORE: Final = re.compile(
 def times(text: str, now_ms: int, zone: tzinfo) -> tuple[Moment | None, str]:
     """Return the time that a lower-case text names, and the text with ` TIME ` in its place.
 
-    now_ms: what "ago" and a clock without a date are counted from. zone: unless the text names one.
+    now_ms: what "ago" and a clock without a date are counted from. zone: unless the text names one; UnknownZoneError
+    says that none is called so.
     """
-    named = next((found for atom in _clock_matches(text) if (found := _ZONE.match(text, atom.end()))), None)
+    after = (_ZONE.match(text, atom.end()) for atom in _clock_matches(text))
+    named = next((found for found in after if found and _is_zone(found[1])), None)
     if named:
-        zone, text = _zone(named[1]) or zone, text[: named.start()] + " " * len(named[0]) + text[named.end() :]
+        zone, text = _zone(named[1]), text[: named.start()] + " " * len(named[0]) + text[named.end() :]
     now = datetime.fromtimestamp(now_ms / 1000, zone)
     atoms = _atoms(text, now)
     if not atoms:
@@ -202,7 +227,13 @@ def _masked(text: str, atoms: list[_Atom], begin: int) -> str:
     return "".join([*parts, text[at:]])
 
 
-def _zone(name: str) -> tzinfo | None:
+def _is_zone(name: str) -> bool:
+    """Return whether a zone is meant: of two words with a stroke between them the first is like an area's name."""
+    area, stroke, _ = name.partition("/")
+    return not stroke or bool(get_close_matches(area, _AREAS, 1, 0.7))
+
+
+def _zone(name: str) -> tzinfo:
     """Return a zone by what a question calls it; of an offset the zone of that offset."""
     spelt = "UTC" if name in {"z", "utc", "gmt"} else name.upper() if "/" not in name else name.title()
     try:
@@ -210,8 +241,9 @@ def _zone(name: str) -> tzinfo | None:
             offset = timedelta(hours=int(name[1:3]), minutes=int(name[-2:]))
             return timezone(-offset if name[0] == "-" else offset)
         return ZoneInfo(spelt)
-    except (KeyError, ValueError):
-        return None
+    except (KeyError, ValueError) as error:
+        like = did_you_mean(spelt, available_timezones())
+        raise UnknownZoneError(f"time zone {spelt!r} is not known{like}; write one such as Europe/Berlin") from error
 
 
 def _clock_matches(text: str) -> list[re.Match[str]]:

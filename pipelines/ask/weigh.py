@@ -15,17 +15,20 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.pipelines.ask.grammar import grammar
+from headrace.pipelines.ask.meaning import DIMENSIONS, WORD, Floats, meaning
 from headrace.pipelines.ask.question import KINDS, Kind
 from headrace.pipelines.ask.slots import foreign
 
 CLASSES: Final[tuple[Kind | None, ...]] = (*KINDS, None)
-ROWS: Final = 16_384
+HASHED: Final = 16_384
+ROWS: Final = HASHED + 2 * DIMENSIONS
+"""Of the weights: those of hashed features, then of what all words mean, then of what those mean that say something."""
 WEIGHTS: Final = Path(__file__).with_name("weights.npy")
 PATTERNS: Final = 0.04
 """What a pattern's weight counts beside words; chosen, as the families' shares, by leaving each question out."""
 NAMED: Final = ("AGENT", "VERSION", "ACTION", "STEP", "EPISODE", "RULE", "FEATURE", "TIME")
-
-Floats = npt.NDArray[np.float32]
+MEANT: Final = 0.7
+"""What the mean of words' vectors counts beside a word."""
 
 
 def weighed(text: str, found: Mapping[Kind, float]) -> Kind | None:
@@ -37,12 +40,25 @@ def weighed(text: str, found: Mapping[Kind, float]) -> Kind | None:
 def features(text: str, found: Mapping[Kind, float]) -> tuple[npt.NDArray[np.int64], Floats]:
     """Return the rows of a text's features in the weights, and how large each is, (features,)."""
     sizes = {f"pattern {kind}": PATTERNS * size for kind, size in found.items()}
-    words = [word for word in re.findall(r"[^\W\d_][\w'-]*", text) if word not in grammar().function]
-    sizes |= {"foreign": len(foreign(text)) / max(len(words), 1), "about": float(bool(grammar().about.search(text)))}
-    for share, family in _families(["^", *re.findall(r"[^\W\d_][\w'-]*|\d+", text), "$"]):
+    sizes |= {f"declined {place}": 1.0 for place, one in enumerate(grammar().declined) if one.search(text)}
+    words = [word for word in _said(text) if word.islower()]
+    telling = [word for word in words if word not in grammar().function]
+    sizes |= {"foreign": len(foreign(text)) / max(len(telling), 1), "about": float(bool(grammar().about.search(text)))}
+    for share, family in _families(["^", *_said(text), "$"]):
         sizes |= dict.fromkeys(family, share / len(family) ** 0.5 if family else 0.0)
-    rows = [zlib.crc32(name.encode()) % ROWS for name in sizes]
-    return np.array([*rows, 0]), np.array([*sizes.values(), 1.0], np.float32)
+    rows = [zlib.crc32(name.encode()) % HASHED for name in sizes]
+    meant = np.concatenate([meaning(words), meaning(telling)])
+    return (
+        np.array([*rows, 0, *range(HASHED, ROWS)]),
+        np.array([*sizes.values(), 1.0, *(MEANT * meant)], np.float32),
+    )
+
+
+def _said(text: str) -> list[str]:
+    """Return the words and numbers of a text, short forms written out, and without those that are only polite."""
+    for short, long in grammar().written_out:
+        text = short.sub(long, text)
+    return re.findall(rf"{WORD.pattern}|\d+", text)
 
 
 def _families(words: list[str]) -> list[tuple[float, set[str]]]:
@@ -63,6 +79,7 @@ def _families(words: list[str]) -> list[tuple[float, set[str]]]:
         (1.0, {f"part {part}" for part in parts}),
         (0.6, {f"with {name} {word}" for name in named for word in words}),
         (0.6, {f"of {about} {word}" for word in words}),
+        (0.7, {f"twice {name}" for name in named if words.count(name) > 1}),
     ]
 
 

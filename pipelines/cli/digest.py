@@ -69,7 +69,7 @@ def _row(one: Recipient) -> tuple[object, ...]:
 
 
 def _refusal(told: Told | None) -> str | None:
-    return told and f"{iso(told.ts)} {told.verdict.words}"
+    return f"{iso(told.ts)} {told.verdict.words}" if told else None
 
 
 @command.command("remove", cls=Command)

@@ -16,7 +16,6 @@ from email.headerregistry import HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
 from email.policy import SMTP, Policy
 from email.utils import format_datetime, parseaddr
-from functools import cache
 from typing import Any
 
 from headrace.learners.explain.template import TemplateNarrator
@@ -66,15 +65,28 @@ class Envelope:
     link: str = ""
 
 
-def compose(reports: Sequence[Report], digest_id: str, date_ms: int, envelope: Envelope) -> EmailMessage:
-    """Make the mail of at least one report. digest_id: its identity across retries. date_ms: its Date."""
+Drawn = dict[tuple[str, str, int], render.Image]
+"""Plots by report, name and sharpness. They take most of the time that a mail takes."""
+
+
+def compose(
+    reports: Sequence[Report], digest_id: str, date_ms: int, envelope: Envelope, drawn: Drawn | None = None
+) -> EmailMessage:
+    """Make the mail of at least one report. digest_id: its identity across retries. date_ms: its Date.
+
+    drawn: plots that are kept for the next mail of the same reports.
+    """
     assert reports, "a digest tells of at least one report"
     ordered = sections(reports)
     by_id = {report.report_id: report for report in reports}
 
-    @cache
+    kept: Drawn = {} if drawn is None else drawn
+
     def draw(report_id: str, name: str, dpi: int) -> render.Image:
-        return render.image(by_id[report_id], name, dpi=dpi)
+        key = report_id, name, dpi
+        if key not in kept:
+            kept[key] = render.image(by_id[report_id], name, dpi=dpi)
+        return kept[key]
 
     for whole, dpi, pictures in _plans(ordered):
         images = [draw(*picture, dpi) for picture in pictures]

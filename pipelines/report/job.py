@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from headrace.pipelines.report.addresses import TOKEN
-from headrace.pipelines.report.compose import Envelope
+from headrace.pipelines.report.compose import Drawn, Envelope
 from headrace.pipelines.report.mails import Mails
 from headrace.pipelines.report.outbox import Audience, Outbox
 from headrace.pipelines.report.schedule import Schedule
@@ -25,7 +25,7 @@ from headrace.pipelines.runtime.retry import Backoff
 from headrace.pipelines.runtime.stop import Stop, paused
 from headrace.pipelines.topics import REPORTS
 from headrace.schemas.errors import CommitConflictError, UnavailableError
-from headrace.schemas.ports import Assigned, Clock, Log, Mailer
+from headrace.schemas.ports import Clock, Log, Mailer
 from headrace.schemas.records import Subscriber, subscriber_key
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class Line:
     looked_at_ms: int | None = None
     backoff: Backoff = field(default_factory=lambda: Backoff(FIRST_WAIT_S, LONGEST_WAIT_S))
     retry_s: float = -math.inf
+    failed: bool = False
 
 
 class Digest:
@@ -73,9 +74,10 @@ class Digest:
         self._schedule = schedule
         self._tasks = tasks
         self._key = key
-        self._member = Member(log, GROUP, REPORTS, on_assign=self._assign, on_revoke=lambda _partition: self._forget())
+        self._member = Member(log, GROUP, REPORTS, on_assign=self._forget, on_revoke=self._forget)
         self._mails = Mails(log)
         self._subscribers = Subscribers(log)
+        self._drawn: Drawn = {}
         self.outbox = self._outbox(Audience(envelope, tasks))
         self._lines = [Line(self.outbox, schedule)]
         self._ended = [0, 0]  # sent and refused by lines that are no more
@@ -96,11 +98,11 @@ class Digest:
                     if stop.requested:
                         return
             except UnavailableError as error:
-                stop.liveness.failed(error, "mail" if self._undelivered else "log")
+                stop.liveness.failed(error, "mail" if self._undelivered() else "log")
                 logger.warning("digest: %s; trying again", error)
                 paused(stop, 1.0)
             else:
-                if not self._undelivered:  # the mailer is asked again once its wait is over
+                if not self._undelivered():  # the mailer is asked again once its wait is over
                     stop.liveness.answered()
 
     @property
@@ -123,7 +125,6 @@ class Digest:
         """Mails that are due and not sent yet; from any thread."""
         return sum(line.outbox.waiting for line in self._lines)
 
-    @property
     def _undelivered(self) -> bool:
         return any(line.outbox.undelivered for line in self._lines)
 
@@ -140,9 +141,12 @@ class Digest:
         if self._schedule is None or not self._member.offsets or self._timer() < self._retry_s:
             return
         try:
-            for line in self._refreshed():
+            # Whose mail the mailer did not answer for comes last, so that it holds up nobody else's.
+            for line in sorted(self._refreshed(), key=lambda one: one.failed):
                 if self._timer() >= line.retry_s:
+                    line.failed = True
                     yield from self._due(line)
+                    line.failed = False
                     yield ""
         except UnavailableError:
             self._retry_s = self._timer() + self._backoff.next_s()
@@ -201,6 +205,7 @@ class Digest:
     def _refreshed(self) -> list[Line]:
         """Return the audiences, the settings' recipients first, as the subscribers stand now."""
         known = self._subscribers.refresh()
+        self._drawn.clear()  # what many are sent at once is drawn once
         first, *others = self._lines
         self.outbox.audience = replace(self.outbox.audience, envelope=self._settings_envelope())
         wanted = {one.key: one for one in known.active() if self._tasks is None or one.task in self._tasks}
@@ -231,16 +236,13 @@ class Digest:
         return replace(self._envelope, recipients=recipients, unsubscribe=link)
 
     def _outbox(self, audience: Audience) -> Outbox:
-        return Outbox(self._member, self._mailer, self._mails, self._clock, audience)
+        return Outbox(self._member, self._mailer, self._mails, self._clock, audience, self._drawn)
 
     def _follow(self, timeout_s: float) -> None:
         """Take note of assignments. Messages themselves are read when a slot is due."""
         self._member.poll(1_000, timeout_s)
 
-    def _forget(self) -> None:
+    def _forget(self, *_: object) -> None:
         for line in self._lines:
             line.outbox.forget()
             line.looked_at_ms = None
-
-    def _assign(self, _event: Assigned) -> None:
-        self._forget()

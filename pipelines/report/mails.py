@@ -1,7 +1,8 @@
 """What the outbox topic says: which mails are open, how far each audience's mails go, and who refused one."""
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from headrace.pipelines.topics import MAILS, TopicReader, records
 from headrace.schemas.ports import Log
@@ -10,7 +11,8 @@ from headrace.schemas.records import Mail, Verdict
 OPEN: Final = frozenset({"due", "sending"})
 
 
-class Told(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Told:
     """A recipient's verdict, and the date of the mail that it was on."""
 
     ts: int

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec.structs import replace
 
-from headrace.pipelines.report.compose import Envelope, compose
+from headrace.pipelines.report.compose import Drawn, Envelope, compose
 from headrace.pipelines.report.mails import Mails
 from headrace.pipelines.runtime.member import Member
 from headrace.pipelines.topics import MAILS, REPORTS, partition_messages, records
@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 MAX_REPORTS = 200
 """Reports of a partition in one digest; more wait for the next one, which follows at once."""
 
+CRASHED = Verdict("unknown", "the process ended while it was sent")
 GIVE_UP_MS = 86_400_000
 """How long a recipient whose server asks for later is asked again. Its next digests wait meanwhile."""
 
@@ -53,7 +54,9 @@ class Audience:
 class Outbox:
     """An audience's mails, as far as a member of the group has their partitions."""
 
-    def __init__(self, member: Member, mailer: Mailer, mails: Mails, clock: Clock, audience: Audience) -> None:
+    def __init__(
+        self, member: Member, mailer: Mailer, mails: Mails, clock: Clock, audience: Audience, drawn: Drawn
+    ) -> None:
         self.sent = self.refused = 0
         self.undelivered = False  # whether the mailer did not answer the last time that it was asked
         self.deferred = ""  # why the first open mail must wait: what a recipient's server said
@@ -61,6 +64,7 @@ class Outbox:
         self._mailer = mailer
         self._mails = mails
         self._clock = clock
+        self._drawn = drawn  # what audiences of the same reports share
         self.audience = audience
         self._open: list[Mail] | None = None  # None: the log is yet to be asked
         self._held: set[int] = set()  # partitions whose next reports may have gone out already
@@ -93,7 +97,8 @@ class Outbox:
                 self._record(self._settled, mail.ends)
             elif mail.state == "sending" and not self._mailer.idempotent:
                 logger.error("digest %s: a crash while it was sent; it is not sent again", mail.digest_id)
-                self._record(replace(mail, state="unknown"), mail.ends)
+                verdicts = mail.verdicts | dict.fromkeys(self._left(mail), CRASHED)
+                self._record(replace(mail, state="unknown", verdicts=verdicts), mail.ends)
             else:
                 mail = self._deliver(mail)
                 if mail.state == "due":
@@ -146,7 +151,7 @@ class Outbox:
         if not reports:
             logger.error("digest %s: its reports are gone, or in other digests; it is not sent", mail.digest_id)
             return self._record(replace(mail, state="unknown"), mail.ends)
-        message = compose(reports, mail.digest_id, mail.ts, self.audience.envelope)
+        message = compose(reports, mail.digest_id, mail.ts, self.audience.envelope, self._drawn)
         if mail.state == "due":
             self._remember(self._record(replace(mail, state="sending")))
         self.undelivered = True

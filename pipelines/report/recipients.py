@@ -11,10 +11,7 @@ from headrace.schemas.records import Subscriber, mailbox, subscriber_key
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """One line of `headrace digest list`. last: of the newest mail. refused: of the newest that was refused for good.
-
-    A mail that is found half sent after a crash has no verdict.
-    """
+    """One line of `headrace digest list`. last: of the newest mail. refused: of the newest refused for good."""
 
     subscriber: Subscriber
     last: Told | None

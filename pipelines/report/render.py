@@ -19,7 +19,7 @@ import msgspec
 from headrace.learners.explain.interval import moment_text, span
 from headrace.learners.explain.template import TemplateNarrator
 from headrace.learners.explain.template_operations import on_operations
-from headrace.learners.explain.template_outcomes import levels, on_outcome, outcome_rivals, rival_name
+from headrace.learners.explain.template_outcomes import OUTCOME, levels, on_outcome, outcome_rivals, rival_name
 from headrace.pipelines.report import plots
 from headrace.pipelines.report.wording import explained
 from headrace.schemas.grounding import fill, format_fact, format_interval
@@ -208,9 +208,9 @@ Row = tuple[str, str, str]
 
 
 def grouped(report: Report) -> dict[str, list[Row]]:
-    """Return the facts by heading, in the order in which headings first occur."""
+    """Return the facts by heading: outcomes, then the others in the order in which their headings first occur."""
     found: dict[str, list[Row]] = {}
-    for fact in report.facts.facts:
+    for fact in sorted(report.facts.facts, key=lambda fact: not fact.fact_id.startswith(OUTCOME)):
         heading = GROUPS.get(fact.fact_id.split(".", 1)[0], "Basis")
         found.setdefault(heading, []).append(_row(fact))
     return found

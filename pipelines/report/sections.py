@@ -61,19 +61,19 @@ def course(section: Section) -> str:
     if len(section.versions) < 2:
         return ""
     first, last = section.versions[0], section.versions[-1]
-    names = f"{first.facts.subject} to {last.facts.subject}"
+    names = ", ".join(one.facts.subject for one in section.versions)
     before, now = _facts(first), _facts(last)
     told = [*levels(now), *(now[key] for key in ("return.policy",) if key in now)]
     steps = [_step(before[fact.fact_id], fact) for fact in told if fact.fact_id in before]
     same = "traces.count" in now and before.get("traces.count") == now["traces.count"]
-    text = f"{len(section.versions)} versions came to serve in this period, {names}"
-    return f"{text}: {'; '.join(steps)}." if same and steps else f"{text}."
+    text = f"{len(section.versions)} versions came to serve in this period ({names})."
+    return f"{text} From {first.facts.subject} to now: {'; '.join(steps)}." if same and steps else text
 
 
 def _step(before: Fact, now: Fact) -> str:
     name = "" if now.fact_id == "return.policy" else f"{format_fact(now, 'name', typographic=True)} "
     old, new = (format_fact(one, "value", typographic=True) for one in (before, now))
-    return f"{name}{old}, now {new}"
+    return f"{name}{old} to {new}"
 
 
 class Decision(NamedTuple):

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from headrace.pipelines.serve.access import Reads
+from headrace.pipelines.serve.console.console import add_console
 from headrace.pipelines.serve.guard import Guard
 from headrace.pipelines.serve.problems import add_problems
 from headrace.pipelines.serve.routes import policies, tasks
@@ -41,6 +42,7 @@ def create_app(site: Site, registry: CollectorRegistry | None = None, *, loopbac
     for router in ROUTERS:
         app.include_router(router)
     _add_health(app)
+    add_console(app)
     app.add_middleware(Guard, gate=site.gate, loopback=loopback)
     return app
 

@@ -4,9 +4,10 @@ import asyncio
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.pipelines.serve.access import COOKIE, Caller, Gate
@@ -16,7 +17,7 @@ from headrace.schemas.errors import HeadraceError
 MAX_BODY_BYTES: Final = 8 << 20
 BODY_S: Final = 15.0
 """How long a client may take to send a body."""
-OPEN_PATHS: Final = ("/healthz", "/readyz", "/openapi.json", "/static/", "/login", "/unsubscribe/")
+OPEN_PATHS: Final = ("/healthz", "/readyz", "/openapi.json", "/static/", "/login", "/logout", "/unsubscribe/")
 """Of these nobody is asked for a token."""
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -49,8 +50,7 @@ class Guard:
         try:
             scope.setdefault("state", {})["caller"] = self._admitted(scope)
         except RefusedError as refused:
-            response = answered(refused.status_code, str(refused.detail), refused.headers)
-            await response(scope, receive, sent)
+            await _refused(scope, refused)(scope, receive, sent)
         except HeadraceError as error:
             await answered(HTTPStatus.SERVICE_UNAVAILABLE, f"tokens can't be checked: {error}")(scope, receive, sent)
         else:
@@ -72,6 +72,19 @@ class Guard:
             return Caller("", ())
         client = scope.get("client")
         return self._gate.caller(bearer or cookie, client[0] if client else "")
+
+
+def _refused(scope: Scope, refused: RefusedError) -> Response:
+    """Say what is refused; a person's browser is sent to where a token is asked for."""
+    headers, path = Headers(scope=scope), scope["path"]
+    by_person = refused.status_code == HTTPStatus.UNAUTHORIZED and not path.startswith("/v1/")
+    if not by_person or "text/html" not in headers.get("accept", ""):
+        return answered(refused.status_code, str(refused.detail), refused.headers)
+    query = scope["query_string"].decode("latin-1")
+    login = f"/login?next={quote(path + (f'?{query}' if query else ''))}" if scope["method"] in SAFE else "/login"
+    if "hx-request" in headers:
+        return answered(refused.status_code, str(refused.detail), {"HX-Redirect": "/login"})
+    return RedirectResponse(login, HTTPStatus.SEE_OTHER)
 
 
 def _bearer(headers: Headers) -> str | None:

@@ -3,9 +3,11 @@
 import getpass
 import logging
 import socket
+from types import FrameType
 from typing import Final
 
 import uvicorn
+from typing_extensions import override
 
 from headrace.pipelines.serve.access import Gate
 from headrace.pipelines.serve.app import create_app
@@ -50,7 +52,20 @@ def serve(services: Services, address: Address) -> None:
             h11_max_incomplete_event_size=16_384,
         )
         logger.info("serve is ready: http://%s, log %s", bound, services.settings.log)
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config, site.view).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams that pages hold when it is told to end, as it waits for its connections."""
+
+    def __init__(self, config: uvicorn.Config, view: View) -> None:
+        super().__init__(config)
+        self._view = view
+
+    @override
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._view.end()
+        super().handle_exit(sig, frame)
 
 
 def _listening(address: Address) -> socket.socket:

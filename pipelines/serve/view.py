@@ -11,7 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import fsum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from headrace.pipelines.query.quarantine import RejectedMessage, origin, rejected_message
 from headrace.pipelines.report.render import title
@@ -72,7 +72,11 @@ class ReportPlace:
 
 @dataclass(frozen=True, slots=True)
 class WindowTotals:
-    """A window over all its groups. mean_reward: of a row; None without rows."""
+    """A window over all its groups. mean_reward: of a row; None without rows.
+
+    late: rows that came after the window was first told, as far as this process has seen it. outcomes, outcome_rows:
+    as in AgentStats.
+    """
 
     start_ms: int
     rows: int
@@ -80,6 +84,9 @@ class WindowTotals:
     episode_ends: int
     duplicates: int
     policy_versions: dict[int, int]
+    late: int = 0
+    outcomes: tuple[float, ...] = ()
+    outcome_rows: tuple[int, ...] = ()
 
     @property
     def mean_reward(self) -> float | None:
@@ -87,7 +94,17 @@ class WindowTotals:
         return self.reward_sum / self.rows if self.rows else None
 
 
-_Part = tuple[int, float, int, int, dict[int, int]]
+class _Part(NamedTuple):
+    """What a group told of a window."""
+
+    rows: int
+    reward_sum: float
+    episode_ends: int
+    duplicates: int
+    policy_versions: dict[int, int]
+    late: int
+    outcomes: tuple[float, ...]
+    outcome_rows: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -108,16 +125,19 @@ class TaskView:
 
 def _totals(start_ms: int, parts: dict[tuple[int, int], _Part]) -> WindowTotals:
     versions: dict[int, int] = defaultdict(int)
-    for _, _, _, _, by_version in parts.values():
-        for version, rows in by_version.items():
+    for part in parts.values():
+        for version, rows in part.policy_versions.items():
             versions[version] += rows
     return WindowTotals(
         start_ms,
-        rows=sum(part[0] for part in parts.values()),
-        reward_sum=fsum(part[1] for part in parts.values()),
-        episode_ends=sum(part[2] for part in parts.values()),
-        duplicates=sum(part[3] for part in parts.values()),
+        rows=sum(part.rows for part in parts.values()),
+        reward_sum=fsum(part.reward_sum for part in parts.values()),
+        episode_ends=sum(part.episode_ends for part in parts.values()),
+        duplicates=sum(part.duplicates for part in parts.values()),
         policy_versions=dict(versions),
+        late=sum(part.late for part in parts.values()),
+        outcomes=tuple(map(fsum, zip(*(part.outcomes for part in parts.values()), strict=False))),
+        outcome_rows=tuple(map(sum, zip(*(part.outcome_rows for part in parts.values()), strict=False))),
     )
 
 
@@ -136,6 +156,7 @@ class View:
         self.rejections: dict[tuple[str, str], int] = defaultdict(int)
         self.trouble = "the log was not read yet"
         self.changes = 0
+        self._folded: dict[str, tuple[int, list[WindowTotals]]] = {}
         self._read_s = time.monotonic()
         self._lock = threading.Lock()
         self._take = {
@@ -169,13 +190,32 @@ class View:
         with self._lock:
             return self.tasks[task]
 
+    def windows(self, task: str) -> list[WindowTotals]:
+        """Return a task's newest windows, the oldest of them first; they are folded once for all who ask."""
+        with self._lock:
+            told = self.tasks[task].windows_told
+            known = self._folded.get(task)
+            if known is None or known[0] != told:
+                known = self._folded[task] = told, self.tasks[task].windows()
+            return known[1]
+
     def start(self) -> None:
         """Begin to read, by a thread."""
         self._thread.start()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the server ends: who waits for changes waits no longer."""
+        return self._closed.is_set()
+
+    def end(self) -> None:
+        """Let those who wait for changes go: the server ends. From any thread, or a signal's handler."""
+        self._closed.set()
+        self._tell()
+
     def close(self) -> None:
         """Read no more."""
-        self._closed.set()
+        self.end()
         self._thread.join(timeout=2.0)
 
     async def changed(self, seen: int, wait_s: float) -> int:
@@ -183,7 +223,7 @@ class View:
         entry = asyncio.get_running_loop(), asyncio.Event()
         self._waiters.add(entry)
         try:
-            if self.changes == seen:
+            if self.changes == seen and not self.ended:
                 async with asyncio.timeout(wait_s):
                     await entry[1].wait()
         except TimeoutError:
@@ -268,8 +308,12 @@ class View:
         for summary in records([batch], WindowSummary):
             task, totals = self.tasks[summary.task], summary.totals
             task.windows_told += 1
-            part = totals.rows, totals.reward_sum, totals.episode_ends, summary.duplicates, totals.policy_versions
-            task.parts.setdefault(summary.start_ms, {})[summary.group, summary.partition] = part
+            parts, place = task.parts.setdefault(summary.start_ms, {}), (summary.group, summary.partition)
+            late = parts[place].late + max(0, totals.rows - parts[place].rows) if place in parts else 0
+            parts[place] = _Part(
+                *(totals.rows, totals.reward_sum, totals.episode_ends, summary.duplicates, totals.policy_versions),
+                *(late, totals.outcomes, totals.outcome_rows),
+            )
             if len(task.parts) > MOST_WINDOWS:
                 del task.parts[min(task.parts)]
         self._bound_parts()

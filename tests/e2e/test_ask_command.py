@@ -53,6 +53,7 @@ def test_past_decisions_are_found_without_any_version(stream):
         (("why did agent-9 choose a?",), "did you mean agent-"),
         (("what did agent-1 expect at 22:14?",), "no version of it serves, and the row names none"),
         (("which version serves?", "--task", "valv"), "did you mean valve?"),
+        (("how many rows came in since 14:05 Europe/Berln?",), "did you mean Europe/Berlin?"),
     ],
 )
 def test_what_is_not_known_ends_with_a_failure(stream, options, missing):

@@ -174,7 +174,8 @@ def _mailed(folder):
     for path in folder.glob("*.eml"):
         mail = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
         text = " ".join(mail.get_body(("plain",)).get_content().split())
-        found.update({int(number) for number in re.findall(r"v(\d+) serves", text)})
+        told = " ".join(re.findall(r"v\d+ serves|came to serve in this period \([^)]*\)", text))
+        found.update({int(number) for number in re.findall(r"v(\d+)", told)})
     return found
 
 

@@ -3,6 +3,7 @@
 The real `Ingest` runs on a log and an index in memory that die at random.
 """
 
+import functools
 import random
 
 import msgspec
@@ -84,6 +85,7 @@ def outcome(log, index):
     return rows, dict(index.window_rows), windows, rejected, dict(index.decision_rows)
 
 
+@functools.cache
 def undisturbed(seed):
     log, index = new_log(seed), MemoryIndex()
     finish(new_ingest(log, index, random.Random(0)))

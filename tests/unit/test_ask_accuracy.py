@@ -64,10 +64,10 @@ def test_names_and_times_are_found(understood):
 
 
 def test_unseen_questions_are_understood_as_often_as_when_first_measured():
-    """69 of 85, and 13 of 15 declined, within 3 points. Nobody who mends the router looks at these: they measure it."""
+    """100 of 102, and 18 of 18 declined, within 2 points and one. Nobody who mends the router looks at these."""
     pairs = (
         (one["kind"] == "out-of-scope", one["kind"] == (found.kind or "out-of-scope")) for one, found in routed(UNSEEN)
     )
     right = Counter(pairs)
-    assert right[False, True] >= (0.812 - 0.03) * 85
-    assert right[True, True] >= (0.867 - 0.03) * 15
+    assert right[False, True] >= 98
+    assert right[True, True] >= 17

@@ -8,7 +8,7 @@ import pytest
 from headrace.pipelines.ask.question import KINDS
 from headrace.pipelines.ask.router import route
 from headrace.pipelines.ask.slots import Names
-from headrace.pipelines.ask.times import times
+from headrace.pipelines.ask.times import UnknownZoneError, times
 from headrace.schemas.records import Bounds, TaskSpec
 
 BASE = ("utilisation", "rate", "log_queue", "p95", "ready", "pending", "day_sin", "day_cos")
@@ -458,6 +458,23 @@ def test_times(text, start_ms, end_ms, point):
     moment, rest = times(text.lower(), NOW_MS, UTC_ZONE)
     assert (moment.start_ms, moment.end_ms, moment.point) == (start_ms, end_ms, point)
     assert "TIME" in rest
+
+
+@pytest.mark.parametrize(
+    ("zone", "named"),
+    [("europe/berln", "did you mean Europe/Berlin"), ("eurpoe/paris", "Eurpoe/Paris"), ("cest", "'CEST' is not known")],
+)
+def test_a_zone_that_is_not_known_is_no_other(zone, named):
+    """To read the time in the zone of the command line would answer another question."""
+    with pytest.raises(UnknownZoneError, match=named):
+        times(f"why did it wait at 14:05 {zone}?", NOW_MS, UTC_ZONE)
+
+
+def test_two_words_with_a_stroke_are_no_zone():
+    """Only what looks like one of the world's areas is."""
+    moment, rest = times("at 14:05 and/or later", NOW_MS, UTC_ZONE)
+    assert moment.start_ms == at(10, 14, 5)
+    assert "and/or" in rest
 
 
 @pytest.mark.parametrize("text", ["30 minutes ago", "in the last 30 minutes"])

@@ -12,6 +12,9 @@ import pytest
 
 from headrace.pipelines.report.compose import Envelope
 from headrace.pipelines.report.job import GROUP, Digest
+from headrace.pipelines.report.mails import Told
+from headrace.pipelines.report.outbox import CRASHED
+from headrace.pipelines.report.recipients import recipients
 from headrace.pipelines.report.schedule import Schedule
 from headrace.pipelines.topics import MAILS, REPORTS
 from headrace.schemas.errors import CommitConflictError, SettingsError, UnavailableError
@@ -178,6 +181,7 @@ def test_a_crash_while_sending_is_recorded_unknown_and_never_sent_twice(
     assert again.send_now() == []
     again.close()
     assert len(mailer.sent) == (1 if after else 0)
+    assert recipients(log, ["boss@example.org"])[0].last == Told(clock.now, CRASHED)
     assert states(log) == ["due", "sending", "unknown"]
     # The reports are not sent in a later digest either, for the mail may have arrived.
     log.send([report(2)])

@@ -107,8 +107,8 @@ def test_the_verdict_and_the_outcomes_come_first() -> None:
     report = version_report()
     check(report.narrative, report.facts)
     assert re.match(
-        r"v7 is better than v5: time above the SLO [\d.]+\u00a0% \([\d.]+\u00a0%\), average size [\d.]+ replicas "
-        r"\([\d.]+ replicas\); \+[\d.]+ return$",
+        r"v7 is better than v5: time above the SLO [\d.]+\u00a0% \(v5: [\d.]+\u00a0%\), average size [\d.]+ replicas "
+        r"\(v5: [\d.]+ replicas\); \+[\d.]+ return$",
         title(report),
     )
     told = sentences(report)
@@ -189,6 +189,16 @@ def test_the_page_has_a_table_of_outcomes_in_place_of_sentences() -> None:
     head, first, *_ = outcome_table(interval_report())
     assert head == ["", "All agents", "Against the interval before"]
     assert first == ["Time above the SLO", "1\u00a0%", "\u22122.00 percentage points"]
+
+
+def test_a_rival_whose_name_is_not_told_is_left_out() -> None:
+    """As where a question is about one rule alone."""
+    facts = version_facts_of(7, 5)
+    some = tuple(one for one in facts.facts if not one.fact_id.startswith(("return.vs-", "version.previous")))
+    narrowed = Facts(facts.task, facts.subject, some)
+    narrative = TemplateNarrator().tell(narrowed)
+    check(narrative, narrowed)
+    assert narrative.sentences[0].text == "{outcome.time_above_the_SLO@name}: {outcome.time_above_the_SLO@value}."
 
 
 def test_a_term_is_explained_where_it_first_stands() -> None:

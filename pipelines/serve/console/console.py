@@ -1,0 +1,33 @@
+"""The console as a part of the application: its pages, its files, and what it remembers."""
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+from starlette.responses import Response
+from starlette.types import Scope
+from typing_extensions import override
+
+from headrace.pipelines.serve.console import actions, events, login, pages, panels
+from headrace.pipelines.serve.console.beside import Reports
+from headrace.pipelines.serve.console.render import STATIC
+
+
+class _Files(StaticFiles):
+    """Files whose addresses change with them, so that a browser need not ask again."""
+
+    @override
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = (
+            "public, max-age=31536000, immutable" if scope["query_string"] else "no-cache"
+        )
+        return response
+
+
+def add_console(app: FastAPI) -> None:
+    """Add the pages to an application that has its site."""
+    app.state.events = events.Streams()
+    app.state.explaining = panels.Explaining()
+    app.state.reports = Reports(app.state.site.services.log)
+    for subject in (pages, panels, login, events, actions):
+        app.include_router(subject.router)
+    app.mount("/static", _Files(directory=STATIC))
