@@ -19,7 +19,7 @@ from headrace.pipelines.serve.described import BYTES, TEXT, gives, lasts, page_o
 from headrace.pipelines.serve.routes.parameters import Agent, Cursor, From, Limit, Task, To
 from headrace.pipelines.serve.site import Here, Site
 from headrace.pipelines.serve.streaming import in_chunks, streamed
-from headrace.schemas import codec_arrow
+from headrace.schemas import arrow_rows, codec_arrow
 from headrace.schemas.codec import encode_json
 from headrace.schemas.decisions import MOST_SIMILAR
 from headrace.schemas.records import AgentStats, TaskSpec
@@ -177,9 +177,9 @@ def _lines(site: Site, selection: Selection) -> Iterator[bytes]:
 
 
 def _arrow(site: Site, selection: Selection) -> Iterator[bytes]:
-    yield bytes(codec_arrow.schema_of(selection.spec).serialize())
+    yield bytes(arrow_rows.schema_of(selection.spec).serialize())
     for batch in transition_batches(site.opened("index"), selection):
-        yield bytes(codec_arrow.record_batch(batch, selection.spec).serialize())
+        yield bytes(arrow_rows.record_batch(batch, selection.spec).serialize())
     yield END_OF_STREAM
 
 
