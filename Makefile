@@ -36,7 +36,7 @@ test-long: $(VENV)/ready ## the long forms of the fault and fuzz tests
 test-servers: $(VENV)/ready ## the tests that start real Kafka, Cassandra and Redis on this machine
 	$(ON_SERVERS) || { [ $$? = 7 ] && $(ON_SERVERS) --last-failed; }
 
-test-llm: $(LLM)/ready ## the tests on a real small language model, then its figures; compiles llama.cpp (10 CPU-minutes)
+test-llm: $(LLM)/ready ## the tests on a real small language model, then its figures; compiles llama.cpp (8 CPU-minutes)
 	OMP_NUM_THREADS=1 $(LLM)/bin/python -m pytest -m llm tests/llm
 	PYTHONPATH=tests/unit OMP_NUM_THREADS=1 $(LLM)/bin/python tests/llm/figures.py
 
@@ -70,11 +70,13 @@ $(VENV)/ready: requirements.txt pyproject.toml infra/local/environment.sh
 	@PYTHON=$(PYTHON) bash infra/local/environment.sh $(VENV)
 	@touch $@
 
-# What a user installs by `pip install 'headrace[local]'`, in an environment of its own; llava is of no use to text.
+# What a user installs by `pip install 'headrace[local]'`, in an environment of its own. Compiled is less:
+# llava is of no use to text, and llama.cmake says what else is of none.
 $(LLM)/ready: $(VENV)/ready
 	@[ -x $(LLM)/bin/python ] || $(PYTHON) -m venv --without-pip $(LLM)
 	$(VENV)-uv/bin/uv pip install -q --python $(LLM)/bin/python --require-hashes -r requirements.txt
-	CMAKE_ARGS="-DLLAVA_BUILD=OFF $$CMAKE_ARGS" $(VENV)-uv/bin/uv pip install -q --python $(LLM)/bin/python -e ".[local,tune]"
+	CMAKE_ARGS="-DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/infra/local/llama.cmake $$CMAKE_ARGS" \
+		$(VENV)-uv/bin/uv pip install -q --python $(LLM)/bin/python -e ".[local,tune]"
 	@touch $@
 
 lock: $(VENV)/ready ## pin the newest versions that pyproject.toml allows
