@@ -2,6 +2,7 @@
 
 import getpass
 import logging
+import signal
 import socket
 from types import FrameType
 from typing import Final
@@ -64,8 +65,10 @@ class _Server(uvicorn.Server):
 
     @override
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # Not uvicorn's own, which ends the process by the signal at last: to be told to end is no failure.
         self._view.end()
-        super().handle_exit(sig, frame)
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
 
 def _listening(address: Address) -> socket.socket:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from fastapi.testclient import TestClient
 
-from headrace.pipelines.published import published
+from headrace.pipelines.published import directives, published
 from headrace.pipelines.serve.access import Gate
 from headrace.pipelines.serve.app import create_app
 from headrace.pipelines.serve.console.events import Streams
@@ -22,7 +22,7 @@ from headrace.pipelines.tasks import add_task
 from headrace.pipelines.topics import DIRECTIVES, POLICIES, REJECTED, WINDOWS
 from headrace.pipelines.wiring import open_services
 from headrace.schemas.ports import Record
-from headrace.schemas.records import AgentStats, Directive, ServingPolicy, TaskSpec, WindowSummary
+from headrace.schemas.records import AgentStats, Directive, Operation, ServingPolicy, TaskSpec, WindowSummary
 
 NOW_MS = 1_700_000_000_000
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
@@ -239,6 +239,43 @@ def test_without_the_scope_nothing_is_offered_and_nothing_is_done(client, servic
     refused = act(client, "hold", seen=0)
     assert (refused.status_code, "This needs the scope operate" in refused.text) == (403, True)
     assert published(services.log, "valve") == []
+
+
+def test_a_person_takes_a_directive_back(client, services):
+    add_task(services.log, SPEC)
+    one = Directive(
+        "valve.3.1", "valve", "learning_rate", 0.001, "rules:", "accepted", "bounds", "it sinks", NOW_MS - 9
+    )
+    send(services, DIRECTIVES, one)
+    page = shown(client, "/tasks/valve", "directive-valve.3.1")
+    assert "/tasks/valve/directives/valve.3.1/undo" in page
+    assert act(client, "directives/valve.3.1/undo", seen=NOW_MS - 10).status_code == 409
+    done = act(client, "directives/valve.3.1/undo", seen=NOW_MS - 9)
+    assert (done.status_code, "to be undone" in done.text, "Undo\u2026" in done.text) == (200, True, False)
+    last = directives(services.log, "valve")[-1]
+    assert (last.verdict, last.decided_by, last.reason) == ("undo", "owner", "it sheds load")
+    assert act(client, "directives/valve.9.9/undo", seen=1).status_code == 400
+
+
+def test_a_person_sends_again_what_may_pass_now(client, services):
+    add_task(services.log, SPEC)
+    headers = (("rule", b"unknown_task"), ("topic", b"transitions"), ("partition", b"0"), ("offset", b"7"))
+    send(services, REJECTED, b'{"task": "valve", "agent_id": "a"}', "a", headers)
+    page = shown(client, "/tasks/valve", "rejected-unknown_task")
+    assert "headrace rejected show 0:7" in page
+    for sent in ("1 message was sent again", "0 messages were sent again"):
+        assert sent in act(client, "replay", seen=0).text
+    assert act(client, "replay", seen=0, rule="nonsense").status_code == 422
+    messages = [services.log.read("transitions", p, 0, 9) for p in range(services.log.topic("transitions").partitions)]
+    assert [value for batch in messages for value in batch.values] == [b'{"task": "valve", "agent_id": "a"}']
+
+
+def test_the_jobs_say_how_far_they_are(client, services):
+    services.log.send([Record("transitions", b"a", b"{}", ())] * 3)
+    began = {"job": "ingest", "process": "only", "began_ms": NOW_MS - 700_000, "sequence": 0}
+    send(services, "operations", Operation(**began, kind="started", ts=NOW_MS - 700_000))
+    page = shown(client, "/health", ">lost<")
+    assert re.search(r"ingest</th><td>transitions</td><td class=\"num warn\">3</td><td class=\"soft\">never ran", page)
 
 
 def test_a_page_is_told_of_changes_until_the_server_ends(services):

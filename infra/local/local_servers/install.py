@@ -36,6 +36,11 @@ def redis() -> str:
     return _program("redis-server", package="redis-server")
 
 
+def chromium() -> str:
+    """Return the path of the browser that drives the console."""
+    return _program("chromium", package="chromium")
+
+
 def jars(server: str) -> Path:
     """Return the folder of a server's jars, which are downloaded if they are missing."""
     settings = versions()
@@ -51,6 +56,7 @@ def everything() -> None:
     """Get all that is missing; raises ServerError where something can't be had."""
     java()
     redis()
+    chromium()
     for server in ("kafka", "cassandra"):
         jars(server)
 

@@ -10,6 +10,9 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, Response
 
 from headrace.pipelines.policies.control import Control
+from headrace.pipelines.policies.directing import undo
+from headrace.pipelines.published import directives
+from headrace.pipelines.query.rejected import LATER_RULES, replay
 from headrace.pipelines.serve.access import Caller, Operates
 from headrace.pipelines.serve.console.login import form
 from headrace.pipelines.serve.console.pages import Task, shown
@@ -17,8 +20,9 @@ from headrace.pipelines.serve.console.render import PageRoute
 from headrace.pipelines.serve.problems import RefusedError, status_of
 from headrace.pipelines.serve.routes.policies import require_newest
 from headrace.pipelines.serve.site import Here, Site
-from headrace.schemas.errors import HeadraceError
-from headrace.schemas.records import ServingPolicy
+from headrace.schemas.errors import CommitConflictError, HeadraceError
+from headrace.schemas.records import DIRECTIVE_PATTERN, ServingPolicy
+from headrace.schemas.rules import RULE_NAMES
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
@@ -28,20 +32,39 @@ SEEN_S: Final = 2.0
 Act = Literal["promote", "rollback", "hold", "release"]
 
 
-@router.post("/tasks/{task}/{act}")
-async def act(
+@router.post("/tasks/{task}/replay")
+async def send_again(request: Request, site: Here, _: Operates, task: Task) -> Response:
+    """Send again what was rejected and may pass now."""
+    site.spec(task)
+    sent = await form(request)
+    return await _answered(request, site, task, {"act": "replay"} | sent, lambda: _replay(site, sent.get("rule", "")))
+
+
+@router.post("/tasks/{task}/directives/{directive_id}/undo")
+async def undo_directive(
     request: Request,
     site: Here,
     caller: Operates,
     task: Task,
-    act: Annotated[Act, Path()],
+    directive_id: Annotated[str, Path(pattern=DIRECTIVE_PATTERN)],
 ) -> Response:
+    """Ask the learner to take a directive back."""
+    site.spec(task)
+    sent = await form(request)
+    draft = {"act": "undo", "directive": directive_id} | sent
+    return await _answered(request, site, task, draft, lambda: _undo(site, caller, task, directive_id, sent))
+
+
+@router.post("/tasks/{task}/{act}")
+async def decide(request: Request, site: Here, caller: Operates, task: Task, act: Act) -> Response:
     """Decide what serves; the page then says what came of it."""
     site.spec(task)
     sent = await form(request)
-    return await run_in_threadpool(
-        _answer, request, site, task, {"act": act} | sent, lambda: _act(site, caller, task, act, sent)
-    )
+    return await _answered(request, site, task, {"act": act} | sent, lambda: _decide(site, caller, task, act, sent))
+
+
+async def _answered(request: Request, site: Site, task: str, draft: dict[str, str], do: Callable[[], str]) -> Response:
+    return await run_in_threadpool(_answer, request, site, task, draft, do)
 
 
 def _answer(request: Request, site: Site, task: str, draft: dict[str, str], do: Callable[[], str]) -> Response:
@@ -74,7 +97,7 @@ def number_of(sent: dict[str, str], name: str) -> int:
     return int(text)
 
 
-def _act(site: Site, caller: Caller, task: str, act: Act, sent: dict[str, str]) -> str:
+def _decide(site: Site, caller: Caller, task: str, act: Act, sent: dict[str, str]) -> str:
     reason, control = reason_of(sent), site.control(caller)
     require_newest(site, task, number_of(sent, "seen"))
     record = _decided(control, task, act, reason, sent)
@@ -91,6 +114,27 @@ def _decided(control: Control, task: str, act: Act, reason: str, sent: dict[str,
         number = number_of(sent, "version") if sent.get("version", "").strip() else None
         return control.rollback(task, reason, number, hold="hold" in sent)
     return control.hold(task, reason, held=act == "hold")
+
+
+def _undo(site: Site, caller: Caller, task: str, directive_id: str, sent: dict[str, str]) -> str:
+    reason, seen_ts = reason_of(sent), number_of(sent, "seen")
+    services = site.services
+    newest = {one.directive_id: one for one in directives(services.log, task)}.get(directive_id)
+    if newest is not None and newest.ts != seen_ts:
+        by = f"{newest.decided_by} has decided meanwhile: {directive_id} is {newest.verdict} ({newest.reason})"
+        raise CommitConflictError(f"{by}: look again, and decide then")
+    record = undo(services.log, services.clock, task, directive_id, caller.name, reason)
+    _wait(lambda: site.view.task(task).directives.get(directive_id) == record)
+    return f"Done: {directive_id} will be undone at the next version of {task}. The record has your name and reason."
+
+
+def _replay(site: Site, rule: str) -> str:
+    if rule and rule not in RULE_NAMES:
+        raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, f"rule {rule[:40]!r}: there is no such rule")
+    done = replay(site.services.log, (rule,) if rule else LATER_RULES, again=bool(rule))
+    gone = f"; {done.gone} could not be, as the log holds them no longer" if done.gone else ""
+    messages = "1 message was" if done.sent == 1 else f"{done.sent:,} messages were"
+    return f"Done: {messages} sent again{gone}. Ingest judges them anew."
 
 
 def _wait(there: Callable[[], bool]) -> None:

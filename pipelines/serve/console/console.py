@@ -6,7 +6,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 from typing_extensions import override
 
-from headrace.pipelines.serve.console import actions, events, login, pages, panels
+from headrace.pipelines.serve.console import actions, events, health, login, pages, panels
 from headrace.pipelines.serve.console.beside import Reports
 from headrace.pipelines.serve.console.render import STATIC
 
@@ -26,8 +26,9 @@ class _Files(StaticFiles):
 def add_console(app: FastAPI) -> None:
     """Add the pages to an application that has its site."""
     app.state.events = events.Streams()
+    app.state.lags = health.Lags(app.state.site.services.log)
     app.state.explaining = panels.Explaining()
     app.state.reports = Reports(app.state.site.services.log)
-    for subject in (pages, panels, login, events, actions):
+    for subject in (pages, panels, health, login, events, actions):
         app.include_router(subject.router)
     app.mount("/static", _Files(directory=STATIC))

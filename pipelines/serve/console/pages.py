@@ -56,7 +56,7 @@ def shown(
 ) -> Response:
     """Show one task as it is now. notice, alarm: what came of an action; draft: what was typed for it."""
     found = task_page(site.view, site.spec(task), reports_of(request), site.services.clock())
-    draft = {"act": "", "version": "", "reason": "", "hold": ""} | (draft or {})
+    draft = {"act": "", "version": "", "reason": "", "hold": "", "directive": ""} | (draft or {})
     chosen = chosen_of(request)
     here = f"/tasks/{task}{'?' + chosen.query if chosen.query else ''}"
     said = {"notice": notice, "alarm": alarm, "draft": draft, "here": here, "chosen": chosen}

@@ -44,7 +44,7 @@
     shown.setAttribute("aria-live", "polite");
     say("lost", `connection lost, last update ${clock(told)} UTC`);
   };
-  const refresh = () => body.dispatchEvent(new CustomEvent("changed", { bubbles: true }));
+  const tell = (name) => body.dispatchEvent(new CustomEvent(name, { bubbles: true }));
   const close = () => {
     clearTimeout(timer);
     if (source) source.close();
@@ -54,11 +54,14 @@
     close();
     let first = true;
     source = new EventSource(body.dataset.live);
-    source.addEventListener("alive", live);
+    source.addEventListener("alive", () => {
+      live();
+      tell("alive");
+    });
     source.addEventListener("changed", (event) => {
       live();
       // What the page was made of and what the stream begins with are the same, unless this is a new connection.
-      if (!first || event.data !== body.dataset.changes) refresh();
+      if (!first || event.data !== body.dataset.changes) tell("changed");
       first = false;
       body.dataset.changes = event.data;
     });
