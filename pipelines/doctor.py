@@ -13,9 +13,10 @@ from typing import Final
 from headrace.pipelines.layout import grown_topics
 from headrace.pipelines.policies.learning import refusals_told
 from headrace.pipelines.published import serving
+from headrace.pipelines.query.progress import READERS
 from headrace.pipelines.report.recipients import recipients
 from headrace.pipelines.tasks import task_specs
-from headrace.pipelines.topics import INGEST, PARTITIONED, POLICIES, REPORTS, SINGLE, TRANSITIONS, WINDOWS
+from headrace.pipelines.topics import INGEST, PARTITIONED, SINGLE, TRANSITIONS
 from headrace.pipelines.wiring import ADAPTERS, Services
 from headrace.schemas.errors import CorruptDataError, HeadraceError, UnknownPolicyError, UnknownTopicError
 from headrace.schemas.records import TaskSpec, mailbox
@@ -32,8 +33,6 @@ PACKAGES: Final = (
     "redis",
 )
 
-READERS: Final = {"learn": (WINDOWS,), "explain": (WINDOWS, POLICIES), "digest": (REPORTS,)}
-"""What the jobs after ingest read, each as the group of its name."""
 MAX_BOUNCES: Final = 10
 INIT: Final = "run `headrace init`"
 
@@ -148,7 +147,7 @@ def _lag(services: Services) -> Check:
 
 def _jobs(services: Services) -> Check:
     """Say how far every other group of the log is behind; a job that has committed nothing never ran."""
-    groups = dict.fromkeys([*READERS, *(group for group in services.log.groups() if group != INGEST)])
+    groups = dict.fromkeys(group for group in (*READERS, *services.log.groups()) if group != INGEST)
     return Check("jobs", ok=True, detail="; ".join(_behind(services, group) for group in groups))
 
 

@@ -38,10 +38,10 @@ def encode(batch: TransitionBatch, spec: TaskSpec) -> bytes:
         "episode_id": _dictionary(batch.episodes, batch.episode),
         "step": batch.step,
         "ts": batch.ts,
-        "obs": _list(batch.obs),
-        "action": pa.array(batch.action) if batch.action.ndim == 1 else _list(batch.action),
+        "obs": list_of(batch.obs),
+        "action": pa.array(batch.action) if batch.action.ndim == 1 else list_of(batch.action),
         "reward": batch.reward,
-        "next_obs": _list(batch.next_obs),
+        "next_obs": list_of(batch.next_obs),
         "terminated": batch.terminated,
         "truncated": batch.truncated,
     }
@@ -67,7 +67,8 @@ def _dictionary(names: tuple[str, ...], codes: NDArray[np.int32]) -> pa.Dictiona
     )
 
 
-def _list(values: NDArray[np.float32]) -> pa.FixedSizeListArray:
+def list_of(values: NDArray[np.float32]) -> pa.FixedSizeListArray:
+    """Return float32[N, D] as N lists."""
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
 
 

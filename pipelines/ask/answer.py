@@ -64,9 +64,15 @@ class Asker:
         if len(text) > MOST_CHARACTERS:
             told = f"a question has {MOST_CHARACTERS} characters at most, and this one has {len(text)}"
             return Answer(Question(None), not_known=told)
-        question = Question(None)
         try:
             question = self._routed(text, zone, task, at_ms)
+        except NotKnownError as error:
+            return Answer(Question(None), not_known=str(error))
+        return self.answer(question)
+
+    def answer(self, question: Question) -> Answer:
+        """Answer a question that is understood."""
+        try:
             facts = self._look_up(question)
         except NotKnownError as error:
             return Answer(question, not_known=str(error))

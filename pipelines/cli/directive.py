@@ -3,18 +3,15 @@
 from typing import Any
 
 import click
-import msgspec
 
 from headrace.pipelines.cli.options import Command, task_option, with_services
 from headrace.pipelines.cli.output import iso, print_answer, print_records
 from headrace.pipelines.cli.policy import reason_option, who_option
+from headrace.pipelines.policies.directing import undo as undone
 from headrace.pipelines.published import directives
 from headrace.pipelines.tasks import task_specs
-from headrace.pipelines.topics import DIRECTIVES
 from headrace.pipelines.wiring import Services
-from headrace.schemas.directives import SETTING, key_of
-from headrace.schemas.errors import SettingsError
-from headrace.schemas.ports import Record
+from headrace.schemas.directives import key_of
 from headrace.schemas.records import Directive
 
 
@@ -55,13 +52,5 @@ def _row(one: Directive) -> tuple[Any, ...]:
 def undo(services: Services, directive_id: str, *, reason: str, who: str, as_json: bool) -> None:
     """Take a directive back: `run learn` undoes it at its next version, as if it had never been."""
     task = directive_id.rsplit(".", 2)[0]
-    newest = _newest(services, task)
-    if directive_id not in newest:
-        raise SettingsError(f"no directive {directive_id!r}: `headrace directive list` shows those that there are")
-    one = newest[directive_id]
-    if one.verdict != "accepted":
-        raise SettingsError(f"directive {directive_id} is {one.verdict}: only an accepted one can be undone")
-    verdict = "undone" if one.change == SETTING else "undo"  # what a person has set that person takes back
-    record = msgspec.structs.replace(one, verdict=verdict, decided_by=who, reason=reason, ts=services.clock())
-    services.log.send([Record(DIRECTIVES, task.encode(), msgspec.json.encode(record))])
+    record = undone(services.log, services.clock, task, directive_id, who, reason)
     print_answer(record, f"{directive_id} will be undone at the next version of {task}", as_json=as_json)

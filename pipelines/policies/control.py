@@ -145,6 +145,12 @@ def fitting(
 ) -> tuple[PolicyVersion, Policy | BoxPolicy]:
     """Return a version whose weights fit the task, and its policy; raises SettingsError where they are another's."""
     version, policy = find(store, task, number), load_policy(store.weights(task, number))
+    require_fit(spec, policy, task, number)
+    return version, policy
+
+
+def require_fit(spec: TaskSpec | None, policy: Policy | BoxPolicy, task: str, number: int) -> None:
+    """Raise SettingsError where a version's policy is not for a task of this shape."""
     kinds = {True: "discrete", False: "continuous"}
     found = (policy.observation_width, policy.actions, kinds[isinstance(policy, Policy)])
     if spec and found != (spec.width, spec.action_count, kinds[spec.discrete]):
@@ -152,7 +158,6 @@ def fitting(
             f"{task}@{number} sees {found[0]} values and has {found[1]} {found[2]} actions; the task has "
             f"{spec.width} and {spec.action_count} {kinds[spec.discrete]}: it is a policy of another task"
         )
-    return version, policy
 
 
 @dataclass(frozen=True, slots=True)

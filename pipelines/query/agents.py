@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
+from headrace.pipelines.query.progress import lag_of
 from headrace.pipelines.query.scan import Selection
 from headrace.pipelines.query.windows import plus
 from headrace.pipelines.topics import INGEST, TRANSITIONS
@@ -83,11 +84,7 @@ def why_empty(log: Log, index: Index, selection: Selection, what: str) -> str:
 
 
 def _nothing_indexed(log: Log, task: str) -> str:
-    commits = log.committed(INGEST, TRANSITIONS)
-    waiting = 0
-    for partition in range(log.topic(TRANSITIONS).partitions):
-        begin, end = log.bounds(TRANSITIONS, partition)
-        waiting += end - max(begin, commits[partition].offset if partition in commits else begin)
+    waiting = sum(one.behind for one in lag_of(log, INGEST, TRANSITIONS))
     if waiting:
         return f"the index has no rows of {task} yet, and {waiting} messages wait on the log: `headrace run ingest`"
     return (

@@ -48,7 +48,13 @@ def task_spec(log: Log, task: str) -> TaskSpec:
 
 
 def transitions(index: Index, selection: Selection) -> Iterator[dict[str, Any]]:
-    """Stream transitions as the JSON objects that stand for them.
+    """Stream transitions as the JSON objects that stand for them, as `transition_batches` has them."""
+    for batch in transition_batches(index, selection):
+        yield from to_records(batch, selection.spec)
+
+
+def transition_batches(index: Index, selection: Selection) -> Iterator[TransitionBatch]:
+    """Stream transitions, a batch for each chunk that has some.
 
     In a window, a row with the (agent, episode, step) of an earlier one in log order is dropped.
     """
@@ -59,7 +65,8 @@ def transitions(index: Index, selection: Selection) -> Iterator[dict[str, Any]]:
         if key != window:
             window, seen = key, set()
         batch = _unseen(decode_chunk(row.payload, row.checksum, row.reference), seen)
-        yield from to_records(_selected(batch, selection), selection.spec)
+        if len(wanted := _selected(batch, selection)):
+            yield wanted
 
 
 def _transition_chunks(index: Index, selection: Selection) -> Iterator[ChunkRow]:

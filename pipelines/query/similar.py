@@ -41,12 +41,18 @@ def observation(values: Sequence[float], spec: TaskSpec) -> NDArray[np.float32]:
     if len(obs) != spec.width:
         names = ", ".join(spec.observations[:8]) + (", ..." if spec.width > 8 else "")
         raise SettingsError(f"an observation of {spec.task} has {spec.width} numbers ({names}), {len(obs)} were given")
-    if not np.isfinite(obs).all():
-        place = int(np.flatnonzero(~np.isfinite(obs))[0])
-        raise SettingsError(
-            f"{spec.observations[place]} is {values[place]}: an observation holds finite 32-bit numbers alone"
-        )
+    if (fault := not_finite(obs, np.array(values), spec)) is not None:
+        raise SettingsError(fault)
     return obs
+
+
+def not_finite(obs: NDArray[np.float32], sent: NDArray[np.float64], spec: TaskSpec) -> str | None:
+    """Say what of float32[..., D] is no finite number, None where all are; sent: the numbers that they were."""
+    finite = np.isfinite(obs)
+    if finite.all():
+        return None
+    place = tuple(np.argwhere(~finite)[0])
+    return f"{spec.observations[place[-1]]} is {sent[place]}: an observation holds finite 32-bit numbers alone"
 
 
 def observation_at(index: Index, spec: TaskSpec, place: StepKey) -> NDArray[np.float32]:

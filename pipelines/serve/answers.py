@@ -11,15 +11,15 @@ import msgspec
 from fastapi import Request
 from fastapi.responses import Response
 
+from headrace.pipelines.serve.body import JSON
 from headrace.pipelines.serve.problems import RefusedError
 
-JSON: Final = "application/json"
-_encode: Final = msgspec.json.Encoder(decimal_format="number").encode
+encoded: Final = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def json_answer(content: object, status: int = HTTPStatus.OK) -> Response:
     """Return content as JSON."""
-    return Response(_encode(content), status, media_type=JSON)
+    return Response(encoded(content), status, media_type=JSON)
 
 
 def lasting(request: Request, content: bytes) -> Response:
@@ -33,7 +33,7 @@ def lasting(request: Request, content: bytes) -> Response:
 
 def page(items: Sequence[Any], following: object | None = None) -> bytes:
     """Return a page as JSON: its items, and the cursor of the page after it, null at the end."""
-    return _encode({"items": items, "next": None if following is None else cursor(following)})
+    return encoded({"items": items, "next": None if following is None else cursor(following)})
 
 
 def cursor(place: object) -> str:

@@ -15,18 +15,31 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from headrace.pipelines.serve.access import Reads
 from headrace.pipelines.serve.console.console import add_console
 from headrace.pipelines.serve.guard import Guard
+from headrace.pipelines.serve.openapi import describe
 from headrace.pipelines.serve.problems import add_problems
-from headrace.pipelines.serve.routes import policies, tasks
+from headrace.pipelines.serve.routes import (
+    asking,
+    decide,
+    directives,
+    history,
+    jobs,
+    policies,
+    produce,
+    rejected,
+    reports,
+    tasks,
+)
 from headrace.pipelines.serve.site import Here, Site
 
-ROUTERS: Final = (tasks.router, policies.router)
+SUBJECTS: Final = (tasks, history, policies, asking, reports, directives, rejected, jobs, decide, produce)
+ROUTERS: Final = tuple(subject.router for subject in SUBJECTS)
 STALE_S: Final = 30.0
 """A view that was not read on for so long is not ready."""
 USES_EVERY_S: Final = 10.0
 
 
-def create_app(site: Site, registry: CollectorRegistry | None = None, *, loopback: bool = True) -> FastAPI:
-    """Put the application together. loopback: whether it answers to this machine's own names alone."""
+def routed() -> FastAPI:
+    """Return the API's routes as an application that describes them, and has nothing to answer from yet."""
     app = FastAPI(
         title="headrace",
         version=metadata.version("headrace"),
@@ -36,11 +49,18 @@ def create_app(site: Site, registry: CollectorRegistry | None = None, *, loopbac
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
-    app.state.site = site
-    app.state.registry = registry or CollectorRegistry()
     add_problems(app)
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, default_response_class=Response)
+    describe(app)
+    return app
+
+
+def create_app(site: Site, registry: CollectorRegistry | None = None, *, loopback: bool = True) -> FastAPI:
+    """Put the application together. loopback: whether it answers to this machine's own names alone."""
+    app = routed()
+    app.state.site = site
+    app.state.registry = registry or CollectorRegistry()
     _add_health(app)
     add_console(app)
     app.add_middleware(Guard, gate=site.gate, loopback=loopback)
@@ -50,14 +70,13 @@ def create_app(site: Site, registry: CollectorRegistry | None = None, *, loopbac
 @asynccontextmanager
 async def _running(app: FastAPI) -> AsyncIterator[None]:
     site: Site = app.state.site
-    site.view.start()
+    site.start()
     uses = asyncio.create_task(_store_uses(site))
     try:
         yield
     finally:
         uses.cancel()
-        site.view.close()
-        site.gate.store_uses()
+        site.close()
 
 
 async def _store_uses(site: Site) -> None:

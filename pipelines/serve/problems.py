@@ -35,13 +35,17 @@ STATUS: Final[Mapping[type[errors.HeadraceError], HTTPStatus]] = {
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What an error says. type: a name that does not change. detail: what failed, and the remedy."""
+    """What an error says. type: a name that does not change. detail: what failed, and the remedy.
+
+    errors: each fault of the request's parameters. items: each item of a body that is at fault, the first ones.
+    """
 
     title: str
     status: int
     detail: str
     type: str = "about:blank"
     errors: tuple[str, ...] = ()
+    items: tuple[Any, ...] = ()
 
 
 class RefusedError(HTTPException):
@@ -68,7 +72,8 @@ async def _of_headrace(_request: Request, error: Exception) -> Response:
     status = status_of(error)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
     kind = type(error).__name__.removesuffix("Error")
-    return answered(status, str(error), headers, type=f"urn:headrace:{kind}")
+    items = getattr(error, "items", ())
+    return answered(status, str(error), headers, type=f"urn:headrace:{kind}", items=items)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

@@ -8,6 +8,7 @@ from headrace.pipelines.explain.job import GROUP as EXPLAIN
 from headrace.pipelines.learn.job import GROUP as LEARN
 from headrace.pipelines.report.job import GROUP as DIGEST
 from headrace.pipelines.settings import read_settings
+from headrace.pipelines.topics import INGEST
 from headrace.pipelines.wiring import open_services
 from headrace.schemas.ports import Assigned, Commit
 
@@ -20,7 +21,7 @@ def found(stream):
 
 
 def test_the_jobs_go_by_the_names_of_their_groups():
-    assert list(doctor.READERS) == [LEARN, EXPLAIN, DIGEST]
+    assert list(doctor.READERS) == [INGEST, LEARN, EXPLAIN, DIGEST]
 
 
 def test_a_job_that_is_behind_and_a_policy_that_is_gone(stream):

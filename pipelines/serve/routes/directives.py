@@ -1,0 +1,38 @@
+"""/v1/tasks/{task}/directives: what the advisor proposed and what became of it; taking it back."""
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from headrace.pipelines.policies.directing import undo as undone
+from headrace.pipelines.serve.access import Operates, Reads
+from headrace.pipelines.serve.answers import first, json_answer, lasting, page, place_of
+from headrace.pipelines.serve.described import gives, lasts, page_of
+from headrace.pipelines.serve.routes.parameters import Cursor, DirectiveId, Limit, ReasonAlone, Task
+from headrace.pipelines.serve.site import Here
+from headrace.schemas.records import Directive
+
+router = APIRouter(prefix="/v1/tasks/{task}", tags=["directives"])
+
+
+@router.get("/directives", summary="List directives", responses=lasts(page_of(Directive)))
+async def directives(
+    request: Request, site: Here, _: Reads, task: Task, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
+    """Return the directives as each stands now, the newest first: the change, its verdict, who gave it and why."""
+    site.spec(task)
+    before: tuple[int, str] | None = place_of(cursor, tuple[int, str])
+    there = sorted(site.view.task(task).directives.copy().values(), key=_order, reverse=True)
+    found, more = first((one for one in there if before is None or _order(one) < before), limit)
+    return lasting(request, page(found, _order(found[-1]) if more else None))
+
+
+def _order(one: Directive) -> tuple[int, str]:
+    return one.ts, one.directive_id
+
+
+@router.post("/directives/{directive_id}/undo", summary="Take a directive back", responses=gives(Directive))
+def undo(site: Here, caller: Operates, task: Task, directive_id: DirectiveId, reason: ReasonAlone) -> Response:
+    """Take a directive back: `run learn` undoes it at its next version, as if it had never been."""
+    site.spec(task)
+    services = site.services
+    return json_answer(undone(services.log, services.clock, task, directive_id, caller.name, reason))
