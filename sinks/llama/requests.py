@@ -157,8 +157,9 @@ def _refused_text(name: str, value: str) -> Iterator[str]:
         yield f"{name} can't be served"
     elif "\\" in value:
         yield "a pattern with an escape can't be served: write [.] for a dot"
-    elif copies(value, PATTERN_COPIES) > PATTERN_COPIES:
-        yield f"a pattern's counts, multiplied where they are nested, make more than {PATTERN_COPIES} copies"
+    elif copies(value, PATTERN_COPIES, MOST_COUNT) > PATTERN_COPIES:
+        nested = f"its counts, multiplied where they are nested, make more than {PATTERN_COPIES} copies"
+        yield f"a pattern repeats something more than {MOST_COUNT} times, or {nested}"
 
 
 def _copies(schema: Any) -> Iterator[int]:
@@ -166,7 +167,7 @@ def _copies(schema: Any) -> Iterator[int]:
     if isinstance(schema, dict):
         for name, value in schema.items():
             if name == "pattern" and isinstance(value, str):
-                yield copies(value, PATTERN_COPIES)
+                yield copies(value, PATTERN_COPIES, MOST_COUNT)
             else:
                 yield from _copies(value)
     elif isinstance(schema, list):
