@@ -364,7 +364,8 @@ def test_a_cursor_that_is_none_is_refused(client):
 
 def test_what_is_counted(client):
     """By route, whoever has answered: the framework, or a way around it."""
-    client.get("/no/such/path")
+    for path in ("/no/such/path", f"{VALVE_ROUTES}/windows"):
+        client.get(path)
     text = client.get("/metrics").text
     for method, route in (("GET", "/v1/tasks/{task}/windows"), ("POST", "/v1/decide"), ("GET", "none")):
         assert re.search(rf'requests_total{{method="{method}",route="{re.escape(route)}",status="\d+"}} \d', text)
