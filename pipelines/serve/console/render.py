@@ -92,7 +92,15 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (words.figure, words.percent, words.duration, words.iso, words.day_and_time, words.clock_time)
+    filters = (
+        words.figure,
+        words.percent,
+        words.duration,
+        words.begun,
+        words.iso,
+        words.day_and_time,
+        words.clock_time,
+    )
     made.filters |= {one.__name__: one for one in filters}
     made.globals |= {"static": _static}
     return made
