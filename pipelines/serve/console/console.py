@@ -27,7 +27,6 @@ def add_console(app: FastAPI) -> None:
     """Add the pages to an application that has its site."""
     app.state.events = events.Streams()
     app.state.lags = health.Lags(app.state.site.services.log)
-    app.state.explaining = panels.Explaining()
     app.state.reports = Reports(app.state.site.services.log)
     for subject in (pages, panels, health, login, events, actions):
         app.include_router(subject.router)
