@@ -83,6 +83,12 @@ def page(request: Request, name: str, status: int = HTTPStatus.OK, **values: Any
     return HTMLResponse(text, status)
 
 
+def compile_templates() -> None:
+    """Compile the templates before they are asked for."""
+    for name in _environment().list_templates():
+        _environment().get_template(name)
+
+
 @cache
 def _environment() -> jinja2.Environment:
     made = jinja2.Environment(
