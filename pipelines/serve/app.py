@@ -12,7 +12,7 @@ from fastapi.responses import PlainTextResponse, Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from headrace.pipelines.serve.access import Reads
-from headrace.pipelines.serve.console.console import add_console
+from headrace.pipelines.serve.console.console import add_console, warm_up
 from headrace.pipelines.serve.guard import Guard
 from headrace.pipelines.serve.meter import METERS, OF_SITE, Meter, Metered
 from headrace.pipelines.serve.openapi import describe
@@ -76,11 +76,12 @@ def create_app(site: Site, *, loopback: bool = True) -> FastAPI:
 async def _running(app: FastAPI) -> AsyncIterator[None]:
     site: Site = app.state.site
     site.start()
-    uses = asyncio.create_task(_store_uses(site))
+    background = [asyncio.create_task(_store_uses(site)), asyncio.create_task(asyncio.to_thread(warm_up))]
     try:
         yield
     finally:
-        uses.cancel()
+        for task in background:
+            task.cancel()
         site.close()
 
 

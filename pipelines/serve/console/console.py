@@ -6,9 +6,11 @@ from starlette.responses import Response
 from starlette.types import Scope
 from typing_extensions import override
 
+from headrace.learners.judge.distributions import t_quantile
 from headrace.pipelines.serve.console import actions, events, health, login, pages, panels
 from headrace.pipelines.serve.console.beside import Reports
-from headrace.pipelines.serve.console.render import STATIC
+from headrace.pipelines.serve.console.render import STATIC, compile_templates
+from headrace.pipelines.serve.console.safety import FEWEST
 
 
 class _Files(StaticFiles):
@@ -21,6 +23,12 @@ class _Files(StaticFiles):
             "public, max-age=31536000, immutable" if scope["query_string"] else "no-cache"
         )
         return response
+
+
+def warm_up() -> None:
+    """Load what the first page would wait for: SciPy's quantiles, and the templates."""
+    t_quantile(FEWEST, 0.975)
+    compile_templates()
 
 
 def add_console(app: FastAPI) -> None:
