@@ -29,6 +29,7 @@ from headrace.pipelines.serve.routes import (
     reports,
     tasks,
 )
+from headrace.pipelines.serve.shortcut import add_shortcuts
 from headrace.pipelines.serve.site import Here, Site
 from headrace.pipelines.service.metrics import registry
 
@@ -63,6 +64,7 @@ def create_app(site: Site, *, loopback: bool = True) -> FastAPI:
     app.state.site = site
     meter = Meter()
     app.state.registry = registry((METERS, meter), (OF_SITE, site))
+    add_shortcuts(app, site, decide.answered)
     _add_health(app)
     add_console(app)
     app.add_middleware(Guard, gate=site.gate, loopback=loopback)
