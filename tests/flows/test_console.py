@@ -335,3 +335,15 @@ def test_so_many_pages_follow_at_a_time(client):
     client.app.state.events.open = 1_000
     full = client.get("/events")
     assert (full.status_code, full.headers["content-type"].split(";")[0]) == (503, "text/html")
+
+
+def test_an_index_that_is_away_is_told_in_its_own_place(client, services):
+    add_task(services.log, SPEC)
+    send(services, WINDOWS, window(1, 1.0))
+    shown(client, "/tasks/valve", "Newest window ended")
+    assert "No decision yet" in client.get("/tasks/valve/decisions").text
+    services.index = Away(services.index)
+    services.index.away = True
+    part = client.get("/tasks/valve/decisions", headers=HTML | {"HX-Request": "true"})
+    assert (part.status_code, "does not answer" in part.text, "<main" in part.text) == (503, True, False)
+    assert client.get("/tasks/valve", headers=HTML).status_code == 200
