@@ -30,11 +30,11 @@ def folder(tmp_path_factory):
 class Server:
     """A server process at a port that was free."""
 
-    def __init__(self, folder, port=0):
+    def __init__(self, folder, port=0, **environment):
         self.log = folder / f"serve-{time.monotonic_ns()}.log"
         with self.log.open("wb") as stderr:
             command = [HEADRACE, "serve", "--address", f"127.0.0.1:{port}"]
-            self.process = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stderr=stderr)
+            self.process = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT | environment, stderr=stderr)
         self.until(lambda: "serve is ready" in self.log.read_text())
         self.port = int(re.search(r"http://127.0.0.1:(\d+)", self.log.read_text())[1])
 
@@ -45,13 +45,13 @@ class Server:
             assert time.monotonic() < end, self.log.read_text()
             time.sleep(0.02)
 
-    def ask(self, path, content=None):
+    def ask(self, path, content=None, timeout_s=20):
         """(status, what was answered); 0 where nobody answers."""
         body = None if content is None else json.dumps(content).encode()
         headers = {"Content-Type": "application/json"} if body else {}
         asked = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, headers)
         try:
-            with OPENER.open(asked, timeout=20) as answer:
+            with OPENER.open(asked, timeout=timeout_s) as answer:
                 return answer.status, json.loads(answer.read() or b"null") if path.startswith("/v1") else None
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
