@@ -7,7 +7,7 @@ from starlette.types import Scope
 from typing_extensions import override
 
 from headrace.learners.judge.distributions import t_quantile
-from headrace.pipelines.serve.console import actions, events, health, login, pages, panels
+from headrace.pipelines.serve.console import actions, events, health, login, pages, panels, unsubscribing
 from headrace.pipelines.serve.console.beside import Reports
 from headrace.pipelines.serve.console.render import STATIC, compile_templates
 from headrace.pipelines.serve.console.safety import FEWEST
@@ -36,6 +36,6 @@ def add_console(app: FastAPI) -> None:
     app.state.events = events.Streams()
     app.state.lags = health.Lags(app.state.site.services.log)
     app.state.reports = Reports(app.state.site.services.log)
-    for subject in (pages, panels, health, login, events, actions):
+    for subject in (pages, panels, health, login, events, actions, unsubscribing):
         app.include_router(subject.router)
     app.mount("/static", _Files(directory=STATIC))
