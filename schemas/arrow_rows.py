@@ -41,25 +41,6 @@ def schema_of(spec: TaskSpec) -> pa.Schema:
     action = np.zeros(0, np.int32) if isinstance(spec.actions, tuple) else np.zeros((0, spec.action_count), np.float32)
     obs, terms = np.zeros((0, spec.width), np.float32), np.zeros((0, len(spec.reward_terms)), np.float32)
     codes, flags = np.zeros(0, np.int32), np.zeros(0, np.bool_)
-    empty = TransitionBatch(
-        *(
-            spec.task,
-            (),
-            (),
-            codes,
-            codes,
-            ints,
-            ints,
-            ints,
-            obs,
-            action,
-            floats,
-            obs,
-            flags,
-            flags,
-            terms,
-            ints,
-            floats,
-        )
-    )
+    names = (spec.task, (), (), codes, codes)
+    empty = TransitionBatch(*names, ints, ints, ints, obs, action, floats, obs, flags, flags, terms, ints, floats)
     return record_batch(empty, spec).schema

@@ -11,6 +11,7 @@ from headrace.learners.stream.algorithms import ALGORITHMS
 from headrace.pipelines.cli.logs import log_to_stderr
 from headrace.pipelines.cli.options import INTERRUPTED, json_option, verbose_option
 from headrace.pipelines.cli.output import print_json
+from headrace.pipelines.settings import DEFAULTS
 
 
 @click.command("demo")
@@ -89,3 +90,4 @@ def _print(result: dict[str, Any]) -> None:
     named = " ".join(f"HEADRACE_{name.upper()}={url}" for name, url in result["stream"].items())
     click.echo("\nTo look into its stream by `headrace policy list`, `query windows --task cloud` and so on, paste:")
     click.echo(f"export {named}")
+    click.echo(f"\nand to look at it in a browser: `headrace serve`, then open http://{DEFAULTS['serve']}")

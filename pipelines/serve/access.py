@@ -137,16 +137,20 @@ _RETRY: Final = {"Retry-After": "1"}
 _bearer: Final = HTTPBearer(auto_error=False, description="A token that `headrace token create` printed.")
 
 
+def require(caller: Caller, scope: Scope) -> Caller:
+    """Return the caller; raises RefusedError (403) where they lack the scope."""
+    if not caller.allows(scope):
+        has = ", ".join(caller.scopes)
+        detail = f"this needs the scope {scope}; the token {caller.name} has {has}"
+        raise RefusedError(HTTPStatus.FORBIDDEN, detail)
+    return caller
+
+
 def needs(scope: Scope) -> Any:  # noqa: ANN401 what FastAPI takes for a dependency
     """Return a dependency: the caller, refused with 403 unless they have the scope."""
 
     def check(request: Request) -> Caller:
-        caller: Caller = request.state.caller
-        if not caller.allows(scope):
-            has = ", ".join(caller.scopes)
-            detail = f"this needs the scope {scope}; the token {caller.name} has {has}"
-            raise RefusedError(HTTPStatus.FORBIDDEN, detail)
-        return caller
+        return require(request.state.caller, scope)
 
     return Depends(_in_turn(check))
 

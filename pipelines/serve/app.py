@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse, Response
-from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from headrace.pipelines.serve.access import Reads
-from headrace.pipelines.serve.console.console import add_console
+from headrace.pipelines.serve.console.console import add_console, warm_up
 from headrace.pipelines.serve.guard import Guard
+from headrace.pipelines.serve.meter import METERS, OF_SITE, Meter, Metered
 from headrace.pipelines.serve.openapi import describe
 from headrace.pipelines.serve.problems import add_problems
 from headrace.pipelines.serve.routes import (
@@ -29,7 +29,9 @@ from headrace.pipelines.serve.routes import (
     reports,
     tasks,
 )
+from headrace.pipelines.serve.shortcut import add_shortcuts
 from headrace.pipelines.serve.site import Here, Site
+from headrace.pipelines.service.metrics import registry
 
 SUBJECTS: Final = (tasks, history, policies, asking, reports, directives, rejected, jobs, decide, produce)
 ROUTERS: Final = tuple(subject.router for subject in SUBJECTS)
@@ -56,14 +58,17 @@ def routed() -> FastAPI:
     return app
 
 
-def create_app(site: Site, registry: CollectorRegistry | None = None, *, loopback: bool = True) -> FastAPI:
+def create_app(site: Site, *, loopback: bool = True) -> FastAPI:
     """Put the application together. loopback: whether it answers to this machine's own names alone."""
     app = routed()
     app.state.site = site
-    app.state.registry = registry or CollectorRegistry()
+    meter = Meter()
+    app.state.registry = registry((METERS, meter), (OF_SITE, site))
+    add_shortcuts(app, site, decide.answered)
     _add_health(app)
     add_console(app)
     app.add_middleware(Guard, gate=site.gate, loopback=loopback)
+    app.add_middleware(Metered, meter=meter)
     return app
 
 
@@ -71,11 +76,12 @@ def create_app(site: Site, registry: CollectorRegistry | None = None, *, loopbac
 async def _running(app: FastAPI) -> AsyncIterator[None]:
     site: Site = app.state.site
     site.start()
-    uses = asyncio.create_task(_store_uses(site))
+    background = [asyncio.create_task(_store_uses(site)), asyncio.create_task(asyncio.to_thread(warm_up))]
     try:
         yield
     finally:
-        uses.cancel()
+        for task in background:
+            task.cancel()
         site.close()
 
 

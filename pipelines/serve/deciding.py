@@ -85,6 +85,10 @@ class Deciders:
             raise UnavailableError(self._why(task))
         return serving.versions[number]
 
+    def numbers(self) -> dict[str, int]:
+        """Return the version that decides, by task."""
+        return {task: serving.record.version for task, serving in self._serving.copy().items()}
+
     def _why(self, task: str) -> str:
         view, trouble = self._view, self._trouble.get(task)
         if trouble:

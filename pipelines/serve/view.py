@@ -118,9 +118,19 @@ class TaskView:
     windows_told: int = 0
     """Grows with each message of the task on `windows`: what was answered of them is as old as this."""
 
+    folded: dict[int, WindowTotals] = field(default_factory=dict)
+    """Of windows that were asked for, until more is told of them."""
+
     def windows(self) -> list[WindowTotals]:
         """Return the newest windows, the oldest of them first."""
-        return [_totals(start_ms, self.parts[start_ms]) for start_ms in sorted(self.parts)]
+        for start_ms in self.parts.keys() - self.folded.keys():
+            self.folded[start_ms] = _totals(start_ms, self.parts[start_ms])
+        return [self.folded[start_ms] for start_ms in sorted(self.parts)]
+
+    def forget(self, start_ms: int) -> None:
+        """Keep nothing of a window."""
+        del self.parts[start_ms]
+        self.folded.pop(start_ms, None)
 
 
 def _totals(start_ms: int, parts: dict[tuple[int, int], _Part]) -> WindowTotals:
@@ -156,7 +166,6 @@ class View:
         self.rejections: dict[tuple[str, str], int] = defaultdict(int)
         self.trouble = "the log was not read yet"
         self.changes = 0
-        self._folded: dict[str, tuple[int, list[WindowTotals]]] = {}
         self._read_s = time.monotonic()
         self._lock = threading.Lock()
         self._take = {
@@ -191,13 +200,9 @@ class View:
             return self.tasks[task]
 
     def windows(self, task: str) -> list[WindowTotals]:
-        """Return a task's newest windows, the oldest of them first; they are folded once for all who ask."""
+        """Return a task's newest windows, the oldest of them first."""
         with self._lock:
-            told = self.tasks[task].windows_told
-            known = self._folded.get(task)
-            if known is None or known[0] != told:
-                known = self._folded[task] = told, self.tasks[task].windows()
-            return known[1]
+            return self.tasks[task].windows()
 
     def start(self) -> None:
         """Begin to read, by a thread."""
@@ -237,6 +242,8 @@ class View:
         while not self._closed.is_set():
             try:
                 came = self.read_on()
+                for name in self.names() if came else ():
+                    self.windows(name)  # so that nobody waits for them
                 failures, before, self.trouble = 0, self.trouble, ""
                 self._read_s = time.monotonic()
                 if came or before:
@@ -314,8 +321,9 @@ class View:
                 *(totals.rows, totals.reward_sum, totals.episode_ends, summary.duplicates, totals.policy_versions),
                 *(late, totals.outcomes, totals.outcome_rows),
             )
+            task.folded.pop(summary.start_ms, None)
             if len(task.parts) > MOST_WINDOWS:
-                del task.parts[min(task.parts)]
+                task.forget(min(task.parts))
         self._bound_parts()
 
     def _bound_parts(self) -> None:
@@ -324,7 +332,9 @@ class View:
         while sum(sizes.values()) > MOST_PARTS:
             name = max(sizes, key=sizes.__getitem__)
             parts = self.tasks[name].parts
-            sizes[name] -= len(parts.pop(min(parts)))
+            oldest = min(parts)
+            sizes[name] -= len(parts[oldest])
+            self.tasks[name].forget(oldest)
 
     def _operations(self, batch: MessageBatch) -> None:
         self.operations.extend(records([batch], Operation))

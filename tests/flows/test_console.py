@@ -21,6 +21,7 @@ from headrace.pipelines.settings import read_settings
 from headrace.pipelines.tasks import add_task
 from headrace.pipelines.topics import DIRECTIVES, POLICIES, REJECTED, WINDOWS
 from headrace.pipelines.wiring import open_services
+from headrace.schemas.errors import UnavailableError
 from headrace.schemas.ports import Record
 from headrace.schemas.records import AgentStats, Directive, Operation, ServingPolicy, TaskSpec, WindowSummary
 
@@ -154,6 +155,38 @@ def test_what_is_vendored_is_as_published():
     for line in lines:
         digest, name = line.split()
         assert hashlib.sha256((STATIC / "vendor" / name).read_bytes()).hexdigest() == digest
+
+
+class Away:
+    """A log that answers until it is taken away."""
+
+    def __init__(self, real):
+        self.real, self.away = real, False
+
+    def __getattr__(self, name):
+        if self.away:
+            raise UnavailableError("broker 10.0.0.7:9092 does not answer")
+        return getattr(self.real, name)
+
+
+def test_a_log_that_is_away_leaves_what_was_known_and_its_age(services):
+    add_task(services.log, SPEC)
+    services.log = Away(services.log)
+    site = Site(services, View(services.log), Gate(services.tokens, services.clock, "owner"))
+    with TestClient(create_app(site), base_url="http://localhost:8080") as client:
+        shown(client, "/", "/tasks/valve")
+        services.log.away = True
+        for path in ("/", "/tasks/valve"):
+            page = shown(client, path, "The log can\u2019t be read")
+            assert "broker 10.0.0.7:9092 does not answer" in page
+            assert "/tasks/valve" in page
+        assert "does not answer" in client.get("/health").text
+        refused = act(client, "hold", seen=0)
+        assert (refused.status_code, "does not answer" in refused.text) == (503, True)
+        services.log.away = False
+        until = time.monotonic() + 20.0
+        while "The log can" in client.get("/").text:
+            assert time.monotonic() < until
 
 
 def token(services, *scopes):
@@ -302,3 +335,15 @@ def test_so_many_pages_follow_at_a_time(client):
     client.app.state.events.open = 1_000
     full = client.get("/events")
     assert (full.status_code, full.headers["content-type"].split(";")[0]) == (503, "text/html")
+
+
+def test_an_index_that_is_away_is_told_in_its_own_place(client, services):
+    add_task(services.log, SPEC)
+    send(services, WINDOWS, window(1, 1.0))
+    shown(client, "/tasks/valve", "Newest window ended")
+    assert "No decision yet" in client.get("/tasks/valve/decisions").text
+    services.index = Away(services.index)
+    services.index.away = True
+    part = client.get("/tasks/valve/decisions", headers=HTML | {"HX-Request": "true"})
+    assert (part.status_code, "does not answer" in part.text, "<main" in part.text) == (503, True, False)
+    assert client.get("/tasks/valve", headers=HTML).status_code == 200

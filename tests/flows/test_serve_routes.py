@@ -1,6 +1,7 @@
 """What each route of the API answers, on an embedded stream."""
 
 import json
+import re
 
 import msgspec
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from served import NOW_MS, PUMP, T0, VALVE, fill, row, served, store_version, take_in, until
 
 from headrace.learners.acting import load_policy
+from headrace.pipelines.serve.tokens import create_token
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.tasks import add_task
 from headrace.pipelines.wiring import open_services
+from headrace.schemas.access import SCOPES
 from headrace.schemas.canary import Canary, in_share
 from headrace.schemas.codec_arrow import CONTENT_TYPE as ARROW
 from headrace.schemas.ports import Record
@@ -357,3 +360,27 @@ def test_a_cursor_that_is_none_is_refused(client):
     for cursor in ("x", "e30", "%00", "W10"):
         for path in ("windows", "agents", "reports", "directives", "rejected"):
             assert client.get(f"{VALVE_ROUTES}/{path}", params={"cursor": cursor}).status_code == 400
+
+
+def test_what_is_counted(client):
+    """By route, whoever has answered: the framework, or a way around it."""
+    for path in ("/no/such/path", f"{VALVE_ROUTES}/windows"):
+        client.get(path)
+    text = client.get("/metrics").text
+    for method, route in (("GET", "/v1/tasks/{task}/windows"), ("POST", "/v1/decide"), ("GET", "none")):
+        assert re.search(rf'requests_total{{method="{method}",route="{re.escape(route)}",status="\d+"}} \d', text)
+    assert 'headrace_serve_deciding_version{task="pump"} 1.0' in text
+
+
+def test_an_answer_that_is_ready_asks_for_its_scope(client, services):
+    """The last test here: from the first token on everybody needs one."""
+    path = f"{VALVE_ROUTES}/windows?limit=3"
+    first = client.get(path)
+    assert (client.get(path).content, client.get(path).headers["etag"]) == (first.content, first.headers["etag"])
+    sent = {scope: create_token(services.tokens, services.clock, scope, (scope,), None, 100)[1] for scope in SCOPES[:3]}
+    asked = {"task": "pump", "obs": [[0, 0]]}
+    for scope, (reads, decides) in {"read": (200, 403), "decide": (403, 200), "produce": (403, 403)}.items():
+        headers = {"Authorization": f"Bearer {sent[scope]}"}
+        assert client.get(path, headers=headers).status_code == reads
+        assert client.post("/v1/decide", json=asked, headers=headers).status_code == decides
+    until(lambda: client.get(path).status_code == 401)  # within a second

@@ -142,7 +142,7 @@ def learning(version: int, settings: dict[str, float], rules: dict[str, float]) 
 
 def scorecard_in_short(url: str, folder: Path) -> Iterator[dict[str, object]]:
     """Score CartPole's explanations by the model, beside the template and the controls: means over two seeds."""
-    arms = dict.fromkeys(scores.ARMS, "") | {"model": url}
+    arms = dict.fromkeys(scores.ARMS, "") | {"local": url}
     scoring.score_all(folder, explained.subjects()[1:2], arms, SCORED_TRAINING.each()[:2], 1)
     for row in scorecard(scores.read(folder))["measures"]:
         means = {arm: told and round(told["mean"], row["digits"]) for arm, told in row["arms"].items()}

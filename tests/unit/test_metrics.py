@@ -27,6 +27,7 @@ from headrace.pipelines.report import metrics as digest_metrics
 from headrace.pipelines.runtime.liveness import Liveness
 from headrace.pipelines.runtime.retry import retrying
 from headrace.pipelines.runtime.stop import Stop
+from headrace.pipelines.serve.meter import METERS, OF_SITE
 from headrace.pipelines.service.address import Address, parse_address
 from headrace.pipelines.service.endpoint import served
 from headrace.pipelines.service.ends import Ends
@@ -45,6 +46,7 @@ JOBS = {
     "explain": explain_metrics.METRICS,
     "fleet": fleet_metrics.METRICS,
     "digest": digest_metrics.METRICS,
+    "serve": (*METERS, *OF_SITE),
 }
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 ROW = re.compile(r"^\| `(headrace_\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)

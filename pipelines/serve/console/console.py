@@ -6,9 +6,11 @@ from starlette.responses import Response
 from starlette.types import Scope
 from typing_extensions import override
 
-from headrace.pipelines.serve.console import actions, events, health, login, pages, panels
+from headrace.learners.judge.distributions import t_quantile
+from headrace.pipelines.serve.console import actions, events, health, login, pages, panels, unsubscribing
 from headrace.pipelines.serve.console.beside import Reports
-from headrace.pipelines.serve.console.render import STATIC
+from headrace.pipelines.serve.console.render import STATIC, compile_templates
+from headrace.pipelines.serve.console.safety import FEWEST
 
 
 class _Files(StaticFiles):
@@ -23,12 +25,17 @@ class _Files(StaticFiles):
         return response
 
 
+def warm_up() -> None:
+    """Load what the first page would wait for: SciPy's quantiles, and the templates."""
+    t_quantile(FEWEST, 0.975)
+    compile_templates()
+
+
 def add_console(app: FastAPI) -> None:
     """Add the pages to an application that has its site."""
     app.state.events = events.Streams()
     app.state.lags = health.Lags(app.state.site.services.log)
-    app.state.explaining = panels.Explaining()
     app.state.reports = Reports(app.state.site.services.log)
-    for subject in (pages, panels, health, login, events, actions):
+    for subject in (pages, panels, health, login, events, actions, unsubscribing):
         app.include_router(subject.router)
     app.mount("/static", _Files(directory=STATIC))

@@ -1,12 +1,13 @@
 """All tasks at a glance: a table first, in pages, and what was decided and wanted across them. From memory alone."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from heapq import nlargest
 from typing import Final, Literal
 
 from headrace.pipelines.serve.console.drawn import spark
 from headrace.pipelines.serve.console.safety import Safety, safety
-from headrace.pipelines.serve.view import View
+from headrace.pipelines.serve.view import TaskView, View
 from headrace.schemas.records import Directive, ServingPolicy
 
 PAGE_ROWS: Final = 25
@@ -43,7 +44,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A page of the table. matching: rows on all its pages; decisions, directives: the newest of all tasks."""
+    """A page of the table. matching: rows on all its pages.
+
+    worst: tasks that do worse than before. decisions: the newest of all tasks; directives: too, those proposed first.
+    """
 
     rows: list[Row]
     tasks: int
@@ -52,6 +56,7 @@ class Overview:
     pages: int
     worse: int
     stale: int
+    worst: list[Row]
     decisions: list[ServingPolicy]
     directives: list[Directive]
 
@@ -74,11 +79,16 @@ def overview(view: View, now_ms: int, query: str, wanted: Wanted, sort: Sort, nu
         pages=pages,
         worse=sum(row.safety.state == "worse" for row in rows),
         stale=sum(row.safety.stale for row in rows),
+        worst=[row for row in rows if row.safety.state == "worse"][:NEWEST],
         decisions=nlargest(NEWEST, (one for task in tasks for one in [*task.decisions]), key=lambda one: one.ts),
-        directives=nlargest(
-            NEWEST, (one for task in tasks for one in [*task.directives.values()]), key=lambda one: one.ts
-        ),
+        directives=nlargest(NEWEST, _asking(tasks), key=lambda one: (one.verdict == "proposed", one.ts)),
     )
+
+
+def _asking(tasks: list[TaskView]) -> Iterator[Directive]:
+    """Give what a person can do something about."""
+    for task in tasks:
+        yield from (one for one in [*task.directives.values()] if one.verdict in {"proposed", "accepted"})
 
 
 def _row(view: View, name: str, now_ms: int) -> Row:

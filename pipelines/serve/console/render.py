@@ -83,6 +83,12 @@ def page(request: Request, name: str, status: int = HTTPStatus.OK, **values: Any
     return HTMLResponse(text, status)
 
 
+def compile_templates() -> None:
+    """Compile the templates before they are asked for."""
+    for name in _environment().list_templates():
+        _environment().get_template(name)
+
+
 @cache
 def _environment() -> jinja2.Environment:
     made = jinja2.Environment(
@@ -92,7 +98,15 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (words.figure, words.percent, words.duration, words.iso, words.day_and_time, words.clock_time)
+    filters = (
+        words.figure,
+        words.percent,
+        words.duration,
+        words.begun,
+        words.iso,
+        words.day_and_time,
+        words.clock_time,
+    )
     made.filters |= {one.__name__: one for one in filters}
     made.globals |= {"static": _static}
     return made

@@ -1,6 +1,7 @@
 """How the console writes numbers and times: aligned, signed where they are changes, and never NaN."""
 
 import math
+import re
 from datetime import UTC, datetime
 from typing import Final
 
@@ -35,6 +36,11 @@ def duration(ms: float) -> str:
     seconds = max(0, round(ms / 1_000))
     size, unit = next(((size, unit) for size, unit in _UNITS if seconds >= size), (1, "s"))
     return f"{seconds // size}\u00a0{unit}"
+
+
+def begun(text: str) -> str:
+    """Begin with a capital where a word is first: "v7" and "p95" are names."""
+    return text[:1].upper() + text[1:] if re.match(r"[a-z]+\b", text) else text
 
 
 def iso(ms: int) -> str:

@@ -6,12 +6,12 @@ import msgspec
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from headrace.pipelines.serve.access import Decides
+from headrace.pipelines.serve.access import Decides, require
 from headrace.pipelines.serve.answers import json_answer
 from headrace.pipelines.serve.body import read_json
 from headrace.pipelines.serve.deciding import Decisions, decide, observations
 from headrace.pipelines.serve.described import gives, takes
-from headrace.pipelines.serve.site import Here
+from headrace.pipelines.serve.site import Here, Site
 from headrace.schemas.records import ID_PATTERN, Id
 
 router = APIRouter(prefix="/v1", tags=["acting"])
@@ -54,6 +54,12 @@ async def decisions(request: Request, site: Here, _: Decides) -> Response:
     Actions come in the order of `obs`; at most 4096 observations, 2 MiB, a request. A version that was promoted decides
     within a second, and no request fails of it.
     """
+    return await answered(request, site)
+
+
+async def answered(request: Request, site: Site) -> Response:
+    """Answer a request to /v1/decide, whoever has routed it."""
+    require(request.state.caller, "decide")
     asked = await read_json(request, _decode, MOST_BYTES)
     spec = site.spec(asked.task)
     version = site.deciders.version(spec.task, asked.agent_id)

@@ -17,6 +17,7 @@ from headrace.pipelines.serve.answers import first, lasting, page, place_of
 from headrace.pipelines.serve.body import invalid
 from headrace.pipelines.serve.described import BYTES, TEXT, gives, lasts, page_of
 from headrace.pipelines.serve.routes.parameters import Agent, Cursor, From, Limit, Task, To
+from headrace.pipelines.serve.shortcut import ready
 from headrace.pipelines.serve.site import Here, Site
 from headrace.pipelines.serve.streaming import in_chunks, streamed
 from headrace.schemas import arrow_rows, codec_arrow
@@ -106,7 +107,9 @@ async def windows(
     name = ("windows", task, agent, from_ms, end_ms, count, agents)
     selection = Selection(spec, agent, from_ms, end_ms)
     make = lambda: _windows(site, selection, count, agents=agents)  # noqa: E731
-    return lasting(request, await site.answers.soon(name, site.view.task(task).windows_told, make))
+    told = site.view.task(task).windows_told
+    answer = lasting(request, await site.answers.soon(name, told, make))
+    return ready(request).keep(request, task, told, answer)
 
 
 def _windows(site: Site, selection: Selection, limit: int, *, agents: bool) -> bytes:
@@ -140,7 +143,9 @@ async def agents(
     name = ("agents", task, agent, from_ms, to, after, limit)
     selection = Selection(spec, agent, from_ms, to)
     make = lambda: _agents(site, selection, after, limit)  # noqa: E731
-    return lasting(request, await site.answers.soon(name, known.windows_told, make))
+    told = known.windows_told
+    answer = lasting(request, await site.answers.soon(name, told, make))
+    return ready(request).keep(request, task, told, answer)
 
 
 def _agents(site: Site, selection: Selection, after: str, limit: int) -> bytes:
