@@ -59,6 +59,7 @@ def consult(
     task: str,
     judging: Judging | None = None,
     undo: Reasons | None = None,
+    approved: Sequence[Directive] = (),
     fit: Fit = lambda _: None,
     apply: bool = True,
     ts: int = 0,
@@ -67,7 +68,8 @@ def consult(
 
     facts: settings, probation and earlier are filled in here. advisor: None to judge only what stands already. judging:
     without it nothing is undone by the gate, and rules are accepted within their bounds. undo: what people take back.
-    fit: for shaping. apply: whether what passes is accepted, rather than logged as "proposed". ts: of the records, ms.
+    approved: what was proposed earlier and people want, checked as of now. fit: for shaping. apply: whether what passes
+    is accepted, rather than logged as "proposed". ts: of the records, ms.
     """
     ledger, records = _undo(ledger, undo or {}, task, ts)
     if judging is not None:
@@ -77,6 +79,9 @@ def consult(
         }
         ledger, failed = _undo(ledger.judged(effects), {name: ("gate", why) for name, why in fell.items()}, task, ts)
         records += failed
+    for one in approved:
+        ledger, record = _approved(ledger, one, facts, judging, fit, ts)
+        records.append(record)
     if advisor is None:
         return ledger, records
     settings = ledger.settings(list(facts.terms), list(facts.rules))
@@ -101,6 +106,24 @@ def consult(
         ledger = ledger.remembered(record)
         records.append(record)
     return ledger, records
+
+
+def _approved(
+    ledger: Ledger, one: Directive, facts: LearningFacts, judging: Judging | None, fit: Fit, ts: int
+) -> tuple[Ledger, Directive]:
+    """Accept what a person approved, from this version on, if it passes the checks now."""
+    settings = ledger.settings(list(facts.terms), list(facts.rules))
+    proposal = Proposal(change=one.change, target=one.target, value=one.value, reason=one.reason)
+    check = _check(proposal, settings, ledger, judging, fit)
+    record = msgspec.structs.replace(
+        one, version=facts.version, verdict="accepted", ts=ts, **_stated(proposal, settings)
+    )
+    if check.problem:
+        why = _printable(f"{check.problem}; {one.decided_by} approved it: {one.reason}")
+        record = msgspec.structs.replace(record, verdict="refused", decided_by=check.decided_by, reason=why)
+    else:
+        ledger = ledger.accepted(msgspec.convert(record, Standing, from_attributes=True), check.coefficients)
+    return ledger.decided(record), record
 
 
 def _proposals(advisor: Advisor, facts: LearningFacts, task: str) -> tuple[str, Sequence[Proposal]]:

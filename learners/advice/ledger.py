@@ -128,6 +128,12 @@ class Ledger(msgspec.Struct, frozen=True):
         told = self._retold(dict.fromkeys(directive_ids, undone))
         return msgspec.structs.replace(self, standing=kept, earlier=told)
 
+    def decided(self, record: Directive) -> "Ledger":
+        """Return the ledger with what became of an earlier directive that a person approved."""
+        by = record.decided_by if record.decided_by in _DECIDERS else "person"
+        told = self._retold({record.directive_id: {"verdict": record.verdict, "decided_by": by}})
+        return msgspec.structs.replace(self, earlier=told)
+
     def judged(self, effects: Mapping[str, MeanInterval]) -> "Ledger":
         """Return the ledger after one more version has judged what is on probation; effects: by directive."""
         aged = tuple(

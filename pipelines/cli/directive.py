@@ -1,4 +1,4 @@
-"""headrace directive: what the advisor proposed, what became of it, and taking it back."""
+"""headrace directive: what the advisor proposed, what became of it, and what people decide."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import click
 from headrace.pipelines.cli.options import Command, task_option, with_services
 from headrace.pipelines.cli.output import iso, print_answer, print_records
 from headrace.pipelines.cli.policy import reason_option, who_option
-from headrace.pipelines.policies.directing import undo as undone
+from headrace.pipelines.policies.directing import Act, direct, told
 from headrace.pipelines.published import directives
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.wiring import Services
@@ -17,7 +17,7 @@ from headrace.schemas.records import Directive
 
 @click.group("directive")
 def command() -> None:
-    """What the advisor proposed and what became of it; taking it back."""
+    """What the advisor proposed and what became of it; deciding on it."""
 
 
 @command.command("list", cls=Command)
@@ -44,13 +44,20 @@ def _row(one: Directive) -> tuple[Any, ...]:
     return (one.directive_id, iso(one.ts), setting, previous, value, *decided)
 
 
-@command.command("undo", cls=Command)
-@click.argument("directive_id", metavar="DIRECTIVE")
-@reason_option
-@who_option
-@with_services
-def undo(services: Services, directive_id: str, *, reason: str, who: str, as_json: bool) -> None:
-    """Take a directive back: `run learn` undoes it at its next version, as if it had never been."""
-    task = directive_id.rsplit(".", 2)[0]
-    record = undone(services.log, services.clock, task, directive_id, who, reason)
-    print_answer(record, f"{directive_id} will be undone at the next version of {task}", as_json=as_json)
+def deciding(act: Act, about: str) -> None:
+    """Add a command by which a person decides on a directive."""
+
+    @command.command(act, cls=Command, help=about)
+    @click.argument("directive_id", metavar="DIRECTIVE")
+    @reason_option
+    @who_option
+    @with_services
+    def call(services: Services, directive_id: str, *, reason: str, who: str, as_json: bool) -> None:
+        task = directive_id.rsplit(".", 2)[0]
+        record = direct(services.log, services.clock, task, directive_id, act, who, reason)
+        print_answer(record, told(record, act), as_json=as_json)
+
+
+deciding("approve", "Let a proposed change be made: `run learn` checks it at its next version, and makes it.")
+deciding("reject", "Refuse a proposed change.")
+deciding("undo", "Take a directive back: `run learn` undoes it at its next version, as if it had never been.")

@@ -86,8 +86,8 @@ class Advice:
     ) -> None:
         """Undo, ask, check; then the training goes on with the configuration that is in force.
 
-        asked: undoing that people have asked for. fit: for shaping. careful: whether to learn slower and explore more
-        from here on, until a candidate is promoted.
+        asked: the task's records on `directives`, in which people ask to undo or to approve. fit: for shaping. careful:
+        whether to learn slower and explore more from here on, until a candidate is promoted.
         """
         facts = self.state.meter.facts(
             version=version.version,
@@ -106,8 +106,9 @@ class Advice:
             task=self._task,
             undo={
                 **(over(self.state.ledger) if version.promoted else {}),
-                **{one.directive_id: (one.decided_by, one.reason) for one in asked},
+                **{one.directive_id: (one.decided_by, one.reason) for one in asked if one.verdict == "undo"},
             },
+            approved=self._waiting(asked),
             fit=fit,
             apply=self._advising.apply,
             ts=self._clock(),
@@ -122,6 +123,13 @@ class Advice:
             records += more
         self._log(records)
         training.config = dataclasses.replace(training.config, **self.state.ledger.config())
+
+    def _waiting(self, asked: Sequence[Directive]) -> list[Directive]:
+        """Return what people approved and is not decided yet; what is decided is on the log, or about to be."""
+        ledger, pending = self.state.ledger, self.state.pending
+        decided = {*(one.directive_id for one in ledger.standing), *(one.directive_id for one in pending)}
+        last = {one.directive_id: one for one in asked}
+        return [one for one in last.values() if one.verdict == "approve" and one.directive_id not in decided]
 
     def restate(self, changed: Mapping[str, Any]) -> None:
         """Begin with settings that people have stated; what directives had changed of these stands no longer."""

@@ -219,12 +219,11 @@ class Learner:
     def _advise(self, version: PolicyVersion, *, careful: bool) -> None:
         """Let directives change the configuration for what is learned after the version."""
         task, newest = self.spec.task, [entry.reference for entry in self.progress.lineage[-FITTED_CHUNKS:]]
-        standing = self.advice.state.ledger.standing
         self.advice.at_version(
             version,
             self.training,
             judging(self._promotion.simulator(), lambda number: self._ports.store.weights(task, number)),
-            [one for one in directives(self._ports.log, task) if one.verdict == "undo"] if standing else [],
+            directives(self._ports.log, task),
             lambda place: fitted(self._ports.chunks.transitions(newest), place),
             careful=careful,
         )

@@ -3,7 +3,7 @@
 docs/topics.md shows each with an example; contracts/*.schema.json are generated from them.
 """
 
-from headrace.schemas.records.directive import DIRECTIVE_PATTERN, Directive
+from headrace.schemas.records.directive import DIRECTIVE_PATTERN, Directive, DirectiveVerdict
 from headrace.schemas.records.mail import (
     WORDS_MAX,
     Mail,
@@ -56,6 +56,7 @@ __all__ = [
     "Dependency",
     "Direction",
     "Directive",
+    "DirectiveVerdict",
     "Fact",
     "Facts",
     "Id",

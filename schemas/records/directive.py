@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+DirectiveVerdict = Literal["proposed", "approve", "accepted", "refused", "undo", "undone"]
 DIRECTIVE_PATTERN = r"^[A-Za-z0-9._-]{1,96}$"
 
 
@@ -12,7 +13,8 @@ class Directive(Struct, frozen=True):
 
     directive_id: TASK.VERSION.N. change, target: what is changed (docs/architecture.md lists them). value: what it
     becomes, for the rows learned after `version`; previous: what it was. verdict: "proposed" changes nothing (the
-    advisor only logs), "undo" asks for what "undone" then says is done. The last record of an id is what holds.
+    advisor only logs). "approve" and "undo" are what people ask for; "accepted" or "refused", and "undone", say what
+    came of it. The last record of an id is what holds.
     text: of the change "setting", which people make of a learner's setting (`target`), its value as JSON.
     """
 
@@ -21,7 +23,7 @@ class Directive(Struct, frozen=True):
     change: str
     value: float
     proposed_by: str
-    verdict: Literal["proposed", "accepted", "refused", "undo", "undone"]
+    verdict: DirectiveVerdict
     decided_by: str
     reason: str
     ts: int

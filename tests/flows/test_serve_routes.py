@@ -174,7 +174,7 @@ def test_directives(client):
     undone = client.post(f"{VALVE_ROUTES}/directives/valve.2.1/undo", json={"reason": "no"})
     assert (undone.json()["verdict"], undone.json()["decided_by"]) == ("undo", "owner")
     refused = client.post(f"{VALVE_ROUTES}/directives/valve.2.2/undo", json={"reason": "no"})
-    assert (refused.status_code, "only an accepted one" in refused.json()["detail"]) == (400, True)
+    assert (refused.status_code, "what is accepted can be undone" in refused.json()["detail"]) == (400, True)
 
 
 def test_what_was_refused(client):

@@ -1,14 +1,18 @@
 """The console in a real browser (Chromium): followed, acted on, cut off from its server, used by everybody."""
 
 import re
+from contextlib import closing
 
 import msgspec
 import pytest
 from console_world import REASON, Server, make, send
 
 from headrace.pipelines.published import published
+from headrace.pipelines.serve.tokens import create_token
 from headrace.pipelines.topics import POLICIES
+from headrace.pipelines.wiring import system_clock
 from headrace.schemas.ports import Record
+from headrace.sinks.sqlite.tokens import SqliteTokens
 from local_servers import install
 
 
@@ -160,4 +164,26 @@ def test_a_server_that_ends_lets_its_pages_go(server, opened):
     seconds, status = server.stop()
     assert (status, seconds < 3.0) == (0, True)  # an open stream would hold it for 3 s
     page.get_by_text("connection lost").wait_for()
+    page.close()
+    page.faults.clear()
+    server.start()
+
+
+def test_a_person_logs_in_and_out(stream, server, opened):
+    page = opened("/tasks/cloud")
+    with closing(SqliteTokens(stream.folder / ".headrace" / "tokens.db")) as tokens:
+        _, sent = create_token(tokens, system_clock, "eve", ("read",), None, 1_000)
+    page.wait_for_timeout(1_100)  # so long the server believes that there is no token
+    page.goto(f"{server.address}/tasks/cloud?agent=agent-0001")
+    page.locator("#token").fill("hr_wrong")
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").wait_for()
+    page.locator("#token").fill(sent)
+    page.keyboard.press("Enter")
+    page.get_by_text("yours (eve) has read").wait_for()
+    assert page.url.endswith("/tasks/cloud?agent=agent-0001")
+    page.get_by_role("button", name="Log out").click()
+    page.locator("#token").wait_for()
+    assert page.context.cookies() == []
+    assert all("401" in fault for fault in page.faults)
     page.faults.clear()

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Path, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, Response
 
+from headrace.pipelines.policies import directing
 from headrace.pipelines.policies.control import Control
-from headrace.pipelines.policies.directing import undo
 from headrace.pipelines.published import directives
 from headrace.pipelines.query.rejected import LATER_RULES, replay
 from headrace.pipelines.serve.access import Caller, Operates
@@ -40,19 +40,20 @@ async def send_again(request: Request, site: Here, _: Operates, task: Task) -> R
     return await _answered(request, site, task, {"act": "replay"} | sent, lambda: _replay(site, sent.get("rule", "")))
 
 
-@router.post("/tasks/{task}/directives/{directive_id}/undo")
-async def undo_directive(
+@router.post("/tasks/{task}/directives/{directive_id}/{act}")
+async def decide_directive(
     request: Request,
     site: Here,
     caller: Operates,
     task: Task,
     directive_id: Annotated[str, Path(pattern=DIRECTIVE_PATTERN)],
+    act: directing.Act,
 ) -> Response:
-    """Ask the learner to take a directive back."""
+    """Approve or reject a proposed change of learning, or undo one that is made."""
     site.spec(task)
     sent = await form(request)
-    draft = {"act": "undo", "directive": directive_id} | sent
-    return await _answered(request, site, task, draft, lambda: _undo(site, caller, task, directive_id, sent))
+    draft = {"act": act, "directive": directive_id} | sent
+    return await _answered(request, site, task, draft, lambda: _direct(site, caller, task, directive_id, act, sent))
 
 
 @router.post("/tasks/{task}/{act}")
@@ -116,16 +117,16 @@ def _decided(control: Control, task: str, act: Act, reason: str, sent: dict[str,
     return control.hold(task, reason, held=act == "hold")
 
 
-def _undo(site: Site, caller: Caller, task: str, directive_id: str, sent: dict[str, str]) -> str:
+def _direct(site: Site, caller: Caller, task: str, directive_id: str, act: directing.Act, sent: dict[str, str]) -> str:
     reason, seen_ts = reason_of(sent), number_of(sent, "seen")
     services = site.services
     newest = {one.directive_id: one for one in directives(services.log, task)}.get(directive_id)
     if newest is not None and newest.ts != seen_ts:
         by = f"{newest.decided_by} has decided meanwhile: {directive_id} is {newest.verdict} ({newest.reason})"
         raise CommitConflictError(f"{by}: look again, and decide then")
-    record = undo(services.log, services.clock, task, directive_id, caller.name, reason)
+    record = directing.direct(services.log, services.clock, task, directive_id, act, caller.name, reason)
     _wait(lambda: site.view.task(task).directives.get(directive_id) == record)
-    return f"Done: {directive_id} will be undone at the next version of {task}. The record has your name and reason."
+    return f"Done: {directing.told(record, act)}. The record has your name and reason."
 
 
 def _replay(site: Site, rule: str) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.pipelines.policies.directing import Act, open_to
 from headrace.pipelines.report.render import outcome_table
 from headrace.pipelines.serve.console.beside import Bar, Reports, bars
 from headrace.pipelines.serve.console.drawn import chart
@@ -31,7 +32,7 @@ class Proposed:
     setting: str
     previous: float | None
     value: str
-    open: bool
+    acts: tuple[Act, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,4 +106,4 @@ def _what(now: ServingPolicy, before: ServingPolicy | None) -> str:
 
 def _proposed(one: Directive) -> Proposed:
     value = one.text or f"{one.value:g}"
-    return Proposed(one, key_of(one.change, one.target), one.previous, value, one.verdict == "accepted")
+    return Proposed(one, key_of(one.change, one.target), one.previous, value, open_to(one))

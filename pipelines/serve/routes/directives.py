@@ -1,9 +1,9 @@
-"""/v1/tasks/{task}/directives: what the advisor proposed and what became of it; taking it back."""
+"""/v1/tasks/{task}/directives: what the advisor proposed what became of it, and what people decide."""
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from headrace.pipelines.policies.directing import undo as undone
+from headrace.pipelines.policies.directing import Act, direct
 from headrace.pipelines.serve.access import Operates, Reads
 from headrace.pipelines.serve.answers import first, json_answer, lasting, page, place_of
 from headrace.pipelines.serve.described import gives, lasts, page_of
@@ -30,9 +30,11 @@ def _order(one: Directive) -> tuple[int, str]:
     return one.ts, one.directive_id
 
 
-@router.post("/directives/{directive_id}/undo", summary="Take a directive back", responses=gives(Directive))
-def undo(site: Here, caller: Operates, task: Task, directive_id: DirectiveId, reason: ReasonAlone) -> Response:
-    """Take a directive back: `run learn` undoes it at its next version, as if it had never been."""
+@router.post("/directives/{directive_id}/{act}", summary="Decide on a directive", responses=gives(Directive))
+def decide(
+    site: Here, caller: Operates, task: Task, directive_id: DirectiveId, act: Act, reason: ReasonAlone
+) -> Response:
+    """Approve or reject a proposed change, or undo one that is made; `run learn` follows at its next version."""
     site.spec(task)
     services = site.services
-    return json_answer(undone(services.log, services.clock, task, directive_id, caller.name, reason))
+    return json_answer(direct(services.log, services.clock, task, directive_id, act, caller.name, reason))
