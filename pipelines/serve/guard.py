@@ -74,7 +74,7 @@ class Guard:
         if scope["path"].startswith(OPEN_PATHS):
             return Caller("", ())
         client = scope.get("client")
-        return self._gate.caller(bearer or cookie, client[0] if client else "")
+        return self._gate.caller(cookie if bearer is None else bearer, client[0] if client else "")
 
 
 def _refused(scope: Scope, refused: RefusedError) -> Response:
@@ -106,9 +106,16 @@ def _cookie(headers: Headers) -> str | None:
 def _require_same_origin(headers: Headers, host: str) -> None:
     """Refuse what another site's page sends in a person's name."""
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
-    if site not in {"same-origin", "none"} or (origin is not None and urlsplit(origin).netloc != host):
+    if site not in {"same-origin", "none"} or (origin is not None and _netloc(origin) != host):
         detail = f"a page of {origin or 'another site'} may not do that here"
         raise RefusedError(HTTPStatus.FORBIDDEN, detail)
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
 
 
 def _too_large() -> RefusedError:

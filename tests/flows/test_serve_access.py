@@ -71,11 +71,28 @@ def test_the_last_use_is_stored(client, services):
     assert services.tokens.tokens()[0].last_used_ms == NOW_MS
 
 
+def test_a_last_use_that_cant_be_stored_refuses_nobody(client, services):
+    headers, gate = token(services, "read"), client.app.state.site.gate
+    client.get("/v1/tasks", headers=headers)
+    services.tokens._open().rows("PRAGMA query_only = ON")  # as on a disk that is full, or read-only
+    gate.store_uses()
+    assert client.get("/v1/tasks", headers=headers).status_code == 200
+
+
+def test_a_cookie_is_not_taken_beside_an_empty_bearer(client, services):
+    """With a bearer no origin is looked at, so that it must be the bearer that tells who asks."""
+    sent = token(services, "operate")["Authorization"].removeprefix("Bearer ")
+    headers = {"Authorization": "Bearer ", "Cookie": f"headrace={sent}", "Origin": "http://headrace.example"}
+    assert client.post("/v1/tasks/valve/hold", json={"reason": "why"}, headers=headers).status_code == 401
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
         ({"Host": "headrace.example"}, 421),
         ({"Origin": "http://headrace.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Content-Length": "999999999"}, 413),
         ({"Origin": "http://localhost:8080"}, 404),
