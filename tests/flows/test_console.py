@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from headrace.pipelines.published import directives, published
 from headrace.pipelines.serve.access import Gate
 from headrace.pipelines.serve.app import create_app
 from headrace.pipelines.serve.console.events import Streams
+from headrace.pipelines.serve.console.health import Lags
 from headrace.pipelines.serve.console.render import STATIC
 from headrace.pipelines.serve.site import Site
 from headrace.pipelines.serve.tokens import create_token
@@ -157,6 +159,10 @@ def test_what_is_vendored_is_as_published():
         assert hashlib.sha256((STATIC / "vendor" / name).read_bytes()).hexdigest() == digest
 
 
+def fails():
+    raise UnavailableError("the broker does not answer")
+
+
 class Away:
     """A log that answers until it is taken away."""
 
@@ -187,6 +193,34 @@ def test_a_log_that_is_away_leaves_what_was_known_and_its_age(services):
         until = time.monotonic() + 20.0
         while "The log can" in client.get("/").text:
             assert time.monotonic() < until
+
+
+def test_a_log_that_is_away_for_days_is_read_again(services, monkeypatch):
+    view, failures = View(services.log), iter(range(1_100))
+    real = view.read_on
+    monkeypatch.setattr("headrace.pipelines.serve.view.LONGEST_WAIT_S", 0.0)
+    monkeypatch.setattr(view, "read_on", lambda: real() if next(failures, None) is None else fails())
+    view.start()
+    until = time.monotonic() + 20.0
+    while view.trouble:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    view.close()
+
+
+def test_a_log_that_is_away_is_asked_once_for_all_who_wait(services, monkeypatch):
+    asked = []
+
+    def groups():
+        asked.append(0)
+        time.sleep(0.2)
+        raise UnavailableError("no answer")
+
+    monkeypatch.setattr(services.log, "groups", groups)
+    lags = Lags(services.log)
+    with ThreadPoolExecutor(4) as pool:
+        known = [*pool.map(lambda _: lags.now(), range(4))]
+    assert ([one.trouble for one in known], len(asked)) == (["no answer"] * 4, 1)
 
 
 def token(services, *scopes):
