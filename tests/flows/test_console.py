@@ -321,7 +321,7 @@ def test_a_person_takes_a_directive_back(client, services):
     assert (done.status_code, "to be undone" in done.text, "Undo\u2026" in done.text) == (200, True, False)
     last = directives(services.log, "valve")[-1]
     assert (last.verdict, last.decided_by, last.reason) == ("undo", "owner", "it sheds load")
-    assert act(client, "directives/valve.9.9/undo", seen=1).status_code == 400
+    assert act(client, "directives/valve.9.9/undo", seen=1).status_code == 404
 
 
 def test_a_person_sends_again_what_may_pass_now(client, services):

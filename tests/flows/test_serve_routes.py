@@ -176,6 +176,7 @@ def test_directives(client):
     refused = client.post(f"{VALVE_ROUTES}/directives/valve.2.2/undo", json={"reason": "no"})
     assert (refused.status_code, "what is accepted can be undone" in refused.json()["detail"]) == (400, True)
 
+    assert client.post(f"{VALVE_ROUTES}/directives/valve.9.9/undo", json={"reason": "no"}).status_code == 404
 
 def test_what_was_refused(client):
     """What a producer sent stands there as data, escaped where it is shown; sent again it is refused again."""
@@ -185,7 +186,7 @@ def test_what_was_refused(client):
     whole = client.get(f"{VALVE_ROUTES}/rejected/{head['place']}")
     assert whole.headers["content-type"] == "application/json"
     assert whole.json()["value"]["action"] == 7
-    assert client.get(f"{VALVE_ROUTES}/rejected/9:9").status_code == 400
+    assert client.get(f"{VALVE_ROUTES}/rejected/9:9").status_code == 404
     assert items(client.get("/v1/tasks/pump/rejected")) == []
     assert client.post("/v1/rejected/replay", json={"rules": ["no_such"]}).status_code == 422
     assert client.post("/v1/rejected/replay", json={"rules": ["agent_id"]}).json() == {"sent": 1, "gone": 0}
