@@ -10,6 +10,7 @@ import pytest
 from served import NOW_MS, PUMP, T0, VALVE, fill, row, served, store_version, take_in, until
 
 from headrace.learners.acting import load_policy
+from headrace.pipelines.serve import arriving
 from headrace.pipelines.serve.tokens import create_token
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.tasks import add_task
@@ -290,6 +291,25 @@ def ends(services):
     return sum(log.bounds("transitions", place)[1] for place in range(log.topic("transitions").partitions))
 
 
+def arrow_stream(table):
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def test_rows_of_many_agents_that_lie_mixed_are_taken_apart_in_order():
+    names = pa.array(["b", "a", "b", "c", "a"]).dictionary_encode()
+    table = pa.table({"agent_id": names, "obs": [[0], [1, 1], [2], None, []], "step": range(5)})
+    found = {one.key: pa.ipc.open_stream(one.value).read_all() for one in arriving._by_agent(table, ["b", "a", "c"])}
+    assert {key: one.column("step").to_pylist() for key, one in found.items()} == {
+        b"b": [0, 2],
+        b"a": [1, 4],
+        b"c": [3],
+    }
+    assert found[b"a"].column("obs").to_pylist() == [[1, 1], []]
+
+
 def test_transitions_are_sent(client, services):
     """One, an array, lines and an Arrow stream of several agents, all of which are then in the index."""
     made = {(step, agent): row(VALVE, agent, 100 + step) for step in range(4) for agent in ("n1", "n2")}
@@ -298,11 +318,9 @@ def test_transitions_are_sent(client, services):
     assert post(client, json.dumps([one[1], *two]), JSON).json()["messages"] == 3
     assert post(client, "\n".join(map(json.dumps, lines)), NDJSON).status_code == 202
     table = pa.table({name: [one[name] for one in stream] for name in stream[0]})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    arrow = post(client, sink.getvalue().to_pybytes(), ARROW)
+    arrow = post(client, arrow_stream(table), ARROW)
     assert arrow.json() == {"messages": 2, "rows": 2, "rejected": 0, "items": []}
+    assert post(client, arrow_stream(table.slice(0, 0)), ARROW).status_code == 422
     take_in(services)
     found = client.get(f"{VALVE_ROUTES}/transitions", params={"from": T0 + 50 * 60_000}).text.splitlines()
     got = {(one["step"], one["agent_id"]): one for one in map(json.loads, found)}
