@@ -176,8 +176,8 @@ def test_directives(client):
     assert (undone.json()["verdict"], undone.json()["decided_by"]) == ("undo", "owner")
     refused = client.post(f"{VALVE_ROUTES}/directives/valve.2.2/undo", json={"reason": "no"})
     assert (refused.status_code, "what is accepted can be undone" in refused.json()["detail"]) == (400, True)
-
     assert client.post(f"{VALVE_ROUTES}/directives/valve.9.9/undo", json={"reason": "no"}).status_code == 404
+
 
 def test_what_was_refused(client):
     """What a producer sent stands there as data, escaped where it is shown; sent again it is refused again."""
@@ -389,6 +389,17 @@ def test_what_is_counted(client):
     for method, route in (("GET", "/v1/tasks/{task}/windows"), ("POST", "/v1/decide"), ("GET", "none")):
         assert re.search(rf'requests_total{{method="{method}",route="{re.escape(route)}",status="\d+"}} \d', text)
     assert 'headrace_serve_deciding_version{task="pump"} 1.0' in text
+
+
+def test_agents_of_open_windows_are_soon_there(client, services, monkeypatch):
+    """Nothing is told of a window that is open, so that what is told says nothing of how old an answer is."""
+    (before,) = items(client.get("/v1/tasks/pump/agents"))
+    soon = row(PUMP, "p1", 900, ts=NOW_MS + 2 * 60_000)
+    services.log.send([Record("transitions", b"p1", json.dumps(soon).encode())])
+    take_in(services)
+    monkeypatch.setattr(services, "clock", lambda: NOW_MS + 1_000)
+    (after,) = items(client.get("/v1/tasks/pump/agents"))
+    assert after["rows"] == before["rows"] + 1
 
 
 def test_an_answer_that_is_ready_asks_for_its_scope(client, services):
