@@ -1,5 +1,6 @@
 """Who asks: tokens, their scopes and their rates."""
 
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -13,14 +14,15 @@ from fastapi.security import HTTPBearer
 
 from headrace.pipelines.serve.problems import RefusedError
 from headrace.schemas.access import SCOPES, Scope, Token, TokenStore, is_secret, read
+from headrace.schemas.errors import HeadraceError
 from headrace.schemas.ports import Clock
+
+logger = logging.getLogger(__name__)
 
 COOKIE: Final = "headrace"
 KNOWN_S: Final = 1.0
 """How long what the store said of a token is believed: so soon a revoked one is refused."""
 MOST_KNOWN: Final = 10_000
-USES_S: Final = 10.0
-"""How often the times of last use are stored."""
 STRANGERS_PER_SECOND: Final = 20
 """Requests with a bad token, from one address."""
 
@@ -66,7 +68,6 @@ class Gate:
         self._known: OrderedDict[str, tuple[float, tuple[Token, bytes] | None]] = OrderedDict()
         self._needed: tuple[float, bool] = (-KNOWN_S, False)
         self._used: dict[str, int] = {}
-        self._stored_s = time.monotonic()
         self._lock = threading.Lock()
         self.rates = Rates()
 
@@ -119,17 +120,16 @@ class Gate:
     def _note(self, token_id: str) -> None:
         with self._lock:
             self._used[token_id] = self._clock()
-            due = time.monotonic() - self._stored_s >= USES_S
-        if due:
-            self.store_uses()
 
     def store_uses(self) -> None:
-        """Store when tokens were last used."""
+        """Store when tokens were last used; where that fails nobody is refused for it."""
         with self._lock:
             used, self._used = self._used, {}
-            self._stored_s = time.monotonic()
-        if used:
-            self._store.used(used)
+        try:
+            if used:
+                self._store.used(used)
+        except HeadraceError as error:
+            logger.warning("when tokens were last used can't be stored: %s", error)
 
 
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="headrace"'}

@@ -1,5 +1,7 @@
 """Who may use the API: tokens, scopes, rates, hosts and origins."""
 
+import sqlite3
+
 import pytest
 from fastapi.testclient import TestClient
 
@@ -69,6 +71,14 @@ def test_the_last_use_is_stored(client, services):
     client.get("/v1/tasks", headers=token(services, "read"))
     client.app.state.site.gate.store_uses()
     assert services.tokens.tokens()[0].last_used_ms == NOW_MS
+
+
+def test_a_use_that_cannot_be_stored_refuses_nobody(client, services, caplog):
+    assert client.get("/v1/tasks", headers=token(services, "read")).status_code == 200
+    with sqlite3.connect(services.settings.tokens.path) as connection:
+        connection.execute("DROP TABLE tokens")
+    client.app.state.site.gate.store_uses()
+    assert "can't be stored" in caplog.text
 
 
 @pytest.mark.parametrize(
