@@ -4,7 +4,7 @@ import asyncio
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse, Response
@@ -106,7 +106,7 @@ def _cookie(headers: Headers) -> str | None:
 def _require_same_origin(headers: Headers, host: str) -> None:
     """Refuse what another site's page sends in a person's name."""
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
-    if site not in {"same-origin", "none"} or (origin is not None and urlsplit(origin).netloc != host):
+    if site not in {"same-origin", "none"} or (origin is not None and origin.partition("://")[2] != host):
         detail = f"a page of {origin or 'another site'} may not do that here"
         raise RefusedError(HTTPStatus.FORBIDDEN, detail)
 

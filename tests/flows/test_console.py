@@ -245,6 +245,12 @@ def test_with_tokens_a_person_is_asked_for_one_and_it_is_kept_from_scripts(clien
     assert "Log in" in client.get("/", headers=HTML).text
 
 
+def test_an_address_of_too_many_fields_chooses_nothing(client, services):
+    add_task(services.log, SPEC)
+    shown(client, "/", "/tasks/valve")
+    assert client.get("/tasks/valve?" + "&".join(["agent=a"] * 40)).status_code == 200
+
+
 def test_an_error_is_told_in_words(client):
     shown(client, "/", "There is no task yet")
     lost = client.get("/tasks/nope", headers=HTML)

@@ -86,6 +86,7 @@ def test_a_use_that_cannot_be_stored_refuses_nobody(client, services, caplog):
     [
         ({"Host": "headrace.example"}, 421),
         ({"Origin": "http://headrace.example"}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Content-Length": "999999999"}, 413),
         ({"Origin": "http://localhost:8080"}, 404),
