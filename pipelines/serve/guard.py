@@ -20,6 +20,8 @@ BODY_S: Final = 15.0
 OPEN_PATHS: Final = ("/healthz", "/readyz", "/openapi.json", "/static/", "/login", "/logout", "/unsubscribe/")
 """Of these nobody is asked for a token."""
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+PROXIES: Final = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"})
+"""What a proxy adds to a request: who sends it need not be on this machine."""
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -73,6 +75,9 @@ class Guard:
             _require_same_origin(headers, host)
         if scope["path"].startswith(OPEN_PATHS):
             return Caller("", ())
+        if not self._gate.needs_token() and PROXIES.intersection(headers.keys()):
+            detail = "a proxy passes this on, maybe for others, and there is no token: make one first by "
+            raise RefusedError(HTTPStatus.UNAUTHORIZED, f"{detail}`headrace token create NAME --scope admin`")
         client = scope.get("client")
         return self._gate.caller(bearer or cookie, client[0] if client else "")
 

@@ -87,11 +87,12 @@ def test_a_use_that_cannot_be_stored_refuses_nobody(client, services, caplog):
         ({"Host": "headrace.example"}, 421),
         ({"Origin": "http://headrace.example"}, 403),
         ({"Origin": "http://["}, 403),
+        ({"X-Forwarded-For": "10.0.0.9"}, 401),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Content-Length": "999999999"}, 413),
         ({"Origin": "http://localhost:8080"}, 404),
     ],
 )
-def test_another_sites_page_can_do_nothing(client, headers, status):
+def test_who_is_no_owner_can_do_nothing(client, headers, status):
     answer = client.post("/v1/tasks/valve/hold", json={"reason": "why"}, headers=headers)
     assert answer.status_code == status
