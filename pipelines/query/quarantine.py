@@ -137,9 +137,9 @@ def _arrow_rows(value: bytes) -> list[dict[str, Any]]:
     return [*chain.from_iterable(batch.to_pylist() for batch in batches)]
 
 
-def find(log: Log, partition: int, offset: int) -> RejectedMessage:
-    """Return the newest rejection of the message at a place; raises UnknownRecordError."""
-    for message in rejected(log):
+def find(found: Iterable[RejectedMessage], partition: int, offset: int) -> RejectedMessage:
+    """Return the newest rejection of the message at a place; raises UnknownRecordError. found: the newest first."""
+    for message in found:
         if (message.partition, message.offset) == (partition, offset):
             return message
     told = f"no message {partition}:{offset} was rejected: `headrace rejected list` shows those that were"

@@ -179,7 +179,7 @@ def test_directives(client):
     assert client.post(f"{VALVE_ROUTES}/directives/valve.9.9/undo", json={"reason": "no"}).status_code == 404
 
 
-def test_what_was_refused(client):
+def test_what_was_refused(client, monkeypatch):
     """What a producer sent stands there as data, escaped where it is shown; sent again it is refused again."""
     (summary,) = items(client.get(f"{VALVE_ROUTES}/rejected/summary"))
     assert (summary["rule"], summary["messages"], summary["producer"]) == ("agent_id", 1, "<script>alert(1)</script>")
@@ -188,6 +188,9 @@ def test_what_was_refused(client):
     assert whole.headers["content-type"] == "application/json"
     assert whole.json()["value"]["action"] == 7
     assert client.get(f"{VALVE_ROUTES}/rejected/9:9").status_code == 404
+    monkeypatch.setattr("headrace.pipelines.serve.routes.rejected.MOST_LOOKED_AT", 0)
+    assert client.get(f"{VALVE_ROUTES}/rejected/{head['place']}").status_code == 404
+    monkeypatch.undo()
     assert items(client.get("/v1/tasks/pump/rejected")) == []
     assert client.post("/v1/rejected/replay", json={"rules": ["no_such"]}).status_code == 422
     assert client.post("/v1/rejected/replay", json={"rules": ["agent_id"]}).json() == {"sent": 1, "gone": 0}
