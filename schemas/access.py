@@ -31,10 +31,6 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     last_used_ms: int | None = None
     per_second: int = 1_000
 
-    def allows(self, scope: Scope) -> bool:
-        """Whether it may do what needs the scope."""
-        return scope in self.scopes or "admin" in self.scopes
-
     def active(self, now_ms: int) -> bool:
         """Whether it is neither revoked nor over."""
         return self.revoked_ms is None and (self.expires_ms is None or now_ms < self.expires_ms)

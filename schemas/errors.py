@@ -1,7 +1,7 @@
 """The errors that headrace raises on purpose; drivers' errors are mapped onto them at the adapters.
 
 Each is a HeadraceError; a MissingChunkError is a CorruptDataError too, a HiddenRowsError a StorageError, an
-UnreadableAnswerError a LanguageModelError.
+UnknownRecordError a SettingsError, an UnreadableAnswerError a LanguageModelError.
 """
 
 
@@ -39,6 +39,10 @@ class UnknownTopicError(HeadraceError):
 
 class UnknownPolicyError(HeadraceError):
     """A policy version that the store does not hold."""
+
+
+class UnknownRecordError(SettingsError):
+    """A directive that was never given, or a message that was never rejected."""
 
 
 class UnavailableError(HeadraceError):

@@ -117,7 +117,7 @@ class Place(click.ParamType[tuple[int, int]]):
 @with_services
 def show_rejected(services: Services, *, place: tuple[int, int], as_json: bool) -> None:
     """Show the whole of a message that was refused. PLACE: as `list` and `summary` have it, such as 0:17."""
-    shown = whole(services.log, find(services.log, *place))
+    shown = whole(services.log, find(rejected(services.log), *place))
     if as_json:
         print_json([shown])
         return

@@ -7,7 +7,7 @@ import msgspec
 from headrace.pipelines.published import directives
 from headrace.pipelines.topics import DIRECTIVES
 from headrace.schemas.directives import SETTING
-from headrace.schemas.errors import SettingsError
+from headrace.schemas.errors import SettingsError, UnknownRecordError
 from headrace.schemas.ports import Clock, Log, Record
 from headrace.schemas.records import Directive, DirectiveVerdict
 
@@ -33,13 +33,14 @@ STEPS: Final[dict[Act, _Step]] = {
 
 
 def direct(log: Log, clock: Clock, task: str, directive_id: str, act: Act, who: str, reason: str) -> Directive:
-    """Decide about a directive; raises SettingsError where it is unknown, or its verdict leaves nothing to decide.
+    """Decide about a directive; raises UnknownRecordError, SettingsError where its verdict leaves nothing to decide.
 
     What is approved or undone is so by `learn`, at its next version, which checks the bounds as of then.
     """
     newest = {one.directive_id: one for one in directives(log, task)}
     if directive_id not in newest:
-        raise SettingsError(f"no directive {directive_id!r}: `headrace directive list` shows those that there are")
+        why = f"no directive {directive_id!r}: `headrace directive list` shows those that there are"
+        raise UnknownRecordError(why)
     one, step = newest[directive_id], STEPS[act]
     if one.verdict != step.of:
         raise SettingsError(

@@ -12,7 +12,7 @@ import msgspec
 from headrace.pipelines.topics import KEPT_BYTES, READ_MESSAGES, REJECTED, header, partition_messages
 from headrace.schemas import codec_arrow
 from headrace.schemas.checker import BadMessageError
-from headrace.schemas.errors import SettingsError
+from headrace.schemas.errors import UnknownRecordError
 from headrace.schemas.ports import Log, MessageBatch
 
 PREVIEW_CHARACTERS: Final = 120
@@ -137,12 +137,13 @@ def _arrow_rows(value: bytes) -> list[dict[str, Any]]:
     return [*chain.from_iterable(batch.to_pylist() for batch in batches)]
 
 
-def find(log: Log, partition: int, offset: int) -> RejectedMessage:
-    """Return the newest rejection of the message at a place; raises SettingsError."""
-    for message in rejected(log):
+def find(found: Iterable[RejectedMessage], partition: int, offset: int) -> RejectedMessage:
+    """Return the newest rejection of the message at a place; raises UnknownRecordError. found: the newest first."""
+    for message in found:
         if (message.partition, message.offset) == (partition, offset):
             return message
-    raise SettingsError(f"no message {partition}:{offset} was rejected: `headrace rejected list` shows those that were")
+    told = f"no message {partition}:{offset} was rejected: `headrace rejected list` shows those that were"
+    raise UnknownRecordError(told)
 
 
 def whole(log: Log, message: RejectedMessage) -> dict[str, Any]:

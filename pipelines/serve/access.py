@@ -122,15 +122,14 @@ class Gate:
             self._used[token_id] = self._clock()
 
     def store_uses(self) -> None:
-        """Store when tokens were last used; where that can't be, nothing else depends on it. Not on the event loop."""
+        """Store when tokens were last used; where that fails nobody is refused for it."""
         with self._lock:
             used, self._used = self._used, {}
-        if not used:
-            return
         try:
-            self._store.used(used)
+            if used:
+                self._store.used(used)
         except HeadraceError as error:
-            logger.warning("when tokens were last used is not stored: %s", error)
+            logger.warning("when tokens were last used can't be stored: %s", error)
 
 
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="headrace"'}
@@ -169,4 +168,3 @@ Reads = Annotated[Caller, needs("read")]
 Produces = Annotated[Caller, needs("produce")]
 Decides = Annotated[Caller, needs("decide")]
 Operates = Annotated[Caller, needs("operate")]
-Administers = Annotated[Caller, needs("admin")]

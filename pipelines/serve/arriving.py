@@ -181,13 +181,13 @@ def _arrow(body: bytes) -> list[_Message]:
     try:
         table = pa.Table.from_batches(codec_arrow.read(body, MOST_ROWS).batches)
         agents = _agents(table)
+        if len(agents) == 1:
+            return [_Message(body, codec.ARROW_HEADERS, agents[0].encode())]
+        return _some(_by_agent(table, agents))
     except BadMessageError as error:
         raise RejectedDataError(f"{error.rule}: {error.reason}") from error
     except codec_arrow.ARROW_ERRORS as error:
         raise RejectedDataError(f"type: {str(error)[:200]}") from error
-    if len(agents) == 1:
-        return [_Message(body, codec.ARROW_HEADERS, agents[0].encode())]
-    return [_of_agent(table, agent) for agent in agents]
 
 
 def _agents(table: pa.Table) -> list[str]:
@@ -200,11 +200,19 @@ def _agents(table: pa.Table) -> list[str]:
     return agents
 
 
-def _of_agent(table: pa.Table, agent: str) -> _Message:
-    rows = table.filter(pc.equal(table.column("agent_id"), agent))
+def _by_agent(table: pa.Table, agents: list[str]) -> list[_Message]:
+    """Sort once: to look through all rows for each agent would take minutes for the most agents."""
+    codes = pc.index_in(table.column("agent_id").cast(pa.string()), pa.array(agents, pa.string())).to_numpy()
+    rows = table.take(np.argsort(codes, kind="stable")).combine_chunks()
+    counts = np.bincount(codes)
+    parts = zip(agents, np.cumsum(counts) - counts, counts, strict=True)
+    return [_of_agent(rows.slice(first, count), agent) for agent, first, count in parts]
+
+
+def _of_agent(rows: pa.Table, agent: str) -> _Message:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_table(rows.combine_chunks())
+        writer.write_table(rows)
     return _Message(bytes(sink.getvalue()), codec.ARROW_HEADERS, agent.encode())
 
 

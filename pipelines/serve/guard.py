@@ -4,7 +4,7 @@ import asyncio
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse, Response
@@ -20,6 +20,8 @@ BODY_S: Final = 15.0
 OPEN_PATHS: Final = ("/healthz", "/readyz", "/openapi.json", "/static/", "/login", "/logout", "/unsubscribe/")
 """Of these nobody is asked for a token."""
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+PROXIES: Final = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"})
+"""What a proxy adds to a request: who sends it need not be on this machine."""
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -73,6 +75,9 @@ class Guard:
             _require_same_origin(headers, host)
         if scope["path"].startswith(OPEN_PATHS):
             return Caller("", ())
+        if not self._gate.needs_token() and PROXIES.intersection(headers.keys()):
+            detail = "a proxy passes this on, maybe for others, and there is no token: make one first by "
+            raise RefusedError(HTTPStatus.UNAUTHORIZED, f"{detail}`headrace token create NAME --scope admin`")
         client = scope.get("client")
         return self._gate.caller(cookie if bearer is None else bearer, client[0] if client else "")
 
@@ -106,16 +111,9 @@ def _cookie(headers: Headers) -> str | None:
 def _require_same_origin(headers: Headers, host: str) -> None:
     """Refuse what another site's page sends in a person's name."""
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
-    if site not in {"same-origin", "none"} or (origin is not None and _netloc(origin) != host):
+    if site not in {"same-origin", "none"} or (origin is not None and origin.partition("://")[2] != host):
         detail = f"a page of {origin or 'another site'} may not do that here"
         raise RefusedError(HTTPStatus.FORBIDDEN, detail)
-
-
-def _netloc(origin: str) -> str | None:
-    try:
-        return urlsplit(origin).netloc or None
-    except ValueError:
-        return None
 
 
 def _too_large() -> RefusedError:

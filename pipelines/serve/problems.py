@@ -25,6 +25,7 @@ STATUS: Final[Mapping[type[errors.HeadraceError], HTTPStatus]] = {
     errors.InvalidRulesError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.UnknownTaskError: HTTPStatus.NOT_FOUND,
     errors.UnknownPolicyError: HTTPStatus.NOT_FOUND,
+    errors.UnknownRecordError: HTTPStatus.NOT_FOUND,
     errors.InvalidTokenError: HTTPStatus.NOT_FOUND,
     errors.UnknownTopicError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from headrace.pipelines.query.quarantine import RejectedMessage, origin, rejected_message
 from headrace.pipelines.report.render import title
+from headrace.pipelines.runtime.retry import Backoff
 from headrace.pipelines.tasks import TaskTable
 from headrace.pipelines.topics import (
     DIRECTIVES,
@@ -238,27 +239,29 @@ class View:
         return self.changes
 
     def _run(self) -> None:
-        failures = 0
-        while not self._closed.is_set():
+        backoff = Backoff(2.0 * LOOK_EVERY_S, LONGEST_WAIT_S)
+        wait_s = 0.0
+        while not self._closed.wait(wait_s):
+            wait_s = LOOK_EVERY_S
             try:
                 came = self.read_on()
                 for name in self.names() if came else ():
                     self.windows(name)  # so that nobody waits for them
-                failures, before, self.trouble = 0, self.trouble, ""
+                backoff.reset()
+                before, self.trouble = self.trouble, ""
                 self._read_s = time.monotonic()
                 if came or before:
                     self._tell()
             except HeadraceError as error:
-                failures += 1
-                if not self.trouble or failures == 1:
+                wait_s = backoff.next_s()
+                if not self.trouble or backoff.failures == 1:
                     logger.warning("the page and the API tell what was known before: %s", error)
                     self.trouble = str(error)
                     self._tell()
             except Exception:  # what a thread dies of nobody sees
-                failures += 1
+                wait_s = backoff.next_s()
                 logger.exception("reading on has failed, and is tried again")
                 self.trouble = "a fault of headrace's own: its log says where"
-            self._closed.wait(min(LOOK_EVERY_S * 2.0**failures, LONGEST_WAIT_S))
 
     def _tell(self) -> None:
         self.changes += 1

@@ -10,6 +10,7 @@ import pytest
 from served import NOW_MS, PUMP, T0, VALVE, fill, row, served, store_version, take_in, until
 
 from headrace.learners.acting import load_policy
+from headrace.pipelines.serve import arriving
 from headrace.pipelines.serve.tokens import create_token
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.tasks import add_task
@@ -175,9 +176,10 @@ def test_directives(client):
     assert (undone.json()["verdict"], undone.json()["decided_by"]) == ("undo", "owner")
     refused = client.post(f"{VALVE_ROUTES}/directives/valve.2.2/undo", json={"reason": "no"})
     assert (refused.status_code, "what is accepted can be undone" in refused.json()["detail"]) == (400, True)
+    assert client.post(f"{VALVE_ROUTES}/directives/valve.9.9/undo", json={"reason": "no"}).status_code == 404
 
 
-def test_what_was_refused(client):
+def test_what_was_refused(client, monkeypatch):
     """What a producer sent stands there as data, escaped where it is shown; sent again it is refused again."""
     (summary,) = items(client.get(f"{VALVE_ROUTES}/rejected/summary"))
     assert (summary["rule"], summary["messages"], summary["producer"]) == ("agent_id", 1, "<script>alert(1)</script>")
@@ -185,7 +187,10 @@ def test_what_was_refused(client):
     whole = client.get(f"{VALVE_ROUTES}/rejected/{head['place']}")
     assert whole.headers["content-type"] == "application/json"
     assert whole.json()["value"]["action"] == 7
-    assert client.get(f"{VALVE_ROUTES}/rejected/9:9").status_code == 400
+    assert client.get(f"{VALVE_ROUTES}/rejected/9:9").status_code == 404
+    monkeypatch.setattr("headrace.pipelines.serve.routes.rejected.MOST_LOOKED_AT", 0)
+    assert client.get(f"{VALVE_ROUTES}/rejected/{head['place']}").status_code == 404
+    monkeypatch.undo()
     assert items(client.get("/v1/tasks/pump/rejected")) == []
     assert client.post("/v1/rejected/replay", json={"rules": ["no_such"]}).status_code == 422
     assert client.post("/v1/rejected/replay", json={"rules": ["agent_id"]}).json() == {"sent": 1, "gone": 0}
@@ -289,6 +294,25 @@ def ends(services):
     return sum(log.bounds("transitions", place)[1] for place in range(log.topic("transitions").partitions))
 
 
+def arrow_stream(table):
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def test_rows_of_many_agents_that_lie_mixed_are_taken_apart_in_order():
+    names = pa.array(["b", "a", "b", "c", "a"]).dictionary_encode()
+    table = pa.table({"agent_id": names, "obs": [[0], [1, 1], [2], None, []], "step": range(5)})
+    found = {one.key: pa.ipc.open_stream(one.value).read_all() for one in arriving._by_agent(table, ["b", "a", "c"])}
+    assert {key: one.column("step").to_pylist() for key, one in found.items()} == {
+        b"b": [0, 2],
+        b"a": [1, 4],
+        b"c": [3],
+    }
+    assert found[b"a"].column("obs").to_pylist() == [[1, 1], []]
+
+
 def test_transitions_are_sent(client, services):
     """One, an array, lines and an Arrow stream of several agents, all of which are then in the index."""
     made = {(step, agent): row(VALVE, agent, 100 + step) for step in range(4) for agent in ("n1", "n2")}
@@ -297,11 +321,9 @@ def test_transitions_are_sent(client, services):
     assert post(client, json.dumps([one[1], *two]), JSON).json()["messages"] == 3
     assert post(client, "\n".join(map(json.dumps, lines)), NDJSON).status_code == 202
     table = pa.table({name: [one[name] for one in stream] for name in stream[0]})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    arrow = post(client, sink.getvalue().to_pybytes(), ARROW)
+    arrow = post(client, arrow_stream(table), ARROW)
     assert arrow.json() == {"messages": 2, "rows": 2, "rejected": 0, "items": []}
+    assert post(client, arrow_stream(table.slice(0, 0)), ARROW).status_code == 422
     take_in(services)
     found = client.get(f"{VALVE_ROUTES}/transitions", params={"from": T0 + 50 * 60_000}).text.splitlines()
     got = {(one["step"], one["agent_id"]): one for one in map(json.loads, found)}
@@ -370,6 +392,17 @@ def test_what_is_counted(client):
     for method, route in (("GET", "/v1/tasks/{task}/windows"), ("POST", "/v1/decide"), ("GET", "none")):
         assert re.search(rf'requests_total{{method="{method}",route="{re.escape(route)}",status="\d+"}} \d', text)
     assert 'headrace_serve_deciding_version{task="pump"} 1.0' in text
+
+
+def test_agents_of_open_windows_are_soon_there(client, services, monkeypatch):
+    """Nothing is told of a window that is open, so that what is told says nothing of how old an answer is."""
+    (before,) = items(client.get("/v1/tasks/pump/agents"))
+    soon = row(PUMP, "p1", 900, ts=NOW_MS + 2 * 60_000)
+    services.log.send([Record("transitions", b"p1", json.dumps(soon).encode())])
+    take_in(services)
+    monkeypatch.setattr(services, "clock", lambda: NOW_MS + 1_000)
+    (after,) = items(client.get("/v1/tasks/pump/agents"))
+    assert after["rows"] == before["rows"] + 1
 
 
 def test_an_answer_that_is_ready_asks_for_its_scope(client, services):

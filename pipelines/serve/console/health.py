@@ -53,12 +53,16 @@ class Lags:
 
     def now(self) -> Known:
         """Return the lags, a second old at most where the log answers."""
-        if time.monotonic() - self._asked_s >= FRESH_S and self._lock.acquire(blocking=not self._known.at_ms):
+        if self._old() and self._lock.acquire(blocking=not self._known.at_ms):
             try:
-                self._ask()
+                if self._old():  # nobody has asked while this thread waited
+                    self._ask()
             finally:
                 self._lock.release()
         return self._known
+
+    def _old(self) -> bool:
+        return time.monotonic() - self._asked_s >= FRESH_S
 
     def _ask(self) -> None:
         try:

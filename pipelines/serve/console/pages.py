@@ -65,11 +65,10 @@ def shown(
 
 def chosen_of(request: Request) -> Chosen:
     """Return what a page's address chooses; an action is asked for by a page, which says its own."""
-    if request.method == "GET":
-        return Chosen.read(request.url.query)
     try:
-        return Chosen.read(urlsplit(request.headers.get("hx-current-url", "")).query)
-    except ValueError:
+        by_page = request.method == "GET"
+        return Chosen.read(request.url.query if by_page else urlsplit(request.headers.get("hx-current-url", "")).query)
+    except ValueError:  # no address, or of more fields than any of ours
         return Chosen()
 
 

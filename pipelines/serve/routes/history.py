@@ -133,19 +133,19 @@ async def agents(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
-    """Return who has sent what, by name, open windows included; of the newest 64 windows, unless a time is given."""
+    """Return who has sent what, by name, open windows included; of the newest 64 windows, unless a time is given.
+
+    As of a second ago at most.
+    """
     spec = site.spec(task)
     after: str = place_of(cursor, str) or ""
-    known = site.view.task(task)
-    newest_ms = max(known.parts, default=None)
+    newest_ms = max(site.view.task(task).parts, default=None)
     if from_ms is None and to is None and newest_ms is not None:
         from_ms = max(0, newest_ms - (RECENT_WINDOWS - 1) * spec.window_ms)
     name = ("agents", task, agent, from_ms, to, after, limit)
     selection = Selection(spec, agent, from_ms, to)
-    make = lambda: _agents(site, selection, after, limit)  # noqa: E731
-    told = known.windows_told
-    answer = lasting(request, await site.answers.soon(name, told, make))
-    return ready(request).keep(request, task, told, answer)
+    second = site.services.clock() // 1_000  # nothing is told of windows that are open
+    return lasting(request, await site.answers.soon(name, second, lambda: _agents(site, selection, after, limit)))
 
 
 def _agents(site: Site, selection: Selection, after: str, limit: int) -> bytes:

@@ -122,10 +122,11 @@ def summary_of_rejected(
 
 @router.get("/tasks/{task}/rejected/{place}", summary="Show a refused message", responses=gives(WholeRejected))
 def show_rejected(site: Here, _: Reads, task: Task, place: Place) -> Response:
-    """Return the whole of a message that was refused."""
+    """Return the whole of a message that was refused, one of the newest 50,000 of all tasks."""
     site.spec(task)
     partition, offset = map(int, place.split(":"))
-    return json_answer(whole(site.services.log, find(site.services.log, partition, offset)))
+    log = site.services.log
+    return json_answer(whole(log, find(islice(rejected(log), MOST_LOOKED_AT), partition, offset)))
 
 
 @router.post("/rejected/replay", summary="Send refused messages again", responses=gives(Replayed))
