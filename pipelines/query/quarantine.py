@@ -116,7 +116,7 @@ def origin(message: RejectedMessage) -> tuple[str, str]:
     """
     kept = message.kept or b""
     if message.content_type == codec_arrow.CONTENT_TYPE:
-        rows = _arrow_rows(kept)
+        rows = _arrow_rows(kept, 1)
         first = rows[0] if rows else {}
         task, agent = str(first.get("task") or ""), str(first.get("agent_id") or "")
     else:
@@ -128,13 +128,13 @@ def _named(kept: bytes) -> Iterator[re.Match[bytes] | None]:
     return (pattern.search(kept) for pattern in (_TASK, _AGENT))
 
 
-def _arrow_rows(value: bytes) -> list[dict[str, Any]]:
-    """Return an Arrow message's rows, [] where it can't be read."""
+def _arrow_rows(value: bytes, most: int = MOST_ROWS) -> list[dict[str, Any]]:
+    """Return an Arrow message's rows, of each of its batches so many; [] where it can't be read."""
     try:
         batches = codec_arrow.read(value, MOST_ROWS).batches
     except BadMessageError:
         return []
-    return [*chain.from_iterable(batch.to_pylist() for batch in batches)]
+    return [*chain.from_iterable(batch.slice(0, most).to_pylist() for batch in batches)]
 
 
 def find(found: Iterable[RejectedMessage], partition: int, offset: int) -> RejectedMessage:

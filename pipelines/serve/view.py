@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from math import fsum
 from typing import Any, Final, NamedTuple
 
-from headrace.pipelines.query.quarantine import RejectedMessage, origin, rejected_message
+from headrace.pipelines.query.quarantine import OTHERS, RejectedMessage, origin, rejected_message
 from headrace.pipelines.report.render import title
 from headrace.pipelines.runtime.retry import Backoff
 from headrace.pipelines.tasks import TaskTable
@@ -52,6 +52,8 @@ MOST_PARTS: Final = 100_000
 """Of windows, of all tasks together: a window has a part for each group that told of it."""
 MOST_REPORTS, MOST_DECISIONS, MOST_DIRECTIVES, MOST_OPERATIONS, MOST_REJECTED = 1_000, 200, 1_000, 1_000, 500
 """Of a task; operations and rejections: of all."""
+MOST_NAMES: Final = 10_000
+"""Of tasks that rejected messages name, whatever that may be; the rest are counted under OTHERS."""
 SHOWN_BYTES: Final = 4_096
 """Of a rejected message: enough to see what it is."""
 
@@ -196,14 +198,13 @@ class View:
         return self.specs.specs.get(task)
 
     def task(self, task: str) -> TaskView:
-        """Return what is known of a task."""
-        with self._lock:
-            return self.tasks[task]
+        """Return what is known of a task. It waits for nothing, as the event loop asks too."""
+        return self.tasks.get(task) or TaskView()
 
     def windows(self, task: str) -> list[WindowTotals]:
         """Return a task's newest windows, the oldest of them first."""
         with self._lock:
-            return self.tasks[task].windows()
+            return self.task(task).windows()
 
     def start(self) -> None:
         """Begin to read, by a thread."""
@@ -346,7 +347,9 @@ class View:
         for row in range(len(batch)):
             message = rejected_message(batch, row)
             self.rejected.append(replace(message, kept=message.kept and message.kept[:SHOWN_BYTES]))
-            self.rejections[origin(message)[0], message.rule] += 1
+            name = origin(message)[0], message.rule
+            known = name in self.rejections or len(self.rejections) < MOST_NAMES
+            self.rejections[name if known else (OTHERS, message.rule)] += 1
 
 
 def _place(report: Report, partition: int, offset: int) -> ReportPlace:

@@ -223,6 +223,22 @@ def test_a_log_that_is_away_is_asked_once_for_all_who_wait(services, monkeypatch
     assert ([one.trouble for one in known], len(asked)) == (["no answer"] * 4, 1)
 
 
+def test_who_asks_does_not_wait_for_what_is_taken_in(services):
+    view = View(services.log)
+    with ThreadPoolExecutor(1) as pool, view._lock:
+        assert pool.submit(view.task, "valve").result(timeout=5).windows_told == 0
+    assert not view.tasks
+
+
+def test_the_names_in_what_was_rejected_are_bounded(services, monkeypatch):
+    monkeypatch.setattr("headrace.pipelines.serve.view.MOST_NAMES", 3)
+    for number in range(9):
+        send(services, REJECTED, b'{"task": "t%d"}' % number, headers=(("rule", b"unknown_task"),))
+    view = View(services.log)
+    view.read_on()
+    assert (len(view.rejections), view.rejections["(others)", "unknown_task"]) == (4, 6)
+
+
 def token(services, *scopes):
     return create_token(services.tokens, services.clock, "ann", scopes, None, 1_000)[1]
 

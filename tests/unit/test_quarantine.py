@@ -12,7 +12,7 @@ import pytest
 from headrace.pipelines.query.quarantine import find, origin, rejected, summary, whole
 from headrace.pipelines.topics import KEPT_BYTES, REJECTED, TRANSITIONS
 from headrace.schemas.codec import ARROW_HEADERS
-from headrace.schemas.errors import SettingsError
+from headrace.schemas.errors import UnknownRecordError
 from headrace.schemas.ports import Record
 from headrace.sinks.sqlite.log import SqliteLog
 
@@ -100,15 +100,15 @@ def test_a_message_is_shown_whole(log: SqliteLog) -> None:
     long = message(task="valve", agent_id="a1", note="x" * 2 * KEPT_BYTES)
     log.send([Record(TRANSITIONS, b"k", long, partition=1)])
     refuse(log, 0, long[:KEPT_BYTES])
-    shown = whole(log, find(log, 1, 0))
+    shown = whole(log, find(rejected(log), 1, 0))
     assert shown["value"] == json.loads(long)
     assert (shown["complete"], shown["bytes"], shown["task"], shown["place"]) == (True, len(long), "valve", "1:0")
     refuse(log, 9, long[:KEPT_BYTES])  # its source is gone
-    shown = whole(log, find(log, 1, 9))
+    shown = whole(log, find(rejected(log), 1, 9))
     assert (shown["complete"], shown["value"]) == (False, long[:KEPT_BYTES].decode())
     refuse(log, 12, b"\x1b[31m\xff")
-    assert whole(log, find(log, 1, 12))["value"] == "\\x1b[31m\\xff"
+    assert whole(log, find(rejected(log), 1, 12))["value"] == "\\x1b[31m\\xff"
     refuse(log, 15, arrow(task=["valve", "valve"], x=[1, 2]), content_type=ARROW_HEADERS[0][1])
-    assert whole(log, find(log, 1, 15))["value"] == [{"task": "valve", "x": 1}, {"task": "valve", "x": 2}]
-    with pytest.raises(SettingsError, match="no message 2:9 was rejected: `headrace rejected list`"):
-        find(log, 2, 9)
+    assert whole(log, find(rejected(log), 1, 15))["value"] == [{"task": "valve", "x": 1}, {"task": "valve", "x": 2}]
+    with pytest.raises(UnknownRecordError, match="no message 2:9 was rejected: `headrace rejected list`"):
+        find(rejected(log), 2, 9)
