@@ -79,7 +79,7 @@ class Guard:
             detail = "a proxy passes this on, maybe for others, and there is no token: make one first by "
             raise RefusedError(HTTPStatus.UNAUTHORIZED, f"{detail}`headrace token create NAME --scope admin`")
         client = scope.get("client")
-        return self._gate.caller(bearer or cookie, client[0] if client else "")
+        return self._gate.caller(cookie if bearer is None else bearer, client[0] if client else "")
 
 
 def _refused(scope: Scope, refused: RefusedError) -> Response:

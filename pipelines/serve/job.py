@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from headrace.pipelines.serve.access import Gate
 from headrace.pipelines.serve.app import create_app
+from headrace.pipelines.serve.connection import Connection
 from headrace.pipelines.serve.site import Site
 from headrace.pipelines.serve.view import View
 from headrace.pipelines.service.address import Address
@@ -22,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 MOST_CONNECTIONS: Final = 2_000
 KEEP_ALIVE_S: Final = 20
+"""How long a connection waits for a request's head, the first one too."""
+UNREAD_S: Final = 60
+"""How long what was sent to a client may lie unread before the connection is cut."""
 STOP_S: Final = 3
 """How long requests in hand may take after SIGTERM."""
 BACKLOG: Final = 256
@@ -41,7 +45,7 @@ def serve(services: Services, address: Address) -> None:
         bound = Address(address.host, listener.getsockname()[1])
         config = uvicorn.Config(
             create_app(site, loopback=address.loopback),
-            http="httptools",
+            http=Connection,
             ws="none",
             log_config=None,
             access_log=False,
@@ -77,6 +81,8 @@ def _listening(address: Address) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux has it; connections inherit it
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_S * 1_000)
         listener.bind((address.host, address.port))
         listener.listen(BACKLOG)
     except OSError as error:

@@ -81,11 +81,19 @@ def test_a_use_that_cannot_be_stored_refuses_nobody(client, services, caplog):
     assert "can't be stored" in caplog.text
 
 
+def test_a_cookie_is_not_taken_beside_an_empty_bearer(client, services):
+    """With a bearer no origin is looked at, so that it must be the bearer that tells who asks."""
+    sent = token(services, "operate")["Authorization"].removeprefix("Bearer ")
+    headers = {"Authorization": "Bearer ", "Cookie": f"headrace={sent}", "Origin": "http://headrace.example"}
+    assert client.post("/v1/tasks/valve/hold", json={"reason": "why"}, headers=headers).status_code == 401
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
         ({"Host": "headrace.example"}, 421),
         ({"Origin": "http://headrace.example"}, 403),
+        ({"Origin": "null"}, 403),
         ({"Origin": "http://["}, 403),
         ({"X-Forwarded-For": "10.0.0.9"}, 401),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
