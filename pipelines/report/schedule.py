@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -42,7 +43,7 @@ class Schedule:
             raise SettingsError(f"time zone {self.zone!r} is unknown; write it as in Europe/Zurich") from error
         remedy = "five fields, as in `0 8 * * 1`: Mondays at 8:00, or six with seconds first"
         try:
-            came = next(self._slots(datetime(2026, 1, 1, tzinfo=UTC)), None)
+            came = next(self.slots(datetime(2026, 1, 1, tzinfo=UTC)), None)
         except (CronSimError, ValueError) as error:
             raise SettingsError(f"schedule {self.cron!r} is no cron expression ({error}); it has {remedy}") from error
         if came is None:
@@ -50,10 +51,9 @@ class Schedule:
 
     def latest(self, now_ms: int) -> int:
         """Return the last slot at or before `now_ms`, both in ms UTC."""
-        now = datetime.fromtimestamp(now_ms / 1000, UTC)
-        return next(int(slot.timestamp() * 1000) for slot in self._slots(now) if slot <= now)
+        return _latest(self, now_ms // 1_000)
 
-    def _slots(self, now: datetime) -> Iterator[datetime]:
+    def slots(self, now: datetime) -> Iterator[datetime]:
         """Return the slots before some three hours from now, the last first: a local time may come twice until then."""
         parts = _NAMED.get(self.cron, self.cron).upper().split()
         if len(parts) not in {5, 6}:
@@ -75,6 +75,13 @@ class Schedule:
             second = timedelta(seconds=int(seconds.pop()))
             return (slot + second for slot in CronSim(" ".join(fields).replace("?", "*"), start, reverse=True))
         return CronSim(" ".join((*seconds, *fields)).replace("?", "*"), start, reverse=True)
+
+
+@lru_cache(1_024)
+def _latest(schedule: Schedule, now_s: int) -> int:
+    """Slots are whole seconds, and thousands of readers have few schedules."""
+    now = datetime.fromtimestamp(now_s, UTC)
+    return next(int(slot.timestamp() * 1000) for slot in schedule.slots(now) if slot <= now)
 
 
 def _numbered(field: str, names: tuple[str, ...], first: int) -> str:

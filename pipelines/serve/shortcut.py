@@ -47,7 +47,7 @@ class Ready(BaseRoute):
         if scope["type"] != "http" or scope["method"] != "GET":
             return Match.NONE, {}
         known = self._kept.get((scope["path"], scope["query_string"]))
-        if known is None or self._view.task(known[0]).windows_told != known[1]:
+        if known is None or self._view.task(known[0]).windows_emitted != known[1]:
             return Match.NONE, {}
         caller: Caller = scope["state"]["caller"]
         if not caller.allows("read") or any(name == b"if-none-match" for name, _ in scope["headers"]):

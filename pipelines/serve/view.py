@@ -118,7 +118,7 @@ class TaskView:
     directives: dict[str, Directive] = field(default_factory=dict)
     reports: dict[str, ReportPlace] = field(default_factory=dict)
     parts: dict[int, dict[tuple[int, int], _Part]] = field(default_factory=dict)
-    windows_told: int = 0
+    windows_emitted: int = 0
     """Grows with each message of the task on `windows`: what was answered of them is as old as this."""
 
     folded: dict[int, WindowTotals] = field(default_factory=dict)
@@ -318,7 +318,7 @@ class View:
     def _windows(self, batch: MessageBatch) -> None:
         for summary in records([batch], WindowSummary):
             task, totals = self.tasks[summary.task], summary.totals
-            task.windows_told += 1
+            task.windows_emitted += 1
             parts, place = task.parts.setdefault(summary.start_ms, {}), (summary.group, summary.partition)
             late = parts[place].late + max(0, totals.rows - parts[place].rows) if place in parts else 0
             parts[place] = _Part(

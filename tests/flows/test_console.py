@@ -226,7 +226,7 @@ def test_a_log_that_is_away_is_asked_once_for_all_who_wait(services, monkeypatch
 def test_who_asks_does_not_wait_for_what_is_taken_in(services):
     view = View(services.log)
     with ThreadPoolExecutor(1) as pool, view._lock:
-        assert pool.submit(view.task, "valve").result(timeout=5).windows_told == 0
+        assert pool.submit(view.task, "valve").result(timeout=5).windows_emitted == 0
     assert not view.tasks
 
 

@@ -107,7 +107,7 @@ async def windows(
     name = ("windows", task, agent, from_ms, end_ms, count, agents)
     selection = Selection(spec, agent, from_ms, end_ms)
     make = lambda: _windows(site, selection, count, agents=agents)  # noqa: E731
-    told = site.view.task(task).windows_told
+    told = site.view.task(task).windows_emitted
     answer = lasting(request, await site.answers.soon(name, told, make))
     return ready(request).keep(request, task, told, answer)
 
