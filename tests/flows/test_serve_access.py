@@ -104,3 +104,8 @@ def test_a_cookie_is_not_taken_beside_an_empty_bearer(client, services):
 def test_who_is_no_owner_can_do_nothing(client, headers, status):
     answer = client.post("/v1/tasks/valve/hold", json={"reason": "why"}, headers=headers)
     assert answer.status_code == status
+
+
+@pytest.mark.parametrize(("scope", "status"), [("operate", 200), ("decide", 403)])
+def test_who_may_operate_sees_what_there_is(client, services, scope, status):
+    assert client.get("/v1/tasks", headers=token(services, scope)).status_code == status
