@@ -9,7 +9,7 @@ import smtplib
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -24,7 +24,35 @@ END: Final = b".\r\n"
 CONNECT_S: Final = 10.0
 """For each address of a host."""
 PART_S: Final = 2.0
+MOST_ANSWER_BYTES: Final = 1 << 20
+"""Of a conversation: no server has so much to say."""
 NOT_LOGGED_IN: Final = frozenset({530, 535, 538})
+
+
+class _Lines:
+    """A server's lines, each byte of them under the deadline: one that drips them gains no time by it."""
+
+    def __init__(self, sock: socket.socket, remaining_s: Callable[[], float]) -> None:
+        self._sock, self._remaining_s = sock, remaining_s
+        self._held, self._left = b"", MOST_ANSWER_BYTES
+
+    def readline(self, most: int) -> bytes:
+        """Return a line, or what there is of it; raises OSError at the deadline, or for too many bytes."""
+        while b"\n" not in self._held and len(self._held) < most:
+            self._sock.settimeout(self._remaining_s())
+            part = self._sock.recv(8_192)
+            if not part:
+                break
+            self._left -= len(part)
+            if self._left < 0:
+                raise OSError(f"its answers have more than {MOST_ANSWER_BYTES} bytes")
+            self._held += part
+        end = min(self._held.find(b"\n") + 1 or len(self._held), most)
+        line, self._held = self._held[:end], self._held[end:]
+        return line
+
+    def close(self) -> None:
+        """Hold nothing: the socket is another's to close."""
 
 
 class Conversation(smtplib.SMTP):
@@ -60,8 +88,8 @@ class Conversation(smtplib.SMTP):
 
     @override
     def getreply(self) -> Reply:
-        if self.sock is not None:
-            self.sock.settimeout(self.remaining_s())
+        if self.sock is not None and self.file is None:  # a new connection, or one that has just been secured
+            self.file = _Lines(self.sock, self.remaining_s)
         return super().getreply()
 
     def begin(self) -> None:

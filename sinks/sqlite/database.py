@@ -48,6 +48,7 @@ class Database:
         try:
             with mapped(self.path, "open"):
                 self._prepare(schema)
+            self._identity = _identity(self.path)
         except BaseException:
             self._connection.close()
             raise
@@ -88,10 +89,24 @@ class Database:
         wanted = (part.split("(")[0].split()[-1] for part in schema.split(";") if "CREATE" in part)
         return names.issuperset(wanted)
 
+    @property
+    def replaced(self) -> bool:
+        """Whether the file was removed, or another put in its place, since it was opened."""
+        return _identity(self.path) != self._identity
+
+    def _require_there(self, doing: str) -> None:
+        """Raise StorageError for a file that only this process still has: what it wrote there nobody would find."""
+        if self.replaced:
+            raise StorageError(
+                f"{self.path}: {doing} failed: the file was removed or replaced since it was opened: "
+                "put it back, or start again with the one that is there now"
+            )
+
     @contextmanager
     def transaction(self, doing: str) -> Iterator[sqlite3.Connection]:
         """Give the connection in a write transaction: all of the block is kept, durably, or none of it."""
         with self._lock, mapped(self.path, doing):
+            self._require_there(doing)
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -104,6 +119,7 @@ class Database:
     def rows(self, sql: str, parameters: Sequence[Any] = (), doing: str = "read") -> list[Any]:
         """Return a query's rows, all of them: no cursor stays open, so no snapshot is held."""
         with self._lock, mapped(self.path, doing):
+            self._require_there(doing)
             return self._connection.execute(sql, parameters).fetchall()
 
     def pages(
@@ -138,6 +154,15 @@ class Database:
     def close(self) -> None:
         with self._lock:
             self._connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another at the same path; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _create_parent(path: Path) -> None:

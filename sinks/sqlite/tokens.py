@@ -66,6 +66,9 @@ class SqliteTokens(TokenStore):
 
     def _open(self) -> Database:
         with self._lock:
+            if self._opened is not None and self._opened.replaced:  # another file says now who may do what
+                self._opened.close()
+                self._opened = None
             if self._opened is None:
                 self._opened = Database(self._path, _SCHEMA)
                 self._path.chmod(0o600)

@@ -269,6 +269,18 @@ def test_a_lock_held_too_long_is_unavailable(path: Path, log: SqliteLog, monkeyp
     assert log.bounds("t", 0) == (0, 1)
 
 
+def test_a_log_whose_file_was_removed_takes_nothing_more(path: Path, log: SqliteLog) -> None:
+    """A process may go on with a file that is no longer there: what it wrote would be lost, though acknowledged."""
+    log.send([Record("t", None, b"kept", partition=0)])
+    away = path.rename(path.with_suffix(".away"))
+    for use in (lambda: log.send([Record("t", None, b"lost", partition=0)]), lambda: log.bounds("t", 0)):
+        with pytest.raises(StorageError, match="removed or replaced since it was opened"):
+            use()
+    away.rename(path)
+    log.send([Record("t", None, b"kept too", partition=0)])
+    assert log.bounds("t", 0)[1] == 2
+
+
 @pytest.mark.parametrize(
     "content", [b"no database at all, but long enough" * 100, b"SQLite format 3\x00" + b"\xff" * 9000]
 )

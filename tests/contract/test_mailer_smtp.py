@@ -3,7 +3,10 @@
 import base64
 import re
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -91,6 +94,30 @@ def test_nobody_listens(message: EmailMessage) -> None:
         mailer = opened("mail", f"smtp://127.0.0.1:{taken.getsockname()[1]}?tls=off")
         with pytest.raises(UnavailableError, match=r"connect: .*refused"):
             mailer.send(message, "daily", TO)
+
+
+@pytest.mark.parametrize(
+    ("line", "every_s", "words"),
+    [(b"2", 0.2, "timed out|no end"), (b"220-hi\r\n", 0.2, "timed out|no end"), (b"220-hi\r\n" * 1_000, 0.0, "bytes")],
+    ids=["bytes that drip", "lines that drip", "lines without end"],
+)
+def test_a_greeting_that_never_ends_holds_nobody_up(
+    message: EmailMessage, line: bytes, every_s: float, words: str
+) -> None:
+    def greet() -> None:
+        with suppress(OSError), listener.accept()[0] as client:
+            while True:
+                client.sendall(line)
+                time.sleep(every_s)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=greet, daemon=True)
+        thread.start()
+        mailer = opened("mail", f"smtp://127.0.0.1:{listener.getsockname()[1]}?tls=off&timeout_s=1")
+        with pytest.raises(UnavailableError, match=words):
+            mailer.send(message, "daily", TO)
+        thread.join(timeout=10)  # it ends when nobody listens any more
+        assert not thread.is_alive()
 
 
 def test_what_a_server_says_is_printable_and_bounded(server: Running, message: EmailMessage) -> None:

@@ -1,6 +1,7 @@
 """Who may use the API: tokens, scopes, rates, hosts and origins."""
 
 import sqlite3
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -86,6 +87,16 @@ def test_a_cookie_is_not_taken_beside_an_empty_bearer(client, services):
     sent = token(services, "operate")["Authorization"].removeprefix("Bearer ")
     headers = {"Authorization": "Bearer ", "Cookie": f"headrace={sent}", "Origin": "http://headrace.example"}
     assert client.post("/v1/tasks/valve/hold", json={"reason": "why"}, headers=headers).status_code == 401
+
+
+def test_another_tokens_file_in_its_place_says_who_may_do_what(client, services, monkeypatch):
+    monkeypatch.setattr("headrace.pipelines.serve.access.KNOWN_S", 0.0)
+    old = token(services, "read")
+    assert client.get("/v1/tasks", headers=old).status_code == 200
+    for file in services.settings.tokens.path, *(f"{services.settings.tokens.path}-{end}" for end in ("wal", "shm")):
+        Path(file).rename(f"{file}.away")
+    new = token(services, "read")
+    assert [client.get("/v1/tasks", headers=one).status_code for one in (old, new)] == [401, 200]
 
 
 @pytest.mark.parametrize(
