@@ -59,6 +59,8 @@ def _run(out: Path, *, windows: int, **much: Any) -> dict[str, Any]:  # noqa: AN
             click.echo(f"\r{line}", err=True, nl=progress.windows == windows)
         elif progress.windows % 5 == 0 or progress.windows == windows:
             click.echo(line, err=True)
+        if progress.windows == windows:
+            click.echo("now the reports, and the policy beside the baselines on held-out traces", err=True)
 
     with alone(out):
         return run_demo(out, EmbeddedSettings(windows=windows, **much), show)
