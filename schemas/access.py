@@ -12,7 +12,9 @@ from headrace.schemas.ports import Backend
 
 Scope = Literal["read", "produce", "decide", "operate", "admin"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
-"""read: what is known. produce: send transitions. decide: ask for actions. operate: decide what serves. admin: all."""
+"""read: what is known. produce: send transitions. decide: ask for actions. operate: read, and decide what serves.
+admin: all of it.
+"""
 
 ID_BYTES: Final = 6
 SECRET_BYTES: Final = 32

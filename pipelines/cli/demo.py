@@ -1,6 +1,7 @@
 """headrace demo."""
 
 import logging
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -90,4 +91,5 @@ def _print(result: dict[str, Any]) -> None:
     named = " ".join(f"HEADRACE_{name.upper()}={url}" for name, url in result["stream"].items())
     click.echo("\nTo look into its stream by `headrace policy list`, `query windows --task cloud` and so on, paste:")
     click.echo(f"export {named}")
-    click.echo(f"\nand to look at it in a browser: `headrace serve`, then open http://{DEFAULTS['serve']}")
+    program = "headrace" if shutil.which("headrace") else sys.argv[0]
+    click.echo(f"\nand to look at it in a browser: `{program} serve`, then open http://{DEFAULTS['serve']}")

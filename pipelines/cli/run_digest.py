@@ -120,7 +120,7 @@ def command(
             _run(services, job)
             return
         sent = job.send_now()
-    nothing = "nothing was sent: each was refused" if job.refused else "nothing to send: every report is in a digest"
+    nothing = "nothing was sent: each was refused" if job.refused else "nothing to send: no new report has come"
     told = "\n".join(sent) or nothing
     print_answer({"sent": sent}, told, as_json=as_json)
 

@@ -3,7 +3,7 @@
 import click
 
 from headrace.pipelines.cli.options import MILLISECONDS, Command, Quantity, with_services
-from headrace.pipelines.cli.output import iso, print_answer, print_records
+from headrace.pipelines.cli.output import echo, iso, print_answer, print_records
 from headrace.pipelines.wiring import Services
 from headrace.schemas.access import SCOPES, Scope, Token
 from headrace.schemas.errors import SettingsError
@@ -24,7 +24,7 @@ def command() -> None:
     default=("read",),
     show_default=True,
     help="What it may do; may be repeated. read: see all; produce: send transitions; decide: ask for actions; "
-    "operate: decide what serves; admin: all of it.",
+    "operate: read, and decide what serves; admin: all of it.",
 )
 @click.option("--expires", type=Quantity(MILLISECONDS, "90d"), help="When it ends, such as 36h or 90d.")
 @click.option(
@@ -42,7 +42,10 @@ def create(
     from headrace.pipelines.serve.tokens import create_token  # noqa: PLC0415 other commands need none of it
 
     until_ms = services.clock() + expires if expires else None
+    first = not services.tokens.tokens()
     token, sent = create_token(services.tokens, services.clock, name, scopes, until_ms, per_second)
+    if first:
+        echo("from now on every request to `headrace serve` needs a token, on this machine too", err=True)
     print_answer({"token": sent, **_shown(token)}, sent, as_json=as_json)
 
 

@@ -85,6 +85,7 @@ def run_demo(out: Path, settings: EmbeddedSettings, on_window: Callable[[WindowP
         "index": f"sqlite://{stream}/index.db",
         "cache": "memory:",
         "policies": f"file://{stream}/policies",
+        "tokens": f"sqlite://{stream}/tokens.db",
         "mail": f"file://{quote(str(out.resolve()))}",
         "narrator": "template:",
     }
@@ -110,7 +111,7 @@ def run_demo(out: Path, settings: EmbeddedSettings, on_window: Callable[[WindowP
             **_compared(services, embedded.spec, versions),
             "reports": [str(path) for path in _write_reports(services, out / "reports")],
             "digest": _send_digest(services, out),
-            "stream": {name: urls[name] for name in ("log", "index", "policies")},
+            "stream": {name: urls[name] for name in ("log", "index", "policies", "tokens")},
         }
     result = {"seconds": round(time.monotonic() - started_s, 1), **result}
     (out / _MARKER).write_text(json.dumps(result, indent=1))

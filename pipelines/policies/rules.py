@@ -24,6 +24,8 @@ from headrace.schemas.transition import TransitionBatch, concat
 
 ALGORITHM: Final = "rules"
 """What a version says that learned it, where rules were deployed."""
+LEAST_ROWS: Final = 20
+"""Fewer show no thresholds."""
 MAX_ROWS: Final = 65_536
 """Rows that rules are found in: of more every second one, or fourth, and so on."""
 HELD_OUT: Final = 0.2
@@ -134,6 +136,11 @@ class Synthesiser:
                 raise SettingsError(
                     f"task {spec.task} has no rows in this time: `headrace query windows --task {spec.task}` shows "
                     "when it has; --simulate needs none"
+                )
+            if len(rows.obs) < LEAST_ROWS:
+                raise SettingsError(
+                    f"task {spec.task} has {len(rows.obs)} rows in this time; rules need {LEAST_ROWS}: send more, or "
+                    "name a longer time; --simulate needs none"
                 )
             given = examples(rows.obs[earlier], self._policy, rows.taken[earlier], seed)
             found = lists(given, spec, self.number, most, seed)

@@ -85,6 +85,7 @@ class Site:
     arrivals: Arrivals = field(init=False)
     streams: Slots = field(default_factory=lambda: Slots(MOST_STREAMS, "streams"))
     questions: Slots = field(default_factory=lambda: Slots(MOST_QUESTIONS, "questions"))
+    deciding: threading.Lock = field(default_factory=threading.Lock)
     studied: dict[tuple[str, int], StudiedPolicy] = field(default_factory=dict)
     _closed: dict[str, tuple[float, str]] = field(default_factory=dict)
 

@@ -46,6 +46,7 @@ def parse_address(value: object, option: str = "--metrics") -> Address:
         return Address("", 0)
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    or_off = f", or {OFF}" if option == "--metrics" else ""
     if not host or ("[" not in text and ":" in host) or not port.isdecimal() or int(port) > 65_535:
-        raise SettingsError(f"{option} {text!r}: write HOST:PORT, such as 127.0.0.1:{DEFAULT_PORT}, or {OFF}")
+        raise SettingsError(f"{option} {text!r}: write HOST:PORT, such as 127.0.0.1:{DEFAULT_PORT}{or_off}")
     return Address(host, int(port))

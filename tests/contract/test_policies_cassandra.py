@@ -23,7 +23,7 @@ def store(cassandra: Cassandra, tmp_path: Path) -> Iterator[CassandraPolicyStore
 
 
 def rows(store: CassandraPolicyStore, cql: str) -> list[tuple[object, ...]]:
-    return list(store._keyspace.session.execute(cql))
+    return list(store._keyspace.session.execute(cql, timeout=60))  # it reads all that other tests have deleted too
 
 
 def blobs(store: CassandraPolicyStore, task: str) -> dict[str, int]:

@@ -45,10 +45,10 @@ def test_the_quick_start(quick_start):
     """The good transition is indexed as it was sent, the bad one is in the quarantine."""
     _, printed = quick_start
     sent = [json.loads(line) for line in blocks("json")[1].splitlines()]
-    (got,) = map(json.loads, printed["headrace query transitions --task valve --agent v1 --json"].splitlines())
+    (got,) = map(json.loads, printed["headrace query transitions --task valve --agent valve-1 --json"].splitlines())
     assert got == sent[0]
     (_, decision) = printed["headrace query similar valve --obs 0.1,0.2,0.35"].splitlines()
-    assert re.search(r"^0\.0\d+ .* v1 +e1 +0 +c +1\.5 ", decision)
+    assert re.search(r"^0\.0\d+ .* valve-1 +e1 +0 +c +1\.5 ", decision)
     assert "action" in printed["headrace rejected list"]
     assert re.fullmatch(r"[0-9a-f]{64}\n", printed["headrace index hash"])
 

@@ -105,3 +105,8 @@ def test_a_file_of_rules_that_can_t_be_read_changes_nothing(shell):
     assert shell.lines("policy", "list", "--task", "valve") == []
     told = shell("rules", "synthesise", "valve", code=1).stderr.decode()
     assert "task valve has no rows in this time" in told
+    shell.write("few.jsonl", [*rows(3)])
+    shell.json("produce", "few.jsonl", "--close")
+    shell.json("run", "ingest", "--until-caught-up")
+    told = shell("rules", "synthesise", "valve", code=1).stderr.decode()
+    assert "task valve has 3 rows in this time; rules need 20" in told

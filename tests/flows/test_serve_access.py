@@ -115,3 +115,8 @@ def test_another_tokens_file_in_its_place_says_who_may_do_what(client, services,
 def test_who_is_no_owner_can_do_nothing(client, headers, status):
     answer = client.post("/v1/tasks/valve/hold", json={"reason": "why"}, headers=headers)
     assert answer.status_code == status
+
+
+@pytest.mark.parametrize(("scope", "status"), [("operate", 200), ("decide", 403)])
+def test_who_may_operate_sees_what_there_is(client, services, scope, status):
+    assert client.get("/v1/tasks", headers=token(services, scope)).status_code == status

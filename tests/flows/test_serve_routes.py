@@ -2,6 +2,8 @@
 
 import json
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import numpy as np
@@ -11,6 +13,7 @@ from served import NOW_MS, PUMP, T0, VALVE, fill, row, served, store_version, ta
 
 from headrace.learners.acting import load_policy
 from headrace.pipelines.serve import arriving
+from headrace.pipelines.serve.routes import policies
 from headrace.pipelines.serve.tokens import create_token
 from headrace.pipelines.settings import read_settings
 from headrace.pipelines.tasks import add_task
@@ -417,3 +420,18 @@ def test_an_answer_that_is_ready_asks_for_its_scope(client, services):
         assert client.get(path, headers=headers).status_code == reads
         assert client.post("/v1/decide", json=asked, headers=headers).status_code == decides
     until(lambda: client.get(path).status_code == 401)  # within a second
+
+
+def test_of_two_who_decide_at_once_on_what_they_saw_one_is_told(client, monkeypatch):
+    def slowly(log, task, read=policies.published):
+        found = read(log, task)
+        time.sleep(0.1)  # so that all would have read before the first one writes
+        return found
+
+    monkeypatch.setattr(policies, "published", slowly)
+    seen_ts = client.get("/v1/tasks/pump/decisions").json()["items"][0]["ts"]
+    asked = lambda name: client.post("/v1/tasks/pump/hold", json={"reason": name, "seen_ts": seen_ts})  # noqa: E731
+    with ThreadPoolExecutor(4) as people:
+        statuses = [answer.status_code for answer in people.map(asked, "abcd")]
+    assert sorted(statuses) == [200, 409, 409, 409]
+    client.post("/v1/tasks/pump/release", json={"reason": "as it was"})

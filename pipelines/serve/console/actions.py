@@ -100,8 +100,9 @@ def number_of(sent: dict[str, str], name: str) -> int:
 
 def _decide(site: Site, caller: Caller, task: str, act: Act, sent: dict[str, str]) -> str:
     reason, control = reason_of(sent), site.control(caller)
-    require_newest(site, task, number_of(sent, "seen"))
-    record = _decided(control, task, act, reason, sent)
+    with site.deciding:  # of two who saw the same one is the first
+        require_newest(site, task, number_of(sent, "seen"))
+        record = _decided(control, task, act, reason, sent)
     _wait(lambda: any(one == record for one in [*site.view.task(task).decisions]))
     serves = f"v{record.version} serves" if record.version else "Nothing serves"
     held = "; promotion is on hold" if record.held else "; learning may promote"

@@ -99,9 +99,11 @@ def _decided(
     site: Site, caller: Caller, task: str, seen_ts: int | None, decide: Callable[[Control], ServingPolicy]
 ) -> Response:
     site.spec(task)
-    if seen_ts is not None:
-        require_newest(site, task, seen_ts)
-    return json_answer(decide(site.control(caller)))
+    with site.deciding:  # of two who saw the same one is the first
+        if seen_ts is not None:
+            require_newest(site, task, seen_ts)
+        record = decide(site.control(caller))
+    return json_answer(record)
 
 
 def require_newest(site: Site, task: str, seen_ts: int) -> None:
