@@ -15,7 +15,12 @@ from headrace.learners.explain.template_answers import (
 )
 from headrace.learners.explain.template_decision import DECISION_PARTS, decision_headline
 from headrace.learners.explain.template_operations import OPERATIONS_PARTS
-from headrace.learners.explain.template_outcomes import in_headline, interval_outcomes, version_outcomes
+from headrace.learners.explain.template_outcomes import (
+    against_verdict,
+    in_headline,
+    interval_outcomes,
+    version_outcomes,
+)
 from headrace.schemas.grounding import GOOD_UNITS
 from headrace.schemas.narration.question import subject_of
 from headrace.schemas.ports import Adapter, Backend
@@ -68,6 +73,12 @@ def _version_headline(facts: Known) -> Sentence:
     fact_id = f"{RETURN_VS}{against}"
     known = against == "serving" and "version.previous" in facts
     rival = "{version.previous}" if known else f"{{{fact_id}@name}}"
+    verdict = facts[fact_id].direction or "flat"
+    contrary = against_verdict(facts, against, verdict)
+    if contrary:
+        # "Better" before numbers that are worse would be read of them: so the return alone is said to be more.
+        more = "more" if verdict == "up" else "less"
+        return Sentence(f"{own} returns {more} than {rival} ({{{fact_id}@value}}), but: {contrary}", {fact_id: verdict})
     first = in_headline(facts, against)
     if first:
         rest = f"{rival}: {first}; {{{fact_id}@value}}"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from headrace.learners.explain.phrases import Known, listed
-from headrace.schemas.grounding import merit_of, placed
+from headrace.schemas.grounding import format_fact, merit_of, placed
 from headrace.schemas.records import Direction, Fact, Sentence
 
 OUTCOME: Final = "outcome."
@@ -37,7 +37,30 @@ def on_outcome(sentence: Sentence) -> bool:
 
 def in_headline(facts: Known, rival: str | None = None) -> str:
     """Return the first outcomes, for a headline; rival: the id's end of whom they are told beside. "" without any."""
-    found = levels(facts)[:IN_HEADLINE]
+    return _beside(facts, levels(facts)[:IN_HEADLINE], rival)
+
+
+def against_verdict(facts: Known, rival: str, verdict: Direction) -> str:
+    """Return a headline's outcomes, those first whose numbers go the other way than its verdict; "" where none does."""
+    other = {"up": "down", "down": "up"}.get(verdict)
+    named = levels(facts)[:IN_HEADLINE]
+    contrary = [fact for fact in named if other and _stands(facts, fact, rival) == other]
+    rest = _beside(facts, [fact for fact in named if fact not in contrary], rival)
+    return _beside(facts, contrary, rival) + (f"; beside that, {rest}" if rest else "") if contrary else ""
+
+
+def _stands(facts: Known, fact: Fact, rival: str) -> Direction | None:
+    """Say whether it reads as better (up) or worse (down) than the rival's: by its number, shown to differ or not."""
+    theirs = facts.get(f"{fact.fact_id}.{rival}")
+    if theirs is None or fact.better is None:
+        return None
+    if format_fact(fact, "value") == format_fact(theirs, "value"):
+        return "flat"
+    return "up" if (fact.value < theirs.value) == (fact.better == "lower") else "down"
+
+
+def _beside(facts: Known, found: list[Fact], rival: str | None) -> str:
+    """Return outcomes with their names, each beside that of the rival."""
     name = "{version.previous}: " if rival == "serving" and "version.previous" in facts else ""
     others = [
         f" ({name}{{{fact.fact_id}.{rival}@value}})" if f"{fact.fact_id}.{rival}" in facts else "" for fact in found

@@ -102,6 +102,27 @@ def test_a_version_worse_than_the_one_before_comes_first(client, services):
     assert "1.01" in task
 
 
+def test_after_a_rollback_old_windows_are_not_compared(client, services):
+    """v1 earned less than v2 and serves again: nothing is said of it before it acts, and then by its new windows."""
+    add_task(services.log, SPEC)
+    for version, age_ms in ((1, 900_000), (2, 800_000), (1, 700_000)):
+        send(services, POLICIES, served(version, ts=NOW_MS - age_ms))
+    for number in range(12):
+        later = number >= 6
+        send(services, WINDOWS, window(number, 1.0 + 0.01 * (number % 3) + 0.5 * later, version=1 + later))
+    page = shown(client, "/", "v1 has not acted in the newest window</span>")
+    assert "worse than before</span>" not in page
+    assert "nothing to compare" in page
+    task = client.get("/tasks/valve", headers=HTML).text
+    assert "Reward per step, v2" in task
+    assert "nothing served before" not in task
+    for number in range(12, 15):
+        send(services, WINDOWS, window(number, 2.0 + 0.01 * (number % 3), version=1))
+    page = shown(client, "/", "better than before</span>")
+    assert "+0.500" in page
+    assert "its last 3 windows" in client.get("/tasks/valve", headers=HTML).text
+
+
 def test_the_table_is_filtered_and_paged_by_its_address(client, services):
     for number in range(30):
         add_task(services.log, msgspec.structs.replace(SPEC, task=f"valve-{number:02d}"))

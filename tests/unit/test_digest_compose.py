@@ -115,7 +115,7 @@ def test_what_is_worse_comes_first_and_what_has_no_version_last() -> None:
 
 def test_verdict_and_outcomes_stand_in_the_first_lines() -> None:
     lines = plain(composed(with_outcomes(), interval_report())).replace("\u00a0", " ").splitlines()
-    assert " ".join(lines[:2]).startswith("v7 is better than v5: time above the SLO ")
+    assert " ".join(lines[:2]).startswith("v7 returns more than v5 (+3.5 return), but: time above the SLO ")
     assert "replicas" in " ".join(lines[:2])
 
 

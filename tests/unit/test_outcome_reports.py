@@ -16,9 +16,11 @@ from headrace.learners.explain.simulation import Simulator, acting, fresh_simula
 from headrace.learners.explain.template import TemplateNarrator
 from headrace.learners.judge.trial import Candidate, tried
 from headrace.pipelines.policies.card import outcomes_told
-from headrace.pipelines.report.render import outcome_table, sentences, title, to_html
+from headrace.pipelines.report.compose import subject
+from headrace.pipelines.report.render import direction, outcome_table, sentences, title, to_html
+from headrace.pipelines.report.sections import sections
 from headrace.pipelines.report.wording import explained
-from headrace.schemas.grounding import check, direction_of, problems
+from headrace.schemas.grounding import check, direction_of, fill, problems
 from headrace.schemas.narration.kinds import kind_of
 from headrace.schemas.narration.question import question
 from headrace.schemas.outcomes import measures, tallied
@@ -103,14 +105,25 @@ def test_a_version_without_outcomes_is_stored_as_it_was() -> None:
     assert [*outcomes_told(told)] == [("policy", "average size 3")]
 
 
+@pytest.mark.parametrize("worse", [3.0, -0.001])
+def test_where_all_agree_the_verdict_stands_before_the_outcomes(worse: float) -> None:
+    """Both outcomes are better, or the one reads as the same."""
+    facts = {one.fact_id: one for one in version_facts_of(7, 5).facts}
+    slow = facts["outcome.time_above_the_SLO"]
+    before = f"{slow.fact_id}.serving"
+    facts[before] = msgspec.structs.replace(slow, fact_id=before, value=slow.value + worse)
+    told = Facts("cloud", "v7", tuple(facts.values()))
+    assert re.fullmatch(
+        r"v7 is better than v5: time above the SLO [\d.]+ % \(v5: [\d.]+ %\), average size [\d.]+ replicas "
+        r"\(v5: [\d.]+ replicas\); \+[\d.]+ return",
+        fill(TemplateNarrator().tell(told).headline, told),
+    )
+
+
 def test_the_verdict_and_the_outcomes_come_first() -> None:
     report = version_report()
     check(report.narrative, report.facts)
-    assert re.match(
-        r"v7 is better than v5: time above the SLO [\d.]+\u00a0% \(v5: [\d.]+\u00a0%\), average size [\d.]+ replicas "
-        r"\(v5: [\d.]+ replicas\); \+[\d.]+ return$",
-        title(report),
-    )
+    assert title(report).startswith("v7 returns more than v5 (+")
     told = sentences(report)
     assert re.match(
         r"Time above the SLO: \S+ % \(v5: \S+ %, the Kubernetes HPA: \S+ %\)\.", told[0].replace("\u00a0", " ")
@@ -189,6 +202,19 @@ def test_the_page_has_a_table_of_outcomes_in_place_of_sentences() -> None:
     head, first, *_ = outcome_table(interval_report())
     assert head == ["", "All agents", "Against the interval before"]
     assert first == ["Time above the SLO", "1\u00a0%", "\u22122.00 percentage points"]
+
+
+@pytest.mark.parametrize(("number", "more"), [(7, "more"), (5, "less")])
+def test_a_headline_does_not_say_better_before_numbers_that_are_worse(number: int, more: str) -> None:
+    """The return goes one way, the time above the SLO the other; the average size goes with the return."""
+    report = version_report(number, before=3)
+    said = (
+        rf"v{number} returns {more} than v3 \(.[\d.]+ return\), but: time above the SLO [\d.]+.% \(v3: [\d.]+.%\); "
+        r"beside that, average size [\d.]+ replicas \(v3: [\d.]+ replicas\)"
+    )
+    assert re.fullmatch(said, title(report))
+    assert re.fullmatch(f"cloud: {said}", subject(sections([report])))
+    assert direction(report) == {"more": "up", "less": "down"}[more]
 
 
 def test_a_rival_whose_name_is_not_told_is_left_out() -> None:

@@ -15,7 +15,7 @@ NEWEST: Final = 8
 
 Sort = Literal["attention", "task", "change", "age"]
 Wanted = Literal["", "worse", "stale", "nothing", "held", "canary", "proposed"]
-_URGENCY: Final = {"worse": 0, "nothing": 2, "better": 3, "steady": 4}
+_URGENCY: Final = {"worse": 0, "nothing": 2, "idle": 2, "better": 3, "steady": 4}
 _STALE: Final = 1
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final, Literal
 
 from headrace.learners.judge.distributions import t_quantile
@@ -19,9 +20,10 @@ FEWEST: Final = 3
 LATE_WINDOWS: Final = 3
 SHORTEST_STALE_MS: Final = 60_000
 
-State = Literal["nothing", "worse", "better", "steady"]
+State = Literal["nothing", "idle", "worse", "better", "steady"]
 WORDS: Final[dict[State, str]] = {
     "nothing": "no data yet",
+    "idle": "v{} has not acted in the newest window",
     "worse": "worse than before",
     "better": "better than before",
     "steady": "steady",
@@ -54,7 +56,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Safety:
-    """How a task does. age_ms: since its newest window ended; None without any. stale: another was due long ago."""
+    """How a task does. age_ms: since its newest window ended; None without any. stale: another was due long ago.
+
+    serves: the version that serves; 0 for none. now: of it, and while it does not act, of what acts instead.
+    """
 
     state: State
     now: Side | None
@@ -64,28 +69,50 @@ class Safety:
     newest_ms: int | None
     rows: int
     stale: bool = False
+    serves: int = 0
 
     @property
     def words(self) -> str:
         """The state in words."""
-        return WORDS[self.state]
+        return WORDS[self.state].format(self.serves)
 
 
 def safety(spec: TaskSpec, windows: Sequence[WindowTotals], decisions: Sequence[ServingPolicy], now_ms: int) -> Safety:
-    """Compare the newest windows of what serves with those of what served before it."""
+    """Compare what serves, by its windows since it last began to act, with the newest of what served before it."""
     told = [one for one in windows if one.mean_reward is not None]
     if not told:
         return Safety("nothing", None, None, None, None, None, 0)
     serves = decisions[-1].version if decisions else 0
     previous = next((one.version for one in reversed(decisions) if one.version != serves), 0)
-    mine = [one for one in told if owner(one) == serves][-COMPARED:] or told[-COMPARED:]
-    theirs = [one for one in told if owner(one) == previous][-COMPARED:]
-    change = _change(mine, theirs) if theirs and serves != previous else None
+    idle = serves != 0 and not told[-1].policy_versions.get(serves)
+    mine, theirs = _run(told, serves), [one for one in told if owner(one) == previous][-COMPARED:]
+    change = _change(mine, theirs) if mine and theirs and serves != previous else None
+    actor = _most(told[-1]) if idle else serves
+    now = _side(spec, actor, mine or [one for one in told if owner(one) == actor][-COMPARED:] or told[-COMPARED:])
+    before = _side(spec, previous, theirs) if change else None
     newest_ms = told[-1].start_ms + spec.window_ms
     age_ms = max(0, now_ms - newest_ms)
     stale = age_ms > max(SHORTEST_STALE_MS, LATE_WINDOWS * spec.window_ms)
-    now, before = _side(spec, serves, mine), _side(spec, previous, theirs) if change else None
-    return Safety(_state(change), now, before, change, age_ms, newest_ms, told[-1].rows, stale)
+    state = "idle" if idle else _state(change)
+    return Safety(state, now, before, change, age_ms, newest_ms, told[-1].rows, stale, serves)
+
+
+def _run(windows: Sequence[WindowTotals], version: int) -> list[WindowTotals]:
+    """Return a version's newest windows up to the end, without those from before another one acted in its stead."""
+    run = takewhile(lambda one: _acts(one, version), reversed(windows))
+    return [one for one in run if owner(one) == version][:COMPARED][::-1]
+
+
+def _acts(window: WindowTotals, version: int) -> bool:
+    """Whether a version acted in a window, alone or among others: agents change over one by one, and try canaries."""
+    found = owner(window)
+    return found == version or (found is None and version in window.policy_versions)
+
+
+def _most(window: WindowTotals) -> int:
+    """Return the version of most of a window's rows, 0 for none."""
+    rows = {0: window.rows - sum(window.policy_versions.values()), **window.policy_versions}
+    return max(rows, key=lambda version: rows[version])
 
 
 def owner(window: WindowTotals) -> int | None:
