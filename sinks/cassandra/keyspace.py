@@ -182,7 +182,7 @@ class Keyspace:
                 f"{self.target} has the replication {found}, {wanted} was asked for: leave the option out, or change "
                 "it by ALTER KEYSPACE and run a repair"
             )
-        self.session.set_keyspace(name)
+        _enter(self.session, name)
         self._require_version(missing_is_fine=True)
         for statement in schema(self.target.ttl_s or 0):
             self._run(statement)
@@ -374,3 +374,17 @@ def _brief(error: BaseException) -> str:
         causes = {f"{host}: {_brief(cause)}" for host, cause in error.errors.items()}
         return "; ".join(sorted(causes)) or str(error.args[0])
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _enter(session: Any, name: str) -> None:
+    """Use a keyspace that was just made: a busy node may hear of it later than the driver waits."""
+    until_s = time.monotonic() + _SCHEMA_TIMEOUT_S
+    while True:
+        try:
+            session.set_keyspace(name)
+        except DRIVER_ERRORS as error:
+            if "does not exist" not in str(error) or time.monotonic() > until_s:
+                raise
+            time.sleep(0.2)
+        else:
+            return

@@ -103,6 +103,6 @@ def test_ctrl_c_stops_it_in_one_line_and_the_next_leaves_others_files(shell):
 
     (line,) = re.findall(r"^export .+$", done, re.MULTILINE)
     environment = dict(one.split("=", 1) for one in line.split()[1:])
-    assert set(environment) == {"HEADRACE_LOG", "HEADRACE_INDEX", "HEADRACE_POLICIES"}
+    assert set(environment) == {"HEADRACE_LOG", "HEADRACE_INDEX", "HEADRACE_POLICIES", "HEADRACE_TOKENS"}
     found = shell("query", "windows", "--task", "cloud", "--json", environment=environment).stdout
     assert {json.loads(window)["task"] for window in found.splitlines()} == {"cloud"}
