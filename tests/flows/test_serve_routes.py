@@ -408,20 +408,6 @@ def test_agents_of_open_windows_are_soon_there(client, services, monkeypatch):
     assert after["rows"] == before["rows"] + 1
 
 
-def test_an_answer_that_is_ready_asks_for_its_scope(client, services):
-    """The last test here: from the first token on everybody needs one."""
-    path = f"{VALVE_ROUTES}/windows?limit=3"
-    first = client.get(path)
-    assert (client.get(path).content, client.get(path).headers["etag"]) == (first.content, first.headers["etag"])
-    sent = {scope: create_token(services.tokens, services.clock, scope, (scope,), None, 100)[1] for scope in SCOPES[:3]}
-    asked = {"task": "pump", "obs": [[0, 0]]}
-    for scope, (reads, decides) in {"read": (200, 403), "decide": (403, 200), "produce": (403, 403)}.items():
-        headers = {"Authorization": f"Bearer {sent[scope]}"}
-        assert client.get(path, headers=headers).status_code == reads
-        assert client.post("/v1/decide", json=asked, headers=headers).status_code == decides
-    until(lambda: client.get(path).status_code == 401)  # within a second
-
-
 def test_of_two_who_decide_at_once_on_what_they_saw_one_is_told(client, monkeypatch):
     def slowly(log, task, read=policies.published):
         found = read(log, task)
@@ -435,3 +421,17 @@ def test_of_two_who_decide_at_once_on_what_they_saw_one_is_told(client, monkeypa
         statuses = [answer.status_code for answer in people.map(asked, "abcd")]
     assert sorted(statuses) == [200, 409, 409, 409]
     client.post("/v1/tasks/pump/release", json={"reason": "as it was"})
+
+
+def test_an_answer_that_is_ready_asks_for_its_scope(client, services):
+    """The last test here: from the first token on everybody needs one."""
+    path = f"{VALVE_ROUTES}/windows?limit=3"
+    first = client.get(path)
+    assert (client.get(path).content, client.get(path).headers["etag"]) == (first.content, first.headers["etag"])
+    sent = {scope: create_token(services.tokens, services.clock, scope, (scope,), None, 100)[1] for scope in SCOPES[:3]}
+    asked = {"task": "pump", "obs": [[0, 0]]}
+    for scope, (reads, decides) in {"read": (200, 403), "decide": (403, 200), "produce": (403, 403)}.items():
+        headers = {"Authorization": f"Bearer {sent[scope]}"}
+        assert client.get(path, headers=headers).status_code == reads
+        assert client.post("/v1/decide", json=asked, headers=headers).status_code == decides
+    until(lambda: client.get(path).status_code == 401)  # within a second
