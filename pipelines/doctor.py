@@ -13,7 +13,7 @@ from typing import Final
 from headrace.pipelines.layout import grown_topics
 from headrace.pipelines.policies.learning import refusals_told
 from headrace.pipelines.published import serving
-from headrace.pipelines.query.progress import READERS
+from headrace.pipelines.query.progress import READERS, lag_of
 from headrace.pipelines.report.recipients import recipients
 from headrace.pipelines.tasks import task_specs
 from headrace.pipelines.topics import INGEST, PARTITIONED, SINGLE, TRANSITIONS
@@ -130,17 +130,16 @@ def _layout(services: Services) -> Check:
 
 def _lag(services: Services) -> Check:
     """Compare group ingest's commits with the log's ends; rows that retention took unread are a fault."""
-    commits = services.log.committed(INGEST, TRANSITIONS)
-    behind, gone = 0, []
-    for partition in range(services.log.topic(TRANSITIONS).partitions):
-        begin, end = services.log.bounds(TRANSITIONS, partition)
-        done = commits[partition].offset if partition in commits else begin
-        behind += end - max(done, begin)
-        if done < begin:
-            gone.append(f"partition {partition}: {begin - done} messages")
+    found = lag_of(services.log, INGEST, TRANSITIONS)
+    gone = [
+        f"partition {one.partition}: {one.begin - one.committed} messages"
+        for one in found
+        if one.committed is not None and one.committed < one.begin
+    ]
     if gone:
         detail = f"gone from the log before they were indexed: {', '.join(gone)}"
         return Check("lag", ok=False, detail=detail, remedy="run `headrace run ingest --accept-gap` to go on without")
+    behind = sum(one.behind for one in found)
     hint = ": `headrace run ingest` takes them in" if behind else ""
     return Check("lag", ok=True, detail=f"group {INGEST} is {behind} messages behind{hint}")
 
@@ -172,15 +171,12 @@ def _behind(services: Services, group: str) -> str:
     job = group.split(".", maxsplit=1)[0]
     behind, ran = {}, False
     for topic in READERS.get(job, PARTITIONED):
-        commits = services.log.committed(group, topic)
-        if not commits and job not in READERS:
+        found = lag_of(services.log, group, topic)
+        committed = any(one.committed is not None for one in found)
+        if not committed and job not in READERS:
             continue
-        ran = ran or bool(commits)
-        bounds = (services.log.bounds(topic, place) for place in range(services.log.topic(topic).partitions))
-        behind[topic] = sum(
-            end - max(begin, commits[place].offset if place in commits else begin)
-            for place, (begin, end) in enumerate(bounds)
-        )
+        ran = ran or committed
+        behind[topic] = sum(one.behind for one in found)
     if not ran:
         return f"{group} never ran"
     told = " and ".join(f"{count} messages of {topic}" for topic, count in behind.items() if count)
