@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from headrace.schemas.codec_arrow import list_of
+from headrace.schemas.codec_arrow import required_of, terms_of
 from headrace.schemas.records import TaskSpec
 from headrace.schemas.transition import NO_POLICY_VERSION, TransitionBatch
 
@@ -18,20 +18,12 @@ def record_batch(batch: TransitionBatch, spec: TaskSpec) -> pa.RecordBatch:
         "task": pa.array([batch.task] * count, pa.string()),
         "agent_id": pa.array([batch.agents[code] for code in batch.agent.tolist()], pa.string()),
         "episode_id": pa.array([batch.episodes[code] for code in batch.episode.tolist()], pa.string()),
-        "step": batch.step,
-        "ts": batch.ts,
-        "obs": list_of(batch.obs),
-        "action": pa.array(batch.action) if batch.action.ndim == 1 else list_of(batch.action),
-        "reward": batch.reward,
-        "next_obs": list_of(batch.next_obs),
-        "terminated": batch.terminated,
-        "truncated": batch.truncated,
+        **required_of(batch),
         "policy_version": pa.array(batch.policy_version, mask=batch.policy_version == NO_POLICY_VERSION),
         "log_prob": pa.array(batch.log_prob, from_pandas=True),
     }
     if spec.reward_terms:
-        terms = [pa.array(column, from_pandas=True) for column in batch.reward_terms.T]
-        columns["reward_terms"] = pa.StructArray.from_arrays(terms, spec.reward_terms)
+        columns["reward_terms"] = terms_of(batch, spec)
     return pa.record_batch(columns)
 
 

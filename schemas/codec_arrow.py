@@ -36,18 +36,10 @@ def encode(batch: TransitionBatch, spec: TaskSpec) -> bytes:
         "task": pa.DictionaryArray.from_arrays(np.zeros(count, np.int8), pa.array([batch.task])),
         "agent_id": _dictionary(batch.agents, batch.agent),
         "episode_id": _dictionary(batch.episodes, batch.episode),
-        "step": batch.step,
-        "ts": batch.ts,
-        "obs": list_of(batch.obs),
-        "action": pa.array(batch.action) if batch.action.ndim == 1 else list_of(batch.action),
-        "reward": batch.reward,
-        "next_obs": list_of(batch.next_obs),
-        "terminated": batch.terminated,
-        "truncated": batch.truncated,
+        **required_of(batch),
     }
     if batch.reward_terms.size and not np.isnan(batch.reward_terms).all():
-        terms = [pa.array(column, from_pandas=True) for column in batch.reward_terms.T]
-        columns["reward_terms"] = pa.StructArray.from_arrays(terms, spec.reward_terms)
+        columns["reward_terms"] = terms_of(batch, spec)
     if (batch.policy_version != NO_POLICY_VERSION).any():
         versions = batch.policy_version
         columns["policy_version"] = pa.array(versions, mask=versions == NO_POLICY_VERSION)
@@ -65,6 +57,26 @@ def _dictionary(names: tuple[str, ...], codes: NDArray[np.int32]) -> pa.Dictiona
     return pa.DictionaryArray.from_arrays(
         np.searchsorted(present, codes).astype(np.int32), pa.array([names[i] for i in present])
     )
+
+
+def required_of(batch: TransitionBatch) -> dict[str, Any]:
+    """Return the columns that every transition has, but for its names."""
+    return {
+        "step": batch.step,
+        "ts": batch.ts,
+        "obs": list_of(batch.obs),
+        "action": pa.array(batch.action) if batch.action.ndim == 1 else list_of(batch.action),
+        "reward": batch.reward,
+        "next_obs": list_of(batch.next_obs),
+        "terminated": batch.terminated,
+        "truncated": batch.truncated,
+    }
+
+
+def terms_of(batch: TransitionBatch, spec: TaskSpec) -> pa.StructArray:
+    """Return the reward terms by name, null where they are not known."""
+    terms = [pa.array(column, from_pandas=True) for column in batch.reward_terms.T]
+    return pa.StructArray.from_arrays(terms, spec.reward_terms)
 
 
 def list_of(values: NDArray[np.float32]) -> pa.FixedSizeListArray:
