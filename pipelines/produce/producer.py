@@ -4,7 +4,7 @@ Each line is judged first by the very rules of ingest. What it will reject is se
 there is a transition among the lines.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
@@ -20,9 +20,9 @@ from headrace.pipelines.runtime.stop import Stop
 from headrace.pipelines.tasks import TaskTable
 from headrace.pipelines.topics import TRANSITIONS
 from headrace.schemas import codec, codec_arrow
-from headrace.schemas.checker import Checked
+from headrace.schemas.checker import Checked, Task
 from headrace.schemas.errors import RejectedDataError
-from headrace.schemas.ports import Clock, Log, MessageBatch, Record
+from headrace.schemas.ports import Clock, Headers, Log, MessageBatch, Record
 from headrace.schemas.records import Layout, TaskSpec
 from headrace.schemas.transition import TransitionBatch, concat
 
@@ -65,6 +65,24 @@ def key_of(line: bytes) -> bytes | None:
         agents = found if isinstance(found, list) else [found]
         return agents[0].agent_id.encode() if agents else None
     return None
+
+
+def as_appended(
+    values: Sequence[bytes], tasks: Mapping[str, Task], clock: Clock, headers: Sequence[Headers] = ()
+) -> MessageBatch:
+    """Return messages as if they lay on the log already, at the offsets 0 to N - 1. headers: without them, none."""
+    count = len(values)
+    # The log's clock may be behind or ahead of this one's: a task that is there was added before.
+    now_ms = max([clock(), *(task.added_ms for task in [*tasks.values()])])
+    return MessageBatch(
+        topic=TRANSITIONS,
+        partition=0,
+        offsets=np.arange(count, dtype=np.int64),
+        append_ts=np.full(count, now_ms, np.int64),
+        keys=[None] * count,
+        values=list(values),
+        headers=list(headers) or [()] * count,
+    )
 
 
 class Producer:
@@ -125,10 +143,10 @@ class Producer:
 
     def _judged(self, lines: Sequence[bytes]) -> Checked:
         """Decode and validate lines as ingest will, by the tasks that are there by now."""
-        messages = self._messages(lines)
+        messages = as_appended(lines, self._tasks, self._clock)
         checked = codec.check(messages, self._tasks, self._layout)
         if checked.unknown and self._tasks.refresh():
-            checked = codec.check(self._messages(lines), self._tasks, self._layout)
+            checked = codec.check(as_appended(lines, self._tasks, self._clock), self._tasks, self._layout)
         for batch in checked.batches:
             self._last_ms[batch.task] = max(self._last_ms.get(batch.task, 0), int(batch.ts.max()))
         return checked
@@ -143,21 +161,6 @@ class Producer:
         if others and (checked.stream_ts[~packed] >= 0).any():
             self._append(list(self._rest()))  # a heartbeat comes after the rows before it
         self._append(others)
-
-    def _messages(self, lines: Sequence[bytes]) -> MessageBatch:
-        """Return the lines as if they lay on the log already, at the offsets 0 to N - 1."""
-        count = len(lines)
-        # The log's clock may be behind or ahead of this one's: a task that is there was added before.
-        now_ms = max([self._clock(), *(task.added_ms for task in self._tasks.values())])
-        return MessageBatch(
-            topic=TRANSITIONS,
-            partition=0,
-            offsets=np.arange(count, dtype=np.int64),
-            append_ts=np.full(count, now_ms, np.int64),
-            keys=[None] * count,
-            values=list(lines),
-            headers=[()] * count,
-        )
 
     def _packed(self, batch: TransitionBatch) -> Iterator[Record]:
         """Add rows to their agents' pending ones, and yield the messages that are full."""

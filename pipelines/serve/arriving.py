@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.pipelines.produce.producer import key_of
+from headrace.pipelines.produce.producer import as_appended, key_of
 from headrace.pipelines.query.progress import lag_of
 from headrace.pipelines.serve.body import UNREADABLE
 from headrace.pipelines.serve.problems import RefusedError
@@ -25,7 +25,7 @@ from headrace.pipelines.topics import INGEST, TRANSITIONS
 from headrace.schemas import codec, codec_arrow, codec_json
 from headrace.schemas.checker import BadMessageError, Checked
 from headrace.schemas.errors import RejectedDataError
-from headrace.schemas.ports import Clock, Headers, Log, MessageBatch, Record
+from headrace.schemas.ports import Clock, Headers, Log, Record
 from headrace.schemas.records import Layout
 
 NDJSON: Final = "application/x-ndjson"
@@ -125,28 +125,18 @@ class Arrivals:
                 table.refresh()
                 self._tasks = table
             tasks = self._tasks
-        checked = codec.check(self._batch(messages, tasks), tasks, tasks.layout)
+        checked = self._check(messages, tasks)
         if checked.unknown:
             with self._lock:
                 came = tasks.refresh()
             if came:
-                checked = codec.check(self._batch(messages, tasks), tasks, tasks.layout)
+                checked = self._check(messages, tasks)
         return checked
 
-    def _batch(self, messages: Sequence[_Message], tasks: TaskTable) -> MessageBatch:
-        """Return the messages as if they lay on the log already."""
-        count = len(messages)
-        # The log's clock may be behind or ahead of this one's: a task that is there was added before.
-        now_ms = max([self._clock(), *(task.added_ms for task in [*tasks.values()])])
-        return MessageBatch(
-            topic=TRANSITIONS,
-            partition=0,
-            offsets=np.arange(count, dtype=np.int64),
-            append_ts=np.full(count, now_ms, np.int64),
-            keys=[None] * count,
-            values=[one.value for one in messages],
-            headers=[one.headers for one in messages],
-        )
+    def _check(self, messages: Sequence[_Message], tasks: TaskTable) -> Checked:
+        headers = [one.headers for one in messages]
+        batch = as_appended([one.value for one in messages], tasks, self._clock, headers)
+        return codec.check(batch, tasks, tasks.layout)
 
 
 def _refuse(kind: str) -> list[_Message]:
