@@ -7,7 +7,7 @@ import msgspec
 from headrace.pipelines.published import directives
 from headrace.pipelines.topics import DIRECTIVES
 from headrace.schemas.directives import SETTING
-from headrace.schemas.errors import SettingsError, UnknownRecordError
+from headrace.schemas.errors import CommitConflictError, SettingsError, UnknownRecordError
 from headrace.schemas.ports import Clock, Log, Record
 from headrace.schemas.records import Directive, DirectiveVerdict
 
@@ -32,16 +32,29 @@ STEPS: Final[dict[Act, _Step]] = {
 }
 
 
-def direct(log: Log, clock: Clock, task: str, directive_id: str, act: Act, who: str, reason: str) -> Directive:
+def direct(
+    log: Log,
+    clock: Clock,
+    task: str,
+    directive_id: str,
+    act: Act,
+    who: str,
+    reason: str,
+    seen_ts: int | None = None,
+) -> Directive:
     """Decide about a directive; raises UnknownRecordError, SettingsError where its verdict leaves nothing to decide.
 
-    What is approved or undone is so by `learn`, at its next version, which checks the bounds as of then.
+    What is approved or undone is so by `learn`, at its next version, which checks the bounds as of then. seen_ts: of
+    the record that they saw, where they say it; raises CommitConflictError where another has come since.
     """
     newest = {one.directive_id: one for one in directives(log, task)}
     if directive_id not in newest:
         why = f"no directive {directive_id!r}: `headrace directive list` shows those that there are"
         raise UnknownRecordError(why)
     one, step = newest[directive_id], STEPS[act]
+    if seen_ts is not None and one.ts != seen_ts:
+        by = f"{one.decided_by} has decided meanwhile: {directive_id} is {one.verdict} ({one.reason})"
+        raise CommitConflictError(f"{by}: look again, and decide then")
     if one.verdict != step.of:
         raise SettingsError(
             f"directive {directive_id} is {one.verdict}: what is {step.of} can be {step.done}, nothing else"

@@ -3,25 +3,25 @@
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, Response
 
 from headrace.pipelines.policies import directing
 from headrace.pipelines.policies.control import Control
-from headrace.pipelines.published import directives
 from headrace.pipelines.query.rejected import LATER_RULES, replay
 from headrace.pipelines.serve.access import Caller, Operates
 from headrace.pipelines.serve.console.login import form
-from headrace.pipelines.serve.console.pages import Task, shown
+from headrace.pipelines.serve.console.pages import shown
 from headrace.pipelines.serve.console.render import PageRoute
 from headrace.pipelines.serve.problems import RefusedError, status_of
-from headrace.pipelines.serve.routes.policies import require_newest
+from headrace.pipelines.serve.routes.parameters import DirectiveId, Task
+from headrace.pipelines.serve.routes.policies import decided
 from headrace.pipelines.serve.site import Here, Site
-from headrace.schemas.errors import CommitConflictError, HeadraceError
-from headrace.schemas.records import DIRECTIVE_PATTERN, ServingPolicy
+from headrace.schemas.errors import HeadraceError
+from headrace.schemas.records import ServingPolicy
 from headrace.schemas.rules import RULE_NAMES
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -46,7 +46,7 @@ async def decide_directive(
     site: Here,
     caller: Operates,
     task: Task,
-    directive_id: Annotated[str, Path(pattern=DIRECTIVE_PATTERN)],
+    directive_id: DirectiveId,
     act: directing.Act,
 ) -> Response:
     """Approve or reject a proposed change of learning, or undo one that is made."""
@@ -99,10 +99,8 @@ def number_of(sent: dict[str, str], name: str) -> int:
 
 
 def _decide(site: Site, caller: Caller, task: str, act: Act, sent: dict[str, str]) -> str:
-    reason, control = reason_of(sent), site.control(caller)
-    with site.deciding:  # of two who saw the same one is the first
-        require_newest(site, task, number_of(sent, "seen"))
-        record = _decided(control, task, act, reason, sent)
+    reason, seen_ts = reason_of(sent), number_of(sent, "seen")
+    record = decided(site, caller, task, seen_ts, lambda control: _decided(control, task, act, reason, sent))
     _wait(lambda: any(one == record for one in [*site.view.task(task).decisions]))
     serves = f"v{record.version} serves" if record.version else "Nothing serves"
     held = "; promotion is on hold" if record.held else "; learning may promote"
@@ -121,11 +119,8 @@ def _decided(control: Control, task: str, act: Act, reason: str, sent: dict[str,
 def _direct(site: Site, caller: Caller, task: str, directive_id: str, act: directing.Act, sent: dict[str, str]) -> str:
     reason, seen_ts = reason_of(sent), number_of(sent, "seen")
     services = site.services
-    newest = {one.directive_id: one for one in directives(services.log, task)}.get(directive_id)
-    if newest is not None and newest.ts != seen_ts:
-        by = f"{newest.decided_by} has decided meanwhile: {directive_id} is {newest.verdict} ({newest.reason})"
-        raise CommitConflictError(f"{by}: look again, and decide then")
-    record = directing.direct(services.log, services.clock, task, directive_id, act, caller.name, reason)
+    with site.deciding:
+        record = directing.direct(services.log, services.clock, task, directive_id, act, caller.name, reason, seen_ts)
     _wait(lambda: site.view.task(task).directives.get(directive_id) == record)
     return f"Done: {directing.told(record, act)}. The record has your name and reason."
 

@@ -41,8 +41,7 @@ def versions(request: Request, site: Here, _: Reads, task: Task) -> Response:
     """Return the versions, the oldest first, without their lineage, and what serves."""
     site.spec(task)
     found = [msgspec.to_builtins(one) for one in site.opened("policies").versions(task)]
-    decisions = site.view.task(task).decisions
-    serves = decisions[-1].version if decisions else 0
+    serves = site.view.task(task).serves
     for one in found:
         del one["lineage"]
         one["serves"] = one["version"] == serves
@@ -98,15 +97,22 @@ def release(site: Here, caller: Operates, task: Task, reason: Reason, seen_ts: S
 def _decided(
     site: Site, caller: Caller, task: str, seen_ts: int | None, decide: Callable[[Control], ServingPolicy]
 ) -> Response:
+    return json_answer(decided(site, caller, task, seen_ts, decide))
+
+
+def decided(
+    site: Site, caller: Caller, task: str, seen_ts: int | None, decide: Callable[[Control], ServingPolicy]
+) -> ServingPolicy:
+    """Decide in the caller's name. seen_ts: of the decision that they saw last, where they say it."""
     site.spec(task)
+    control = site.control(caller)
     with site.deciding:  # of two who saw the same one is the first
         if seen_ts is not None:
-            require_newest(site, task, seen_ts)
-        record = decide(site.control(caller))
-    return json_answer(record)
+            _require_newest(site, task, seen_ts)
+        return decide(control)
 
 
-def require_newest(site: Site, task: str, seen_ts: int) -> None:
+def _require_newest(site: Site, task: str, seen_ts: int) -> None:
     """Raise CommitConflictError where somebody has decided since."""
     records = published(site.services.log, task)
     if records and records[-1].ts != seen_ts:
