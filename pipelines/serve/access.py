@@ -4,7 +4,6 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, Final
@@ -149,19 +148,11 @@ def require(caller: Caller, scope: Scope) -> Caller:
 def needs(scope: Scope) -> Any:  # noqa: ANN401 what FastAPI takes for a dependency
     """Return a dependency: the caller, refused with 403 unless they have the scope."""
 
-    def check(request: Request) -> Caller:
+    # On the event loop: a thread for it would cost more than all else.
+    async def checked(request: Request, _: Annotated[object, Depends(_bearer)]) -> Caller:
         return require(request.state.caller, scope)
 
-    return Depends(_in_turn(check))
-
-
-def _in_turn(check: Callable[[Request], Caller]) -> Callable[..., Any]:
-    """Run the check on the event loop: a thread for it would cost more than all else."""
-
-    async def checked(request: Request, _: Annotated[object, Depends(_bearer)]) -> Caller:
-        return check(request)
-
-    return checked
+    return Depends(checked)
 
 
 Reads = Annotated[Caller, needs("read")]

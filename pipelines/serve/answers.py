@@ -3,9 +3,9 @@
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from fastapi import Request
@@ -14,6 +14,7 @@ from fastapi.responses import Response
 from headrace.pipelines.serve.body import JSON
 from headrace.pipelines.serve.problems import RefusedError
 
+Item = TypeVar("Item")
 encoded: Final = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -60,3 +61,17 @@ def first(items: Iterable[Any], limit: int) -> tuple[list[Any], bool]:
             return found, True
         found.append(item)
     return found, False
+
+
+def newest_first(
+    items: Iterable[Item],
+    order: Callable[[Item], tuple[int, str]],
+    limit: int,
+    cursor: str | None,
+    shown: Callable[[Item], Any] = lambda item: item,
+) -> bytes:
+    """Return a page of items, the greatest by an order of their own first; cursor: `next` of the page before."""
+    before: tuple[int, str] | None = place_of(cursor, tuple[int, str])
+    there = sorted(items, key=order, reverse=True)
+    found, more = first((one for one in there if before is None or order(one) < before), limit)
+    return page([shown(one) for one in found], order(found[-1]) if more else None)

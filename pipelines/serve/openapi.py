@@ -20,7 +20,7 @@ from headrace.pipelines.serve.routes.decide import DecisionRequest
 from headrace.pipelines.serve.routes.history import SeenAgent, SimilarDecision, Window
 from headrace.pipelines.serve.routes.policies import VersionHead
 from headrace.pipelines.serve.routes.rejected import RejectedHead, WholeRejected
-from headrace.pipelines.serve.routes.reports import ReportHead
+from headrace.pipelines.serve.view import ReportHead
 from headrace.schemas.codec_json import Row
 from headrace.schemas.contract_files import contracts
 from headrace.schemas.records import Directive, PolicyVersion, Rating, Report, ServingPolicy, TaskSpec

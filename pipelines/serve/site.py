@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
@@ -24,6 +24,7 @@ from headrace.schemas.errors import HeadraceError, UnavailableError, UnknownTask
 from headrace.schemas.reasons import did_you_mean
 from headrace.schemas.records import TaskSpec
 
+Told = TypeVar("Told")
 MOST_ANSWERS: Final = 512
 MOST_ANSWER_BYTES: Final = 1 << 20
 MOST_STREAMS, MOST_QUESTIONS = 64, 4
@@ -136,19 +137,23 @@ class Site:
         asker.ground.studied = self.studied
         return asker
 
+    async def asked(self, ask: Callable[[Asker], Told]) -> Told:
+        """Answer in a thread, a few questions at a time."""
+        self.questions.take()
+        try:
+            return await run_in_threadpool(lambda: ask(self.asker()))
+        finally:
+            self.questions.give()
+
     def control(self, caller: Caller) -> Control:
         """Return what decides in the caller's name."""
         services = self.services
         return Control(services.log, self.opened("policies"), self.view.specs.specs, services.clock, caller.name)
 
 
-def _site(request: Request) -> Site:
+async def _here(request: Request) -> Site:
     site: Site = request.app.state.site
     return site
-
-
-async def _here(request: Request) -> Site:
-    return _site(request)
 
 
 Here = Annotated[Site, Depends(_here)]

@@ -9,9 +9,12 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import fsum
 from typing import Any, Final, NamedTuple
+
+from msgspec import Struct
 
 from headrace.pipelines.query.quarantine import OTHERS, RejectedMessage, origin, rejected_message
 from headrace.pipelines.report.render import title
@@ -58,9 +61,8 @@ SHOWN_BYTES: Final = 4_096
 """Of a rejected message: enough to see what it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReportPlace:
-    """A report, and where it lies on the log: its facts and plots are read when somebody asks."""
+class ReportHead(Struct, frozen=True):
+    """What a list says of a report. title: its verdict."""
 
     report_id: str
     task: str
@@ -69,8 +71,21 @@ class ReportPlace:
     policy_version: int | None
     start_ms: int
     end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPlace:
+    """A report, and where it lies on the log: its facts and plots are read when somebody asks."""
+
+    head: ReportHead
     partition: int
     offset: int
+
+    def read(self, log: Log) -> Report | None:
+        """Return the report; None where the log holds it no longer."""
+        batch = log.read(REPORTS, self.partition, self.offset, 1)
+        found = zip(decoded(batch, Report), batch.offsets.tolist(), strict=True)
+        return next((report for report, offset in found if offset == self.offset), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +138,16 @@ class TaskView:
 
     folded: dict[int, WindowTotals] = field(default_factory=dict)
     """Of windows that were asked for, until more is told of them."""
+
+    @property
+    def serving(self) -> ServingPolicy | None:
+        """What was decided last; None before the first decision."""
+        return next(reversed([*self.decisions]), None)
+
+    @property
+    def serves(self) -> int:
+        """The version that serves, 0 for none."""
+        return self.serving.version if self.serving else 0
 
     def windows(self) -> list[WindowTotals]:
         """Return the newest windows, the oldest of them first."""
@@ -231,10 +256,9 @@ class View:
         self._waiters.add(entry)
         try:
             if self.changes == seen and not self.ended:
-                async with asyncio.timeout(wait_s):
-                    await entry[1].wait()
-        except TimeoutError:
-            pass
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await entry[1].wait()
         finally:
             self._waiters.discard(entry)
         return self.changes
@@ -312,7 +336,7 @@ class View:
         for record, offset in zip(decoded(batch, Report), batch.offsets.tolist(), strict=True):
             if record:
                 found = self.tasks[record.task].reports
-                found[record.report_id] = _place(record, batch.partition, offset)
+                found[record.report_id] = ReportPlace(_head(record), batch.partition, offset)
                 _keep(found, MOST_REPORTS)
 
     def _windows(self, batch: MessageBatch) -> None:
@@ -352,8 +376,8 @@ class View:
             self.rejections[name if known else (OTHERS, message.rule)] += 1
 
 
-def _place(report: Report, partition: int, offset: int) -> ReportPlace:
-    return ReportPlace(
+def _head(report: Report) -> ReportHead:
+    return ReportHead(
         report.report_id,
         report.task,
         report.kind,
@@ -361,8 +385,6 @@ def _place(report: Report, partition: int, offset: int) -> ReportPlace:
         report.policy_version,
         report.start_ms,
         report.end_ms,
-        partition,
-        offset,
     )
 
 

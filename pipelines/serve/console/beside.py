@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from headrace.pipelines.serve.view import ReportPlace, TaskView
-from headrace.pipelines.topics import REPORTS, decoded
 from headrace.schemas.errors import HeadraceError
 from headrace.schemas.grounding import format_fact, format_interval
 from headrace.schemas.ports import Log
@@ -44,26 +43,25 @@ class Reports:
 
     def read(self, place: ReportPlace) -> Report | None:
         """Return a report; None where the log holds it no longer. Raises as a log does."""
-        known = self._kept.get(place.report_id)
+        known = self._kept.get(place.head.report_id)
         if known is None:
-            batch = self._log.read(REPORTS, place.partition, place.offset, 1)
-            known = next((one for one in decoded(batch, Report) if one and one.report_id == place.report_id), None)
+            known = place.read(self._log)
             if known is not None:
                 if len(self._kept) >= MOST_REPORTS:
                     self._kept.clear()
-                self._kept[place.report_id] = known
+                self._kept[place.head.report_id] = known
         return known
 
     def of_serving(self, task: TaskView, version: int) -> Report | None:
         """Return the newest report of a version that served, the one that serves before others."""
-        found = [one for one in [*task.reports.values()] if one.kind == "version"]
-        own = [one for one in found if one.policy_version == version]
+        found = [one for one in [*task.reports.values()] if one.head.kind == "version"]
+        own = [one for one in found if one.head.policy_version == version]
         if not (own or found):
             return None
         try:
             return self.read((own or found)[-1])
         except HeadraceError as error:
-            logger.warning("the report %s can't be read: %s", (own or found)[-1].report_id, error)
+            logger.warning("the report %s can't be read: %s", (own or found)[-1].head.report_id, error)
             return None
 
 

@@ -4,7 +4,7 @@ from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from headrace.pipelines.serve.access import Reads
@@ -14,11 +14,10 @@ from headrace.pipelines.serve.console.overview import Sort, Wanted, overview
 from headrace.pipelines.serve.console.render import PageRoute, page
 from headrace.pipelines.serve.console.soundness import rejections
 from headrace.pipelines.serve.console.task import task_page
+from headrace.pipelines.serve.routes.parameters import Task
 from headrace.pipelines.serve.site import Here, Site
-from headrace.schemas.records import ID_PATTERN
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False, default_response_class=HTMLResponse)
-Task = Annotated[str, Path(pattern=ID_PATTERN)]
 
 
 @router.get("/")

@@ -4,15 +4,15 @@ from http import HTTPStatus
 from typing import Final
 
 from fastapi import APIRouter, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from headrace.pipelines.ask.ground import NotKnownError
 from headrace.pipelines.serve.access import Reads
 from headrace.pipelines.serve.console.decisions import explained, newest
-from headrace.pipelines.serve.console.pages import Task, chosen_of
+from headrace.pipelines.serve.console.pages import chosen_of
 from headrace.pipelines.serve.console.render import PageRoute, page
 from headrace.pipelines.serve.problems import RefusedError
+from headrace.pipelines.serve.routes.parameters import Task
 from headrace.pipelines.serve.site import Here
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -33,13 +33,10 @@ def decisions(request: Request, site: Here, _: Reads, task: Task) -> Response:
 async def decision(request: Request, site: Here, _: Reads, task: Task) -> Response:
     """Explain one decision, in a thread, a few at a time."""
     spec, chosen = site.spec(task), chosen_of(request)
-    site.questions.take()
     try:
-        found = await run_in_threadpool(lambda: explained(site.asker().ground, spec, chosen))
+        found = await site.asked(lambda asker: explained(asker.ground, spec, chosen))
     except NotKnownError as error:
         raise RefusedError(HTTPStatus.NOT_FOUND, str(error)) from error
-    finally:
-        site.questions.give()
     return page(request, "decision.html.j2", task=task, found=found, chosen=chosen)
 
 
@@ -48,7 +45,6 @@ def versions(request: Request, site: Here, _: Reads, task: Task) -> Response:
     """List the newest versions with the gate's verdict."""
     site.spec(task)
     found = site.opened("policies").versions(task)
-    records = [*site.view.task(task).decisions]
-    serves = records[-1].version if records else 0
+    serves = site.view.task(task).serves
     shown = found[: -MOST_VERSIONS - 1 : -1]
     return page(request, "versions.html.j2", task=task, versions=shown, more=len(found) - len(shown), serves=serves)

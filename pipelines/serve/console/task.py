@@ -9,7 +9,7 @@ from headrace.pipelines.serve.console.beside import Bar, Reports, bars
 from headrace.pipelines.serve.console.drawn import chart
 from headrace.pipelines.serve.console.safety import Safety, safety
 from headrace.pipelines.serve.console.soundness import Rejection, Rows, rejections, row_counts
-from headrace.pipelines.serve.view import ReportPlace, View
+from headrace.pipelines.serve.view import ReportHead, View
 from headrace.schemas.directives import key_of
 from headrace.schemas.records import Directive, ServingPolicy, TaskSpec
 
@@ -51,7 +51,7 @@ class TaskPage:
     more_decided: int
     rows: Rows
     rejections: list[Rejection]
-    reports: list[ReportPlace]
+    reports: list[ReportHead]
     directives: list[Proposed]
     windows: int
 
@@ -59,9 +59,8 @@ class TaskPage:
 def task_page(view: View, spec: TaskSpec, reports: Reports, now_ms: int) -> TaskPage:
     """Put the page together."""
     known, windows = view.task(spec.task), view.windows(spec.task)
-    decisions = [*known.decisions]
-    serving = decisions[-1] if decisions else None
-    report = reports.of_serving(known, serving.version if serving else 0)
+    decisions, serving = [*known.decisions], known.serving
+    report = reports.of_serving(known, known.serves)
     decided = decided_of(decisions)
     directives = sorted(known.directives.copy().values(), key=lambda one: (one.ts, one.directive_id), reverse=True)
     return TaskPage(
@@ -77,7 +76,7 @@ def task_page(view: View, spec: TaskSpec, reports: Reports, now_ms: int) -> Task
         more_decided=max(0, len(decided) - MOST_DECISIONS),
         rows=row_counts(windows),
         rejections=rejections(view.rejections, [*view.rejected], spec.task),
-        reports=[*known.reports.copy().values()][: -MOST_REPORTS - 1 : -1],
+        reports=[one.head for one in [*known.reports.copy().values()][: -MOST_REPORTS - 1 : -1]],
         directives=[_proposed(one) for one in directives[:MOST_DIRECTIVES]],
         windows=len(windows),
     )

@@ -1,16 +1,14 @@
 """POST /v1/ask, and explanations of decisions: facts that are computed, and sentences checked against them."""
 
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
 from fastapi import APIRouter, Query, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
-from headrace.pipelines.ask.answer import Answer, Asker
+from headrace.pipelines.ask.answer import Answer
 from headrace.pipelines.ask.question import MOST_CHARACTERS, Moment, Question
 from headrace.pipelines.serve.access import Reads
 from headrace.pipelines.serve.answers import json_answer
@@ -18,7 +16,7 @@ from headrace.pipelines.serve.body import invalid, read_json
 from headrace.pipelines.serve.described import gives, takes
 from headrace.pipelines.serve.problems import RefusedError
 from headrace.pipelines.serve.routes.parameters import Task
-from headrace.pipelines.serve.site import Here, Site
+from headrace.pipelines.serve.site import Here
 from headrace.schemas.records import ID_PATTERN, MAX_TS_MS, Id
 
 router = APIRouter(prefix="/v1", tags=["explanations"])
@@ -50,7 +48,7 @@ async def ask(request: Request, site: Here, _: Reads) -> Response:
         zone = ZoneInfo(asked.zone)
     except (KeyError, ValueError, OSError) as error:
         raise invalid(f"zone {asked.zone!r} is no time zone: write one such as Europe/Berlin") from error
-    return json_answer(await _asked(site, lambda asker: asker.ask(asked.question, zone, asked.task, asked.at_ms)))
+    return json_answer(await site.asked(lambda asker: asker.ask(asked.question, zone, asked.task, asked.at_ms)))
 
 
 @router.get("/tasks/{task}/explanation", summary="Explain a decision", responses=gives(Answer))
@@ -68,16 +66,7 @@ async def explanation(
     site.spec(task)
     moment = None if at is None else Moment(at, at + 1, point=True)
     question = Question(of, task, agent, moment, episode, step)
-    answer = await _asked(site, lambda asker: asker.answer(question))
+    answer = await site.asked(lambda asker: asker.answer(question))
     if answer.not_known:
         raise RefusedError(HTTPStatus.NOT_FOUND, f"not known: {answer.not_known}")
     return json_answer(answer)
-
-
-async def _asked(site: Site, ask: Callable[[Asker], Answer]) -> Answer:
-    """Answer in a thread, a few questions at a time."""
-    site.questions.take()
-    try:
-        return await run_in_threadpool(lambda: ask(site.asker()))
-    finally:
-        site.questions.give()

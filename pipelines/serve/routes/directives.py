@@ -1,11 +1,11 @@
-"""/v1/tasks/{task}/directives: what the advisor proposed what became of it, and what people decide."""
+"""/v1/tasks/{task}/directives: what the advisor proposed, what became of it, and what people decide."""
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from headrace.pipelines.policies.directing import Act, direct
 from headrace.pipelines.serve.access import Operates, Reads
-from headrace.pipelines.serve.answers import first, json_answer, lasting, page, place_of
+from headrace.pipelines.serve.answers import json_answer, lasting, newest_first
 from headrace.pipelines.serve.described import gives, lasts, page_of
 from headrace.pipelines.serve.routes.parameters import Cursor, DirectiveId, Limit, ReasonAlone, Task
 from headrace.pipelines.serve.site import Here
@@ -20,10 +20,8 @@ async def directives(
 ) -> Response:
     """Return the directives as each stands now, the newest first: the change, its verdict, who gave it and why."""
     site.spec(task)
-    before: tuple[int, str] | None = place_of(cursor, tuple[int, str])
-    there = sorted(site.view.task(task).directives.copy().values(), key=_order, reverse=True)
-    found, more = first((one for one in there if before is None or _order(one) < before), limit)
-    return lasting(request, page(found, _order(found[-1]) if more else None))
+    there = site.view.task(task).directives.copy().values()
+    return lasting(request, newest_first(there, _order, limit, cursor))
 
 
 def _order(one: Directive) -> tuple[int, str]:

@@ -11,14 +11,14 @@ from fastapi.responses import Response
 from headrace.pipelines import published
 from headrace.pipelines.report import render
 from headrace.pipelines.serve.access import Operates, Reads
-from headrace.pipelines.serve.answers import first, json_answer, lasting, page, place_of
+from headrace.pipelines.serve.answers import json_answer, lasting, newest_first, page
 from headrace.pipelines.serve.body import JSON
 from headrace.pipelines.serve.described import BYTES, TEXT, gives, lasts, page_of, reference
 from headrace.pipelines.serve.problems import RefusedError
 from headrace.pipelines.serve.routes.parameters import Cursor, Limit, ReportId, Task
 from headrace.pipelines.serve.site import Here, Site
-from headrace.pipelines.serve.view import ReportPlace
-from headrace.pipelines.topics import RATINGS, REPORTS, decoded
+from headrace.pipelines.serve.view import ReportHead, ReportPlace
+from headrace.pipelines.topics import RATINGS
 from headrace.schemas.ports import Record
 from headrace.schemas.records import Rating, Report
 
@@ -35,33 +35,18 @@ PAGE_POLICY: Final = "sandbox; default-src 'none'; style-src 'unsafe-inline'; im
 """A report's page brings its own style, and can do nothing but be looked at."""
 
 
-class ReportHead(msgspec.Struct, frozen=True):
-    """What a list says of a report. title: its verdict."""
-
-    report_id: str
-    task: str
-    kind: str
-    title: str
-    policy_version: int | None
-    start_ms: int
-    end_ms: int
-
-
 @router.get("/reports", summary="List reports", responses=lasts(page_of(ReportHead)))
 async def reports(
     request: Request, site: Here, _: Reads, task: Task, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
     """Return the reports with their verdicts, the newest first."""
     site.spec(task)
-    before: tuple[int, str] | None = place_of(cursor, tuple[int, str])
-    there = sorted(site.view.task(task).reports.copy().values(), key=_order, reverse=True)
-    found, more = first((one for one in there if before is None or _order(one) < before), limit)
-    heads = [msgspec.convert(one, ReportHead, from_attributes=True) for one in found]
-    return lasting(request, page(heads, _order(found[-1]) if more else None))
+    there = site.view.task(task).reports.copy().values()
+    return lasting(request, newest_first(there, _order, limit, cursor, lambda one: one.head))
 
 
 def _order(place: ReportPlace) -> tuple[int, str]:
-    return place.end_ms, place.report_id
+    return place.head.end_ms, place.head.report_id
 
 
 @router.get(
@@ -129,11 +114,10 @@ def _place(site: Site, task: str, report_id: str) -> ReportPlace:
 
 def _read(site: Site, place: ReportPlace) -> Report:
     """Read a report where it lies on the log."""
-    batch = site.services.log.read(REPORTS, place.partition, place.offset, 1)
-    for found, offset in zip(decoded(batch, Report), batch.offsets.tolist(), strict=True):
-        if found is not None and offset == place.offset:
-            return found
-    raise RefusedError(HTTPStatus.GONE, f"report {place.report_id}: the log holds it no longer")
+    found = place.read(site.services.log)
+    if found is None:
+        raise RefusedError(HTTPStatus.GONE, f"report {place.head.report_id}: the log holds it no longer")
+    return found
 
 
 @router.post("/reports/{report_id}/rating", summary="Rate a report", responses=gives(Rating))
