@@ -7,7 +7,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
-import pytest
 from fastapi.testclient import TestClient
 
 from headrace.pipelines.published import directives, published
@@ -19,10 +18,8 @@ from headrace.pipelines.serve.console.render import STATIC
 from headrace.pipelines.serve.site import Site
 from headrace.pipelines.serve.tokens import create_token
 from headrace.pipelines.serve.view import View
-from headrace.pipelines.settings import read_settings
 from headrace.pipelines.tasks import add_task
 from headrace.pipelines.topics import DIRECTIVES, POLICIES, REJECTED, WINDOWS
-from headrace.pipelines.wiring import open_services
 from headrace.schemas.errors import UnavailableError
 from headrace.schemas.ports import Record
 from headrace.schemas.records import AgentStats, Directive, Operation, ServingPolicy, TaskSpec, WindowSummary
@@ -31,21 +28,6 @@ NOW_MS = 1_700_000_000_000
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 HTML = {"Accept": "text/html"}
 SPEC = TaskSpec("valve", ("pressure", "flow"), ("close", "open"), 10_000)
-
-
-@pytest.fixture
-def services(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with open_services(read_settings(), lambda: NOW_MS, create=True) as opened:
-        opened.initialise()
-        yield opened
-
-
-@pytest.fixture
-def client(services):
-    site = Site(services, View(services.log), Gate(services.tokens, services.clock, "owner"))
-    with TestClient(create_app(site), base_url="http://localhost:8080") as opened:
-        yield opened
 
 
 def send(services, topic, record, key="valve", headers=()):

@@ -4,32 +4,10 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from fastapi.testclient import TestClient
 
-from headrace.pipelines.serve.access import Gate
-from headrace.pipelines.serve.app import create_app
-from headrace.pipelines.serve.site import Site
 from headrace.pipelines.serve.tokens import create_token
-from headrace.pipelines.serve.view import View
-from headrace.pipelines.settings import read_settings
-from headrace.pipelines.wiring import open_services
 
 NOW_MS = 1_700_000_000_000
-
-
-@pytest.fixture
-def services(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with open_services(read_settings(), lambda: NOW_MS, create=True) as opened:
-        opened.initialise()
-        yield opened
-
-
-@pytest.fixture
-def client(services):
-    site = Site(services, View(services.log), Gate(services.tokens, services.clock, "owner"))
-    with TestClient(create_app(site), base_url="http://localhost:8080") as opened:
-        yield opened
 
 
 def token(services, *scopes, expires_ms=None, per_second=1_000):
